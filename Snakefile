@@ -1,0 +1,137 @@
+# The study as a graph of files. `cbir study` starts it, shows its progress and mends what a kill left;
+# `snakemake --cores 2 --config profile=quick` runs it bare.
+#
+# Config: study (file), profile, published (true: read results/, train nothing), data (checksum).
+import sys
+from pathlib import Path
+
+from cbir_lib.study import NetworkRun, read_study
+
+STUDY = config.get("study", "study.yml")
+PROFILE = config.get("profile", "quick")
+PUBLISHED = str(config.get("published", False)).lower() == "true"
+WORK = f"build/{PROFILE}" + ("-published" if PUBLISHED else "")
+RUNS = {run.id: run for run in read_study(STUDY).runs(PROFILE)}
+CHAPTERS = ["index", "data", "networks", "comparison", "retrieval"]
+JOB = f"{sys.executable} -m cbir_lib.cli job --work {WORK}"
+
+# A change of any of these repeats what was made with it. The command line and the conductor of the
+# graph make nothing themselves.
+LIBRARY = sorted(
+    str(path)
+    for path in Path("cbir_lib").rglob("*.py")
+    if path.stem not in ("book", "cli", "workflow")
+)
+BOOK = ["_config.yml", "cbir_lib/book.py", *sorted(str(p) for p in Path("book").rglob("*.*"))]
+
+
+def ids(kind):
+    found = [run_id for run_id, run in RUNS.items() if isinstance(run, NetworkRun) is kind]
+    return "|".join(found) or "none"
+
+
+rule all:
+    input:
+        f"{WORK}/html/index.html",
+
+
+rule runs:
+    input:
+        expand(f"{WORK}/runs/{{run}}/result.json", run=RUNS),
+
+
+if PUBLISHED:
+
+    rule published_run:
+        input:
+            library=LIBRARY,
+            notebook=lambda wc: f"notebooks/{RUNS[wc.run].notebook}.md",
+            published=f"results/{PROFILE}/{{run}}.json",
+        output:
+            f"{WORK}/runs/{{run}}/notebook.ipynb",
+            f"{WORK}/runs/{{run}}/result.json",
+        params:
+            run=lambda wc: RUNS[wc.run].model_dump_json(),
+        log:
+            f"{WORK}/logs/{{run}}.ipynb",
+        message:
+            "{wildcards.run}"
+        shell:
+            JOB + " run {wildcards.run} --study {STUDY} --profile {PROFILE} --published {input.published}"
+
+else:
+
+    rule network_run:
+        input:
+            library=LIBRARY,
+            notebook="notebooks/run_network.md",
+        output:
+            f"{WORK}/runs/{{run}}/notebook.ipynb",
+            f"{WORK}/runs/{{run}}/result.json",
+            f"{WORK}/runs/{{run}}/index.safetensors",
+            f"{WORK}/runs/{{run}}/model.safetensors",
+        wildcard_constraints:
+            run=ids(True),
+        params:
+            run=lambda wc: RUNS[wc.run].model_dump_json(),
+            data=config.get("data", ""),
+        log:
+            f"{WORK}/logs/{{run}}.ipynb",
+        message:
+            "{wildcards.run}"
+        resources:
+            gpu=1,
+        shell:
+            JOB + " run {wildcards.run} --study {STUDY} --profile {PROFILE}"
+
+    rule descriptor_run:
+        input:
+            library=LIBRARY,
+            notebook="notebooks/run_descriptor.md",
+        output:
+            f"{WORK}/runs/{{run}}/notebook.ipynb",
+            f"{WORK}/runs/{{run}}/result.json",
+            f"{WORK}/runs/{{run}}/index.safetensors",
+        wildcard_constraints:
+            run=ids(False),
+        params:
+            run=lambda wc: RUNS[wc.run].model_dump_json(),
+            data=config.get("data", ""),
+        log:
+            f"{WORK}/logs/{{run}}.ipynb",
+        message:
+            "{wildcards.run}"
+        shell:
+            JOB + " run {wildcards.run} --study {STUDY} --profile {PROFILE}"
+
+
+rule chapter:
+    input:
+        library=LIBRARY,
+        notebook="notebooks/{chapter}.md",
+        results=rules.runs.input,
+    output:
+        f"{WORK}/chapters/{{chapter}}.ipynb",
+    wildcard_constraints:
+        chapter="|".join(CHAPTERS),
+    log:
+        f"{WORK}/logs/{{chapter}}.ipynb",
+    message:
+        "chapter-{wildcards.chapter}"
+    shell:
+        JOB + " chapter {wildcards.chapter}"
+
+
+rule book:
+    input:
+        book=BOOK,
+        chapters=expand(f"{WORK}/chapters/{{chapter}}.ipynb", chapter=CHAPTERS),
+        runs=expand(f"{WORK}/runs/{{run}}/notebook.ipynb", run=RUNS),
+    output:
+        f"{WORK}/html/index.html",
+    log:
+        f"{WORK}/logs/book.txt",
+    message:
+        "book"
+    shell:
+        JOB + " book"

@@ -1,0 +1,23 @@
+"""Content-based retrieval of radiographs: an executable re-study of ELMarakbey et al.
+
+``import cbir_lib`` is light: torch, pandas and the rest are imported when first needed.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "CbirError": "cbir_lib.errors",
+    "Index": "cbir_lib.retrieval",
+    "Preprocessing": "cbir_lib.preprocessing",
+    "RadiographSet": "cbir_lib.datasets.radiographs",
+    "load": "cbir_lib.datasets",
+}
+__all__ = ["__version__", *_LAZY]
+
+
+def __getattr__(name: str):
+    if name not in _LAZY:
+        raise AttributeError(f"module 'cbir_lib' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

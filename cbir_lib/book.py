@@ -1,0 +1,154 @@
+"""The book: gather its pages, build it, and check what was built."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from cbir_lib.errors import CbirError
+from cbir_lib.files import project_root
+
+# What makes a browser load something: tag and attribute.
+LOADS = {
+    ("script", "src"),
+    ("img", "src"),
+    ("iframe", "src"),
+    ("source", "src"),
+    ("embed", "src"),
+    ("object", "data"),
+    ("video", "src"),
+    ("audio", "src"),
+    ("link", "href"),
+}
+# <link> relations that only point somewhere.
+POINTERS = {"canonical", "next", "prev", "author", "license", "index", "search"}
+CSS_LOAD = re.compile(r"""(?:url\(\s*['"]?|@import\s+['"])((?:https?:)?//[^'")\s]+)""")
+# Every page would name the CDN of a live-code library that is switched off.
+THEBE = re.compile(r"<script>\s*const THEBE_JS_URL = [^<]*</script>")
+
+
+def assemble(work: Path) -> Path:
+    """Gather configuration, prose and executed notebooks in ``work/site``; return it."""
+    root, site = project_root(), work / "site"
+    shutil.rmtree(site, ignore_errors=True)
+    shutil.copytree(root / "book", site)
+    shutil.copy2(root / "_config.yml", site)
+    (site / "chapters").mkdir()
+    for notebook in (work / "chapters").glob("*.ipynb"):
+        folder = site if notebook.stem == "index" else site / "chapters"
+        shutil.copy2(notebook, folder / notebook.name)
+    (site / "runs").mkdir()
+    for notebook in sorted((work / "runs").glob("*/notebook.ipynb")):
+        shutil.copy2(notebook, site / "runs" / f"{notebook.parent.name}.ipynb")
+    return site
+
+
+def build(work: Path, log: Path) -> Path:
+    """Build the book from what a study left in ``work``; return its folder, ``work/html``.
+
+    Raises
+    ------
+    CbirError
+        When Sphinx warns, or the built pages load something from another host or have dead links.
+    """
+    site, out = assemble(work), work / "sphinx"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as file:
+        code = subprocess.run(
+            [
+                *(str(Path(sys.executable).with_name("jupyter-book")), "build", str(site)),
+                *("--path-output", str(out), "-W", "--keep-going", "--all", "-q"),
+            ],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        ).returncode
+    if code:
+        text = log.read_text(encoding="utf-8", errors="replace")
+        warnings = [line for line in text.splitlines() if "WARNING" in line or "ERROR" in line]
+        raise CbirError(
+            "the book does not build: " + (" / ".join(warnings[:3]) or f"exit code {code}"),
+            f"read {log}",
+        )
+    built = out / "_build" / "html"
+    for page in built.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(THEBE.sub("", text), encoding="utf-8")
+    if faults := check(built):
+        raise CbirError(
+            f"{len(faults)} faults in the built book: {' / '.join(faults[:3])}", str(log)
+        )
+    target, old = work / "html", work / "html-old"
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    built.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def check(html: Path) -> list[str]:
+    """Faults of a built book, a line each: dead inner links, and anything from another host."""
+    pages = {path: _Page(path) for path in sorted(html.rglob("*.html"))}
+    faults = [] if pages else [f"{html} has no page"]
+    for path, page in pages.items():
+        name = path.relative_to(html)
+        for address in page.loads:
+            if urlsplit(address).netloc:
+                faults.append(f"{name} loads {address} from another host")
+        for address in page.links | page.loads:
+            parts = urlsplit(address)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if target.is_dir():
+                target /= "index.html"
+            if not target.is_file():
+                faults.append(f"{name} points to {address}, which is not there")
+            elif parts.fragment and target in pages and target.suffix == ".html":
+                anchors = pages[target].anchors
+                if unquote(parts.fragment) not in anchors:
+                    faults.append(f"{name} points to {address}: no such place on that page")
+    for path in sorted(html.rglob("*.css")):
+        for address in CSS_LOAD.findall(path.read_text(encoding="utf-8", errors="replace")):
+            faults.append(f"{path.relative_to(html)} loads {address} from another host")
+    return faults
+
+
+class _Page(HTMLParser):
+    """What a page loads, where it links to, and the places in it."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.loads: set[str] = set()
+        self.links: set[str] = set()
+        self.anchors: set[str] = {""}
+        self._code = False  # inside <script> or <style>
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attributes}
+        self.anchors |= {given[name] for name in ("id", "name") if name in given}
+        self._code = tag in ("script", "style")
+        if tag == "a" and "href" in given:
+            self.links.add(given["href"])
+        if tag == "link" and set(given.get("rel", "").split()) & POINTERS:
+            return
+        for name, value in given.items():
+            if (tag, name) in LOADS and not value.startswith("data:"):
+                self.loads.add(value)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._code = False
+
+    def handle_data(self, data: str) -> None:
+        if self._code:  # a script's constant or a style's rule that names another host
+            found = re.findall(
+                r"""["'(]((?:https?:)?//[\w.-]+\.[a-z]{2,}/[^"'\s)]*\.(?:js|css|woff2?))""", data
+            )
+            self.loads |= set(found)

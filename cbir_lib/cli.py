@@ -1,0 +1,280 @@
+"""The `cbir` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+import cbir_lib
+from cbir_lib.errors import CbirError
+from cbir_lib.files import project_root
+
+app = typer.Typer(
+    name="cbir",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="Content-based retrieval of radiographs: run the study, fetch its data, search.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="The data sets: list, fetch, check.")
+job_app = typer.Typer(hidden=True, help="What the Snakefile calls.")
+app.add_typer(data_app, name="data")
+app.add_typer(job_app, name="job")
+
+StudyFile = Annotated[Path, typer.Option("--study", help="The study file.")]
+ProfileName = Annotated[str, typer.Option(help="A profile of the study file.")]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="CBIR_DATA",
+        help="Where the data lie: an archive or a folder. Otherwise data/ and its neighbours.",
+    ),
+]
+DataName = Annotated[str, typer.Argument(help="Name of the data set, as `cbir data list` has it.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"cbir {cbir_lib.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def study(
+    profile: ProfileName = "quick",
+    study_file: StudyFile = Path("study.yml"),
+    data_root: DataRoot = None,
+    published: Annotated[
+        bool, typer.Option(help="Build the book from results/ instead; nothing is trained.")
+    ] = False,
+    cores: Annotated[int | None, typer.Option(min=1, help="Runs at a time; all cores.")] = None,
+) -> None:
+    """Run what is missing or changed of the study, and build the book.
+
+    Examples: `cbir study`, `cbir study --profile quick --cores 4`, `cbir study --published`
+    """
+    from cbir_lib import workflow
+
+    if data_root:
+        os.environ["CBIR_DATA"] = str(data_root.resolve())
+    page = workflow.conduct(study_file.resolve(), profile, published=published, cores=cores)
+    print(f"the book: {page}")
+
+
+@app.command()
+def publish(profile: ProfileName = "quick") -> None:
+    """Copy the results of a finished study to `results/`, from where `make book` reads them.
+
+    Example: `cbir publish --profile quick`
+    """
+    from cbir_lib import results
+
+    runs = project_root() / "build" / profile / "runs"
+    found = results.read_all(runs)
+    for result in found:
+        results.write(project_root() / "results" / profile / f"{result.run}.json", result)
+    print(f"{len(found)} results in results/{profile}/")
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """The data sets, and whether each is here.
+
+    Example: `cbir data list`
+    """
+    from cbir_lib.datasets import SOURCES
+
+    for name, source in SOURCES.items():
+        try:
+            place = f"at {source.locate()}"
+        except CbirError:
+            place = f"not here; cbir data fetch {name}"
+        print(f"{name:10} {source.TITLE}\n{'':10} {source.CREDIT}\n{'':10} {place}")
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: DataName,
+    url: Annotated[str | None, typer.Option(help="A mirror of the archive.")] = None,
+) -> None:
+    """Download a data set into `data/`, and check it.
+
+    Example: `cbir data fetch mednist`
+    """
+    from cbir_lib.datasets import source
+
+    module = source(name)
+    archive = module.fetch(project_root() / "data" / name, url or module.URL)
+    print(f"{archive}: the checksum is right")
+
+
+@data_app.command("check")
+def data_check(name: DataName, data_root: DataRoot = None) -> None:
+    """Read every image of a data set; counts, conversions, and files that cannot be read.
+
+    Exit code 2 when a file cannot be read.
+
+    Examples: `cbir data check mednist`, `cbir data check mednist --data-root ~/MedNIST.tar.gz`
+    """
+    from cbir_lib.datasets import load
+
+    data = load(name, data_root)
+    print(f"{name}: {len(data)} images of {data.images.shape[2]} x {data.images.shape[1]} pixels")
+    print(data.counts().to_string())
+    print(f"SHA-256 of identifiers, labels and pixels: {data.checksum}")
+    lost = data.remarks[~data.remarks["kept"].astype(bool)]
+    print(f"converted: {len(data.remarks) - len(lost)}, unreadable: {len(lost)}")
+    for row in data.remarks.itertuples():
+        print(f"  {row.file}: {row.remark}")
+    if len(lost):
+        raise CbirError(
+            f"{len(lost)} files of {name} cannot be read, the first is {lost.iloc[0]['file']}",
+            f"replace them, or fetch the set again: cbir data fetch {name}",
+        )
+
+
+@app.command()
+def search(
+    image: Annotated[Path, typer.Argument(help="A PNG, JPEG, TIFF or WebP file.")],
+    run: Annotated[str, typer.Option(help="The run to search with, e.g. mednist-C-s0.")],
+    k: Annotated[int, typer.Option("-k", help="How many images to find.")] = 10,
+    profile: ProfileName = "quick",
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write the picture; beside you by default.")
+    ] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Find the images most like one image: a table, and a picture of the ranking.
+
+    Example: `cbir search knee.png --run mednist-C-s0 -k 10`
+    """
+    from cbir_lib.search import search_image
+
+    if data_root:
+        os.environ["CBIR_DATA"] = str(data_root.resolve())
+    found, picture = search_image(image, run, profile, k, out or Path(f"{image.stem}-ranking.png"))
+    print(found.to_string(index=False))
+    print(f"picture: {picture}")
+
+
+@job_app.command("run")
+def job_run(
+    run_id: str,
+    work: Annotated[Path, typer.Option()],
+    profile: Annotated[str, typer.Option()],
+    study_file: StudyFile,
+    published: Annotated[Path | None, typer.Option()] = None,
+) -> None:
+    """Execute the notebook of one run."""
+    import shutil
+
+    from cbir_lib.study import read_study
+
+    run = read_study(study_file).run(profile, run_id)
+    folder = work / "runs" / run_id
+    if published:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(published, folder / "result.json")
+    parameters = run.model_dump() | {"folder": str(folder)}
+    _job(work, run_id, run.notebook, folder / "notebook.ipynb", parameters, run.title, published)
+
+
+@job_app.command("chapter")
+def job_chapter(chapter: str, work: Annotated[Path, typer.Option()]) -> None:
+    """Execute the notebook of one chapter."""
+    target = work / "chapters" / f"{chapter}.ipynb"
+    _job(work, f"chapter-{chapter}", chapter, target, {"folder": str(work)})
+
+
+def _job(work, name, notebook, target, parameters, title=None, published=None) -> None:
+    """Execute a notebook and tell the conductor."""
+    from cbir_lib.notebooks import NotebookFailedError, execute, quiet_kernel
+
+    def say(line: str) -> None:
+        print(f"[{name}] {line}", flush=True)
+
+    quiet_kernel(Path("build"))
+    say("start")
+    started = time.monotonic()
+    try:
+        execute(
+            project_root() / "notebooks" / f"{notebook}.md",
+            target,
+            parameters,
+            log=work / "logs" / f"{target.parent.name if title else notebook}.ipynb",
+            title=title,
+            published=published,
+            echo=say,
+        )
+    except NotebookFailedError as error:
+        for line in [*error.lines, f"  the notebook as it stands: {work / 'logs'}"]:
+            say(f"| {line}")
+        say("failed")
+        raise typer.Exit(1) from None
+    say(f"done in {time.monotonic() - started:.0f} s")
+
+
+@job_app.command("book")
+def job_book(work: Annotated[Path, typer.Option()]) -> None:
+    """Build the book from the executed notebooks."""
+    from cbir_lib import book
+
+    print("[book] start", flush=True)
+    started = time.monotonic()
+    try:
+        book.build(work, work / "logs" / "book.txt")
+    except CbirError as error:
+        for line in str(error).splitlines():
+            print(f"[book] | {line}", flush=True)
+        print("[book] failed", flush=True)
+        raise typer.Exit(1) from None
+    print(f"[book] done in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def main() -> None:
+    """Run the command; a user's error is two lines and exit code 2."""
+    try:
+        code = app(standalone_mode=False) or 0
+    except CbirError as error:
+        print(error, file=sys.stderr)
+        code = 2
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "cbir"
+        print(f"error: {error.format_message()}\nhint: {command} --help", file=sys.stderr)
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        print("error: interrupted\nhint: start again; what is finished is kept", file=sys.stderr)
+        code = 2
+    except Exception as error:
+        code = _failed(error)
+    sys.exit(code)
+
+
+def _failed(error: Exception) -> int:
+    from cbir_lib.workflow import StudyFailedError
+
+    if not isinstance(error, StudyFailedError):
+        raise error
+    print("\n".join(error.lines), file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Data sets by name: one file a source, each with ``load``, ``locate`` and ``fetch``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+
+from cbir_lib.datasets import mednist
+from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
+from cbir_lib.errors import CbirError, unknown
+
+SOURCES: dict[str, ModuleType] = {"mednist": mednist}
+
+__all__ = ["SOURCES", "SPLITS", "RadiographSet", "load", "pictures", "source"]
+
+
+def source(name: str) -> ModuleType:
+    """The module of a data set.
+
+    Raises
+    ------
+    CbirError
+        When there is none of that name.
+    """
+    if name not in SOURCES:
+        raise unknown("data set", name, SOURCES)
+    return SOURCES[name]
+
+
+def load(name: str, root: Path | str | None = None) -> RadiographSet:
+    """Load a data set by name; ``root`` says where it lies, if not at its usual place."""
+    return source(name).load(root)
+
+
+def pictures(name: str, image_ids: Collection[str]) -> dict[str, np.ndarray]:
+    """The images of a data set with these identifiers, for showing; none where it is not here."""
+    try:
+        data = load(name)
+    except CbirError:
+        return {}
+    wanted = sorted(set(image_ids))
+    rows = pd.Index(data.image_ids).get_indexer(wanted)
+    if (rows < 0).any():  # another copy of the data
+        return {}
+    return dict(zip(wanted, data.images[rows], strict=True))

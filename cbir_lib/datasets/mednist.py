@@ -1,0 +1,207 @@
+"""MedNIST: 58,954 real images of 64 x 64 pixels in six classes.
+
+Gathered from The Cancer Imaging Archive, the RSNA Bone Age Challenge and the NIH chest X-ray set;
+made available by Dr. Bradley J. Erickson, Department of Radiology, Mayo Clinic, CC BY-SA 4.0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from cbir_lib.datasets.cache import cached
+from cbir_lib.datasets.decoding import decode
+from cbir_lib.datasets.radiographs import RadiographSet
+from cbir_lib.errors import CbirError
+from cbir_lib.files import project_root
+
+TITLE = "MedNIST: 58,954 real images, 64 x 64, six classes (CT, MR, X-ray)"
+CREDIT = "MedNIST, Dr. Bradley J. Erickson, Mayo Clinic, CC BY-SA 4.0"
+ARCHIVE = "MedNIST.tar.gz"
+URL = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/" + ARCHIVE
+MD5 = "0bc7306e7427e00ad1c5526a6677552d"
+# The public archive first; then the same images, packed again.
+CHECKSUMS = (
+    "md5:" + MD5,
+    "sha256:8a8314b067794e5ccd5449df79cce01390acf9ce6c670078acbb5dad48e1564b",
+)
+SIZE_PX = 64
+# Images a class, as published.
+CLASSES = {
+    "AbdomenCT": 10000,
+    "BreastMRI": 8954,
+    "CXR": 10000,
+    "ChestCT": 10000,
+    "Hand": 10000,
+    "HeadCT": 10000,
+}
+# Shares of train, validation, test: a fifth for the test, then the paper's 90:10.
+SHARES = (0.72, 0.08, 0.20)
+
+LARGEST_MEMBER = 16 * 2**20
+LARGEST_ARCHIVE = 4 * 2**30
+IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
+
+
+def locate(root: Path | str | None = None) -> Path:
+    """The archive or the folder of class folders.
+
+    Looked for at ``root`` or ``CBIR_DATA`` if one is given, and nowhere else then; otherwise in
+    ``data/mednist/`` and beside the project in ``shared/data/``.
+
+    Raises
+    ------
+    CbirError
+        When there is none.
+    """
+    given = root or os.environ.get("CBIR_DATA")
+    places = (
+        [Path(given), Path(given) / "mednist"]
+        if given
+        else [project_root() / "data" / "mednist", project_root().parent / "shared" / "data"]
+    )
+    for place in places:
+        for found in (place, place / ARCHIVE, place / "MedNIST"):
+            if found.is_file() or any((found / name).is_dir() for name in CLASSES):
+                return found
+    raise CbirError(
+        f"no MedNIST data at {' or '.join(str(place) for place in places)}",
+        "fetch it: cbir data fetch mednist; or say where it is: --data-root PATH or CBIR_DATA",
+    )
+
+
+def load(root: Path | str | None = None) -> RadiographSet:
+    """All of MedNIST, decoded once and then read from the array cache.
+
+    MedNIST comes without official splits. Here an image's split follows from its pixels (their
+    hash), so that exact copies, of which the set has some hundred, never lie on two sides.
+    Subjects are unknown: neighbouring slices of one patient may well be in train and test.
+    """
+    return cached("mednist", locate(root), read)
+
+
+def read(source: Path, checksums: tuple[str, ...] = CHECKSUMS) -> RadiographSet:
+    """Read an archive (checked against ``checksums``) or a folder, image by image."""
+    files = read_archive(source, checksums) if source.is_file() else read_folder(source)
+    images, labels, ids, splits, remarks = [], [], [], [], []
+    class_names = tuple(CLASSES)
+    for name, data in files:
+        image, remark = decode(data)
+        if image is not None and image.shape != (SIZE_PX, SIZE_PX):
+            import cv2
+
+            height, width = image.shape
+            image = cv2.resize(image, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_AREA)
+            remark = ", ".join(filter(None, [remark, f"{width} x {height} pixels, resized"]))
+        if remark:
+            remarks.append((str(name), remark, image is not None))
+        if image is not None:
+            images.append(image)
+            labels.append(class_names.index(name.parent.name))
+            ids.append(f"{name.parent.name}/{name.stem}")
+            splits.append(split_by_content(image))
+    for label, class_name in enumerate(class_names):
+        if label not in labels:
+            raise CbirError(
+                f"class {class_name!r} has no readable image in {source}",
+                "complete the data set, or fetch it again: cbir data fetch mednist",
+            )
+    records = pd.DataFrame(
+        {"image_id": ids, "split": splits, "subject_id": "", "irma_code": "", "source": "mednist"}
+    )
+    pixels, labels = np.stack(images), np.array(labels, dtype=np.int64)
+    digest = hashlib.sha256("\n".join(ids).encode())
+    digest.update(labels.tobytes())
+    digest.update(pixels.data)
+    return RadiographSet(
+        name="mednist",
+        images=pixels,
+        labels=labels,
+        class_names=class_names,
+        records=records,
+        remarks=pd.DataFrame(remarks, columns=["file", "remark", "kept"]),
+        checksum=digest.hexdigest(),
+    )
+
+
+def split_by_content(image: np.ndarray) -> str:
+    """The split an image belongs to: a number in [0, 1) from its pixels, against ``SHARES``."""
+    draw = int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:8], "big") / 2**64
+    if draw < SHARES[0]:
+        return "train"
+    return "validation" if draw < SHARES[0] + SHARES[1] else "test"
+
+
+def read_folder(folder: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
+    """Name and bytes of each image in the class folders, sorted by name."""
+    for class_name in CLASSES:
+        for path in sorted((folder / class_name).glob("*")):
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                yield PurePosixPath(class_name, path.name), path.read_bytes()
+
+
+def read_archive(archive: Path, checksums: tuple[str, ...]) -> list[tuple[PurePosixPath, bytes]]:
+    """Name and bytes of each image in the archive, sorted by name; nothing is unpacked to disk.
+
+    Raises
+    ------
+    CbirError
+        When the archive has none of the checksums, is truncated, or has a member that is a link,
+        leaves the folder, or is absurdly large.
+    """
+    again = "remove it and fetch it again: cbir data fetch mednist"
+    for known in checksums:
+        algorithm, _, value = known.partition(":")
+        with archive.open("rb") as file:
+            if hashlib.file_digest(file, algorithm).hexdigest() == value:
+                break
+    else:
+        raise CbirError(f"{archive} is not the published archive: wrong checksum", again)
+    files, total = [], 0
+    try:
+        with tarfile.open(archive, "r:gz") as members:
+            for member in members:
+                name = PurePosixPath(member.name)
+                total += member.size
+                if name.is_absolute() or ".." in name.parts:
+                    raise CbirError(f"{archive}: member {member.name!r} leaves its folder", again)
+                if not (member.isfile() or member.isdir()):
+                    raise CbirError(f"{archive}: member {member.name!r} is a link", again)
+                if member.size > LARGEST_MEMBER or total > LARGEST_ARCHIVE:
+                    raise CbirError(f"{archive}: member {member.name!r} is too large", again)
+                if name.suffix.lower() in IMAGE_SUFFIXES and name.parent.name in CLASSES:
+                    files.append((name, members.extractfile(member).read()))
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise CbirError(f"{archive} is damaged: {error}", again) from error
+    return sorted(files)
+
+
+def fetch(folder: Path, url: str = URL, known_hash: str = CHECKSUMS[0]) -> Path:
+    """Download the public archive into ``folder``, checked; an interrupted download starts anew.
+
+    Raises
+    ------
+    CbirError
+        When the server cannot be reached or sends something else.
+    """
+    import pooch
+    import requests
+
+    try:
+        return Path(pooch.retrieve(url, known_hash, ARCHIVE, folder, progressbar=True))
+    except ValueError as error:  # pooch's word for a wrong hash; it has removed the file
+        raise CbirError(
+            f"what {url} sent is not the published archive: wrong checksum",
+            "try again; if it stays so, fetch it elsewhere and give its place: --data-root PATH",
+        ) from error
+    except requests.RequestException as error:
+        raise CbirError(
+            f"cannot download {url}: {type(error).__name__}",
+            "check the connection and try again, or copy the archive into " + str(folder),
+        ) from error

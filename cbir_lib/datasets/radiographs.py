@@ -1,0 +1,105 @@
+"""What every data set becomes: images, labels and one record an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from cbir_lib.errors import CbirError, unknown
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class RadiographSet:
+    """Radiographs of one source, with the class and the split of each.
+
+    Attributes
+    ----------
+    name
+        Name of the source, as given to :func:`cbir_lib.load`.
+    images : (N, H, W) uint8
+        Grey values, 0 black to 255 white. May be a read-only memory map.
+    labels : (N,) int64
+        Index into ``class_names``.
+    class_names
+        One readable name a class.
+    records
+        N rows: ``image_id`` (unique), ``split`` (train, validation or test), ``subject_id`` (empty
+        where the source does not say), ``irma_code`` (empty likewise), ``source``.
+    remarks
+        One row for each file that was converted or left out: ``file``, ``remark``, ``kept``.
+    checksum
+        SHA-256 over identifiers, labels and pixels of the whole source, whatever its container.
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    records: pd.DataFrame
+    remarks: pd.DataFrame
+    checksum: str
+
+    def __post_init__(self):
+        if not len(self.images) == len(self.labels) == len(self.records):
+            raise ValueError(
+                f"{len(self.images)} images, {len(self.labels)} labels, {len(self.records)} records"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def image_ids(self) -> np.ndarray:
+        """(N,) str: the identifiers of the images."""
+        return self.records["image_id"].to_numpy(dtype=str)
+
+    def take(self, rows: np.ndarray) -> RadiographSet:
+        """The images at these rows (indices or a mask), in this order."""
+        return replace(
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            records=self.records.iloc[rows].reset_index(drop=True),
+        )
+
+    def split(self, name: str) -> RadiographSet:
+        """The images of one split: train, validation or test."""
+        if name not in SPLITS:
+            raise unknown("split", name, SPLITS)
+        return self.take(np.flatnonzero(self.records["split"] == name))
+
+    def sample(self, per_class: Mapping[str, int], seed: int) -> RadiographSet:
+        """At most so many images of each class in each split, drawn without replacement.
+
+        Parameters
+        ----------
+        per_class
+            Images per class, by split: ``{"train": 300, "validation": 60, "test": 150}``.
+        seed
+            The same seed draws the same images, in whatever order the source lists them.
+        """
+        rng = np.random.default_rng(seed)
+        order = np.argsort(self.image_ids, kind="stable")
+        splits = self.records["split"].to_numpy(dtype=str)
+        rows = []
+        for split in SPLITS:
+            for label, class_name in enumerate(self.class_names):
+                found = order[(splits[order] == split) & (self.labels[order] == label)]
+                if len(found) == 0:
+                    raise CbirError(
+                        f"class {class_name!r} of {self.name} has no image in split {split!r}",
+                        "use the whole data set, or a source with more images a class",
+                    )
+                rows.append(rng.permutation(found)[: per_class[split]])
+        return self.take(np.sort(np.concatenate(rows)))
+
+    def counts(self) -> pd.DataFrame:
+        """Images per class (rows) and split (columns)."""
+        names = pd.Categorical.from_codes(self.labels, categories=list(self.class_names))
+        splits = pd.Categorical(self.records["split"], categories=list(SPLITS))
+        return pd.crosstab(names, splits, rownames=["class"], colnames=["split"], dropna=False)

@@ -1,0 +1,36 @@
+"""The one error a user sees: what is wrong, and how to mend it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CbirError(Exception):
+    """What went wrong and where, with a hint how to mend it.
+
+    The command line prints it as two lines and exits with 2; a notebook shows the same two lines
+    instead of a traceback.
+    """
+
+    def __init__(self, what: str, hint: str):
+        super().__init__(what, hint)
+        self.what = what
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"error: {self.what}\nhint: {self.hint}"
+
+    def _render_traceback_(self) -> list[str]:
+        """IPython's hook: the lines to print in place of a traceback."""
+        return str(self).splitlines()
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> CbirError:
+    """The error for a name that is not in a table, with the closest one suggested."""
+    known = list(known)
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
+    # Names differ by case more often than by spelling: "l1" for "L1".
+    close = [other for other in known if other.lower() == str(name).lower()] or close
+    suggestion = f"did you mean {close[0]!r}? " if close else ""
+    return CbirError(f"unknown {kind} {name!r}", f"{suggestion}known: {', '.join(known)}")

@@ -1,0 +1,68 @@
+"""Where things lie, and how they are written: beside, then moved."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cbir_lib.errors import CbirError
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def project_root() -> Path:
+    """The checkout this package was installed from (editable), else the current folder."""
+    checkout = Path(__file__).resolve().parents[1]
+    return checkout if (checkout / "study.yml").is_file() else Path.cwd()
+
+
+def cache_folder() -> Path:
+    """Folder of decoded data sets: ``CBIR_CACHE``, else ``build/cache`` of the project."""
+    given = os.environ.get("CBIR_CACHE")
+    return Path(given) if given else project_root() / "build" / "cache"
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """Yield a path beside ``path`` to write to; move it onto ``path`` when the block succeeds.
+
+    Whatever happens, ``path`` is either what it was or complete. Parts that a killed process left
+    are removed by the next writer of the same file.
+
+    Raises
+    ------
+    CbirError
+        When the disk is full.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for stale in path.parent.glob(f".{path.name}.*.part"):
+        if not _is_running(int(stale.suffixes[-2][1:])):
+            stale.unlink(missing_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        # NumPy reports a short write without an errno.
+        if error.errno in NO_SPACE or "requested and" in str(error):
+            raise CbirError(
+                f"no space left while writing {path}",
+                "free some space and start again; what is finished is kept",
+            ) from error
+        raise
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,143 @@
+"""Networks A to G of the paper as data, with the shapes and costs that follow from it.
+
+The paper's Tables 1 and 2 list convolutions (stride 1, 20 channels each), poolings (maximum,
+2 x 2, stride 2) and fully connected layers, and can be read in two ways:
+
+``units``
+    FC-n is a fully connected layer of n units, followed by one of 800 units and the classes:
+    "3 fully connected layers", as the text has it. The default of this study.
+``flattened``
+    FC-n names the flattened last feature map, followed by a layer of 800 units and the classes.
+    The numbers fit B, C at an input of 120 px and D, F, G at 128 px; A and E fit neither.
+
+Differs from the paper: its Table 1 lacks the second fully connected layer of A to D and A's first
+pooling cell. Here A to D have the 800 units of E to G, and A mirrors E.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cbir_lib.errors import CbirError, unknown
+
+CHANNELS = 20
+READINGS = ("units", "flattened")
+
+
+@dataclass(frozen=True)
+class Network:
+    """One column of the paper's Tables 1 and 2.
+
+    Attributes
+    ----------
+    layers
+        ``c3`` and ``c5`` are convolutions of 3 x 3 and 5 x 5, ``P`` is max pooling.
+    named
+        The n of FC-n.
+    flattened_at
+        Input side in pixels at which the flattened feature map has ``named`` values; None where
+        there is no such size among 120 and 128.
+    classes
+        Class counts the paper trained it on.
+    """
+
+    layers: tuple[str, ...]
+    named: int
+    flattened_at: int | None
+    classes: tuple[int, ...]
+
+
+def _network(layers: str, named: int, flattened_at: int | None, *classes: int) -> Network:
+    return Network(tuple(layers.split()), named, flattened_at, classes)
+
+
+NETWORKS = {
+    "A": _network("c3 c3 P c3 P", 4500, None, 5),
+    "B": _network("c3 c3 P c3 c3 P c3 c3 P", 4500, 120, 5),
+    "C": _network("c3 c3 P c3 c3 P c3 c3 c3 P", 4500, 120, 5),
+    "D": _network("c3 c3 P c3 c3 P c3 c3 P c3 c3 P", 1280, 128, 5),
+    "E": _network("c5 c5 P c5 P", 5120, None, 3, 4),
+    "F": _network("c5 P c5 P c5 P", 5120, 128, 3, 4),
+    "G": _network("c5 P c5 P c5 P c5 P", 1280, 128, 3, 4),
+}
+SECOND_FC = 800
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer with trainable weights, or a pooling, at a given input size.
+
+    ``shape`` is (channels, height, width) of the output, or (units,). ``receptive_field_px`` is the
+    side of the input square that one output value depends on (the whole input after flattening).
+    ``multiply_adds`` is for one image.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    receptive_field_px: int
+    parameters: int
+    multiply_adds: int
+
+
+def network(name: str) -> Network:
+    """The network of that name.
+
+    Raises
+    ------
+    CbirError
+        When there is none.
+    """
+    if name not in NETWORKS:
+        raise unknown("network", name, NETWORKS)
+    return NETWORKS[name]
+
+
+def layers(name: str, *, classes: int, size: int = 128, reading: str = "units") -> Iterator[Layer]:
+    """The layers of a network from input to classes, each with its shape and cost.
+
+    Raises
+    ------
+    CbirError
+        When the name or the reading is unknown, or the image too small for the poolings.
+    """
+    if reading not in READINGS:
+        raise unknown("reading", reading, READINGS)
+    if classes < 2:
+        raise CbirError(f"{classes} classes cannot be told apart", "give 2 classes or more")
+    channels, side, field, stride = 1, size, 1, 1
+    convolutions = poolings = 0
+    for token in network(name).layers:
+        if token == "P":
+            poolings += 1
+            side //= 2
+            field, stride = field + stride, 2 * stride
+            if side == 0:
+                raise CbirError(
+                    f"network {name} pools {poolings} times: an image of {size} px is too small",
+                    f"give at least {2 ** network(name).layers.count('P')} px",
+                )
+            yield Layer(f"pool{poolings}", token, (channels, side, side), field, 0, 0)
+        else:
+            convolutions += 1
+            kernel = int(token[1:])
+            field += (kernel - 1) * stride
+            weights = kernel * kernel * channels * CHANNELS
+            channels = CHANNELS
+            yield Layer(
+                f"conv{convolutions}",
+                token,
+                (channels, side, side),
+                field,
+                weights + channels,
+                weights * side * side,
+            )
+    inputs = channels * side * side
+    units = [SECOND_FC] if reading == "flattened" else [network(name).named, SECOND_FC]
+    names = [f"fc{i + 1}" for i in range(len(units))] + ["scores"]
+    for layer_name, outputs in zip(names, [*units, classes], strict=True):
+        weights = inputs * outputs
+        yield Layer(layer_name, "fc", (outputs,), size, weights + outputs, weights)
+        inputs = outputs
