@@ -45,7 +45,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
-        os.replace(part, path)
+        part.replace(path)
     except OSError as error:
         # NumPy reports a short write without an errno.
         if error.errno in NO_SPACE or "requested and" in str(error):

@@ -16,7 +16,6 @@ pooling cell. Here A to D have the 800 units of E to G, and A mirrors E.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -42,7 +42,7 @@ class Preprocessing:
             raise CbirError(f"size {self.size} px is out of range", "give 8 to 1024 pixels")
         if not self.clip_limit > 0:
             raise CbirError(f"clip_limit {self.clip_limit} is out of range", "give more than 0")
-        if not 8 <= self.tile_px:
+        if not self.tile_px >= 8:
             raise CbirError(f"tile_px {self.tile_px} is out of range", "give 8 pixels or more")
 
     def transform(self, images: np.ndarray) -> np.ndarray:

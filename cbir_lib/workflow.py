@@ -1,4 +1,4 @@
-"""Conducting the study: Snakemake runs the graph; here is what a person sees and what a kill leaves.
+"""Conducting the study: Snakemake runs the graph, this shows it and mends what a kill left.
 
 One study at a time runs in a project. Every process of it carries the project's folder in its
 environment, so that the next start finds and ends what a killed one left running.
