@@ -13,7 +13,8 @@ PUBLISHED = str(config.get("published", False)).lower() == "true"
 WORK = f"build/{PROFILE}" + ("-published" if PUBLISHED else "")
 RUNS = {run.id: run for run in read_study(STUDY).runs(PROFILE)}
 CHAPTERS = ["index", "data", "networks", "comparison", "retrieval"]
-JOB = f"{sys.executable} -m cbir_lib.cli job --work {WORK}"
+JOB = f"{sys.executable} -m cbir_lib.cli job"
+OPTIONS = f"--work {WORK} --study {STUDY} --profile {PROFILE}"
 
 # A change of any of these repeats what was made with it. The command line and the conductor of the
 # graph make nothing themselves.
@@ -57,7 +58,7 @@ if PUBLISHED:
         message:
             "{wildcards.run}"
         shell:
-            JOB + " run {wildcards.run} --study {STUDY} --profile {PROFILE} --published {input.published}"
+            JOB + " run {wildcards.run} {OPTIONS} --published {input.published}"
 
 else:
 
@@ -82,7 +83,7 @@ else:
         resources:
             gpu=1,
         shell:
-            JOB + " run {wildcards.run} --study {STUDY} --profile {PROFILE}"
+            JOB + " run {wildcards.run} {OPTIONS}"
 
     rule descriptor_run:
         input:
@@ -102,7 +103,7 @@ else:
         message:
             "{wildcards.run}"
         shell:
-            JOB + " run {wildcards.run} --study {STUDY} --profile {PROFILE}"
+            JOB + " run {wildcards.run} {OPTIONS}"
 
 
 rule chapter:
@@ -119,7 +120,7 @@ rule chapter:
     message:
         "chapter-{wildcards.chapter}"
     shell:
-        JOB + " chapter {wildcards.chapter}"
+        JOB + " chapter {wildcards.chapter} {OPTIONS}"
 
 
 rule book:
@@ -134,4 +135,4 @@ rule book:
     message:
         "book"
     shell:
-        JOB + " book"
+        JOB + " book {OPTIONS}"

@@ -10,6 +10,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import yaml
+
 from cbir_lib.errors import CbirError
 from cbir_lib.files import project_root
 
@@ -32,7 +34,7 @@ CSS_LOAD = re.compile(r"""(?:url\(\s*['"]?|@import\s+['"])((?:https?:)?//[^'")\s
 THEBE = re.compile(r"<script>\s*const THEBE_JS_URL = [^<]*</script>")
 
 
-def assemble(work: Path) -> Path:
+def assemble(work: Path, runs: list[str]) -> Path:
     """Gather configuration, prose and executed notebooks in ``work/site``; return it."""
     root, site = project_root(), work / "site"
     shutil.rmtree(site, ignore_errors=True)
@@ -43,12 +45,12 @@ def assemble(work: Path) -> Path:
         folder = site if notebook.stem == "index" else site / "chapters"
         shutil.copy2(notebook, folder / notebook.name)
     (site / "runs").mkdir()
-    for notebook in sorted((work / "runs").glob("*/notebook.ipynb")):
-        shutil.copy2(notebook, site / "runs" / f"{notebook.parent.name}.ipynb")
+    for run in runs:
+        shutil.copy2(work / "runs" / run / "notebook.ipynb", site / "runs" / f"{run}.ipynb")
     return site
 
 
-def build(work: Path, log: Path) -> Path:
+def build(work: Path, runs: list[str], log: Path) -> Path:
     """Build the book from what a study left in ``work``; return its folder, ``work/html``.
 
     Raises
@@ -56,7 +58,7 @@ def build(work: Path, log: Path) -> Path:
     CbirError
         When Sphinx warns, or the built pages load something from another host or have dead links.
     """
-    site, out = assemble(work), work / "sphinx"
+    site, out = assemble(work, runs), work / "sphinx"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as file:
         code = subprocess.run(
@@ -79,7 +81,7 @@ def build(work: Path, log: Path) -> Path:
     for page in built.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         page.write_text(THEBE.sub("", text), encoding="utf-8")
-    if faults := check(built):
+    if faults := missing_pages(built, runs) + check(built):
         raise CbirError(
             f"{len(faults)} faults in the built book: {' / '.join(faults[:3])}", str(log)
         )
@@ -92,9 +94,20 @@ def build(work: Path, log: Path) -> Path:
     return target
 
 
+def missing_pages(html: Path, runs: list[str]) -> list[str]:
+    """Pages of the table of contents, and of these runs, that were not built, a line each."""
+    toc = yaml.safe_load((project_root() / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    entries = [entry for part in toc["parts"] for entry in part["chapters"]]
+    names = [toc["root"], *(entry["file"] for entry in entries if "file" in entry)]
+    names += [f"runs/{run}" for run in runs]
+    return [f"{name}.html was not built" for name in names if not (html / f"{name}.html").is_file()]
+
+
 def check(html: Path) -> list[str]:
     """Faults of a built book, a line each: dead inner links, and anything from another host."""
-    pages = {path: _Page(path) for path in sorted(html.rglob("*.html"))}
+    # The theme leaves templates in _static/; they are not pages.
+    paths = [path for path in sorted(html.rglob("*.html")) if "_static" not in path.parts]
+    pages = {path: _Page(path) for path in paths}
     faults = [] if pages else [f"{html} has no page"]
     for path, page in pages.items():
         name = path.relative_to(html)

@@ -84,8 +84,7 @@ def publish(profile: ProfileName = "quick") -> None:
     """
     from cbir_lib import results
 
-    runs = project_root() / "build" / profile / "runs"
-    found = results.read_all(runs)
+    found = results.read_all(project_root() / "build" / profile)
     for result in found:
         results.write(project_root() / "results" / profile / f"{result.run}.json", result)
     print(f"{len(found)} results in results/{profile}/")
@@ -137,6 +136,8 @@ def data_check(name: DataName, data_root: DataRoot = None) -> None:
     print(f"{name}: {len(data)} images of {data.images.shape[2]} x {data.images.shape[1]} pixels")
     print(data.counts().to_string())
     print(f"SHA-256 of identifiers, labels and pixels: {data.checksum}")
+    copies, across = data.exact_copies()
+    print(f"exact copies of another image: {copies}, on two sides of a split: {across}")
     lost = data.remarks[~data.remarks["kept"].astype(bool)]
     print(f"converted: {len(data.remarks) - len(lost)}, unreadable: {len(lost)}")
     for row in data.remarks.itertuples():
@@ -195,10 +196,18 @@ def job_run(
 
 
 @job_app.command("chapter")
-def job_chapter(chapter: str, work: Annotated[Path, typer.Option()]) -> None:
+def job_chapter(
+    chapter: str,
+    work: Annotated[Path, typer.Option()],
+    profile: Annotated[str, typer.Option()],
+    study_file: StudyFile,
+) -> None:
     """Execute the notebook of one chapter."""
+    from cbir_lib.study import read_study
+
+    runs = [run.id for run in read_study(study_file).runs(profile)]
     target = work / "chapters" / f"{chapter}.ipynb"
-    _job(work, f"chapter-{chapter}", chapter, target, {"folder": str(work)})
+    _job(work, f"chapter-{chapter}", chapter, target, {"folder": str(work), "runs": runs})
 
 
 def _job(work, name, notebook, target, parameters, title=None, published=None) -> None:
@@ -230,20 +239,45 @@ def _job(work, name, notebook, target, parameters, title=None, published=None) -
 
 
 @job_app.command("book")
-def job_book(work: Annotated[Path, typer.Option()]) -> None:
+def job_book(
+    work: Annotated[Path, typer.Option()],
+    profile: Annotated[str, typer.Option()],
+    study_file: StudyFile,
+) -> None:
     """Build the book from the executed notebooks."""
     from cbir_lib import book
+    from cbir_lib.study import read_study
 
+    runs = [run.id for run in read_study(study_file).runs(profile)]
     print("[book] start", flush=True)
     started = time.monotonic()
     try:
-        book.build(work, work / "logs" / "book.txt")
+        book.build(work, runs, work / "logs" / "book.txt")
     except CbirError as error:
         for line in str(error).splitlines():
             print(f"[book] | {line}", flush=True)
         print("[book] failed", flush=True)
         raise typer.Exit(1) from None
     print(f"[book] done in {time.monotonic() - started:.0f} s", flush=True)
+
+
+@job_app.command("check-book")
+def job_check_book(
+    html: Path,
+    profile: ProfileName = "quick",
+    study_file: StudyFile = Path("study.yml"),
+) -> None:
+    """Check a built book: every page is there, no link is dead, nothing is from elsewhere."""
+    from cbir_lib import book
+    from cbir_lib.study import read_study
+
+    runs = [run.id for run in read_study(study_file).runs(profile)]
+    faults = book.missing_pages(html, runs) + book.check(html)
+    for fault in faults:
+        print(fault)
+    if faults:
+        raise CbirError(f"{len(faults)} faults in {html}", "build the book again: make study")
+    print(f"{html}: every page is there, no dead link, nothing from another host")
 
 
 def main() -> None:

@@ -142,7 +142,9 @@ def precision_recall(curves: Mapping[str, Sequence[float]]) -> Figure:
     for number, (name, curve) in enumerate(curves.items()):
         levels = np.linspace(0, 1, len(curve))
         axes.plot(levels, curve, styles[number % 4], label=name, color=f"C{number}", lw=1.8)
-    axes.set(xlabel="recall", ylabel="precision (interpolated)", xlim=(0, 1), ylim=(0, 1.02))
+    lowest = min(min(curve) for curve in curves.values())
+    axes.set(xlabel="recall", ylabel="precision (interpolated)", xlim=(0, 1))
+    axes.set_ylim(0.95 * lowest, 1.01)
     axes.legend(fontsize=9, ncols=2, loc="lower left")
     return figure
 

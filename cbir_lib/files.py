@@ -40,7 +40,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     for stale in path.parent.glob(f".{path.name}.*.part"):
-        if not _is_running(int(stale.suffixes[-2][1:])):
+        pid = stale.suffixes[-2][1:]
+        if pid.isdecimal() and not _is_running(int(pid)):
             stale.unlink(missing_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -43,3 +43,8 @@ TABLE_7_BOTH = {"E": 88.38, "F": 89.15, "G": 90.38}
 
 # The row of Table 4 that a run of this study stands beside.
 ROW_OF = {"grey-histogram": "Colour histogram"} | {name: name for name in "ABCDEFG"}
+
+
+def label(row: str) -> str:
+    """A row of Table 4 as this study's tables call it."""
+    return f"Network {row}" if len(row) == 1 else row

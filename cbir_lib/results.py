@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 import psutil
 from pydantic import ValidationError
 
@@ -186,18 +187,50 @@ def read(path: Path | str) -> Result:
         ) from error
 
 
-def read_all(folder: Path | str) -> list[Result]:
-    """Every result below a folder, in the order of their paths.
+def read_all(folder: Path | str, runs: Sequence[str] | None = None) -> list[Result]:
+    """The results of these runs of a study, or of all that are there, in the order of their names.
 
     Raises
     ------
     CbirError
-        When there is none.
+        When one of them, or every one, is missing.
     """
-    found = [read(path) for path in sorted(Path(folder).rglob("*.json"))]
+    names = sorted(path.parent.name for path in Path(folder, "runs").glob("*/result.json"))
+    found = [read(Path(folder, "runs", name, "result.json")) for name in runs or names]
     if not found:
         raise CbirError(f"no result in {folder}", "run the study first: make study")
     return found
+
+
+def name(result: Result) -> str:
+    """What was measured, as tables and figures call it."""
+    parameters = result.parameters
+    if "network" in parameters:
+        return f"Network {parameters['network']}"
+    return parameters["descriptor"].replace("-", " ").capitalize()
+
+
+def table(found: Sequence[Result]) -> pd.DataFrame:
+    """One row a result, in percent: accuracy with its 95 % interval, and the ranking measures."""
+    rows = {}
+    for result in found:
+        answers, search = result.classification, result.retrieval
+        rows[name(result)] = {
+            "accuracy": 100 * answers.accuracy,
+            "low": 100 * answers.accuracy_interval[0],
+            "high": 100 * answers.accuracy_interval[1],
+            "balanced accuracy": 100 * answers.balanced_accuracy,
+            "mAP": 100 * search.mean_average_precision,
+            "mAP low": 100 * search.mean_average_precision_interval[0],
+            "mAP high": 100 * search.mean_average_precision_interval[1],
+            "P@1": 100 * search.precision_at_1,
+            "P@5": 100 * search.precision_at_5,
+            "P@10": 100 * search.precision_at_10,
+            "R-precision": 100 * search.r_precision,
+            "distance": search.distance,
+            "seconds": sum(result.circumstances.seconds.values()),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def differences(one: Result, other: Result) -> list[str]:

@@ -73,9 +73,8 @@ class Index:
         all_ids = np.concatenate([self.ids, ids])
         names, counts = np.unique(all_ids, return_counts=True)
         if (counts > 1).any():
-            raise CbirError(
-                f"{names[counts > 1][0]!r} is in the index twice", "give each image its own name"
-            )
+            twice = str(names[counts > 1][0])
+            raise CbirError(f"{twice!r} is in the index twice", "give each image its own name")
         self.vectors = np.concatenate([self.vectors, vectors]) if len(self) else vectors
         self.ids = all_ids
         return self
@@ -140,7 +139,8 @@ class Index:
                 described = file.metadata() or {}
                 if described.get("format") != FORMAT:
                     raise CbirError(f"{path} is not an index of this library", again)
+                index = cls(described["distance"])
                 ids, vectors = json.loads(described["ids"]), file.get_tensor("vectors")
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise CbirError(f"cannot read the index {path}: {error}", again) from error
-        return cls(described["distance"]).add(vectors, ids)
+        return index.add(vectors, ids)

@@ -60,7 +60,7 @@ class NetworkRun(Run):
     epochs: AtLeastOne = 1000
     patience: AtLeastOne = 50
     batch_size: AtLeastOne = 256
-    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    learning_rate: Annotated[float, Field(gt=0)] = 0.005
     momentum: NotNegative = 0.9
     weight_decay: NotNegative = 5e-4
     initialisation: str = "he"

@@ -32,7 +32,7 @@ class Settings:
     epochs: int = 1000  # at most
     patience: int = 50  # epochs without a lower validation loss before stopping
     batch_size: int = 256
-    learning_rate: float = 0.01
+    learning_rate: float = 0.005
     momentum: float = 0.9
     weight_decay: float = 5e-4  # L2 penalty on all weights
     seed: int = 0

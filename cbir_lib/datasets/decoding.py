@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 SMALLEST_PX = 8
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")  # Pillow's other readers may start programs (EPS)
 LARGEST_PX = 100_000_000  # pixels in one image; above it, a file is a bomb rather than a radiograph
 
 
@@ -32,7 +33,7 @@ def decode(data: bytes) -> Decoded:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data))
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
             if picture.width * picture.height > LARGEST_PX:
                 return Decoded(None, f"{picture.width} x {picture.height} pixels, too large")
             picture.load()
@@ -45,7 +46,13 @@ def decode(data: bytes) -> Decoded:
         return Decoded(np.asarray(picture), "")
     if picture.mode == "F" or picture.mode.startswith("I"):
         deep = np.asarray(picture, dtype=np.float64)
-        span = max(float(np.ptp(deep)), 1.0)
+        if not np.isfinite(deep).all():
+            return Decoded(None, "damaged")
+        span = float(np.ptp(deep)) or 1.0
         grey = np.rint((deep - deep.min()) * (255.0 / span)).astype(np.uint8)
         return Decoded(grey, "more than 8 bits, stretched to 8")
-    return Decoded(np.asarray(picture.convert("L")), f"{picture.mode}, converted to grey")
+    try:
+        grey = np.asarray(picture.convert("L"))
+    except ValueError:  # CIE Lab has no way to grey
+        return Decoded(None, f"{picture.mode}, cannot be converted to grey")
+    return Decoded(grey, f"{picture.mode}, converted to grey")

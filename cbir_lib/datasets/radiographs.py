@@ -98,6 +98,12 @@ class RadiographSet:
                 rows.append(rng.permutation(found)[: per_class[split]])
         return self.take(np.sort(np.concatenate(rows)))
 
+    def exact_copies(self) -> tuple[int, int]:
+        """How many images equal an earlier one pixel by pixel, and how many across splits."""
+        content = pd.Series([hash(image.tobytes()) for image in self.images])
+        splits_of = self.records["split"].groupby(content).nunique()
+        return int(content.duplicated().sum()), int((splits_of - 1).sum())
+
     def counts(self) -> pd.DataFrame:
         """Images per class (rows) and split (columns)."""
         names = pd.Categorical.from_codes(self.labels, categories=list(self.class_names))

@@ -1,0 +1,40 @@
+# make help lists the targets. PYTHON chooses the interpreter, PROFILE the profile of study.yml.
+PYTHON ?= python3
+PROFILE ?= quick
+BIN := .venv/bin
+
+.PHONY: study test book lab lint clean lock help
+.DEFAULT_GOAL := help
+
+study: .venv/ready ## set up, run the study (PROFILE=quick), build the book
+	@$(BIN)/cbir study --profile $(PROFILE)
+
+test: .venv/ready ## set up, run the tests
+	@$(BIN)/python -m pytest
+
+book: .venv/ready ## build the book from results/, without training
+	@$(BIN)/cbir study --profile $(PROFILE) --published
+
+lab: .venv/ready ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab --notebook-dir=.
+
+lint: .venv/ready ## check style and form of the code
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+clean: ## remove what was made, the environment included
+	rm -rf build .venv .snakemake .pytest_cache .ruff_cache .hypothesis *.egg-info
+
+lock: ## pin anew what is installed in .venv
+	@$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The stamp is written last: an installation that was interrupted is repeated.
+.venv/ready: pyproject.toml requirements.lock
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+	  { echo "error: $$($(PYTHON) --version) is too old" >&2; \
+	    echo "hint: make $(MAKECMDGOALS) PYTHON=python3.11 (or newer)" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[book,test]"
+	@touch $@

@@ -1,0 +1,173 @@
+"""Distances: against SciPy, by hand, and the properties that make them distances."""
+
+from math import log, sqrt
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.spatial.distance import cdist
+
+from cbir_lib.distances import DISTANCES, pairwise
+from cbir_lib.errors import CbirError
+
+unhurried = settings(deadline=None)  # a busy machine is no failure
+
+# Two sets (Q, D) and (G, D) of histograms, which every distance accepts: multiples of 1/8 are exact
+# in float32, and the one added to the first bin keeps a histogram from being empty.
+EIGHTHS = st.integers(0, 800).map(lambda n: n / 8)
+SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 12))
+
+
+@st.composite
+def histograms(draw):
+    queries, gallery, dimensions = draw(SHAPES)
+    a = draw(arrays(np.float32, (queries, dimensions), elements=EIGHTHS))
+    b = draw(arrays(np.float32, (gallery, dimensions), elements=EIGHTHS))
+    a[:, 0] += 1
+    b[:, 0] += 1
+    return a, b
+
+
+def scipy_s(distance, a, b):
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    if distance == "Jensen-Shannon":  # SciPy has the root of half of ours
+        return 2 * cdist(a, b, "jensenshannon") ** 2
+    return cdist(a, b, {"L1": "cityblock", "L2": "euclidean", "cosine": "cosine"}[distance])
+
+
+every_distance = pytest.mark.parametrize("distance", DISTANCES)
+
+
+@every_distance
+@pytest.mark.parametrize(
+    ("queries", "gallery", "dimensions"), [(1, 1, 1), (3, 40, 7), (40, 3, 800)]
+)
+def test_agrees_with_scipy(distance, queries, gallery, dimensions):
+    rng = np.random.default_rng(dimensions)
+    a, b = rng.random((queries, dimensions)), rng.random((gallery, dimensions))
+    if distance != "Jensen-Shannon":
+        a, b = a - 0.5, b - 0.5  # negative values too
+    a, b = a.astype(np.float32), b.astype(np.float32)
+    found = pairwise(distance, a, b)
+    assert found.shape == (queries, gallery)
+    assert found.dtype == np.float32
+    # float32 against float64: entropies of 800 bins are sums of about ln 800 = 6.7.
+    np.testing.assert_allclose(found, scipy_s(distance, a, b), rtol=1e-5, atol=1e-5)
+
+
+# Two points a right angle apart, and histograms of which half overlaps.
+BY_HAND = [
+    ("L1", [1, 2], [4, -2], 3 + 4),
+    ("L2", [1, 2], [4, -2], sqrt(3**2 + 4**2)),
+    ("cosine", [1, 0], [0, 3], 1 - 0),
+    ("cosine", [1, 0], [2, 2], 1 - 1 / sqrt(2)),
+    ("cosine", [1, 2], [-2, -4], 1 - -1),
+    ("cosine", [0, 0], [1, 2], 1),  # no direction
+    ("cosine", [1, 2], [0, 0], 1),
+    ("cosine", [0, 0], [0, 0], 0),
+    ("Jensen-Shannon", [1, 0], [0, 1], 2 * log(2)),  # nothing in common
+    # p = (1/2, 1/2, 0), q = (0, 1/2, 1/2): the middle bin adds nothing, the outer ones 1/2 ln 2.
+    ("Jensen-Shannon", [1, 1, 0], [0, 2, 2], log(2) / 2 + log(2) / 2),
+    # p = (1/4, 3/4), q = (3/4, 1/4), mean (1/2, 1/2).
+    ("Jensen-Shannon", [1, 3], [3, 1], 2 * (1 / 4 * log(1 / 2) + 3 / 4 * log(3 / 2))),
+    # A bin that is empty in both adds nothing.
+    ("Jensen-Shannon", [1, 0, 3, 0], [3, 0, 1, 0], 2 * (1 / 4 * log(1 / 2) + 3 / 4 * log(3 / 2))),
+]
+
+
+@pytest.mark.parametrize(("distance", "a", "b", "expected"), BY_HAND)
+def test_by_hand(distance, a, b, expected):
+    assert pairwise(distance, [a], [b])[0, 0] == pytest.approx(expected, rel=1e-6, abs=1e-7)
+
+
+@every_distance
+@unhurried
+@given(sets=histograms())
+def test_is_symmetric_and_never_negative(distance, sets):
+    a, b = sets
+    there, back = pairwise(distance, a, b), pairwise(distance, b, a)
+    np.testing.assert_allclose(there, back.T, rtol=1e-6, atol=1e-6)
+    assert (there >= 0).all()
+
+
+@every_distance
+@unhurried
+@given(sets=histograms())
+def test_is_zero_between_equal_vectors(distance, sets):
+    itself = np.diagonal(pairwise(distance, sets[0], sets[0].copy()))
+    np.testing.assert_allclose(itself, 0, atol=1e-6)
+
+
+@every_distance
+def test_is_zero_between_equal_vectors_only(distance):
+    a = np.random.default_rng(0).random((6, 5))
+    assert (pairwise(distance, a, a)[~np.eye(6, dtype=bool)] > 1e-3).all()
+
+
+@every_distance
+@unhurried
+@given(sets=histograms(), seed=st.integers(0, 99))
+def test_the_order_of_the_dimensions_does_not_matter(distance, sets, seed):
+    a, b = sets
+    order = np.random.default_rng(seed).permutation(a.shape[1])
+    np.testing.assert_allclose(
+        pairwise(distance, a[:, order], b[:, order]), pairwise(distance, a, b), rtol=1e-5, atol=2e-6
+    )
+
+
+@pytest.mark.parametrize("distance", ["cosine", "Jensen-Shannon"])
+@unhurried
+@given(sets=histograms(), scale=st.sampled_from([1e-3, 0.3, 7, 1e4]))
+def test_the_scale_of_a_vector_does_not_matter(distance, sets, scale):
+    a, b = sets
+    scaled = pairwise(distance, np.float32(scale) * a, b)
+    np.testing.assert_allclose(scaled, pairwise(distance, a, b), atol=3e-6)
+
+
+@pytest.mark.parametrize(("distance", "upper"), [("cosine", 2), ("Jensen-Shannon", 2 * log(2))])
+@unhurried
+@given(sets=histograms())
+def test_stays_below_its_upper_bound(distance, upper, sets):
+    a, b = sets
+    # The same histograms, and those in which no bin is filled in both: there the bound is reached.
+    apart = np.hstack([a, 0 * a]), np.hstack([0 * b, b])
+    if distance == "cosine":
+        apart = a, -b
+    assert pairwise(distance, a, b).max() <= upper + 1e-6
+    assert pairwise(distance, *apart).max() <= upper + 1e-6
+    if distance == "Jensen-Shannon":
+        np.testing.assert_allclose(pairwise(distance, *apart), upper, atol=1e-6)
+
+
+@pytest.mark.parametrize(("given_name", "meant"), [("l1", "L1"), ("cosin", "cosine")])
+def test_an_unknown_name_is_refused_and_the_closest_suggested(given_name, meant):
+    with pytest.raises(CbirError) as caught:
+        pairwise(given_name, np.ones((1, 2)), np.ones((1, 2)))
+    assert repr(given_name) in caught.value.what
+    assert f"did you mean {meant!r}?" in caught.value.hint
+
+
+@every_distance
+@pytest.mark.parametrize(
+    ("a", "b", "said"),
+    [
+        (np.ones((2, 3)), np.ones((2, 4)), r"\(2, 3\) and \(2, 4\)"),
+        (np.ones(3), np.ones((2, 3)), r"\(3,\)"),
+        (np.ones((2, 3)), np.ones((2, 3, 1)), r"\(2, 3, 1\)"),
+        ([[1, np.nan]], [[1, 1]], "not finite"),
+        ([[1, 1]], [[1, np.inf]], "not finite"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(distance, a, b, said):
+    with pytest.raises(CbirError, match=said):
+        pairwise(distance, a, b)
+
+
+@pytest.mark.parametrize("wrong", [[0.5, -0.1], [0, 0]], ids=["negative", "empty"])
+def test_jensen_shannon_refuses_what_is_no_histogram(wrong):
+    right = [0.5, 0.5]
+    for a, b in (([right, wrong], [right]), ([right], [right, wrong])):
+        with pytest.raises(CbirError, match="needs histograms"):
+            pairwise("Jensen-Shannon", a, b)

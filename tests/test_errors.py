@@ -1,0 +1,25 @@
+import pytest
+
+from cbir_lib.errors import CbirError, unknown
+
+
+def test_error_is_two_lines_everywhere():
+    error = CbirError("the disk is full", "free some space")
+    assert str(error) == "error: the disk is full\nhint: free some space"
+    # IPython prints what this hook returns in place of a traceback.
+    assert error._render_traceback_() == ["error: the disk is full", "hint: free some space"]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("l1", "did you mean 'L1'? known: L1, L2, cosine"),  # nearer by case than by letters
+        ("cosin", "did you mean 'cosine'? known: L1, L2, cosine"),
+        ("xyzzy", "known: L1, L2, cosine"),
+        (7, "known: L1, L2, cosine"),
+    ],
+)
+def test_unknown_suggests_the_closest_name(name, hint):
+    error = unknown("distance", name, iter(["L1", "L2", "cosine"]))
+    assert error.what == f"unknown distance {name!r}"
+    assert error.hint == hint
