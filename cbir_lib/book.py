@@ -164,4 +164,4 @@ class _Page(HTMLParser):
             found = re.findall(
                 r"""["'(]((?:https?:)?//[\w.-]+\.[a-z]{2,}/[^"'\s)]*\.(?:js|css|woff2?))""", data
             )
-            self.loads |= set(found)
+            self.loads |= {*found, *CSS_LOAD.findall(data)}

@@ -8,26 +8,26 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 import cbir_lib
-from cbir_lib.errors import CbirError
-from cbir_lib.files import project_root
+from cbir_lib.errors import INTERRUPTED, CbirError, RunsFailedError
+from cbir_lib.files import project_root, replacing
 
 app = typer.Typer(
     name="cbir",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
     help="Content-based retrieval of radiographs: run the study, fetch its data, search.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="The data sets: list, fetch, check.")
+data_app = typer.Typer(help="The data sets: list, fetch, check.")
 job_app = typer.Typer(hidden=True, help="What the Snakefile calls.")
 app.add_typer(data_app, name="data")
 app.add_typer(job_app, name="job")
 
-StudyFile = Annotated[Path, typer.Option("--study", help="The study file.")]
+StudyFile = Annotated[
+    Path | None, typer.Option("--study", help="The study file; study.yml of the project.")
+]
 ProfileName = Annotated[str, typer.Option(help="A profile of the study file.")]
 DataRoot = Annotated[
     Path | None,
@@ -45,6 +45,10 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _study_file(given: Path | None) -> Path:
+    return given.resolve() if given else project_root() / "study.yml"
+
+
 @app.callback()
 def _options(
     version: Annotated[
@@ -57,11 +61,12 @@ def _options(
 @app.command()
 def study(
     profile: ProfileName = "quick",
-    study_file: StudyFile = Path("study.yml"),
+    study_file: StudyFile = None,
     data_root: DataRoot = None,
     published: Annotated[
         bool, typer.Option(help="Build the book from results/ instead; nothing is trained.")
     ] = False,
+    book: Annotated[bool, typer.Option(help="Build the book after the runs.")] = True,
     cores: Annotated[int | None, typer.Option(min=1, help="Runs at a time; all cores.")] = None,
 ) -> None:
     """Run what is missing or changed of the study, and build the book.
@@ -72,22 +77,36 @@ def study(
 
     if data_root:
         os.environ["CBIR_DATA"] = str(data_root.resolve())
-    page = workflow.conduct(study_file.resolve(), profile, published=published, cores=cores)
-    print(f"the book: {page}")
+    work = workflow.conduct(
+        _study_file(study_file), profile, published=published, book=book, cores=cores
+    )
+    if book:
+        print(f"the book: {work / 'html' / 'index.html'}")
 
 
 @app.command()
 def publish(profile: ProfileName = "quick") -> None:
-    """Copy the results of a finished study to `results/`, from where `make book` reads them.
+    """Copy the results of a finished study to `results/`, and draw the README's pictures from them.
 
-    Example: `cbir publish --profile quick`
+    `make book` reads them from there. Example: `cbir publish --profile quick`
     """
-    from cbir_lib import results
+    import matplotlib
 
-    found = results.read_all(project_root() / "build" / profile)
+    matplotlib.use("agg")
+    from cbir_lib import figures, paper, results
+
+    root = project_root()
+    found = results.read_all(root / "build" / profile)
     for result in found:
-        results.write(project_root() / "results" / profile / f"{result.run}.json", result)
-    print(f"{len(found)} results in results/{profile}/")
+        results.write(root / "results" / profile / f"{result.run}.json", result)
+    drawn = {
+        "ranking": figures.ranking_tiles(results.best(found)),
+        "comparison": figures.comparison(results.table(found), paper.table_4()),
+    }
+    for name, figure in drawn.items():
+        with replacing(root / "book" / "assets" / f"{name}.png") as part:
+            figure.savefig(part, format="png", dpi=120)
+    print(f"{len(found)} results in results/{profile}/, pictures in book/assets/")
 
 
 @data_app.command("list")
@@ -178,7 +197,7 @@ def job_run(
     run_id: str,
     work: Annotated[Path, typer.Option()],
     profile: Annotated[str, typer.Option()],
-    study_file: StudyFile,
+    study_file: StudyFile = None,
     published: Annotated[Path | None, typer.Option()] = None,
 ) -> None:
     """Execute the notebook of one run."""
@@ -186,7 +205,7 @@ def job_run(
 
     from cbir_lib.study import read_study
 
-    run = read_study(study_file).run(profile, run_id)
+    run = read_study(_study_file(study_file)).run(profile, run_id)
     folder = work / "runs" / run_id
     if published:
         folder.mkdir(parents=True, exist_ok=True)
@@ -200,12 +219,12 @@ def job_chapter(
     chapter: str,
     work: Annotated[Path, typer.Option()],
     profile: Annotated[str, typer.Option()],
-    study_file: StudyFile,
+    study_file: StudyFile = None,
 ) -> None:
     """Execute the notebook of one chapter."""
     from cbir_lib.study import read_study
 
-    runs = [run.id for run in read_study(study_file).runs(profile)]
+    runs = [run.id for run in read_study(_study_file(study_file)).runs(profile)]
     target = work / "chapters" / f"{chapter}.ipynb"
     _job(work, f"chapter-{chapter}", chapter, target, {"folder": str(work), "runs": runs})
 
@@ -218,6 +237,7 @@ def _job(work, name, notebook, target, parameters, title=None, published=None) -
         print(f"[{name}] {line}", flush=True)
 
     quiet_kernel(Path("build"))
+    log = work / "logs" / f"{name.removeprefix('chapter-')}.ipynb"
     say("start")
     started = time.monotonic()
     try:
@@ -225,13 +245,13 @@ def _job(work, name, notebook, target, parameters, title=None, published=None) -
             project_root() / "notebooks" / f"{notebook}.md",
             target,
             parameters,
-            log=work / "logs" / f"{target.parent.name if title else notebook}.ipynb",
+            log=log,
             title=title,
             published=published,
             echo=say,
         )
     except NotebookFailedError as error:
-        for line in [*error.lines, f"  the notebook as it stands: {work / 'logs'}"]:
+        for line in [*error.lines, f"  the notebook as it stands: {log}"]:
             say(f"| {line}")
         say("failed")
         raise typer.Exit(1) from None
@@ -242,13 +262,13 @@ def _job(work, name, notebook, target, parameters, title=None, published=None) -
 def job_book(
     work: Annotated[Path, typer.Option()],
     profile: Annotated[str, typer.Option()],
-    study_file: StudyFile,
+    study_file: StudyFile = None,
 ) -> None:
     """Build the book from the executed notebooks."""
     from cbir_lib import book
     from cbir_lib.study import read_study
 
-    runs = [run.id for run in read_study(study_file).runs(profile)]
+    runs = [run.id for run in read_study(_study_file(study_file)).runs(profile)]
     print("[book] start", flush=True)
     started = time.monotonic()
     try:
@@ -265,13 +285,13 @@ def job_book(
 def job_check_book(
     html: Path,
     profile: ProfileName = "quick",
-    study_file: StudyFile = Path("study.yml"),
+    study_file: StudyFile = None,
 ) -> None:
     """Check a built book: every page is there, no link is dead, nothing is from elsewhere."""
     from cbir_lib import book
     from cbir_lib.study import read_study
 
-    runs = [run.id for run in read_study(study_file).runs(profile)]
+    runs = [run.id for run in read_study(_study_file(study_file)).runs(profile)]
     faults = book.missing_pages(html, runs) + book.check(html)
     for fault in faults:
         print(fault)
@@ -281,33 +301,22 @@ def job_check_book(
 
 
 def main() -> None:
-    """Run the command; a user's error is two lines and exit code 2."""
+    """Run the command; what a user can mend is two lines and exit code 2."""
     try:
-        code = app(standalone_mode=False) or 0
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
+        if code == 130:  # typer's word for Ctrl-C
+            raise INTERRUPTED
     except CbirError as error:
         print(error, file=sys.stderr)
         code = 2
-    except click.exceptions.Exit as error:
-        code = error.exit_code
-    except click.UsageError as error:
+    except RunsFailedError as error:
+        print(error, file=sys.stderr)
+        code = 1
+    except typer.BadParameter.__base__ as error:  # typer's name for every misuse of the command
         command = error.ctx.command_path if error.ctx else "cbir"
-        print(f"error: {error.format_message()}\nhint: {command} --help", file=sys.stderr)
+        print(CbirError(error.format_message(), f"{command} --help"), file=sys.stderr)
         code = 2
-    except (KeyboardInterrupt, click.Abort):
-        print("error: interrupted\nhint: start again; what is finished is kept", file=sys.stderr)
-        code = 2
-    except Exception as error:
-        code = _failed(error)
     sys.exit(code)
-
-
-def _failed(error: Exception) -> int:
-    from cbir_lib.workflow import StudyFailedError
-
-    if not isinstance(error, StudyFailedError):
-        raise error
-    print("\n".join(error.lines), file=sys.stderr)
-    return 1
 
 
 if __name__ == "__main__":

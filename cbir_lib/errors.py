@@ -26,6 +26,13 @@ class CbirError(Exception):
         return str(self).splitlines()
 
 
+INTERRUPTED = CbirError("interrupted", "start again: what is finished is kept, the rest goes on")
+
+
+class RunsFailedError(Exception):
+    """Runs of a study failed; the text has a few lines for each. Exit code 1."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> CbirError:
     """The error for a name that is not in a table, with the closest one suggested."""
     known = list(known)

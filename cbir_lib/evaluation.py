@@ -139,9 +139,10 @@ def examples(ranking: Ranking, queries, gallery, neighbours: int = 8) -> list[di
             rows = np.flatnonzero((queries.labels == label) & np.isfinite(precisions))
             if len(rows) == 0:
                 continue
-            ordered = rows[np.argsort(precisions[rows], kind="stable")]
-            row = ordered[len(ordered) // 2 if choice == "median" else 0]
+            value = np.sort(precisions[rows])[len(rows) // 2 if choice == "median" else 0]
+            row = rows[precisions[rows] == value][0]
             found = ranking.rows[row, :neighbours]
+            found = found[found >= 0]  # where the query itself was left out
             chosen.append(
                 {
                     "choice": choice,
@@ -150,7 +151,7 @@ def examples(ranking: Ranking, queries, gallery, neighbours: int = 8) -> list[di
                     "average_precision": float(precisions[row]),
                     "neighbours": gallery.image_ids[found].tolist(),
                     "neighbour_labels": gallery.labels[found].tolist(),
-                    "distances": ranking.distances[row, :neighbours].astype(float).tolist(),
+                    "distances": ranking.distances[row, : len(found)].astype(float).tolist(),
                 }
             )
     return chosen

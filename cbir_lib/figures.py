@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cbir_lib.networks import NETWORKS, layers
-from cbir_lib.results import Example, Result
+from cbir_lib.results import Example, Result, method
 
 WIDTH_IN = 8.0
 RIGHT, WRONG = "#1b7837", "#b2182b"  # told apart by the colour blind too, and labelled besides
@@ -194,28 +194,33 @@ def network_drawing(classes: int, size: int = 128) -> Figure:
     return figure
 
 
-def ranking_tiles(
-    rows: Mapping[str, Example], class_names: Sequence[str], title: str = ""
-) -> Figure:
-    """Rankings without pixels: one tile an image, its class and distance, framed as right or wrong.
+def ranking_tiles(result: Result) -> Figure:
+    """The median query of each class and its ranking, without pixels: a tile an image.
 
-    For places that may not show the images themselves.
+    A tile has the image's class and its distance, and is marked as right or wrong. For places that
+    may not show the images themselves.
     """
-    width = 1 + max(len(example.neighbours) for example in rows.values())
-    figure, axes = plt.subplots(figsize=(WIDTH_IN, 0.62 * len(rows) + 0.5), layout="constrained")
-    for row, (name, example) in enumerate(rows.items()):
-        found = zip(example.neighbour_labels, example.distances, strict=True)
-        tiles = [(class_names[example.label], name, "#dddddd", "black")]
-        for label, distance in found:
-            right = label == example.label
-            colour = "#d9f0d3" if right else "#fddbc7"
-            tiles.append((class_names[label], f"{distance:.3g}", colour, RIGHT if right else WRONG))
-        for column, (text, below, colour, edge) in enumerate(tiles):
-            axes.add_patch(
-                plt.Rectangle((column + 0.04, -row), 0.92, 0.86, fc=colour, ec=edge, lw=1.2)
-            )
-            axes.text(column + 0.5, -row + 0.55, text, ha="center", va="center", fontsize=7)
-            axes.text(column + 0.5, -row + 0.24, below, ha="center", va="center", fontsize=7)
-    axes.set(xlim=(0, width), ylim=(-len(rows) + 0.9, 1), title=title)
+    examples = [example for example in result.examples if example.choice == "median"]
+    width = 1 + len(examples[0].neighbours)
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 0.55 * len(examples) + 0.5))
+    for row, example in enumerate(examples):
+        names = [result.data.class_names[k] for k in (example.label, *example.neighbour_labels)]
+        below = ["query", *(f"{distance:.3f}" for distance in example.distances)]
+        edges = ["black"] + [
+            RIGHT if label == example.label else WRONG for label in example.neighbour_labels
+        ]
+        for column, edge in enumerate(edges):
+            colour = {"black": "#dddddd", RIGHT: "#d9f0d3", WRONG: "#fddbc7"}[edge]
+            corner = (column + 0.04, -row)
+            axes.add_patch(plt.Rectangle(corner, 0.92, 0.86, fc=colour, ec=edge, lw=1.2))
+            for text, height in ((names[column], 0.58), (below[column], 0.26)):
+                axes.text(column + 0.5, -row + height, text, ha="center", va="center", fontsize=7)
+    axes.set(xlim=(0, width), ylim=(-len(examples) + 0.9, 1))
+    axes.set_title(
+        f"{method(result)} on {result.data.dataset}: nearest training images, with their "
+        f"{result.retrieval.distance} distance",
+        fontsize=9,
+    )
     axes.axis("off")
+    figure.tight_layout(pad=0.3)
     return figure

@@ -14,7 +14,7 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def project_root() -> Path:
-    """The checkout this package was installed from (editable), else the current folder."""
+    """The checkout this package runs from, else the current folder."""
     checkout = Path(__file__).resolve().parents[1]
     return checkout if (checkout / "study.yml").is_file() else Path.cwd()
 

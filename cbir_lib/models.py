@@ -135,9 +135,12 @@ def load_network(path: Path | str) -> TrainedNetwork:
             preprocessing=Preprocessing(**json.loads(described["preprocessing"])),
             module=nn.Sequential(),
         )
+        mean_image = tensors["centre.mean_image"].numpy()
+        if mean_image.shape != (trained.preprocessing.size,) * 2:
+            raise ValueError(mean_image.shape)
         module = build_network(
             trained.name,
-            tensors["centre.mean_image"].numpy(),
+            mean_image,
             classes=len(trained.class_names),
             reading=trained.reading,
             initialisation="torch",

@@ -17,6 +17,7 @@ from typing import Any
 import jupytext
 import nbformat
 import papermill
+from nbconvert.filters import strip_ansi
 from papermill.exceptions import PapermillExecutionError
 from papermill.inspection import inspect_notebook
 
@@ -103,11 +104,14 @@ def execute(
                 autosave_cell_every=0,
             )
         except PapermillExecutionError as error:
-            first = error.source.strip().splitlines()[0] if error.source.strip() else ""
+            # IPython marks the line of the cell with an arrow; a CbirError comes without.
+            in_cell = strip_ansi("\n".join(error.traceback)).rpartition("Cell In[")[2]
+            arrow = re.search(r"(?m)^-+> \d+ (.*)$", in_cell)
+            line = (arrow[1] if arrow else error.source.strip().partition("\n")[0]).strip()
             what = f"{error.ename}: {error.evalue}".strip()
             if error.ename == "CbirError":
-                what = " / ".join(line for line in error.evalue.splitlines() if line)
-            raise NotebookFailedError(target.parent.name, error.exec_count, first, what) from None
+                what = " / ".join(error.evalue.splitlines())
+            raise NotebookFailedError(log.stem, error.exec_count, line, what) from None
     executed = nbformat.read(log, as_version=4)
     _forget_the_occasion(executed)
     with replacing(target) as part:

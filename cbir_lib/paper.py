@@ -45,6 +45,6 @@ TABLE_7_BOTH = {"E": 88.38, "F": 89.15, "G": 90.38}
 ROW_OF = {"grey-histogram": "Colour histogram"} | {name: name for name in "ABCDEFG"}
 
 
-def label(row: str) -> str:
-    """A row of Table 4 as this study's tables call it."""
-    return f"Network {row}" if len(row) == 1 else row
+def table_4() -> dict[str, float]:
+    """Table 4 by the names this study's tables use."""
+    return {f"Network {row}" if len(row) == 1 else row: value for row, value in TABLE_4.items()}

@@ -26,8 +26,8 @@ class Preprocessing:
         Contrast-limited adaptive histogram equalisation (Zuiderveld, Graphics Gems IV, 1994), as
         OpenCV has it.
     clip_limit : float
-        A tile's histogram is clipped at this multiple of its mean bin, above 0. The paper names no
-        value.
+        A tile's histogram is clipped at this multiple of its mean bin, above 0; at 256, the most,
+        nothing is clipped. The paper names no value.
     tile_px : int
         Side of a tile in pixels; a tile never covers less than 8 pixels or more than the image.
     """
@@ -40,8 +40,10 @@ class Preprocessing:
     def __post_init__(self):
         if not 8 <= self.size <= 1024:
             raise CbirError(f"size {self.size} px is out of range", "give 8 to 1024 pixels")
-        if not self.clip_limit > 0:
-            raise CbirError(f"clip_limit {self.clip_limit} is out of range", "give more than 0")
+        if not 0 < self.clip_limit <= 256:
+            raise CbirError(
+                f"clip_limit {self.clip_limit} is out of range", "give more than 0, at most 256"
+            )
         if not self.tile_px >= 8:
             raise CbirError(f"tile_px {self.tile_px} is out of range", "give 8 pixels or more")
 

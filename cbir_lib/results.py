@@ -202,7 +202,7 @@ def read_all(folder: Path | str, runs: Sequence[str] | None = None) -> list[Resu
     return found
 
 
-def name(result: Result) -> str:
+def method(result: Result) -> str:
     """What was measured, as tables and figures call it."""
     parameters = result.parameters
     if "network" in parameters:
@@ -210,12 +210,18 @@ def name(result: Result) -> str:
     return parameters["descriptor"].replace("-", " ").capitalize()
 
 
+def best(found: Sequence[Result]) -> Result:
+    """The network with the highest mean average precision; any method where there is no network."""
+    networks = [result for result in found if "network" in result.parameters] or found
+    return max(networks, key=lambda result: result.retrieval.mean_average_precision)
+
+
 def table(found: Sequence[Result]) -> pd.DataFrame:
     """One row a result, in percent: accuracy with its 95 % interval, and the ranking measures."""
     rows = {}
     for result in found:
         answers, search = result.classification, result.retrieval
-        rows[name(result)] = {
+        rows[method(result)] = {
             "accuracy": 100 * answers.accuracy,
             "low": 100 * answers.accuracy_interval[0],
             "high": 100 * answers.accuracy_interval[1],

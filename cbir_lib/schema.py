@@ -15,5 +15,6 @@ def first_fault(error: ValidationError) -> str:
     """Where the first fault is and what it is, in one line."""
     fault = error.errors()[0]
     where = ".".join(str(part) for part in fault["loc"]) or "the file"
-    given = "" if isinstance(fault["input"], dict | list) else f", got {fault['input']!r}"
+    whole = fault["type"] == "json_invalid" or isinstance(fault["input"], dict | list)
+    given = "" if whole else f", got {fault['input']!r}"
     return f"{where}: {fault['msg']}{given}"

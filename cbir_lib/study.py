@@ -182,15 +182,16 @@ def read_study(path: Path | str) -> Study:
     except ValidationError as error:
         raise CbirError(f"{path}: {first_fault(error)}", hint) from error
     for name in study.grid.networks:
-        _known("network", name, NETWORKS)
+        _known(f"{path}: grid.networks", "network", name, NETWORKS)
     for name in study.grid.descriptors:
-        _known("descriptor", name, DESCRIPTORS)
-    for profile in study.profiles.values():
-        _known("data set", profile.dataset, SOURCES)
-        _known("reading", profile.reading, READINGS)
+        _known(f"{path}: grid.descriptors", "descriptor", name, DESCRIPTORS)
+    for key, profile in study.profiles.items():
+        _known(f"{path}: profiles.{key}.dataset", "data set", profile.dataset, SOURCES)
+        _known(f"{path}: profiles.{key}.reading", "reading", profile.reading, READINGS)
     return study
 
 
-def _known(kind: str, name: str, table) -> None:
+def _known(where: str, kind: str, name: str, table) -> None:
     if name not in table:
-        raise unknown(kind, name, table)
+        error = unknown(kind, name, table)
+        raise CbirError(f"{where}: {error.what}", error.hint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import signal
 import time
 import warnings
 from collections.abc import Iterator
@@ -202,12 +203,18 @@ def fit(
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        trainer.fit(
-            Classifier(network, settings),
-            batches(images, labels, settings.seed),
-            batches(validation_images, validation_labels),
-        )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        on_interrupt = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(
+                Classifier(network, settings),
+                batches(images, labels, settings.seed),
+                batches(validation_images, validation_labels),
+            )
+        except SystemExit as stop:
+            if isinstance(stop.__context__, KeyboardInterrupt):
+                # Lightning's answer to Ctrl-C: ignore the next ones, and leave Python.
+                signal.signal(signal.SIGINT, on_interrupt)
+                raise KeyboardInterrupt from stop
+            raise
     network.load_state_dict(kept.weights)
     return History(**kept.curves, best_epoch=kept.best_epoch, seconds=time.perf_counter() - started)

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.status import Status
 
 from cbir_lib.datasets import load
-from cbir_lib.errors import CbirError
+from cbir_lib.errors import INTERRUPTED, CbirError, RunsFailedError
 from cbir_lib.files import project_root
 from cbir_lib.networks import layers
 from cbir_lib.study import NetworkRun, Study, read_study
@@ -41,28 +41,22 @@ CHAPTER_S = 10
 BOOK_S = 60
 
 
-class StudyFailedError(Exception):
-    """Some runs failed; each with its lines."""
-
-    def __init__(self, lines: list[str]):
-        super().__init__("\n".join(lines))
-        self.lines = lines
-
-
 def conduct(
     study_file: Path,
     profile: str,
     *,
     published: bool = False,
+    book: bool = True,
     cores: int | None = None,
-    console: Console | None = None,
 ) -> Path:
-    """Run what is missing or changed of a profile, build the book, and return its first page.
+    """Run what is missing or changed of a profile, build the book, and return the folder of both.
 
     Parameters
     ----------
     published
         Read ``results/<profile>/`` in place of training.
+    book
+        Build the chapters and the book after the runs.
     cores
         Runs at a time, each on one core; all of them by default. On a GPU, one at a time.
 
@@ -71,10 +65,10 @@ def conduct(
     CbirError
         When the study file is wrong, there is no data, another study is running, or the user
         interrupts.
-    StudyFailedError
+    RunsFailedError
         When a run, a chapter or the book fails; the others have gone on.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True)
     root = project_root()
     study = read_study(study_file)
     work = root / "build" / (profile + ("-published" if published else ""))
@@ -89,7 +83,7 @@ def conduct(
             f"train them: cbir study --profile {profile}",
         )
     with alone(root / "build"):
-        graph = _Graph(root, config, cores or os.cpu_count() or 1)
+        graph = _Graph(root, "all" if book else "runs", config, cores or os.cpu_count() or 1)
         planned = graph.plan()
         if planned:
             console.print(f"{len(planned)} jobs to do; log: {work / 'study.log'}")
@@ -97,11 +91,12 @@ def conduct(
             started = time.monotonic()
             code = graph.run(work / "study.log", progress)
             if code:
-                raise StudyFailedError(progress.failures or _tail(work / "study.log"))
+                failures = progress.failures or _tail(work / "study.log")
+                raise RunsFailedError("\n".join(failures))
             console.print(f"all done in {_minutes(time.monotonic() - started)}")
         else:
             console.print("nothing to do: everything is up to date")
-    return work / "html" / "index.html"
+    return work
 
 
 def _result(root: Path, profile: str, run_id: str) -> Path:
@@ -200,16 +195,17 @@ def _interruptible() -> Iterator[None]:
 class _Graph:
     """Snakemake on the project's Snakefile."""
 
-    def __init__(self, root: Path, config: list[str], cores: int):
-        self.root = root
+    def __init__(self, root: Path, target: str, config: list[str], cores: int):
+        self.root, self.target = root, ["--", target]
         # The project's lock is `alone`; Snakemake's own would outlive a kill.
         self.command = [
             *(sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile")),
             *("--directory", str(root), "--cores", str(cores), "--nolock", "--rerun-incomplete"),
-            *("--keep-going", "--nocolor", "--config", *config),
+            *("--keep-going", "--nocolor"),
+            # On a GPU, one run at a time.
+            *(("--resources", "gpu=1") if Path("/proc/driver/nvidia").exists() else ()),
+            *("--config", *config),
         ]
-        if Path("/proc/driver/nvidia").exists():
-            self.command[-len(config) - 1 : -len(config) - 1] = ["--resources", "gpu=1"]
         self.environment = os.environ | {
             MARK: str(root / "build"),
             "OMP_NUM_THREADS": "1",
@@ -220,7 +216,7 @@ class _Graph:
     def plan(self) -> list[str]:
         """The jobs to do, by name."""
         done = subprocess.run(
-            [*self.command, "--dry-run"],
+            [*self.command, "--dry-run", *self.target],
             env=self.environment,
             cwd=self.root,
             capture_output=True,
@@ -228,7 +224,7 @@ class _Graph:
             stdin=subprocess.DEVNULL,
         )
         if done.returncode:
-            raise StudyFailedError(["Snakemake cannot plan the study:", *done.stderr.splitlines()])
+            raise RunsFailedError("Snakemake cannot plan the study:\n" + done.stderr)
         lines = (done.stdout + done.stderr).splitlines()
         return sorted({match[1] for line in lines if (match := PLANNED.match(line))})
 
@@ -236,7 +232,7 @@ class _Graph:
         """Run them, hand each line to ``progress``, and return Snakemake's exit code."""
         log.parent.mkdir(parents=True, exist_ok=True)
         process = subprocess.Popen(
-            self.command,
+            [*self.command, *self.target],
             env=self.environment,
             cwd=self.root,
             stdin=subprocess.DEVNULL,
@@ -254,9 +250,7 @@ class _Graph:
                     progress.hear(line.rstrip("\n"))
             return process.wait()
         except KeyboardInterrupt:
-            raise CbirError(
-                "interrupted", "start again: what is finished is kept, the rest goes on"
-            ) from None
+            raise INTERRUPTED from None
         finally:
             end(_of_a_study(Path(self.environment[MARK])))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cbir_lib.datasets.radiographs import RadiographSet
+from cbir_lib.datasets.radiographs import REMARK_TYPES, RadiographSet
 from cbir_lib.files import cache_folder, replacing
 
 VERSION = 1  # of the cache's form and of the decoding rules
@@ -25,7 +25,7 @@ def cached(name: str, source: Path, read: Callable[[Path], RadiographSet]) -> Ra
     folder = cache_folder() / f"{name}-v{VERSION}-{fingerprint(source)[:16]}"
     try:
         return _read(folder)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         data = read(source)
     # images.npy goes last: where it is, the rest is.
     with replacing(folder / "records.parquet") as part:
@@ -47,7 +47,7 @@ def cached(name: str, source: Path, read: Callable[[Path], RadiographSet]) -> Ra
 
 
 def _read(folder: Path) -> RadiographSet:
-    images = np.load(folder / "images.npy", mmap_mode="r")
+    images = np.lib.format.open_memmap(folder / "images.npy", mode="r")
     records = pd.read_parquet(folder / "records.parquet")
     described = json.loads((folder / "set.json").read_text())
     return RadiographSet(
@@ -56,7 +56,7 @@ def _read(folder: Path) -> RadiographSet:
         labels=records.pop("label").to_numpy(),
         class_names=tuple(described["class_names"]),
         records=records,
-        remarks=pd.DataFrame(described["remarks"]),
+        remarks=pd.DataFrame(described["remarks"]).astype(REMARK_TYPES),
         checksum=described["checksum"],
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -17,7 +18,7 @@ import pandas as pd
 
 from cbir_lib.datasets.cache import cached
 from cbir_lib.datasets.decoding import decode
-from cbir_lib.datasets.radiographs import RadiographSet
+from cbir_lib.datasets.radiographs import REMARK_TYPES, RadiographSet
 from cbir_lib.errors import CbirError
 from cbir_lib.files import project_root
 
@@ -125,7 +126,7 @@ def read(source: Path, checksums: tuple[str, ...] = CHECKSUMS) -> RadiographSet:
         labels=labels,
         class_names=class_names,
         records=records,
-        remarks=pd.DataFrame(remarks, columns=["file", "remark", "kept"]),
+        remarks=pd.DataFrame(remarks, columns=list(REMARK_TYPES)).astype(REMARK_TYPES),
         checksum=digest.hexdigest(),
     )
 
@@ -177,7 +178,7 @@ def read_archive(archive: Path, checksums: tuple[str, ...]) -> list[tuple[PurePo
                     raise CbirError(f"{archive}: member {member.name!r} is too large", again)
                 if name.suffix.lower() in IMAGE_SUFFIXES and name.parent.name in CLASSES:
                     files.append((name, members.extractfile(member).read()))
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise CbirError(f"{archive} is damaged: {error}", again) from error
     return sorted(files)
 

@@ -11,6 +11,7 @@ import pandas as pd
 from cbir_lib.errors import CbirError, unknown
 
 SPLITS = ("train", "validation", "test")
+REMARK_TYPES = {"file": str, "remark": str, "kept": bool}  # also where there is no remark
 
 
 @dataclass(frozen=True)

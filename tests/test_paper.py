@@ -1,0 +1,79 @@
+"""The published numbers, against the text of the paper and against one another."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cbir_lib import paper
+from cbir_lib.networks import NETWORKS
+from cbir_lib.study import read_study
+
+ROOT = Path(__file__).parents[1]
+TEXT = ROOT.parent / "shared" / "paper" / "paper.txt"
+
+# The text has Cyrillic letters in its tables, and spells two rows in its own way.
+LATIN = str.maketrans(
+    "\N{CYRILLIC CAPITAL LETTER VE}\N{CYRILLIC CAPITAL LETTER ES}\N{CYRILLIC CAPITAL LETTER IE}",
+    "BCE",
+)
+SPELLING = {"Fourier Mellin": "Fourier-Mellin", "Color histogram": "Colour histogram"}
+
+
+def table(number):
+    """The rows below a table's title: name → numbers, None where the paper has a dash."""
+    if not TEXT.is_file():
+        pytest.skip("the text of the paper is not part of the repository")
+    text = TEXT.read_text(encoding="utf-8")
+    lines = re.search(rf"(?im)^table {number}\. .*\n+.*\t.*\n((?:.*\t.*\n)+)", text)[1].splitlines()
+    rows = {}
+    for line in lines:
+        name, *cells = line.strip().split("\t")
+        name = SPELLING.get(name, name.removeprefix("Network ").translate(LATIN))
+        rows[name] = tuple(None if cell == "-" else float(cell) for cell in cells)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("number", "published"),
+    [
+        (4, {name: (value,) for name, value in paper.TABLE_4.items()}),
+        (5, paper.TABLE_5_DROPOUT),
+        (6, paper.TABLE_6_AUGMENTATION),
+        (7, {name: (value,) for name, value in paper.TABLE_7_BOTH.items()}),
+    ],
+)
+def test_tables_are_those_of_the_paper(number, published):
+    assert table(number) == published
+
+
+def test_the_paper_is_named_by_its_title():
+    if not TEXT.is_file():
+        pytest.skip("the text of the paper is not part of the repository")
+    title = paper.CITATION.split(": ")[1]
+    assert title.lower() in " ".join(TEXT.read_text(encoding="utf-8").split()).lower()
+
+
+def test_tables_agree_with_one_another():
+    # Table 4 repeats the best of each network: A bare, B to D with dropout, E to G with both.
+    assert paper.TABLE_4["A"] == paper.TABLE_5_DROPOUT["A"][0] == paper.TABLE_6_AUGMENTATION["A"][0]
+    for name in "BCD":
+        assert paper.TABLE_4[name] == paper.TABLE_5_DROPOUT[name][1]
+    assert {name: paper.TABLE_4[name] for name in "EFG"} == paper.TABLE_7_BOTH
+    # Without either, Tables 5 and 6 start from the same network.
+    for name in "ABEF":
+        assert paper.TABLE_5_DROPOUT[name][0] == paper.TABLE_6_AUGMENTATION[name][0]
+
+
+def test_all_are_percentages_of_networks_and_descriptors():
+    assert set(NETWORKS) < set(paper.TABLE_4)
+    assert set(paper.TABLE_5_DROPOUT) == set(paper.TABLE_6_AUGMENTATION) < set(NETWORKS)
+    pairs = [*paper.TABLE_5_DROPOUT.values(), *paper.TABLE_6_AUGMENTATION.values()]
+    values = [*paper.TABLE_4.values(), *paper.TABLE_7_BOTH.values(), *(v for p in pairs for v in p)]
+    assert all(40 < value < 95 for value in values if value is not None)
+
+
+def test_every_method_of_the_study_stands_beside_a_row_of_table_4():
+    grid = read_study(ROOT / "study.yml").grid
+    for method in (*grid.networks, *grid.descriptors):
+        assert paper.ROW_OF[method] in paper.TABLE_4

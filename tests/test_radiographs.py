@@ -1,0 +1,138 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
+from cbir_lib.errors import CbirError
+
+CLASS_NAMES = ("skull", "hand", "foot")
+# Images a split (rows) and class (columns).
+COUNTS = {"train": (9, 7, 5), "validation": (2, 3, 1), "test": (4, 1, 6)}
+
+
+def radiographs(counts=COUNTS):
+    """One image a row, all of one grey value: the row's number."""
+    cells = [
+        (split, label)
+        for split, numbers in counts.items()
+        for label, number in enumerate(numbers)
+        for _ in range(number)
+    ]
+    images = np.arange(len(cells), dtype=np.uint8)[:, None, None] * np.ones((1, 4, 4), np.uint8)
+    records = pd.DataFrame(
+        {
+            "image_id": [f"image-{i:03}" for i in range(len(cells))],
+            "split": [split for split, _ in cells],
+        }
+    )
+    labels = np.array([label for _, label in cells])
+    return RadiographSet("toy", images, labels, CLASS_NAMES, records, pd.DataFrame(), "")
+
+
+def shuffled(data, seed):
+    return data.take(np.random.default_rng(seed).permutation(len(data)))
+
+
+DATA = radiographs()
+
+
+def assert_rows_belong_together(data):
+    """Image, label and record of a row are still those of one radiograph."""
+    rows = data.images[:, 0, 0].astype(int)
+    assert data.image_ids.tolist() == [f"image-{i:03}" for i in rows]
+    assert np.array_equal(data.labels, DATA.labels[rows])
+    assert data.records["split"].tolist() == DATA.records["split"].iloc[rows].tolist()
+    assert data.records.index.tolist() == list(range(len(data)))
+
+
+def test_lengths_must_agree():
+    with pytest.raises(ValueError, match="37 images, 38 labels, 38 records"):
+        RadiographSet("", DATA.images[:-1], DATA.labels, CLASS_NAMES, DATA.records, None, "")
+
+
+def test_take_keeps_the_order_of_the_rows():
+    taken = DATA.take(np.array([7, 2, 30]))
+    assert taken.images[:, 0, 0].tolist() == [7, 2, 30]
+    assert_rows_belong_together(taken)
+    assert_rows_belong_together(taken.take(np.array([2, 0])))
+
+
+def test_take_with_a_mask():
+    taken = DATA.take(DATA.labels == 2)
+    assert len(taken) == 5 + 1 + 6
+    assert set(taken.labels) == {2}
+    assert_rows_belong_together(taken)
+
+
+def test_splits_are_the_parts_of_the_whole():
+    parts = [shuffled(DATA, 0).split(name) for name in SPLITS]
+    for name, part in zip(SPLITS, parts, strict=True):
+        assert set(part.records["split"]) == {name}
+        assert np.bincount(part.labels).tolist() == list(COUNTS[name])
+        assert_rows_belong_together(part)
+    assert sorted(np.concatenate([part.image_ids for part in parts])) == DATA.image_ids.tolist()
+
+
+def test_unknown_split():
+    with pytest.raises(CbirError, match="unknown split 'val'") as caught:
+        DATA.split("val")
+    assert "did you mean 'validation'?" in caught.value.hint
+
+
+@given(wanted=st.tuples(*[st.integers(1, 10)] * 3), seed=st.integers(0, 2**32))
+def test_sample_has_the_wanted_number_of_each_class_or_all(wanted, seed):
+    sample = DATA.sample(dict(zip(SPLITS, wanted, strict=True)), seed)
+    for split, number in zip(SPLITS, wanted, strict=True):
+        found = np.bincount(sample.split(split).labels, minlength=3)
+        assert found.tolist() == np.minimum(COUNTS[split], number).tolist()
+    assert len(set(sample.image_ids)) == len(sample)  # without replacement
+    assert_rows_belong_together(sample)
+
+
+@given(order=st.integers(0, 2**32), seed=st.integers(0, 2**32))
+def test_sample_is_the_same_whatever_the_order_of_the_source(order, seed):
+    wanted = {"train": 4, "validation": 1, "test": 2}
+    one, other = DATA.sample(wanted, seed), shuffled(DATA, order).sample(wanted, seed)
+    assert set(one.image_ids) == set(other.image_ids)
+
+
+def test_sample_differs_by_seed_and_draws_every_image_alike():
+    wanted = {"train": 3, "validation": 1, "test": 1}
+    draws = [DATA.sample(wanted, seed).image_ids for seed in range(600)]
+    frequency = pd.Series(np.concatenate(draws)).value_counts() / len(draws)
+    drawn = np.concatenate(
+        [np.full(n, min(n, wanted[split]) / n) for split in SPLITS for n in COUNTS[split]]
+    )
+    deviation = np.sqrt(drawn * (1 - drawn) / len(draws))
+    assert (np.abs(frequency[DATA.image_ids] - drawn) <= 4 * deviation).all()
+
+
+def test_sample_names_the_class_and_split_without_images():
+    data = radiographs({**COUNTS, "validation": (2, 0, 1)})
+    with pytest.raises(CbirError, match="class 'hand' of toy has no image in split 'validation'"):
+        data.sample({"train": 1, "validation": 1, "test": 1}, seed=0)
+
+
+def test_counts_of_every_class_and_split_even_of_none():
+    counts = shuffled(radiographs({**COUNTS, "validation": (2, 0, 1)}), 0).counts()
+    assert counts.index.tolist() == list(CLASS_NAMES)
+    assert counts.columns.tolist() == list(SPLITS)
+    assert counts.to_numpy().tolist() == [[9, 2, 4], [7, 0, 1], [5, 1, 6]]
+    # A class or a split that nothing is left of has its row or column still.
+    assert DATA.take(DATA.labels != 1).split("test").counts().to_numpy().tolist() == [
+        [0, 0, 4],
+        [0, 0, 0],
+        [0, 0, 6],
+    ]
+
+
+def test_exact_copies():
+    # Rows 0, 1, 2 equal within train; 3 (train) and 36, 37 (test) equal; 21 (validation), 22 too.
+    images = DATA.images.copy()
+    images[[1, 2]], images[[36, 37]], images[22] = images[0], images[3], images[21]
+    data = RadiographSet("", images, DATA.labels, CLASS_NAMES, DATA.records, None, "")
+    assert data.exact_copies() == (2 + 2 + 1, 1)
+    assert shuffled(data, 0).exact_copies() == (2 + 2 + 1, 1)
+    assert DATA.exact_copies() == (0, 0)

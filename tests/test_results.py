@@ -1,0 +1,217 @@
+"""The result file: what is written is what is read, and nothing else is accepted."""
+
+import json
+import re
+
+import pytest
+
+from cbir_lib import results
+from cbir_lib.errors import CbirError
+from cbir_lib.results import Result
+
+# Every number is another, so that each can be found again in a text.
+WRITTEN = {
+    "format": 1,
+    "run": "toy-A-s0",
+    "parameters": {"network": "A", "images_per_class": {"train": 3}, "learning_rate": 5e-4},
+    "data": {
+        "dataset": "toy",
+        "checksum": "0f",
+        "class_names": ["hand", "hé"],
+        "images": {"train": 611, "validation": 71, "test": 307},
+    },
+    "classification": {
+        "rule": "softmax",
+        "accuracy": 0.8125,
+        "accuracy_interval": [0.7656, 0.8508],
+        "balanced_accuracy": 0.7917,
+        "confusion": [[3, 1], [0, 4]],
+    },
+    "retrieval": {
+        "distance": "L2",
+        "queries": 307,
+        "queries_without_relevant": 1,
+        "mean_average_precision": 0.1 + 0.2,  # 0.30000000000000004: every digit is kept
+        "mean_average_precision_interval": [0.254, 0.347],
+        "precision_at_1": 0.91,
+        "precision_at_5": 0.82,
+        "precision_at_10": 0.7353,
+        "r_precision": 0.64,
+        "precision_recall": [1.0, 0.5, 1 / 3],
+    },
+    "training": {
+        "train_loss": [1.5, 0.7],
+        "validation_loss": [1.6, 0.9],
+        "validation_accuracy": [0.4, 0.8],
+        "best_epoch": 2,
+    },
+    "examples": [
+        {
+            "choice": "median",
+            "query": "hand/1",
+            "label": 0,
+            "average_precision": 0.6,
+            "neighbours": ["hand/2", "hé/3"],
+            "neighbour_labels": [0, 1],
+            "distances": [0.25, 1.0],
+        }
+    ],
+    "circumstances": {
+        "finished": "2020-02-02T02:02:02+00:00",
+        "seconds": {"training": 1.25},
+        "processor": "abacus",
+        "cores": 2,
+        "accelerator": "cpu",
+        "python": "3.11",
+        "versions": {"numpy": "2.1"},
+    },
+}
+
+
+def changed(**replaced):
+    """The result with other values: ``changed(retrieval__queries=2)``."""
+    written = json.loads(json.dumps(WRITTEN))
+    for place, value in replaced.items():
+        *parents, key = place.split("__")
+        inner = written
+        for parent in parents:
+            inner = inner[parent]
+        inner[key] = value
+    return written
+
+
+@pytest.fixture
+def result():
+    return Result.model_validate(WRITTEN)
+
+
+@pytest.mark.parametrize("training", [WRITTEN["training"], None])
+def test_what_was_written_is_what_is_read(training, tmp_path):
+    result = Result.model_validate(changed(training=training))
+    path = tmp_path / "new" / "result.json"
+    results.write(path, result)
+    assert results.read(path) == result
+    assert json.loads(path.read_text(encoding="utf-8")) == changed(training=training)
+    first = path.read_bytes()
+    results.write(path, results.read(path))
+    assert path.read_bytes() == first
+    assert first.endswith(b"}\n")
+    assert [left.name for left in path.parent.iterdir()] == ["result.json"]
+
+
+def refused(path):
+    with pytest.raises(CbirError) as caught:
+        results.read(path)
+    assert str(path) in caught.value.what
+    assert len(str(caught.value).splitlines()) == 2
+    return caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("written", "where"),
+    [
+        (changed(extra=1), "extra"),
+        (changed(retrieval__precision_at_7=0.5), "retrieval.precision_at_7"),
+        (changed(retrieval__queries="307"), "retrieval.queries"),
+        (changed(retrieval__queries=307.5), "retrieval.queries"),
+        (changed(classification__accuracy=None), "classification.accuracy"),
+        (changed(classification__rule="majority"), "classification.rule"),
+        (changed(format=2), "format"),
+        (changed(examples=[{"choice": "best"}]), "examples.0.choice"),
+        ({name: value for name, value in WRITTEN.items() if name != "data"}, "data"),
+        ([WRITTEN], "the file"),
+    ],
+)
+def test_what_does_not_fit_the_schema_is_refused_by_its_key(written, where, tmp_path):
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(written))
+    assert f" {where}: " in refused(path)
+
+
+@pytest.mark.parametrize("part", [0, 0.5, 0.99])
+def test_truncated_json_is_refused_and_not_repeated(part, result, tmp_path):
+    path = tmp_path / "result.json"
+    results.write(path, result)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text[: int(part * len(text))], encoding="utf-8")
+    said = refused(path)
+    assert "Invalid JSON" in said
+    assert "checksum" not in said  # the error is no copy of the file
+
+
+def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path):
+    assert "No such file" in refused(tmp_path / "none.json")
+    (tmp_path / "binary.json").write_bytes(bytes(range(256)))
+    assert "Invalid JSON" in refused(tmp_path / "binary.json")
+
+
+def test_results_of_a_study_are_read_by_run(result, tmp_path):
+    for name in ("b", "a"):
+        results.write(tmp_path / "runs" / name / "result.json", Result(**changed(run=name)))
+    assert [found.run for found in results.read_all(tmp_path)] == ["a", "b"]
+    assert [found.run for found in results.read_all(tmp_path, ["b"])] == ["b"]
+    with pytest.raises(CbirError, match=re.escape(str(tmp_path / "runs" / "c"))):
+        results.read_all(tmp_path, ["a", "c"])
+    with pytest.raises(CbirError, match="no result in"):
+        results.read_all(tmp_path / "runs" / "a")
+
+
+def test_circumstances_are_no_difference(result):
+    other = changed(circumstances__seconds={"training": 9.5}, circumstances__processor="quill")
+    assert results.differences(result, Result(**other)) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ("retrieval__r_precision", 0.65, "retrieval.r_precision: 0.64, 0.65"),
+        (
+            "retrieval__precision_recall",
+            [1.0, 0.5, 0.3],
+            f"retrieval.precision_recall.2: {1 / 3}, 0.3",
+        ),
+        ("classification__confusion", [[3, 1], [1, 4]], "classification.confusion.1.0: 0, 1"),
+        ("parameters__learning_rate", 5e-3, "parameters.learning_rate: 0.0005, 0.005"),
+        ("data__checksum", "f0", "data.checksum: 0f, f0"),
+        ("retrieval__precision_recall", [1.0, 0.5], f"retrieval.precision_recall.2: {1 / 3}, None"),
+    ],
+)
+def test_a_single_changed_number_is_found(place, value, said, result):
+    other = Result(**changed(**{place: value}))
+    assert results.differences(result, other) == [said]
+    assert len(results.differences(other, result)) == 1
+
+
+def test_the_sentence_has_the_numbers_of_the_result(result):
+    said = results.sentence(result)
+    for number in (
+        *("**81.2%**", "307 test images", "76.6% to 85.1%", "79.2%"),  # naming
+        *("611 training images", "L2", "**0.300**", "0.254 to 0.347", "73.5%"),  # searching
+    ):
+        assert number in said
+    assert said.startswith("The largest score")
+    assert results.sentence(Result(**changed(classification__rule="nearest neighbour"))).startswith(
+        "The nearest neighbour"
+    )
+
+
+def test_the_table_has_one_row_a_result_in_percent(result):
+    described = Result(**changed(parameters={"descriptor": "grey-histogram"}))
+    found = results.table([result, described])
+    assert found.index.tolist() == ["Network A", "Grey histogram"]
+    row = found.loc["Network A"]
+    assert row["accuracy"] == pytest.approx(81.25)
+    assert row["mAP"] == pytest.approx(30)
+    assert row["P@10"] == pytest.approx(73.53)
+    assert row["seconds"] == 1.25
+
+
+def test_examples_name_their_images(result):
+    assert results.example_ids(result) == {"hand/1", "hand/2", "hé/3"}
+
+
+def test_circumstances_name_the_versions():
+    found = results.circumstances({"training": 1.23456})
+    assert found.seconds == {"training": 1.23}
+    assert found.cores >= 1
+    assert set(found.versions) == set(results.VERSIONED)
