@@ -3,7 +3,7 @@ PYTHON ?= python3
 PROFILE ?= quick
 BIN := .venv/bin
 
-.PHONY: study test book lab lint clean lock help
+.PHONY: study test data book lab lint clean lock help
 .DEFAULT_GOAL := help
 
 study: .venv/ready ## set up, run the study (PROFILE=quick), build the book
@@ -11,6 +11,9 @@ study: .venv/ready ## set up, run the study (PROFILE=quick), build the book
 
 test: .venv/ready ## set up, run the tests
 	@$(BIN)/python -m pytest
+
+data: .venv/ready ## fetch MedNIST into data/mednist and check it
+	@$(BIN)/cbir data fetch mednist
 
 book: .venv/ready ## build the book from results/, without training
 	@$(BIN)/cbir study --profile $(PROFILE) --published

@@ -13,7 +13,7 @@ def test_error_is_two_lines_everywhere():
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("l1", "did you mean 'L1'? known: L1, L2, cosine"),  # nearer by case than by letters
+        ("COSINE", "did you mean 'cosine'? known: L1, L2, cosine"),  # not one letter in common
         ("cosin", "did you mean 'cosine'? known: L1, L2, cosine"),
         ("xyzzy", "known: L1, L2, cosine"),
         (7, "known: L1, L2, cosine"),

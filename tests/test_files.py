@@ -23,6 +23,16 @@ def test_file_appears_when_the_block_ends(tmp_path):
     assert names(path.parent) == ["result.json"]
 
 
+def test_readers_of_the_old_file_are_not_disturbed(tmp_path):
+    path = tmp_path / "result.json"
+    path.write_text("old")
+    with path.open() as reader:
+        with replacing(path) as part:
+            part.write_text("new")
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+
+
 @pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt])
 def test_exception_leaves_the_old_file_and_no_part(tmp_path, error):
     path = tmp_path / "result.json"

@@ -64,7 +64,7 @@ def test_the_versions_the_design_asks_for(name, version):
 
 def test_every_make_command_in_the_texts_is_a_target():
     targets = set(re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text()))
-    assert {"study", "test", "book", "lab", "lint", "clean", "help"} <= targets
+    assert {"study", "test", "data", "book", "lab", "lint", "clean", "help"} <= targets
     texts = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "book").glob("*.md")]
     for text in texts:
         used = set(re.findall(r"\bmake ([a-z]+)\b(?=`|\s+#|$)", text.read_text(), re.MULTILINE))

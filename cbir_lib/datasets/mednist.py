@@ -73,7 +73,7 @@ def locate(root: Path | str | None = None) -> Path:
                 return found
     raise CbirError(
         f"no MedNIST data at {' or '.join(str(place) for place in places)}",
-        "fetch it: cbir data fetch mednist; or say where it is: --data-root PATH or CBIR_DATA",
+        "fetch it: make data (cbir data fetch mednist), or name its place: --data-root, CBIR_DATA",
     )
 
 

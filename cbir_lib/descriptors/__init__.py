@@ -30,12 +30,12 @@ DESCRIPTORS: dict[str, type] = {"grey-histogram": GreyHistogram}
 
 
 def build_descriptor(name: str, **parameters) -> Descriptor:
-    """A handcrafted descriptor by name.
+    """A handcrafted descriptor by name. Its ``fit`` and ``transform`` check the parameters' ranges.
 
     Raises
     ------
     CbirError
-        When the name or a parameter is unknown or out of range.
+        When the name or a parameter is unknown.
     """
     if name not in DESCRIPTORS:
         raise unknown("descriptor", name, DESCRIPTORS)
