@@ -19,7 +19,9 @@ book: .venv/ready ## build the book from results/, without training
 	@$(BIN)/cbir study --profile $(PROFILE) --published
 
 lab: .venv/ready ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab --notebook-dir=.
+	@$(BIN)/jupytext-config --settings-file build/jupyter/labconfig/default_setting_overrides.json \
+	  set-default-viewer markdown myst
+	@JUPYTER_CONFIG_PATH="$(CURDIR)/build/jupyter" $(BIN)/jupyter lab notebooks/run_network.md
 
 lint: .venv/ready ## check style and form of the code
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

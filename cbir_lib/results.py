@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
 from cbir_lib.errors import CbirError
-from cbir_lib.files import replacing
+from cbir_lib.files import project_root, replacing
 from cbir_lib.schema import Strict, first_fault
 
 NO_PICTURES = (
@@ -190,13 +190,16 @@ def read(path: Path | str) -> Result:
 def read_all(folder: Path | str, runs: Sequence[str] | None = None) -> list[Result]:
     """The results of these runs of a study, or of all that are there, in the order of their names.
 
+    A relative folder is one of the project.
+
     Raises
     ------
     CbirError
         When one of them, or every one, is missing.
     """
-    names = sorted(path.parent.name for path in Path(folder, "runs").glob("*/result.json"))
-    found = [read(Path(folder, "runs", name, "result.json")) for name in runs or names]
+    place = Path(project_root(), folder, "runs")
+    names = runs or sorted(path.parent.name for path in place.glob("*/result.json"))
+    found = [read(place / name / "result.json") for name in names]
     if not found:
         raise CbirError(f"no result in {folder}", "run the study first: make study")
     return found

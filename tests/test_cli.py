@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -229,30 +231,75 @@ def test_publish_copies_the_results(cbir, project):
     assert_two_lines(cbir("publish", "--profile", "paper"), "no result")
 
 
-def test_ctrl_c_while_decoding_leaves_nothing(tmp_path, data):
-    environment = os.environ | {"CBIR_CACHE": str(tmp_path / "cache"), "CBIR_DATA": str(data)}
-    slow = (
-        "import time, sys\n"
-        "from cbir_lib import cli\n"
-        "from cbir_lib.datasets import mednist\n"
-        "def decode(data):\n"
-        "    print('decoding', flush=True)\n"
-        "    time.sleep(60)\n"
-        "mednist.decode = decode\n"
-        "sys.argv = ['cbir', 'data', 'check', 'mednist']\n"
-        "cli.main()\n"
-    )
+INTERRUPTED_CLI = """
+import sys, time
+from pathlib import Path
+from cbir_lib import cli
+from cbir_lib.datasets import mednist
+
+def slow(*_):
+    print("at work", flush=True)
+    time.sleep(60)
+
+{patch}
+sys.argv = ["cbir", *{arguments!r}]
+cli.main()
+"""
+
+
+def interrupt(patch, *arguments, **environment):
+    """Start the command with a part of it slowed down, press Ctrl-C there; its exit and errors."""
     process = subprocess.Popen(
-        [sys.executable, "-c", slow],
-        env=environment,
+        [sys.executable, "-c", INTERRUPTED_CLI.format(patch=patch, arguments=arguments)],
+        env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout.readline() == "decoding\n"
+    assert process.stdout.readline() == "at work\n"
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
-    assert process.returncode == 2
-    assert [line.split(":")[0] for line in err.splitlines()] == ["error", "hint"]
-    assert not (tmp_path / "cache").exists()
+    _, err = process.communicate(timeout=30)
+    return process.returncode, "", err.splitlines()
+
+
+def test_ctrl_c_while_decoding_leaves_nothing(tmp_path, data):
+    cache = tmp_path / "cache"
+    outcome = interrupt(
+        "mednist.decode = slow",
+        *("data", "check", "mednist"),
+        CBIR_CACHE=str(cache),
+        CBIR_DATA=str(data),
+    )
+    assert_two_lines(outcome, "interrupted", "start again")
+    assert not cache.exists()
+
+
+def test_ctrl_c_while_downloading_leaves_nothing(tmp_path):
+    class Stalls(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            self.wfile.write(b"x" * 100_000)
+            self.wfile.flush()
+            time.sleep(5)
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Stalls)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/MedNIST.tar.gz"
+    # Tells of the download from another thread, so that the Ctrl-C comes in the middle of it.
+    patch = (
+        f"cli.project_root = lambda: Path({str(tmp_path)!r})\n"
+        "import threading\n"
+        "threading.Timer(1.5, print, ['at work'], {'flush': True}).start()"
+    )
+    code, out, err = interrupt(patch, "data", "fetch", "mednist", "--url", url)
+    server.shutdown()
+    server.server_close()
+    assert_two_lines((code, out, err[-2:]), "interrupted", "start again")  # after the progress
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

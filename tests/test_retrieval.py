@@ -153,9 +153,11 @@ def truncated(path):
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def without_its_distance(path):
-    described = {"format": retrieval.FORMAT, "ids": '["a"]'}
-    save_file({"vectors": np.ones((1, 2), np.float32)}, path, described)
+def described(**changes):
+    """Writes a file that is an index but for these entries of its description."""
+    entries = {"format": retrieval.FORMAT, "distance": "L1", "ids": '["a"]'} | changes
+    kept = {name: value for name, value in entries.items() if value is not None}
+    return lambda path: save_file({"vectors": np.ones((1, 2), np.float32)}, path, kept)
 
 
 DAMAGED = {
@@ -163,9 +165,11 @@ DAMAGED = {
     "empty": lambda path: path.touch(),
     "folder": lambda path: path.mkdir(),
     "truncated": truncated,
-    "other": lambda path: save_file({"vectors": np.ones((1, 2), np.float32)}, path),
-    "later": lambda path: save_file({}, path, {"format": retrieval.FORMAT + "0"}),
-    "without distance": without_its_distance,
+    "not described": lambda path: save_file({"vectors": np.ones((1, 2), np.float32)}, path),
+    "other": described(format=None),
+    "later": described(format=retrieval.FORMAT + "0"),
+    "without distance": described(distance=None),
+    "without ids": described(ids=None),
     "pickle": lambda path: path.write_bytes(pickle.dumps({"vectors": [[1.0]]})),
 }
 
