@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import signal
 import time
 import warnings
 from collections.abc import Iterator
@@ -203,7 +202,6 @@ def fit(
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        on_interrupt = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit(
                 Classifier(network, settings),
@@ -211,9 +209,7 @@ def fit(
                 batches(validation_images, validation_labels),
             )
         except SystemExit as stop:
-            if isinstance(stop.__context__, KeyboardInterrupt):
-                # Lightning's answer to Ctrl-C: ignore the next ones, and leave Python.
-                signal.signal(signal.SIGINT, on_interrupt)
+            if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
                 raise KeyboardInterrupt from stop
             raise
     network.load_state_dict(kept.weights)

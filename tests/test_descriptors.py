@@ -21,7 +21,7 @@ def trained_network(reading="flattened"):
     torch.manual_seed(0)
     mean = RNG.uniform(0, 255, (32, 32)).astype(np.float32)
     module = build_network("G", mean, classes=3, reading=reading)
-    preprocessing = Preprocessing(size=32, tile_px=16)
+    preprocessing = Preprocessing(size=32, clip_limit=5.0, tile_px=8)
     return TrainedNetwork("G", reading, ("a", "b", "c"), preprocessing, module)
 
 

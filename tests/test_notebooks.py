@@ -178,6 +178,7 @@ def test_the_result_is_read_once_where_the_first_measurement_stood(tmp_path):
         (PARAMETERS, {"cuont": 2}, "'cuont'", "did you mean 'count'?"),
         (None, {}, "no cell tagged 'parameters'", "tag the one"),
     ],
+    ids=["unknown", "none declared"],
 )
 def test_parameters_the_notebook_does_not_declare_are_refused(
     parameters, given, what, hint, tmp_path
