@@ -59,9 +59,12 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     A zero vector has no direction: it is 1 away from any other vector and 0 from another zero one.
     """
+    a, b = a.astype(np.float64), b.astype(np.float64)
     norms = [np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (a, b)]
     scaled = [v / np.where(norm > 0, norm, 1) for v, norm in zip((a, b), norms, strict=True)]
-    distances = np.clip(1 - scaled[0] @ scaled[1].T, 0, 2)
+    # Products of equal vectors differ in the last bits, by their place in the matrix: rounded,
+    # equal vectors are at equal distances, and at zero from one another.
+    distances = np.clip(np.round(1 - scaled[0] @ scaled[1].T, 9), 0, 2)
     distances[(norms[0] == 0) & (norms[1] == 0).T] = 0
     return distances
 

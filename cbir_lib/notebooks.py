@@ -78,8 +78,6 @@ def execute(
         heading.source = re.sub(r"(?m)^# .*$", f"# {title}", heading.source, count=1)
     if published:
         read_instead_of_measuring(notebook, published)
-    for number, cell in enumerate(notebook.cells):
-        cell.id = f"cell-{number}"  # jupytext's are random
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         converted = Path(folder) / (source.stem + ".ipynb")
@@ -138,7 +136,7 @@ def _forget_the_occasion(notebook: nbformat.NotebookNode) -> None:
     """Drop times and paths, so that the same run gives the same file."""
     notebook.metadata.pop("papermill", None)
     for number, cell in enumerate(notebook.cells):
-        cell.id = f"cell-{number}"
+        cell.id = f"cell-{number}"  # jupytext's are random
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
         if "injected-parameters" in cell.metadata.get("tags", []):

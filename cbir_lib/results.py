@@ -221,10 +221,13 @@ def best(found: Sequence[Result]) -> Result:
 
 def table(found: Sequence[Result]) -> pd.DataFrame:
     """One row a result, in percent: accuracy with its 95 % interval, and the ranking measures."""
+    names = [method(result) for result in found]
     rows = {}
-    for result in found:
+    for name, result in zip(names, found, strict=True):
+        if names.count(name) > 1:  # more than one seed
+            name += f", seed {result.parameters['seed']}"
         answers, search = result.classification, result.retrieval
-        rows[method(result)] = {
+        rows[name] = {
             "accuracy": 100 * answers.accuracy,
             "low": 100 * answers.accuracy_interval[0],
             "high": 100 * answers.accuracy_interval[1],

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 import jupytext
@@ -64,14 +65,15 @@ def executed(tmp_path_factory):
             ),
             ("count + 1", "show"),
         )
-        execute(
-            source,
-            folder / "new" / "small.ipynb",
-            {"count": 41, "splits": {"train": 9}},
-            log=folder / "logs" / "small.ipynb",
-            title="Network A, seed 0",
-            echo=lines.append,
-        )
+        with chdir(folder):  # a notebook runs in the project, wherever it is started from
+            execute(
+                source,
+                folder / "new" / "small.ipynb",
+                {"count": 41, "splits": {"train": 9}},
+                log=folder / "logs" / "small.ipynb",
+                title="Network A, seed 0",
+                echo=lines.append,
+            )
         targets.append(folder / "new" / "small.ipynb")
     return targets, lines
 

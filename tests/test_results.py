@@ -215,3 +215,11 @@ def test_circumstances_name_the_versions():
     assert found.seconds == {"training": 1.23}
     assert found.cores >= 1
     assert set(found.versions) == set(results.VERSIONED)
+
+
+def test_two_seeds_of_a_network_are_two_rows(result):
+    seeds = [
+        result.model_copy(update={"parameters": {"network": "C", "seed": seed}}) for seed in (0, 1)
+    ]
+    assert list(results.table(seeds).index) == ["Network C, seed 0", "Network C, seed 1"]
+    assert list(results.table(seeds[:1]).index) == ["Network C"]

@@ -206,3 +206,8 @@ def fetch(folder: Path, url: str = URL, known_hash: str = CHECKSUMS[0]) -> Path:
             f"cannot download {url}: {type(error).__name__}",
             "check the connection and try again, or copy the archive into " + str(folder),
         ) from error
+    except OSError as error:
+        raise CbirError(
+            f"cannot write to {folder}: {error.strerror}",
+            "free some space, or mend its permissions",
+        ) from error
