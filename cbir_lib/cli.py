@@ -101,7 +101,9 @@ def publish(profile: ProfileName = "quick") -> None:
         results.write(root / "results" / profile / f"{result.run}.json", result)
     drawn = {
         "ranking": figures.ranking_tiles(results.best(found)),
-        "comparison": figures.comparison(results.table(found), paper.table_4()),
+        "comparison": figures.comparison(
+            results.table(found), paper.table_4(), found[0].data.dataset
+        ),
     }
     for name, figure in drawn.items():
         with replacing(root / "book" / "assets" / f"{name}.png") as part:

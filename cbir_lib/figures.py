@@ -149,7 +149,7 @@ def precision_recall(curves: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
-def comparison(measured: pd.DataFrame, published: Mapping[str, float]) -> Figure:
+def comparison(measured: pd.DataFrame, published: Mapping[str, float], dataset: str) -> Figure:
     """Accuracies measured here, with intervals, and those of the paper: two sets, two panels.
 
     Parameters
@@ -164,10 +164,10 @@ def comparison(measured: pd.DataFrame, published: Mapping[str, float]) -> Figure
     order = measured.sort_values("accuracy")
     errors = np.stack([order["accuracy"] - order["low"], order["high"] - order["accuracy"]])
     left.errorbar(order["accuracy"], order.index, xerr=errors, fmt="o", color="#4477aa", capsize=3)
-    left.set(title="measured here, with 95 % interval", xlabel="accuracy (%)")
+    left.set(title=f"here, on {dataset} (95 % interval)", xlabel="accuracy (%)")
     ordered = dict(sorted(published.items(), key=lambda item: item[1]))
     right.plot(list(ordered.values()), list(ordered), "D", color="#aa3377")
-    right.set(title="the paper's Table 4", xlabel="accuracy (%)", xlim=(0, 100))
+    right.set(title="the paper's Table 4, on IRMA", xlabel="accuracy (%)", xlim=(0, 100))
     return figure
 
 
@@ -195,30 +195,28 @@ def network_drawing(classes: int, size: int = 128) -> Figure:
 
 
 def ranking_tiles(result: Result) -> Figure:
-    """The median query of each class and its ranking, without pixels: a tile an image.
+    """The example queries and their rankings without pixels: a tile an image.
 
     A tile has the image's class and its distance, and is marked as right or wrong. For places that
     may not show the images themselves.
     """
-    examples = [example for example in result.examples if example.choice == "median"]
-    width = 1 + len(examples[0].neighbours)
-    figure, axes = plt.subplots(figsize=(WIDTH_IN, 0.55 * len(examples) + 0.5))
-    for row, example in enumerate(examples):
-        names = [result.data.class_names[k] for k in (example.label, *example.neighbour_labels)]
-        below = ["query", *(f"{distance:.3f}" for distance in example.distances)]
-        edges = ["black"] + [
-            RIGHT if label == example.label else WRONG for label in example.neighbour_labels
-        ]
-        for column, edge in enumerate(edges):
-            colour = {"black": "#dddddd", RIGHT: "#d9f0d3", WRONG: "#fddbc7"}[edge]
-            corner = (column + 0.04, -row)
-            axes.add_patch(plt.Rectangle(corner, 0.92, 0.86, fc=colour, ec=edge, lw=1.2))
-            for text, height in ((names[column], 0.58), (below[column], 0.26)):
-                axes.text(column + 0.5, -row + height, text, ha="center", va="center", fontsize=7)
-    axes.set(xlim=(0, width), ylim=(-len(examples) + 0.9, 1))
+    width = 1 + max(len(example.neighbours) for example in result.examples)
+    height = 0.3 * len(result.examples) + 0.4
+    figure, axes = plt.subplots(figsize=(1.15 * width, height))
+    for row, example in enumerate(result.examples):
+        tiles = [(example.choice, example.label, "#dddddd", "black")]
+        for label, distance in zip(example.neighbour_labels, example.distances, strict=True):
+            colours = ("#d9f0d3", RIGHT) if label == example.label else ("#fddbc7", WRONG)
+            tiles.append((f"{distance:.3f}", label, *colours))
+        for column, (text, label, face, edge) in enumerate(tiles):
+            corner = (column + 0.03, -row)
+            axes.add_patch(plt.Rectangle(corner, 0.94, 0.86, fc=face, ec=edge, lw=1.2))
+            words = f"{result.data.class_names[label]}  {text}"
+            axes.text(column + 0.5, -row + 0.43, words, ha="center", va="center", fontsize=6.5)
+    axes.set(xlim=(0, width), ylim=(-len(result.examples) + 0.9, 1))
     axes.set_title(
-        f"{method(result)} on {result.data.dataset}: nearest training images, with their "
-        f"{result.retrieval.distance} distance",
+        f"{method(result)} on {result.data.dataset}: queries of median and of lowest average "
+        f"precision (AP), and their nearest images by {result.retrieval.distance} distance",
         fontsize=9,
     )
     axes.axis("off")
