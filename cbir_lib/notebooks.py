@@ -117,7 +117,10 @@ def execute(
 
 
 def read_instead_of_measuring(notebook: nbformat.NotebookNode, published: Path) -> None:
-    """Turn the cells tagged ``measure`` into text, and read the result file in their place."""
+    """Turn the cells tagged ``measure`` into text, and read the result file in their place.
+
+    Those whose code a reader would not see are left out.
+    """
     cells, read = [], False
     for cell in notebook.cells:
         if "measure" in cell.metadata.get("tags", []):
@@ -126,7 +129,8 @@ def read_instead_of_measuring(notebook: nbformat.NotebookNode, published: Path) 
                 reading.metadata["tags"] = ["remove-cell"]
                 cells.append(reading)
                 read = True
-            cells.append(nbformat.v4.new_markdown_cell(f"```python\n{cell.source}\n```"))
+            if "hide-input" not in cell.metadata["tags"]:
+                cells.append(nbformat.v4.new_markdown_cell(f"```python\n{cell.source}\n```"))
         else:
             cells.append(cell)
     notebook.cells = cells

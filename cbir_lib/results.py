@@ -133,6 +133,14 @@ def sentence(result: Result) -> str:
     )
 
 
+def occasion(result: Result) -> str:
+    """When, on what and for how long it was measured, in words (Markdown)."""
+    c = result.circumstances
+    device = c.processor if c.accelerator == "cpu" else c.accelerator
+    times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in c.seconds.items())
+    return f"*Measured {c.finished[:10]} on {device}, torch {c.versions['torch']}: {times}.*"
+
+
 def example_ids(result: Result) -> set[str]:
     """Identifiers of every image that the examples of a result name."""
     return {name for e in result.examples for name in (e.query, *e.neighbours)}
