@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures import pack, write_mednist
+from fixtures import heed_ctrl_c, pack, write_mednist
 from PIL import Image
 
 from cbir_lib import __version__, cli, results
@@ -252,6 +252,7 @@ def interrupt(patch, *arguments, **environment):
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED_CLI.format(patch=patch, arguments=arguments)],
         env=os.environ | environment,
+        preexec_fn=heed_ctrl_c,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

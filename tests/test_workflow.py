@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from fixtures import write_mednist
+from fixtures import heed_ctrl_c, write_mednist
 
 from cbir_lib import book, results
 from cbir_lib.workflow import MARK
@@ -56,6 +56,7 @@ class Project:
             [sys.executable, "-m", "cbir_lib.cli", "study", "--profile", "tiny", *options],
             cwd=self.root,
             env=self.environment | environment,
+            preexec_fn=heed_ctrl_c,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
