@@ -64,7 +64,7 @@ class Project:
 
     def study(self, *options: str, code: int = 0, **environment: str) -> tuple[str, str]:
         process = self.start(*options, **environment)
-        out, err = process.communicate(timeout=280)
+        out, err = process.communicate(timeout=560)
         assert process.returncode == code, out + err
         return out, err
 
@@ -88,7 +88,7 @@ class Project:
 
     def wait_for_log(self, text: str) -> None:
         log = self.root / "build" / "tiny" / "study.log"
-        for _ in range(600):
+        for _ in range(1800):
             if log.exists() and text in log.read_text():
                 return
             time.sleep(0.1)
