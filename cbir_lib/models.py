@@ -81,7 +81,7 @@ def build_network(
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.bias)
-    return built.to(memory_format=torch.channels_last)  # nearly twice as fast on a CPU
+    return built.to(memory_format=torch.channels_last)  # see benchmarks/memory_format.py
 
 
 @dataclass(frozen=True)
