@@ -49,6 +49,12 @@ def _study_file(given: Path | None) -> Path:
     return given.resolve() if given else project_root() / "study.yml"
 
 
+def _run_ids(study_file: Path | None, profile: str) -> list[str]:
+    from cbir_lib.study import read_study
+
+    return [run.id for run in read_study(_study_file(study_file)).runs(profile)]
+
+
 @app.callback()
 def _options(
     version: Annotated[
@@ -224,9 +230,7 @@ def job_chapter(
     study_file: StudyFile = None,
 ) -> None:
     """Execute the notebook of one chapter."""
-    from cbir_lib.study import read_study
-
-    runs = [run.id for run in read_study(_study_file(study_file)).runs(profile)]
+    runs = _run_ids(study_file, profile)
     target = work / "chapters" / f"{chapter}.ipynb"
     _job(work, f"chapter-{chapter}", chapter, target, {"folder": str(work), "runs": runs})
 
@@ -268,9 +272,8 @@ def job_book(
 ) -> None:
     """Build the book from the executed notebooks."""
     from cbir_lib import book
-    from cbir_lib.study import read_study
 
-    runs = [run.id for run in read_study(_study_file(study_file)).runs(profile)]
+    runs = _run_ids(study_file, profile)
     print("[book] start", flush=True)
     started = time.monotonic()
     try:
@@ -291,9 +294,8 @@ def job_check_book(
 ) -> None:
     """Check a built book: every page is there, no link is dead, nothing is from elsewhere."""
     from cbir_lib import book
-    from cbir_lib.study import read_study
 
-    runs = [run.id for run in read_study(_study_file(study_file)).runs(profile)]
+    runs = _run_ids(study_file, profile)
     faults = book.missing_pages(html, runs) + book.check(html)
     for fault in faults:
         print(fault)

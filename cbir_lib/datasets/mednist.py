@@ -26,10 +26,9 @@ TITLE = "MedNIST: 58,954 real images, 64 x 64, six classes (CT, MR, X-ray)"
 CREDIT = "MedNIST, Dr. Bradley J. Erickson, Mayo Clinic, CC BY-SA 4.0"
 ARCHIVE = "MedNIST.tar.gz"
 URL = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/" + ARCHIVE
-MD5 = "0bc7306e7427e00ad1c5526a6677552d"
 # The public archive first; then the same images, packed again.
 CHECKSUMS = (
-    "md5:" + MD5,
+    "md5:0bc7306e7427e00ad1c5526a6677552d",
     "sha256:8a8314b067794e5ccd5449df79cce01390acf9ce6c670078acbb5dad48e1564b",
 )
 SIZE_PX = 64

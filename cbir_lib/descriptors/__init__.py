@@ -7,7 +7,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from cbir_lib.descriptors.histogram import GreyHistogram
-from cbir_lib.errors import CbirError, unknown
+from cbir_lib.errors import unknown
 
 
 class Descriptor(Protocol):
@@ -46,4 +46,4 @@ def build_descriptor(name: str, **parameters) -> Descriptor:
     return DESCRIPTORS[name](**parameters)
 
 
-__all__ = ["DESCRIPTORS", "CbirError", "Descriptor", "GreyHistogram", "build_descriptor"]
+__all__ = ["DESCRIPTORS", "Descriptor", "GreyHistogram", "build_descriptor"]
