@@ -135,7 +135,7 @@ def test_class_without_images_is_named(folder, fault):
         (folder / "CXR").mkdir()
     if fault == "no image":
         (folder / "CXR" / "0.png").write_bytes(b"")
-    with pytest.raises(CbirError, match="class 'CXR' has no readable image"):
+    with pytest.raises(CbirError, match="class 'CXR' of mednist has no readable image"):
         read(folder)
 
 

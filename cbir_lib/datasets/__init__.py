@@ -31,9 +31,12 @@ def source(name: str) -> ModuleType:
     return SOURCES[name]
 
 
-def load(name: str, root: Path | str | None = None) -> RadiographSet:
-    """Load a data set by name; ``root`` says where it lies, if not at its usual place."""
-    return source(name).load(root)
+def load(name: str, root: Path | str | None = None, **options) -> RadiographSet:
+    """Load a data set by name; ``root`` says where it lies, if not at its usual place.
+
+    ``options`` go to the source's own ``load``: ``size`` in pixels, for sets whose images differ.
+    """
+    return source(name).load(root, **options)
 
 
 def pictures(name: str, image_ids: Collection[str]) -> dict[str, np.ndarray]:

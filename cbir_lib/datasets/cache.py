@@ -14,7 +14,7 @@ import pandas as pd
 from cbir_lib.datasets.radiographs import REMARK_TYPES, RadiographSet
 from cbir_lib.files import cache_folder, replacing
 
-VERSION = 1  # of the cache's form and of the decoding rules
+VERSION = 2  # of the cache's form and of the decoding rules
 
 
 def cached(name: str, source: Path, read: Callable[[Path], RadiographSet]) -> RadiographSet:
@@ -36,6 +36,7 @@ def cached(name: str, source: Path, read: Callable[[Path], RadiographSet]) -> Ra
             "class_names": data.class_names,
             "checksum": data.checksum,
             "remarks": data.remarks.to_dict("list"),
+            "dropped": dict(data.dropped),
         }
         part.write_text(json.dumps(described))
     with replacing(folder / "images.npy") as part, part.open("wb") as file:
@@ -58,6 +59,7 @@ def _read(folder: Path) -> RadiographSet:
         records=records,
         remarks=pd.DataFrame(described["remarks"]).astype(REMARK_TYPES),
         checksum=described["checksum"],
+        dropped=described["dropped"],
     )
 
 

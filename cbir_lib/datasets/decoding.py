@@ -56,3 +56,32 @@ def decode(data: bytes) -> Decoded:
     except ValueError:  # CIE Lab has no way to grey
         return Decoded(None, f"{picture.mode}, cannot be converted to grey")
     return Decoded(grey, f"{picture.mode}, converted to grey")
+
+
+def fit(image: np.ndarray, size: int) -> np.ndarray:
+    """The image on a black square: longer side scaled to ``size`` pixels, proportions kept.
+
+    Parameters
+    ----------
+    image : (H, W) uint8
+    size
+        Side of the square in pixels.
+
+    Returns
+    -------
+    (size, size) uint8
+        The image in the middle. Smaller images are enlarged (bilinear), larger ones averaged.
+    """
+    import cv2
+
+    height, width = image.shape
+    scale = size / max(height, width)
+    shape = max(1, round(width * scale)), max(1, round(height * scale))
+    if shape != (width, height):
+        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        image = cv2.resize(image, shape, interpolation=way)
+    height, width = image.shape
+    square = np.zeros((size, size), dtype=np.uint8)
+    top, left = (size - height) // 2, (size - width) // 2
+    square[top : top + height, left : left + width] = image
+    return square

@@ -18,7 +18,7 @@ import pandas as pd
 
 from cbir_lib.datasets.cache import cached
 from cbir_lib.datasets.decoding import decode
-from cbir_lib.datasets.radiographs import REMARK_TYPES, RadiographSet
+from cbir_lib.datasets.radiographs import RadiographSet, gather
 from cbir_lib.errors import CbirError
 from cbir_lib.files import project_root
 
@@ -106,28 +106,11 @@ def read(source: Path, checksums: tuple[str, ...] = CHECKSUMS) -> RadiographSet:
             labels.append(class_names.index(name.parent.name))
             ids.append(f"{name.parent.name}/{name.stem}")
             splits.append(split_by_content(image))
-    for label, class_name in enumerate(class_names):
-        if label not in labels:
-            raise CbirError(
-                f"class {class_name!r} has no readable image in {source}",
-                "complete the data set, or fetch it again: cbir data fetch mednist",
-            )
     records = pd.DataFrame(
-        {"image_id": ids, "split": splits, "subject_id": "", "irma_code": "", "source": "mednist"}
+        {"image_id": ids, "label": labels, "split": splits, "subject_id": "", "irma_code": ""}
     )
-    pixels, labels = np.stack(images), np.array(labels, dtype=np.int64)
-    digest = hashlib.sha256("\n".join(ids).encode())
-    digest.update(labels.tobytes())
-    digest.update(pixels.data)
-    return RadiographSet(
-        name="mednist",
-        images=pixels,
-        labels=labels,
-        class_names=class_names,
-        records=records,
-        remarks=pd.DataFrame(remarks, columns=list(REMARK_TYPES)).astype(REMARK_TYPES),
-        checksum=digest.hexdigest(),
-    )
+    mend = f"complete {source}, or fetch it again: cbir data fetch mednist"
+    return gather("mednist", class_names, images, records, remarks, mend=mend)
 
 
 def split_by_content(image: np.ndarray) -> str:

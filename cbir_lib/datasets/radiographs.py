@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -30,11 +31,15 @@ class RadiographSet:
         One readable name a class.
     records
         N rows: ``image_id`` (unique), ``split`` (train, validation or test), ``subject_id`` (empty
-        where the source does not say), ``irma_code`` (empty likewise), ``source``.
+        where the source does not say), ``irma_code`` (empty likewise), ``source``; where images
+        had differing sizes also ``width_px`` and ``height_px``, before they were fitted.
     remarks
-        One row for each file that was converted or left out: ``file``, ``remark``, ``kept``.
+        One row for each file that was converted or is at fault and left out: ``file``, ``remark``,
+        ``kept``.
     checksum
         SHA-256 over identifiers, labels and pixels of the whole source, whatever its container.
+    dropped
+        How many sound images each rule of the study leaves out, by the rule in words.
     """
 
     name: str
@@ -44,6 +49,7 @@ class RadiographSet:
     records: pd.DataFrame
     remarks: pd.DataFrame
     checksum: str
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self):
         if not len(self.images) == len(self.labels) == len(self.records):
@@ -110,3 +116,49 @@ class RadiographSet:
         names = pd.Categorical.from_codes(self.labels, categories=list(self.class_names))
         splits = pd.Categorical(self.records["split"], categories=list(SPLITS))
         return pd.crosstab(names, splits, rownames=["class"], colnames=["split"], dropna=False)
+
+
+def gather(
+    name: str,
+    class_names: Sequence[str],
+    images: Sequence[np.ndarray],
+    records: pd.DataFrame,
+    remarks: Iterable[tuple[str, str, bool]] = (),
+    dropped: Mapping[str, int] | None = None,
+    *,
+    mend: str,
+) -> RadiographSet:
+    """Make a set of what a source read, image by image.
+
+    Parameters
+    ----------
+    images
+        N arrays (H, W) uint8 of one size.
+    records
+        N rows as in :class:`RadiographSet`, and ``label``; ``source`` is added.
+    mend
+        The hint, should a class have no image.
+
+    Raises
+    ------
+    CbirError
+        When a class has no image.
+    """
+    labels = records["label"].to_numpy(dtype=np.int64)
+    for label, class_name in enumerate(class_names):
+        if label not in labels:
+            raise CbirError(f"class {class_name!r} of {name} has no readable image", mend)
+    pixels = np.stack(images)
+    digest = hashlib.sha256("\n".join(records["image_id"]).encode())
+    digest.update(labels.tobytes())
+    digest.update(pixels.data)
+    return RadiographSet(
+        name=name,
+        images=pixels,
+        labels=labels,
+        class_names=tuple(class_names),
+        records=records.drop(columns="label").assign(source=name).reset_index(drop=True),
+        remarks=pd.DataFrame(list(remarks), columns=list(REMARK_TYPES)).astype(REMARK_TYPES),
+        checksum=digest.hexdigest(),
+        dropped=dict(dropped or {}),
+    )
