@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 import cbir_lib
+from cbir_lib.datasets.phantom import recipe
 from cbir_lib.errors import INTERRUPTED, CbirError, RunsFailedError
 from cbir_lib.files import project_root, replacing
 
@@ -21,8 +22,10 @@ app = typer.Typer(
     help="Content-based retrieval of radiographs: run the study, fetch its data, search.",
 )
 data_app = typer.Typer(help="The data sets: list, fetch, check.")
+phantom_app = typer.Typer(help="The simulated radiographs: draw them.")
 job_app = typer.Typer(hidden=True, help="What the Snakefile calls.")
 app.add_typer(data_app, name="data")
+app.add_typer(phantom_app, name="phantom")
 app.add_typer(job_app, name="job")
 
 StudyFile = Annotated[
@@ -36,6 +39,7 @@ DataRoot = Annotated[
         help="Where the data lie: an archive or a folder. Otherwise data/ and its neighbours.",
     ),
 ]
+LONGEST_TABLE = 20  # rows shown
 DataName = Annotated[str, typer.Argument(help="Name of the data set, as `cbir data list` has it.")]
 
 
@@ -129,7 +133,7 @@ def data_list() -> None:
         try:
             place = f"at {source.locate()}"
         except CbirError:
-            place = f"not here; cbir data fetch {name}"
+            place = f"not here; cbir data fetch {name}" if source.URL else "not here"
         print(f"{name:10} {source.TITLE}\n{'':10} {source.CREDIT}\n{'':10} {place}")
 
 
@@ -145,35 +149,69 @@ def data_fetch(
     from cbir_lib.datasets import source
 
     module = source(name)
-    archive = module.fetch(project_root() / "data" / name, url or module.URL)
+    archive = module.fetch(project_root() / "data" / name, url or module.URL)  # or says why not
     print(f"{archive}: the checksum is right")
 
 
 @data_app.command("check")
 def data_check(name: DataName, data_root: DataRoot = None) -> None:
-    """Read every image of a data set; counts, conversions, and files that cannot be read.
+    """Read every image of a data set: counts, sizes, faulty files, and whether a split leaks.
 
-    Exit code 2 when a file cannot be read.
+    A split leaks when a subject or an exact copy is on two sides, or when more than 1 % of the test
+    images have a near copy in train or validation. Exit code 2 then, and when a file is at fault.
 
-    Examples: `cbir data check mednist`, `cbir data check mednist --data-root ~/MedNIST.tar.gz`
+    Examples: `cbir data check phantom`, `cbir data check folder --data-root ~/radiographs`
     """
     from cbir_lib.datasets import load
+    from cbir_lib.datasets.checking import check
 
-    data = load(name, data_root)
-    print(f"{name}: {len(data)} images of {data.images.shape[2]} x {data.images.shape[1]} pixels")
-    print(data.counts().to_string())
-    print(f"SHA-256 of identifiers, labels and pixels: {data.checksum}")
-    copies, across = data.exact_copies()
-    print(f"exact copies of another image: {copies}, on two sides of a split: {across}")
-    lost = data.remarks[~data.remarks["kept"].astype(bool)]
-    print(f"converted: {len(data.remarks) - len(lost)}, unreadable: {len(lost)}")
-    for row in data.remarks.itertuples():
-        print(f"  {row.file}: {row.remark}")
-    if len(lost):
-        raise CbirError(
-            f"{len(lost)} files of {name} cannot be read, the first is {lost.iloc[0]['file']}",
-            f"replace them, or fetch the set again: cbir data fetch {name}",
-        )
+    report = check(load(name, data_root))
+    tables = {
+        "": report.summary(),
+        "images per class and split": report.counts.reset_index(),
+        "size in pixels": report.sizes.reset_index(),
+        "left out by a rule": report.dropped,
+        "files at fault": report.lost[["file", "remark"]],
+        "converted": report.remarks.drop(report.lost.index)["remark"].value_counts().reset_index(),
+        "subjects in more than one split": report.subjects.reset_index(),
+        "exact copies across splits": report.copies_across,
+        "near copies across splits": report.near,
+    }
+    for title, table in tables.items():
+        if len(table):
+            print(f"\n{title}" if title else name)
+            print(table.head(LONGEST_TABLE).to_string(index=False))
+            if len(table) > LONGEST_TABLE:
+                print(f"... and {len(table) - LONGEST_TABLE:,} more")
+    print(f"\nSHA-256 of identifiers, labels and pixels: {report.checksum}")
+    report.raise_faults()
+
+
+@phantom_app.command("render")
+def phantom_render(
+    out: Annotated[Path, typer.Option(help="A new folder, or one that was begun.")],
+    count: Annotated[int, typer.Option(help="Images in all.")] = recipe.COUNT,
+    seed: Annotated[int, typer.Option(help="Another seed draws other subjects.")] = recipe.SEED,
+    size: Annotated[int, typer.Option(help="Longer side in pixels.")] = recipe.SIZE_PX,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; the images do not depend on it.")
+    ] = None,
+) -> None:
+    """Draw a set of phantom radiographs; started again, it goes on where it was.
+
+    Needs the extra `phantom`. The defaults draw the set that is part of the repository.
+
+    Example: `cbir phantom render --count 1000 --seed 7 --size 256 --out my-phantom`
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from cbir_lib.datasets.phantom.rendering import render_set
+
+    columns = "images", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns) as bar:
+        task = bar.add_task("images", total=count)
+        render_set(out, count, seed, size, workers, lambda images: bar.advance(task, images))
+    print(f"{count} images in {out}; use them: load('phantom', '{out}')")
 
 
 @app.command()

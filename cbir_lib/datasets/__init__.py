@@ -9,11 +9,17 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 
-from cbir_lib.datasets import mednist
+from cbir_lib.datasets import folder, fracatlas, irma, mednist, phantom
 from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
 from cbir_lib.errors import CbirError, unknown
 
-SOURCES: dict[str, ModuleType] = {"mednist": mednist}
+SOURCES: dict[str, ModuleType] = {
+    "phantom": phantom,
+    "mednist": mednist,
+    "irma": irma,
+    "fracatlas": fracatlas,
+    "folder": folder,
+}
 
 __all__ = ["SOURCES", "SPLITS", "RadiographSet", "load", "pictures", "source"]
 

@@ -4,53 +4,55 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-SMALLEST_PX = 8
+from cbir_lib.datasets import dicom
+from cbir_lib.datasets.grey import LARGEST_PX, SMALLEST_PX, Decoded, size_fault, stretch
+
+__all__ = ["LARGEST_PX", "SMALLEST_PX", "Decoded", "decode", "fit"]
+
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")  # Pillow's other readers may start programs (EPS)
-LARGEST_PX = 100_000_000  # pixels in one image; above it, a file is a bomb rather than a radiograph
-
-
-class Decoded(NamedTuple):
-    """A grey image, or None; and what had to be done to it, or why there is none."""
-
-    image: np.ndarray | None  # (H, W) uint8
-    remark: str  # empty when the file was 8-bit grey as it should be
+WHITE_IS_ZERO = 0  # TIFF 6.0, PhotometricInterpretation (tag 262)
 
 
 def decode(data: bytes) -> Decoded:
-    """Decode one PNG, JPEG, TIFF or WebP file to 8-bit grey.
+    """Decode one PNG, JPEG, TIFF, WebP or DICOM file to 8-bit grey.
 
     Colour becomes luminance (ITU-R 601). Deeper than 8 bits is stretched linearly from the image's
-    own minimum and maximum to 0..255. Files that are empty, truncated, foreign, or smaller than
-    8 x 8 pixels give no image.
+    own minimum and maximum to 0..255. Files that are empty, truncated, foreign, smaller than
+    8 x 8 pixels or larger than ``LARGEST_PX`` give no image. For DICOM see
+    :func:`cbir_lib.datasets.dicom.decode`.
     """
     if not data:
         return Decoded(None, "empty file")
+    if dicom.is_dicom(data):
+        return dicom.decode(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
-            if picture.width * picture.height > LARGEST_PX:
-                return Decoded(None, f"{picture.width} x {picture.height} pixels, too large")
+            if fault := size_fault(*picture.size):
+                return Decoded(None, fault)
             picture.load()
+    except Image.DecompressionBombError:  # Pillow's own limit, before a pixel is decoded
+        return Decoded(None, f"more than {LARGEST_PX:,} pixels, too large")
     except Exception as error:  # Pillow's decoders raise a dozen types, one per format and fault
         reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else "damaged"
         return Decoded(None, reason)
-    if min(picture.size) < SMALLEST_PX:
-        return Decoded(None, f"{picture.width} x {picture.height} pixels, too small")
     if picture.mode == "L":
         return Decoded(np.asarray(picture), "")
     if picture.mode == "F" or picture.mode.startswith("I"):
         deep = np.asarray(picture, dtype=np.float64)
         if not np.isfinite(deep).all():
             return Decoded(None, "damaged")
-        span = float(np.ptp(deep)) or 1.0
-        grey = np.rint((deep - deep.min()) * (255.0 / span)).astype(np.uint8)
-        return Decoded(grey, "more than 8 bits, stretched to 8")
+        # Pillow heeds this at 8 bits, and not above.
+        if picture.format == "TIFF" and picture.tag_v2.get(262) == WHITE_IS_ZERO:
+            return Decoded(
+                stretch(-deep), "more than 8 bits, white is zero, inverted, stretched to 8"
+            )
+        return Decoded(stretch(deep), "more than 8 bits, stretched to 8")
     try:
         grey = np.asarray(picture.convert("L"))
     except ValueError:  # CIE Lab has no way to grey

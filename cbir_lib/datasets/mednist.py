@@ -13,12 +13,13 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 import pandas as pd
 
 from cbir_lib.datasets.cache import cached
 from cbir_lib.datasets.decoding import decode
+from cbir_lib.datasets.fetching import download
 from cbir_lib.datasets.radiographs import RadiographSet, gather
+from cbir_lib.datasets.splits import split_by_content
 from cbir_lib.errors import CbirError
 from cbir_lib.files import project_root
 
@@ -41,9 +42,6 @@ CLASSES = {
     "Hand": 10000,
     "HeadCT": 10000,
 }
-# Shares of train, validation, test: a fifth for the test, then the paper's 90:10.
-SHARES = (0.72, 0.08, 0.20)
-
 LARGEST_MEMBER = 16 * 2**20
 LARGEST_ARCHIVE = 4 * 2**30
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
@@ -113,14 +111,6 @@ def read(source: Path, checksums: tuple[str, ...] = CHECKSUMS) -> RadiographSet:
     return gather("mednist", class_names, images, records, remarks, mend=mend)
 
 
-def split_by_content(image: np.ndarray) -> str:
-    """The split an image belongs to: a number in [0, 1) from its pixels, against ``SHARES``."""
-    draw = int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:8], "big") / 2**64
-    if draw < SHARES[0]:
-        return "train"
-    return "validation" if draw < SHARES[0] + SHARES[1] else "test"
-
-
 def read_folder(folder: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
     """Name and bytes of each image in the class folders, sorted by name."""
     for class_name in CLASSES:
@@ -173,23 +163,4 @@ def fetch(folder: Path, url: str = URL, known_hash: str = CHECKSUMS[0]) -> Path:
     CbirError
         When the server cannot be reached or sends something else.
     """
-    import pooch
-    import requests
-
-    try:
-        return Path(pooch.retrieve(url, known_hash, ARCHIVE, folder, progressbar=True))
-    except ValueError as error:  # pooch's word for a wrong hash; it has removed the file
-        raise CbirError(
-            f"what {url} sent is not the published archive: wrong checksum",
-            "try again; if it stays so, fetch it elsewhere and give its place: --data-root PATH",
-        ) from error
-    except requests.RequestException as error:
-        raise CbirError(
-            f"cannot download {url}: {type(error).__name__}",
-            "check the connection and try again, or copy the archive into " + str(folder),
-        ) from error
-    except OSError as error:
-        raise CbirError(
-            f"cannot write to {folder}: {error.strerror}",
-            "free some space, or mend its permissions",
-        ) from error
+    return download(url, known_hash, folder / ARCHIVE)

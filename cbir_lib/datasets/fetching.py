@@ -1,0 +1,42 @@
+"""Downloads of public archives: on request only, checked, never half a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cbir_lib.errors import CbirError
+
+
+def download(url: str, known_hash: str, path: Path) -> Path:
+    """Bring ``url`` to ``path``, unless the file with this hash is there already.
+
+    Parameters
+    ----------
+    known_hash
+        Algorithm and value: ``md5:0bc7...``.
+
+    Raises
+    ------
+    CbirError
+        When the server cannot be reached or sends something else, or the disk refuses.
+    """
+    import pooch
+    import requests
+
+    try:
+        return Path(pooch.retrieve(url, known_hash, path.name, path.parent, progressbar=True))
+    except ValueError as error:  # pooch's word for a wrong hash; it has removed the file
+        raise CbirError(
+            f"what {url} sent is not the published archive: wrong checksum",
+            "try again; if it stays so, fetch it elsewhere and give its place: --data-root PATH",
+        ) from error
+    except requests.RequestException as error:
+        raise CbirError(
+            f"cannot download {url}: {type(error).__name__}",
+            "check the connection and try again, or copy the archive into " + str(path.parent),
+        ) from error
+    except OSError as error:
+        raise CbirError(
+            f"cannot write to {path.parent}: {error.strerror}",
+            "free some space, or mend its permissions",
+        ) from error

@@ -1,0 +1,121 @@
+"""The phantom: simulated radiographs that are part of this repository.
+
+Reading the embedded set needs nothing but the library; drawing one needs the extra ``phantom``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from cbir_lib.datasets.cache import cached
+from cbir_lib.datasets.decoding import decode, fit
+from cbir_lib.datasets.phantom.card import SUMS, checksum
+from cbir_lib.datasets.phantom.recipe import COUNT, TEST, TEST_SHARE, TRAIN, shares
+from cbir_lib.datasets.radiographs import RadiographSet, gather
+from cbir_lib.errors import CbirError
+from cbir_lib.files import project_root
+
+TITLE = "Phantom: 14,410 simulated radiographs, five body regions, full IRMA codes"
+CREDIT = "Simulated images of this project, CC BY 4.0; bone shapes: MyoSim, OpenSim"
+URL = None
+_TEST = round(COUNT * TEST_SHARE)
+# Images a class, in all splits.
+CLASSES = {name: shares(COUNT - _TEST, TRAIN)[name] + shares(_TEST, TEST)[name] for name in TRAIN}
+COLUMNS = ("image_id", "split", "class", "irma_code", "subject_id", "view", "width_px", "height_px")
+MEND = "get it again: git checkout data/phantom, or draw it: cbir phantom render --out FOLDER"
+
+
+def locate(root: Path | str | None = None) -> Path:
+    """The folder of shards: ``root``, else ``CBIR_DATA`` if it holds one, else ``data/phantom``.
+
+    Raises
+    ------
+    CbirError
+        When there is none.
+    """
+    embedded = project_root() / "data" / "phantom"
+    given = os.environ.get("CBIR_DATA")
+    places = [Path(root)] if root else [Path(given)] if given else []
+    places += [place / "phantom" for place in places] + ([] if root else [embedded])
+    for place in places:
+        if (place / SUMS).is_file():
+            return place
+    raise CbirError(f"no phantom images at {' or '.join(map(str, places))}", MEND)
+
+
+def load(root: Path | str | None = None) -> RadiographSet:
+    """All of the phantom, decoded once and then read from the array cache.
+
+    Images lie in the middle of a black square; their own size is in ``width_px`` and ``height_px``.
+    ``records`` has all of ``labels.csv``: the view, and the settings that make an image hard.
+    """
+    return cached("phantom", locate(root), read)
+
+
+def read(folder: Path) -> RadiographSet:
+    """Read shards and labels, each checked against ``SHA256SUMS``.
+
+    Raises
+    ------
+    CbirError
+        When a file is missing, changed or damaged, or the labels lack a column or an image.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    listed = dict(
+        reversed(line.split(maxsplit=1)) for line in (folder / SUMS).read_text().splitlines()
+    )
+    for name, value in listed.items():
+        path = folder / name
+        if not path.is_file():
+            raise CbirError(f"{path} is missing", MEND)
+        if checksum(path) != value:
+            raise CbirError(f"{path} is not what was published: wrong checksum", MEND)
+    encoded = {}
+    for name in listed:
+        if name.endswith(".parquet"):
+            try:
+                shard = pq.read_table(folder / name, columns=["image_id", "image"])
+                pictures = shard["image"].combine_chunks().field("bytes")
+            except (pa.ArrowException, OSError, KeyError) as error:
+                raise _damaged(folder / name, error) from error
+            encoded |= dict(zip(shard["image_id"].to_pylist(), pictures.to_pylist(), strict=True))
+    try:
+        labels = pd.read_csv(folder / "labels.csv", dtype={"image_id": str}, keep_default_na=False)
+    except (ValueError, OSError) as error:
+        raise _damaged(folder / "labels.csv", error) from error
+    for column in COLUMNS:
+        if column not in labels:
+            raise CbirError(f"{folder / 'labels.csv'} has no column {column!r}", MEND)
+    if set(labels["image_id"]) != set(encoded):
+        raise CbirError(f"{folder}: labels and shards name different images", MEND)
+    return _gather(labels, encoded)
+
+
+def _gather(labels: pd.DataFrame, encoded: dict[str, bytes]) -> RadiographSet:
+    size = int(labels[["width_px", "height_px"]].to_numpy().max())
+    decoded = [decode(encoded[image_id]) for image_id in labels["image_id"]]
+    kept = [d.image is not None for d in decoded]
+    remarks = [
+        (f"{image_id}.jpg", d.remark, d.image is not None)
+        for image_id, d in zip(labels["image_id"], decoded, strict=True)
+        if d.remark
+    ]
+    records = labels[kept].rename(columns={"class": "label"})
+    records["label"] = records["label"].map(list(CLASSES).index)
+    images = [fit(d.image, size) for d in decoded if d.image is not None]
+    return gather("phantom", tuple(CLASSES), images, records, remarks, mend=MEND)
+
+
+def _damaged(path: Path, error: Exception) -> CbirError:
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    return CbirError(f"{path} is damaged: {reason}", MEND)
+
+
+def fetch(folder: Path, url: str | None = None) -> Path:
+    """There is nothing to fetch: the set is part of the repository."""
+    raise CbirError("the phantom is part of the repository and not fetched", MEND)

@@ -1,0 +1,224 @@
+"""The papers of a phantom set: data card, Croissant metadata, credits, checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.metadata import files
+from pathlib import Path
+from string import Template
+
+import pandas as pd
+
+from cbir_lib.datasets.radiographs import SPLITS
+from cbir_lib.files import replacing
+
+SUMS = "SHA256SUMS"
+TEMPLATE = Path(__file__).with_name("card.md")
+NAME = "Phantom radiographs"
+DESCRIPTION = (
+    "Simulated radiographs of five body regions with IRMA codes, for content-based image retrieval."
+)
+LICENCE = "https://creativecommons.org/licenses/by/4.0/"
+VERSION, PUBLISHED = "1.0", "2026-11-23"
+FIELDS = {
+    "image": ("sc:ImageObject", "the radiograph, 8-bit grey, JPEG"),
+    "label": (
+        "sc:Integer",
+        "0 cranium, 1 spine, 2 upper extremity, 3 chest, 4 lower extremity",
+    ),
+    "image_id": ("sc:Text", "p and five digits, the number of the image in the recipe"),
+    "irma_code": ("sc:Text", "TTTT-DDD-AAA-BBB"),
+    "subject_id": ("sc:Text", "simulated subject; in one split only"),
+    "view": ("sc:Text", "what is photographed, and from where"),
+}
+LABELS = {
+    "image_id": FIELDS["image_id"],
+    "split": ("sc:Text", "train, validation or test"),
+    "class": ("sc:Text", "one of five regions"),
+    "irma_code": FIELDS["irma_code"],
+    "subject_id": FIELDS["subject_id"],
+    "view": FIELDS["view"],
+    "side": ("sc:Text", "right, left, or empty where there is only one"),
+    "width_px": ("sc:Integer", "width"),
+    "height_px": ("sc:Integer", "height"),
+    "seed": ("sc:Integer", "seed of the set; with image_id it draws the image again"),
+    "quarter_turns": ("sc:Integer", "how often turned by 90 degrees"),
+    "inverted": ("sc:Boolean", "bone is dark"),
+    "metal": ("sc:Boolean", "an implant or a ring may be in the picture"),
+    "marked": ("sc:Boolean", "with a letter at the side"),
+    "rotation_deg": ("sc:Float", "turned in the plane, degrees"),
+    "field": ("sc:Float", "size of the field against the view's"),
+    "photons": ("sc:Float", "photons in a pixel behind the body"),
+    "scatter": ("sc:Float", "scattered over primary radiation"),
+    "blur_px": ("sc:Float", "standard deviation of the detector's blur, pixels"),
+    "gamma": ("sc:Float", "slope of the film curve"),
+    "darkness": ("sc:Float", "over- or under-exposure, decades"),
+    "collimation": ("sc:Float", "margin outside the collimator, share of a side; none below zero"),
+}
+# The context that Croissant 1.0 prescribes.
+CONTEXT = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "dct": "http://purl.org/dc/terms/",
+    "sc": "https://schema.org/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "conformsTo": "dct:conformsTo",
+} | {
+    name: f"cr:{name}"
+    for names in (
+        "citeAs column equivalentProperty extract field fileProperty fileObject fileSet format",
+        "includes isLiveDataset jsonPath key md5 parentField path recordSet references regex",
+        "repeated replace samplingRate separator source subField transform",
+    )
+    for name in names.split()
+}
+
+
+def write_card(out: Path, labels: pd.DataFrame, described: dict) -> None:
+    """Write card, metadata, credits and checksums of the shards and labels in ``out``."""
+    with replacing(out / "NOTICE") as part:
+        part.write_text(notice())
+    sums = {path.name: checksum(path) for path in sorted(out.glob("*.parquet"))}
+    sums["labels.csv"] = checksum(out / "labels.csv")
+    with replacing(out / "croissant.json") as part:
+        part.write_text(json.dumps(croissant(sums, out), indent=2) + "\n")
+    size = sum(path.stat().st_size for path in out.glob("*.parquet"))
+    counts = pd.crosstab(labels["class"], labels["split"])[list(SPLITS)].rename_axis(None)
+    counts.loc["all"] = counts.sum()
+    recipe = {k: v for k, v in described.items() if k != "drawn_with"}
+    text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        described,
+        images=f"{len(labels):,}",
+        megabytes=f"{size / 1e6:.1f}",
+        subjects=f"{labels['subject_id'].nunique():,}",
+        counts=markdown(counts.rename_axis("class").reset_index()),
+        features=json.dumps(list(FIELDS)),
+        parameters=markdown(parameters()),
+        tools=", ".join(f"{k} {v}" for k, v in described.get("drawn_with", {}).items()),
+        command=" ".join(f"--{key} {recipe[key]}" for key in ("count", "seed", "size")),
+        category="10K<n<100K" if len(labels) >= 10_000 else "1K<n<10K",
+        difficulty=difficulty(out),
+    )
+    with replacing(out / "README.md") as part:
+        part.write_text(text, encoding="utf-8")
+    with replacing(out / SUMS) as part:
+        part.write_text("".join(f"{value}  {name}\n" for name, value in sums.items()))
+
+
+def difficulty(out: Path) -> str:
+    """The accuracies measured when the set was frozen, as a table; or that there are none."""
+    measured = out / "difficulty.json"
+    if not measured.is_file():
+        return "Not measured for this set."
+    found = json.loads(measured.read_text())
+    rows = [
+        {"descriptor": name, "accuracy (%)": f"{100 * value:.1f}"}
+        for name, value in found["accuracy"].items()
+    ]
+    rows.append({"descriptor": "largest class", "accuracy (%)": f"{100 * found['largest']:.1f}"})
+    return markdown(pd.DataFrame(rows))
+
+
+def parameters() -> pd.DataFrame:
+    """Every parameter that varies: its name, range and meaning."""
+    from dataclasses import fields
+
+    from cbir_lib.datasets.phantom.parameters import Exposure, Subject
+
+    return pd.DataFrame(
+        {
+            "parameter": f.name,
+            "drawn once": owner,
+            "range": f"{f.metadata['low']:g} to {f.metadata['high']:g}",
+            "how": f.metadata["kind"],
+            "meaning": f.metadata["meaning"],
+        }
+        for owner, table in (("a subject", Subject), ("an image", Exposure))
+        for f in fields(table)
+    )
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A data frame as a table of Markdown."""
+    lines = [list(table.columns), ["---"] * table.shape[1], *table.astype(str).to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def notice() -> str:
+    """Credits of the bone shapes: the notice of the package they come from."""
+    theirs = next((f for f in files("musclemimic-models") or [] if f.name == "NOTICE"), None)
+    head = (
+        "Phantom radiographs: images, labels and text are under the Creative Commons Attribution\n"
+        "4.0 International licence (CC BY 4.0).\n\n"
+        "The shapes of the bones come from the package musclemimic-models (Apache-2.0). No mesh\n"
+        "is contained here; the images show their shadows. The notice of that package:\n\n"
+    )
+    return head + (theirs.read_text(encoding="utf-8") if theirs else "not installed\n")
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def croissant(sums: dict[str, str], out: Path) -> dict:
+    """Metadata in the form of MLCommons Croissant 1.0: files, checksums, and their columns.
+
+    Akhtar et al., Croissant: a metadata format for ML-ready datasets, 2024,
+    doi:10.1145/3650203.3663326.
+    """
+    forms = {".parquet": "application/x-parquet", ".csv": "text/csv"}
+    return {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "name": "phantom-radiographs",
+        "description": DESCRIPTION,
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "license": LICENCE,
+        "url": LICENCE,
+        "version": "1.0.0",
+        "datePublished": PUBLISHED,
+        "citeAs": f"{NAME}, version {VERSION}",
+        "distribution": [
+            {
+                "@type": "cr:FileObject",
+                "@id": name,
+                "name": name,
+                "contentUrl": name,
+                "contentSize": f"{(out / name).stat().st_size} B",
+                "encodingFormat": forms[Path(name).suffix],
+                "sha256": value,
+            }
+            for name, value in sums.items()
+        ],
+        "recordSet": [
+            _record_set(Path(name).stem, name, FIELDS if name.endswith(".parquet") else LABELS)
+            for name in sums
+        ],
+    }
+
+
+def _record_set(key: str, file: str, columns: dict[str, tuple[str, str]]) -> dict:
+    """The columns of one file."""
+    fields = []
+    for column, (kind, meaning) in columns.items():
+        source = {"fileObject": {"@id": file}, "extract": {"column": column}}
+        if kind == "sc:ImageObject":
+            source["transform"] = {"jsonPath": "bytes"}
+        fields.append(
+            {
+                "@type": "cr:Field",
+                "@id": f"{key}/{column}",
+                "name": column,
+                "description": meaning,
+                "dataType": kind,
+                "source": source,
+            }
+        )
+    return {"@type": "cr:RecordSet", "@id": key, "name": key, "field": fields}

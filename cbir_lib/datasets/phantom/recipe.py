@@ -1,0 +1,132 @@
+"""Which images the phantom set has, and how each is drawn from the seed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+VERSION = "1.0"  # of the images; any change of a pixel is another version
+COUNT, SEED, SIZE_PX = 14410, 2009, 128
+IMAGES_PER_SUBJECT = 8
+
+# Images a class in IRMA's train and test (public label lists), and IRMA's sizes of both.
+TRAIN = {
+    "cranium": 1246,
+    "spine": 1475,
+    "upper extremity": 2038,
+    "chest": 4828,
+    "lower extremity": 2152,
+}
+TEST = {
+    "cranium": 142,
+    "spine": 213,
+    "upper extremity": 596,
+    "chest": 93,
+    "lower extremity": 449,
+}
+TEST_SHARE, VALIDATION_SHARE = 1733 / 14410, 0.1
+# Columns of an exposure that labels.csv keeps, so that results can be asked by difficulty.
+KEPT = (
+    "rotation_deg",
+    "field",
+    "photons",
+    "scatter",
+    "blur_px",
+    "gamma",
+    "darkness",
+    "collimation",
+)
+
+
+def shares(total: int, weights: dict[str, int]) -> dict[str, int]:
+    """``total`` in whole numbers in these proportions, by largest remainder."""
+    exact = {name: total * weight / sum(weights.values()) for name, weight in weights.items()}
+    found = {name: int(value) for name, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: int(exact[name]) - exact[name])
+    for name in by_remainder[: total - sum(found.values())]:
+        found[name] += 1
+    return found
+
+
+class Planned(NamedTuple):
+    """An image to be drawn."""
+
+    image_id: str
+    split: str
+    view: int  # row in VIEWS
+    subject_id: str
+
+
+def plan(count: int = COUNT, seed: int = SEED) -> list[Planned]:
+    """What will be drawn, in an order that says nothing about the class.
+
+    Classes are in IRMA's proportions, which differ between train and test; a subject belongs to
+    one split.
+    """
+    from cbir_lib.datasets.phantom.views import VIEWS
+
+    rng = np.random.default_rng([seed, 0])
+    test = round(count * TEST_SHARE)
+    validation = round((count - test) * VALIDATION_SHARE)
+    sizes = {
+        "train": shares(count - test - validation, TRAIN),
+        "validation": shares(validation, TRAIN),
+        "test": shares(test, TEST),
+    }
+    found, first = [], 0  # first subject of the split
+    for split, classes in sizes.items():
+        subjects = max(1, round(sum(classes.values()) / IMAGES_PER_SUBJECT))
+        for name, number in classes.items():
+            kinds = [i for i, view in enumerate(VIEWS) if view.region == name]
+            weights = np.array([VIEWS[i].weight for i in kinds])
+            for kind in rng.choice(kinds, number, p=weights / weights.sum()):
+                found.append((split, int(kind), first + int(rng.integers(subjects))))
+        first += subjects
+    order = rng.permutation(len(found))
+    return [
+        Planned(f"p{i:05d}", found[j][0], found[j][1], f"s{found[j][2]:04d}")
+        for i, j in enumerate(order)
+    ]
+
+
+@lru_cache(maxsize=4096)
+def _subject(seed: int, subject_id: str):
+    from cbir_lib.datasets.phantom.parameters import Subject
+
+    return Subject.draw(np.random.default_rng([seed, 1, int(subject_id[1:])]))
+
+
+def draw(planned: Planned, seed: int = SEED, size: int = SIZE_PX) -> tuple[np.ndarray, dict]:
+    """The image of one entry of the plan, (H, W) uint8, and its record.
+
+    It depends on the seed and the entry alone, not on what was drawn before.
+    """
+    from cbir_lib.datasets.phantom.render import Scene, render
+    from cbir_lib.datasets.phantom.views import VIEWS
+
+    of_scene, of_image = np.random.default_rng([seed, 2, int(planned.image_id[1:])]).spawn(2)
+    view = VIEWS[planned.view]
+    scene = Scene.draw(_subject(seed, planned.subject_id), view, of_scene)
+    grey = render(scene, size, of_image).grey
+    exposure = asdict(scene.exposure)
+    record = {
+        "image_id": planned.image_id,
+        "split": planned.split,
+        "class": view.region,
+        "irma_code": view.code(scene.left),
+        "subject_id": planned.subject_id,
+        "view": view.name,
+        "side": ("left" if scene.left else "right") if view.sided else "",
+        "width_px": grey.shape[1],
+        "height_px": grey.shape[0],
+        "seed": seed,
+        "quarter_turns": scene.quarter_turns,
+        "inverted": scene.inverted,
+        "metal": scene.implant is not None,
+        "marked": scene.marked,
+        **{name: round(exposure[name], 4) for name in KEPT},
+    }
+    return grey, record

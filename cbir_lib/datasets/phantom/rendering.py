@@ -1,0 +1,169 @@
+"""Drawing a whole phantom set: on several processes, in parts that a killed run leaves finished."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from cbir_lib.datasets.phantom import recipe
+from cbir_lib.datasets.phantom.card import write_card
+from cbir_lib.errors import CbirError
+from cbir_lib.files import replacing
+
+JPEG_QUALITY = 90
+PART = 100  # images between two writes
+SHARD_BYTES = 12 * 2**20
+FEWEST = 200  # so that every class is in every split
+DRAWN_WITH = ("mujoco", "musclemimic-models", "numba", "numpy", "opencv-python-headless", "pillow")
+
+
+def encode(grey: np.ndarray) -> bytes:
+    """(H, W) uint8 as JPEG."""
+    file = io.BytesIO()
+    Image.fromarray(grey).save(file, "jpeg", quality=JPEG_QUALITY, optimize=True)
+    return file.getvalue()
+
+
+def render_set(
+    out: Path,
+    count: int = recipe.COUNT,
+    seed: int = recipe.SEED,
+    size: int = recipe.SIZE_PX,
+    workers: int | None = None,
+    progress: Callable[[int], None] = lambda images: None,
+) -> Path:
+    """Draw ``count`` images and write them as a data set; what a killed run left is kept.
+
+    Parameters
+    ----------
+    out
+        A folder that is empty, new, or was begun with the same count, seed and size.
+    size
+        Longer side in pixels, 32 to 1024.
+    workers
+        Processes; as many as cores by default. The images do not depend on it.
+    progress
+        Called with a number of images whenever some are done, at first with those there already.
+
+    Raises
+    ------
+    CbirError
+        When a number is out of range, or ``out`` holds something else.
+    """
+    if count < FEWEST:
+        raise CbirError(f"{count} images are too few", f"draw {FEWEST} or more")
+    if not 32 <= size <= 1024:
+        raise CbirError(f"size {size} px is out of range", "give 32 to 1024 pixels")
+    if seed < 0:
+        raise CbirError(f"seed {seed} is negative", "give 0 or more")
+    described = {
+        "version": recipe.VERSION,
+        "count": count,
+        "seed": seed,
+        "size": size,
+        "jpeg_quality": JPEG_QUALITY,
+    }
+    _claim(out, described)
+    parts = out / "parts"
+    planned = recipe.plan(count, seed)
+    todo = []
+    for first in range(0, count, PART):
+        path, entries = parts / f"{first:05d}.parquet", planned[first : first + PART]
+        if path.is_file():
+            progress(len(entries))
+        else:
+            todo.append((path, entries))
+    if todo:
+        from cbir_lib.datasets.phantom.skeleton import skeleton
+
+        skeleton()  # says here, once, if a package is missing
+        with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+            jobs = [pool.submit(_draw_part, *job, seed, size) for job in todo]
+            try:
+                for job in as_completed(jobs):
+                    progress(job.result())
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    described["drawn_with"] = {name: version(name) for name in DRAWN_WITH}
+    drawn = [pd.read_parquet(path) for path in sorted(parts.glob("*.parquet"))]
+    pack(out, pd.concat(drawn, ignore_index=True), described)
+    shutil.rmtree(parts)
+    return out
+
+
+def _claim(out: Path, described: dict) -> None:
+    """Make the folder ours, or refuse it."""
+    begun = out / "parts" / "recipe.json"
+    if begun.is_file():
+        if json.loads(begun.read_text()) != described:
+            raise CbirError(
+                f"{out} was begun with other settings",
+                f"go on with the same, remove {begun.parent}, or name another folder: --out",
+            )
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CbirError(f"{out} is not an empty folder", "name a new one: --out")
+    with replacing(begun) as part:
+        part.write_text(json.dumps(described))
+
+
+def _draw_part(path: Path, entries: list[recipe.Planned], seed: int, size: int) -> int:
+    import cv2
+
+    cv2.setNumThreads(1)  # one process a core
+    rows = []
+    for planned in entries:
+        grey, record = recipe.draw(planned, seed, size)
+        rows.append(record | {"jpeg": encode(grey)})
+    with replacing(path) as part:
+        pd.DataFrame(rows).to_parquet(part)
+    return len(rows)
+
+
+def pack(out: Path, table: pd.DataFrame, described: dict) -> None:
+    """Write shards, labels, checksums and the card from one row an image."""
+    names = list(recipe.TRAIN)
+    for split, rows in table.groupby("split", sort=False):
+        shards = -(-rows["jpeg"].map(len).sum() // SHARD_BYTES)
+        for i, shard in enumerate(np.array_split(np.arange(len(rows)), shards)):
+            with replacing(out / f"{split}-{i:05d}-of-{shards:05d}.parquet") as part:
+                pq.write_table(_as_arrow(rows.iloc[shard], names), part, compression="none")
+    with replacing(out / "labels.csv") as part:
+        table.drop(columns="jpeg").to_csv(part, index=False)
+    with replacing(out / "recipe.json") as part:
+        part.write_text(json.dumps(described, indent=2) + "\n")
+    write_card(out, table.drop(columns="jpeg"), described)
+
+
+def _as_arrow(rows: pd.DataFrame, names: list[str]) -> pa.Table:
+    """Rows as Hugging Face ``datasets`` reads them: images decoded, classes named."""
+    texts = ("image_id", "irma_code", "subject_id", "view")
+    features = {
+        "image": {"_type": "Image"},
+        "label": {"_type": "ClassLabel", "names": names},
+        **{name: {"_type": "Value", "dtype": "string"} for name in texts},
+    }
+    images = [
+        {"bytes": jpeg, "path": f"{image_id}.jpg"}
+        for image_id, jpeg in zip(rows["image_id"], rows["jpeg"], strict=True)
+    ]
+    columns = {
+        "image": pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        "label": pa.array(rows["class"].map(names.index), pa.int64()),
+        **{name: pa.array(rows[name], pa.string()) for name in texts},
+    }
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    return pa.table(columns).replace_schema_metadata(metadata)

@@ -1,0 +1,478 @@
+import os
+import shutil
+import subprocess
+import sys
+from unicodedata import normalize
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from test_dicom import make
+
+from cbir_lib.datasets import folder, listing
+from cbir_lib.datasets.decoding import fit
+from cbir_lib.datasets.listing import read_table, walk
+from cbir_lib.datasets.radiographs import SPLITS
+from cbir_lib.datasets.splits import split_by_class
+from cbir_lib.errors import CbirError
+
+RNG = np.random.default_rng(0)
+
+
+def picture():
+    return RNG.integers(0, 256, (20, 16), dtype=np.uint8)
+
+
+def write(path, image=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture() if image is None else image).save(path)
+    return path
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Two classes of six images."""
+    place = tmp_path / "images"
+    for i in range(6):
+        write(place / "hand" / f"{i}.png")
+        write(place / "foot" / "left" / f"{i}.tif")
+    return place
+
+
+def split_of(data):
+    return dict(zip(data.image_ids, data.records["split"], strict=True))
+
+
+# Folders
+
+
+def test_classes_are_the_sub_folders_and_images_are_fitted(root):
+    data = folder.load(root, size=32)
+    assert data.name == "folder"
+    assert data.class_names == ("foot", "hand")
+    assert data.image_ids.tolist() == [
+        *(f"foot/left/{i}.tif" for i in range(6)),
+        *(f"hand/{i}.png" for i in range(6)),
+    ]
+    assert data.labels.tolist() == [0] * 6 + [1] * 6
+    for image, image_id in zip(data.images, data.image_ids, strict=True):
+        assert np.array_equal(image, fit(np.asarray(Image.open(root / image_id)), 32))
+    assert set(data.records["width_px"]) == {16}
+    assert set(data.records["height_px"]) == {20}
+    assert data.remarks.empty
+    assert data.dropped == {}
+
+
+def test_every_kind_of_file(root):
+    grey = picture()
+    (root / "hand" / "IM000001").write_bytes(make(grey))
+    (root / "hand" / "1.2.840.113").write_bytes(make(grey))
+    (root / "hand" / "scan.DCM").write_bytes(make(grey))
+    Image.fromarray(grey).save(root / "hand" / "loose.webp", lossless=True)
+    for name in ("a.jpg", "b.JPEG", "c.tiff"):
+        write(root / "hand" / name)
+    data = folder.load(root, size=20)
+    found = {"IM000001", "1.2.840.113", "scan.DCM", "loose.webp", "a.jpg", "b.JPEG", "c.tiff"}
+    assert found <= {image_id.removeprefix("hand/") for image_id in data.image_ids}
+    rows = np.isin(
+        data.image_ids, [f"hand/{name}" for name in ("IM000001", "1.2.840.113", "scan.DCM")]
+    )
+    assert (data.images[rows] == fit(grey, 20)).all()
+    assert rows.sum() == 3
+
+
+def test_what_is_no_image_is_counted_and_what_cannot_be_read_remarked(root):
+    (root / "hand" / "empty.png").write_bytes(b"")
+    (root / "hand" / "scan.dcm").write_bytes(make(picture(), Modality="CT"))
+    (root / "hand" / ".hidden.png").write_bytes(b"")
+    (root / ".git" / "objects").mkdir(parents=True)
+    write(root / ".git" / "objects" / "x.png")
+    for name in ("Thumbs.db", "notes.txt", "more.csv", "DICOMDIR", "short"):
+        (root / "hand" / name).write_bytes(b"x")
+    (root / "hand" / "DICOMDIR").write_bytes(make(picture()))
+    os.mkfifo(root / "hand" / "pipe")
+    write(root / "cover.png")
+    data = folder.load(root)
+    assert data.dropped == {
+        "hidden files": 2,
+        "files that are no images": 6,
+        "images outside the class folders": 1,
+    }
+    assert sorted(data.remarks.itertuples(index=False, name=None)) == [
+        ("hand/empty.png", "empty file", False),
+        ("hand/scan.dcm", "modality CT, no projection X-ray", False),
+    ]
+    assert len(data) == 12
+
+
+@pytest.mark.parametrize("name", ["main gauche", "épaule", "肩", "a;b", "100 %"])
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_any_name_will_do(root, name, form):
+    place = root / normalize(form, name)
+    (root / "hand").rename(place)
+    (place / "0.png").rename(place / normalize(form, "é à.png"))
+    (root / "labels.csv").unlink(missing_ok=True)
+    data = folder.load(root)
+    assert set(data.class_names) == {"foot", name}
+    assert f"{name}/é à.png" in data.image_ids
+
+
+def test_names_that_differ_in_their_accents_form_only_are_refused(root):
+    for form in ("NFC", "NFD"):
+        write(root / "hand" / normalize(form, "é.png"))
+    with pytest.raises(CbirError, match="2 files named hand/é.png"):
+        folder.load(root)
+
+
+@pytest.mark.parametrize("names", [("train", "validation", "test"), ("Train", "val", "TEST")])
+def test_folders_named_as_splits_are_the_splits(tmp_path, names):
+    for name in names:
+        for class_name in ("hand", "foot"):
+            write(tmp_path / name / class_name / "deep" / "0.png")
+        write(tmp_path / name / "stray.png")
+    data = folder.load(tmp_path)
+    assert data.class_names == ("foot", "hand")
+    assert split_of(data) == {
+        f"{name}/{class_name}/deep/0.png": split
+        for name, split in zip(names, SPLITS, strict=True)
+        for class_name in ("hand", "foot")
+    }
+    assert data.dropped == {"images outside the class folders": 3}
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("train", "val", "test", "masks")])
+def test_splits_and_classes_side_by_side_are_refused(tmp_path, names):
+    for name in names:
+        write(tmp_path / name / "hand" / "0.png")
+    with pytest.raises(CbirError, match="folders named as splits and others"):
+        folder.load(tmp_path)
+
+
+@pytest.mark.parametrize("fault", ["one class", "no image", "empty class", "unreadable class"])
+def test_too_few_images_are_refused(root, fault):
+    if fault == "unreadable class":
+        for path in (root / "hand").iterdir():
+            path.write_bytes(b"")
+    else:
+        shutil.rmtree(root / "hand")
+    if fault == "no image":
+        shutil.rmtree(root / "foot")
+    if fault == "empty class":
+        (root / "hand").mkdir()
+    few = fault in ("one class", "no image")
+    text = "not two or more" if few else "class 'hand' of folder has no readable image"
+    with pytest.raises(CbirError, match=text):
+        folder.load(root)
+
+
+def test_no_image_at_all_is_refused(tmp_path):
+    (tmp_path / "hand").mkdir()
+    (tmp_path / "foot").mkdir()
+    with pytest.raises(CbirError, match="class 'foot' of folder has no readable image"):
+        folder.load(tmp_path)
+
+
+def test_where_it_lies(root, monkeypatch):
+    with pytest.raises(CbirError, match="no folder of images is given"):
+        folder.locate()
+    monkeypatch.setenv("CBIR_DATA", str(root))
+    assert folder.locate() == root
+    assert folder.locate(str(root / "hand")) == root / "hand"
+    for wrong in (root / "nowhere", root / "hand" / "0.png"):
+        with pytest.raises(CbirError, match="no folder "):
+            folder.locate(wrong)
+    with pytest.raises(CbirError, match="not downloaded"):
+        folder.fetch(root)
+
+
+def test_second_load_comes_from_the_cache_until_a_file_changes(root, monkeypatch):
+    read, calls = folder.read, []
+    monkeypatch.setattr(folder, "read", lambda *args: calls.append(args) or read(*args))
+    first = folder.load(root)
+    second = folder.load(root)
+    assert len(calls) == 1
+    assert np.array_equal(first.images, second.images)
+    folder.load(root, size=32)
+    write(root / "hand" / "new.png")
+    assert len(folder.load(root)) == len(first) + 1
+    assert len(calls) == 3
+
+
+def test_a_codec_that_was_installed_since_is_used(root, monkeypatch):
+    read, calls = folder.read, []
+    monkeypatch.setattr(folder, "read", lambda *args: calls.append(args) or read(*args))
+    for codec in (None, "here", None):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, codec=codec: codec)
+        folder.load(root)
+    assert len(calls) == 2
+
+
+# Links and other dangers
+
+
+def links(root):
+    outside = root.parent / "outside"
+    write(outside / "0.png")
+    return {
+        "file outside": (root / "hand" / "x.png", outside / "0.png", "leads out of the folder"),
+        "folder outside": (root / "more", outside, "leads out of the folder"),
+        "nowhere": (root / "hand" / "x.png", root / "gone", "leads nowhere"),
+        "itself": (root / "hand" / "x.png", root / "hand" / "x.png", "leads nowhere"),
+        "folder above": (root / "hand" / "again", root, "leads to the folder"),
+    }
+
+
+@pytest.mark.parametrize(
+    "kind", ["file outside", "folder outside", "nowhere", "itself", "folder above"]
+)
+def test_links_that_lead_out_are_refused(root, kind):
+    link, target, reason = links(root)[kind]
+    link.symlink_to(target)
+    with pytest.raises(CbirError) as caught:
+        folder.load(root)
+    assert f"the link {link} {reason}" in caught.value.what
+    assert "copy the files" in caught.value.hint
+
+
+def test_links_inside_and_a_link_to_the_folder_itself_are_followed(root, tmp_path):
+    (root / "hand" / "x.png").symlink_to(root / "hand" / "0.png")
+    (tmp_path / "link").symlink_to(root)
+    data = folder.load(tmp_path / "link")
+    assert "hand/x.png" in data.image_ids
+    assert split_of(data)["hand/x.png"] == split_of(data)["hand/0.png"]
+
+
+def test_name_that_is_not_utf8_is_refused(root):
+    os.mkfifo(os.fsencode(root / "hand") + b"/\xe9.png")
+    with pytest.raises(CbirError, match="the name is not UTF-8"):
+        folder.load(root)
+
+
+def test_folder_that_cannot_be_read_is_refused(root, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.fspath(path).endswith("left"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(CbirError, match="cannot read .*left: Permission denied"):
+        list(walk(root))
+
+
+def test_files_that_cannot_be_read_are_remarked(root, monkeypatch):
+    monkeypatch.setattr(listing, "LARGEST_FILE", 1000)
+    (root / "hand" / "large.png").write_bytes(bytes(1001))
+    data = folder.read(root)
+    assert data.remarks.to_numpy().tolist() == [["hand/large.png", "1,001 bytes, too large", False]]
+
+
+# labels.csv
+
+
+def table(root, text, encoding="utf-8"):
+    (root / "labels.csv").write_bytes(text.encode(encoding))
+
+
+WRITINGS = {
+    "comma": ("file,class\n{rows}", ",", "\n", "utf-8"),
+    "semicolon": ("file;class\n{rows}", ";", "\n", "utf-8"),
+    "Excel": ("File;Class\r\n{rows}", ";", "\r\n", "utf-8-sig"),
+    "quoted, more columns": ('"note","file","class"\n{rows}', ",", "\n", "utf-8"),
+}
+
+
+@pytest.mark.parametrize(("text", "comma", "end", "encoding"), WRITINGS.values(), ids=WRITINGS)
+def test_table_in_every_writing(root, text, comma, end, encoding):
+    files = {
+        "hand/0.png": "A",
+        "hand\\1.png": "B; c" if comma == "," else "B, c",
+        "foot/left/2.tif": "A",
+    }
+    note = "x," if "note" in text else ""
+    rows = end.join(f"{note}{file}{comma} {name} " for file, name in files.items())
+    table(root, text.format(rows=rows) + end + end, encoding)
+    data = folder.load(root)
+    assert data.class_names == ("A", files["hand\\1.png"])
+    assert data.image_ids.tolist() == ["foot/left/2.tif", "hand/0.png", "hand/1.png"]
+    assert data.labels.tolist() == [0, 0, 1]
+    assert data.dropped == {"images not in labels.csv": 9}
+
+
+def test_columns_of_the_table_are_taken_over(root):
+    table(
+        root,
+        "irma_code,file,split,class,subject_id\n"
+        "1121-120-463-700,hand/0.png,train,hand,p1\n"
+        ",hand/1.png,VAL,hand,p1\n"
+        ",foot/left/0.tif,validation,foot,\n"
+        ",foot/left/1.tif,test,foot,p2\n",
+    )
+    data = folder.load(root)
+    assert data.records.drop(columns=["width_px", "height_px", "source"]).to_numpy().tolist() == [
+        ["foot/left/0.tif", "validation", "", ""],
+        ["foot/left/1.tif", "test", "p2", ""],
+        ["hand/0.png", "train", "p1", "1121-120-463-700"],
+        ["hand/1.png", "validation", "p1", ""],
+    ]
+
+
+def test_table_and_files_may_spell_accents_differently(root):
+    write(root / normalize("NFD", "é.png"))
+    table(root, f"file,class\n{normalize('NFC', 'é.png')},a\nhand/0.png,b\n")
+    assert folder.load(root).image_ids.tolist() == ["hand/0.png", "é.png"]
+
+
+def test_listed_file_that_is_not_there_is_remarked(root):
+    table(root, "file,class\nhand/0.png,a\nhand/1.png,b\nhand/gone.png,b\nhand,b\nC:\\x.png,b\n")
+    data = folder.load(root)
+    assert data.remarks.to_numpy().tolist() == [
+        [name, "no such file", False] for name in ("C:/x.png", "hand", "hand/gone.png")
+    ]
+
+
+HEAD = "file,class,split\n"
+GOOD = "hand/0.png,hand,train\n"
+FAULTY = {
+    "no class column": ("file,kind\nhand/0.png,x\n", "has 0 columns 'class'"),
+    "two file columns": ("file,class,file\na,b,c\n", "has 2 columns 'file'"),
+    "two split columns": ("file,class,split,split\na,b,c,c\n", "has 2 columns 'split'"),
+    "nothing": ("", "has no rows"),
+    "head alone": (HEAD, "has no rows"),
+    "unknown split": (HEAD + GOOD + "hand/1.png,hand,dev\n", "row 3: split 'dev' is none of"),
+    "split missing": (HEAD + GOOD + "hand/1.png,hand,\n", "row 3: split '' is none of"),
+    "no class": (HEAD + GOOD + "hand/1.png,,train\n", "row 3: no class"),
+    "no file": (HEAD + ",hand,train\n", "row 2: no file"),
+    "twice": (HEAD + GOOD + "./hand/0.png,foot,train\n", "row 3: hand/0.png is in row 2 already"),
+    "up": (HEAD + "../x.png,hand,train\n", "row 2: ../x.png leaves the folder"),
+    "up inside": (HEAD + "hand/../../x.png,hand,train\n", "leaves the folder"),
+    "up, Windows": (HEAD + "..\\x.png,hand,train\n", "leaves the folder"),
+    "absolute": (HEAD + "/etc/passwd,hand,train\n", "row 2: /etc/passwd leaves the folder"),
+    "short row": (HEAD + GOOD + "\nhand/1.png,hand\n", "row 4: 2 cells, not 3"),
+    "open quote": (HEAD + '"hand/0.png,hand,train\n', "row 2: unexpected end of data"),
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), FAULTY.values(), ids=FAULTY)
+def test_faulty_table_names_the_row(root, text, reason):
+    table(root, text)
+    with pytest.raises(CbirError) as caught:
+        folder.load(root)
+    assert "labels.csv" in caught.value.what
+    assert reason in caught.value.what
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_table_in_another_encoding_is_refused(root, encoding):
+    table(root, "file,class\né.png,hand\n", encoding)
+    with pytest.raises(CbirError, match=r"labels\.csv is not text in UTF-8"):
+        folder.load(root)
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_table_or_refused(data):
+    try:
+        rows = read_table(b"file,class\n" + data, "labels.csv", ("file", "class"))
+    except CbirError:
+        return
+    assert all(set(row.cells) == {"file", "class"} for row in rows)
+
+
+# Splits
+
+
+def test_a_subject_is_in_one_split_only(root):
+    rows = [f"hand/{i}.png,hand,p{i // 2}" for i in range(6)]
+    rows += [f"foot/left/{i}.tif,foot,p{i // 2}" for i in range(6)]
+    table(root, "file,class,subject_id\n" + "\n".join(rows))
+    data = folder.load(root)
+    assert data.records.groupby("subject_id")["split"].nunique().tolist() == [1, 1, 1]
+    assert (data.counts() == 2).all(axis=None)
+
+
+def test_splits_follow_the_pixels_whatever_the_names(root, tmp_path):
+    other = tmp_path / "other"
+    for i, path in enumerate(sorted(root.rglob("*.*"), reverse=True)):
+        class_name = path.relative_to(root).parts[0]
+        (other / class_name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, other / class_name / f"{i}{path.suffix}")
+    splits = [
+        {image.tobytes(): split for image, split in zip(d.images, d.records["split"], strict=True)}
+        for d in (folder.load(root), folder.load(other))
+    ]
+    assert splits[0] == splits[1]
+    # At another size, too.
+    assert folder.load(root, size=16).records["split"].tolist() == (
+        folder.load(root, size=64).records["split"].tolist()
+    )
+
+
+images = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 25), st.sampled_from(["", "", "p", "q", "r", "s"])),
+    min_size=1,
+    max_size=60,
+)
+
+
+@given(images, st.randoms())
+def test_groups_stay_together_and_the_order_means_nothing(drawn, random):
+    def splits(of):
+        labels, contents, subjects = zip(*of, strict=True)
+        return split_by_class(labels, [bytes([c]) for c in contents], subjects)
+
+    found = splits(drawn)
+    assert set(found) <= set(SPLITS)
+    for column in (1, 2):
+        split_of_group = {}
+        for image, split in zip(drawn, found, strict=True):
+            if image[column] != "":
+                assert split_of_group.setdefault(image[column], split) == split
+    order = list(range(len(drawn)))
+    random.shuffle(order)
+    assert splits([drawn[i] for i in order]) == [found[i] for i in order]
+
+
+@given(st.lists(st.integers(1, 120), min_size=1, max_size=4))
+def test_each_class_has_its_shares(counts):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    contents = [i.to_bytes(2, "big") for i in range(len(labels))]
+    found = np.array(split_by_class(labels, contents, [""] * len(labels)))
+    for label, count in enumerate(counts):
+        train, validation, test = ((found[labels == label] == split).sum() for split in SPLITS)
+        assert train + validation + test == count
+        if count == 1:
+            assert train == 1
+        elif count == 2:
+            assert (train, test) == (1, 1)
+        else:
+            assert test == max(1, round(0.2 * count))
+            assert validation == max(1, round(0.08 * count))
+
+
+def test_groups_that_a_rarer_class_has_placed_count():
+    # Three subjects with an image of each class, and seven with one of the common class alone.
+    labels = [0] * 10 + [1] * 3
+    subjects = [f"p{i}" for i in [*range(10), *range(3)]]
+    for seed in range(20):
+        contents = [f"{seed} {i}".encode() for i in range(13)]
+        found = split_by_class(labels, contents, subjects)
+        assert sorted(found[10:]) == ["test", "train", "validation"]
+        assert [found[:10].count(split) for split in SPLITS] == [7, 1, 2]
+
+
+def test_the_order_is_that_of_no_name():
+    # Contents in ascending order: were they not hashed, the first would all be test.
+    found = split_by_class([0] * 1000, [i.to_bytes(2, "big") for i in range(1000)], [""] * 1000)
+    halves = [found[:500].count("test"), found[500:].count("test")]
+    assert sum(halves) == 200
+    assert abs(halves[0] - 100) < 4 * np.sqrt(200 * 0.25)
+
+
+def test_importing_the_module_is_light():
+    code = "import sys, cbir_lib.datasets.folder; print('pydicom' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
