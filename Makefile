@@ -12,7 +12,7 @@ study: .venv/ready ## set up, run the study (PROFILE=quick), build the book
 test: .venv/ready ## set up, run the tests
 	@$(BIN)/python -m pytest
 
-data: .venv/ready ## fetch MedNIST into data/mednist and check it
+data: .venv/ready ## fetch MedNIST, the second data set, and check it
 	@$(BIN)/cbir data fetch mednist
 
 book: .venv/ready ## build the book from results/, without training

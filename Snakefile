@@ -12,7 +12,7 @@ PROFILE = config.get("profile", "quick")
 PUBLISHED = str(config.get("published", False)).lower() == "true"
 WORK = f"build/{PROFILE}" + ("-published" if PUBLISHED else "")
 RUNS = {run.id: run for run in read_study(STUDY).runs(PROFILE)}
-CHAPTERS = ["index", "data", "networks", "comparison", "retrieval"]
+CHAPTERS = ["index", "data", "phantom", "checks", "networks", "comparison", "retrieval"]
 JOB = f"{sys.executable} -m cbir_lib.cli job"
 OPTIONS = f"--work {WORK} --study {STUDY} --profile {PROFILE}"
 

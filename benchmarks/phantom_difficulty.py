@@ -82,14 +82,17 @@ def main() -> None:
             scale = gallery.std(axis=0)
             gallery, queries = gallery / scale, queries / scale
         answers = train.labels[nearest(distance, queries, gallery)]
-        found[name] = float((answers == test.labels).mean())
+        found[name] = 100 * float((answers == test.labels).mean())
         table = pd.crosstab(test.labels, answers, normalize="index").round(2)
-        print(f"{name}: {100 * found[name]:.1f} %\n{table.to_string()}")
-    largest = float(np.bincount(test.labels).max() / len(test))
-    print(f"largest class: {100 * largest:.1f} %")
+        print(f"{name}: {found[name]:.1f} %\n{table.to_string()}")
+    largest = 100 * float(np.bincount(test.labels).max() / len(test))
+    print(f"largest class: {largest:.1f} %")
     if options.write:
-        measured = {"accuracy": found, "largest": largest, "queries": len(test)}
-        with replacing(options.root / "difficulty.json") as part:
+        path = options.root / "difficulty.json"
+        measured = json.loads(path.read_text()) if path.is_file() else {}  # drafts stay
+        measured |= {"images": len(data), "queries": len(test)}
+        measured |= {"accuracy": found, "largest": largest}
+        with replacing(path) as part:
             part.write_text(json.dumps(measured, indent=2) + "\n")
         recipe = json.loads((options.root / "recipe.json").read_text())
         labels = pd.read_csv(options.root / "labels.csv", dtype={"image_id": str})

@@ -95,30 +95,47 @@ def study(
 
 
 @app.command()
-def publish(profile: ProfileName = "quick") -> None:
+def publish(profile: ProfileName = "quick", study_file: StudyFile = None) -> None:
     """Copy the results of a finished study to `results/`, and draw the README's pictures from them.
 
-    `make book` reads them from there. Example: `cbir publish --profile quick`
+    `make book` reads them from there. The pictures are drawn from results on the phantom alone: its
+    images are ours. Example: `cbir publish --profile quick`
     """
+    from cbir_lib import results
+
+    root = project_root()
+    found = results.read_all(root / "build" / profile, _run_ids(study_file, profile))
+    target = root / "results" / profile
+    for stale in target.glob("*.json"):
+        if stale.stem not in {result.run for result in found}:
+            stale.unlink()
+    for result in found:
+        results.write(target / f"{result.run}.json", result)
+    print(f"{len(found)} results in results/{profile}/")
+    if found[0].data.dataset == "phantom":
+        _draw_pictures(found, root / "book" / "assets")
+
+
+def _draw_pictures(found, folder: Path) -> None:
     import matplotlib
 
     matplotlib.use("agg")
     from cbir_lib import figures, paper, results
+    from cbir_lib.datasets import pictures
 
-    root = project_root()
-    found = results.read_all(root / "build" / profile)
-    for result in found:
-        results.write(root / "results" / profile / f"{result.run}.json", result)
+    best = results.best(found)
+    chosen = [example for example in best.examples if example.choice == "median"]
+    images = pictures(best.data.dataset, results.example_ids(best))
     drawn = {
-        "ranking": figures.ranking_tiles(results.best(found)),
+        "ranking": figures.neighbours(chosen, images, best.data.class_names),
         "comparison": figures.comparison(
             results.table(found), paper.table_4(), found[0].data.dataset
         ),
     }
     for name, figure in drawn.items():
-        with replacing(root / "book" / "assets" / f"{name}.png") as part:
+        with replacing(folder / f"{name}.png") as part:
             figure.savefig(part, format="png", dpi=120)
-    print(f"{len(found)} results in results/{profile}/, pictures in book/assets/")
+    print(f"pictures in {folder}")
 
 
 @data_app.command("list")
@@ -216,8 +233,8 @@ def phantom_render(
 
 @app.command()
 def search(
-    image: Annotated[Path, typer.Argument(help="A PNG, JPEG, TIFF or WebP file.")],
-    run: Annotated[str, typer.Option(help="The run to search with, e.g. mednist-C-s0.")],
+    image: Annotated[Path, typer.Argument(help="A PNG, JPEG, TIFF, WebP or DICOM file.")],
+    run: Annotated[str, typer.Option(help="The run to search with, e.g. phantom-C-s0.")],
     k: Annotated[int, typer.Option("-k", help="How many images to find.")] = 10,
     profile: ProfileName = "quick",
     out: Annotated[
@@ -227,7 +244,7 @@ def search(
 ) -> None:
     """Find the images most like one image: a table, and a picture of the ranking.
 
-    Example: `cbir search knee.png --run mednist-C-s0 -k 10`
+    Example: `cbir search knee.png --run phantom-C-s0 -k 10`
     """
     from cbir_lib.search import search_image
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -13,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cbir_lib.networks import NETWORKS, layers
-from cbir_lib.results import Example, Result, method
+from cbir_lib.results import Example, Result
 
 WIDTH_IN = 8.0
 RIGHT, WRONG = "#1b7837", "#b2182b"  # told apart by the colour blind too, and labelled besides
@@ -58,6 +59,69 @@ def image_grid(
     for place, name in zip(axes[0], columns or [], strict=False):
         place.set_title(name, fontsize=9)
     figure.subplots_adjust(0.14, 0.01, 0.995, 0.93 if columns else 0.99, 0.04, 0.04)
+    return figure
+
+
+def side_by_side(
+    groups: Sequence[Sequence[np.ndarray]],
+    captions: Sequence[Sequence[str]],
+    titles: Sequence[str],
+) -> Figure:
+    """Groups of images in one row, a gap between them; captions of images, titles of groups."""
+    widths = [len(group) for group in groups]
+    side = WIDTH_IN / sum(widths)
+    figure = plt.figure(figsize=(WIDTH_IN, side + 0.55), layout="constrained")
+    parts = figure.subfigures(1, len(groups), width_ratios=widths, wspace=0.02, squeeze=False)[0]
+    for part, group, words, title in zip(parts, groups, captions, titles, strict=True):
+        part.suptitle(title, fontsize=10)
+        for place, image, caption in zip(
+            part.subplots(1, len(group), squeeze=False)[0], group, words, strict=True
+        ):
+            show_image(place, on_square(image), caption)
+    return figure
+
+
+def captioned(images: Sequence[np.ndarray], captions: Sequence[str], across: int = 7) -> Figure:
+    """Images in rows of ``across``, a caption above each."""
+    rows = -(-len(images) // across)
+    side = WIDTH_IN / across
+    figure, axes = plt.subplots(
+        rows, across, figsize=(WIDTH_IN, (side + 0.36) * rows), squeeze=False
+    )
+    for place in axes.flat:
+        place.axis("off")
+    for place, image, caption in zip(axes.flat, images, captions, strict=False):
+        show_image(place, image, textwrap.fill(caption, 16))
+    figure.subplots_adjust(0.005, 0.01, 0.995, 1 - 0.34 / ((side + 0.36) * rows), 0.05, 0.38)
+    return figure
+
+
+def on_square(image: np.ndarray) -> np.ndarray:
+    """An image of any shape in the middle of a black square."""
+    side = max(image.shape)
+    down, right = ((side - length) // 2 for length in image.shape)
+    square = np.zeros((side, side), dtype=image.dtype)
+    square[down : down + image.shape[0], right : right + image.shape[1]] = image
+    return square
+
+
+def class_shares(counts: pd.DataFrame) -> Figure:
+    """Share of each class in each split; ``counts`` has classes in rows and splits in columns."""
+    shares = 100 * counts / counts.sum()
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 3.2), layout="constrained")
+    places, height = np.arange(len(shares)), 0.8 / shares.shape[1]
+    for number, split in enumerate(shares.columns):
+        bars = axes.barh(
+            places + (number - (shares.shape[1] - 1) / 2) * height,
+            shares[split],
+            height,
+            label=f"{split} ({counts[split].sum():,} images)",
+            color=("#4477aa", "#88ccee", "#aa3377")[number],
+        )
+        axes.bar_label(bars, fmt="%.0f", fontsize=8, padding=2)
+    axes.set(yticks=places, yticklabels=shares.index, xlabel="share of the split (%)")
+    axes.invert_yaxis()
+    axes.legend(fontsize=9, loc="lower right")
     return figure
 
 
@@ -191,34 +255,4 @@ def network_drawing(classes: int, size: int = 128) -> Figure:
         sns.despine(ax=place, left=True, bottom=True)
     handles = [plt.Rectangle((0, 0), 1, 1, color=KIND_COLOURS[kind]) for kind in KIND_NAMES]
     figure.legend(handles, KIND_NAMES.values(), loc="outside upper center", ncols=4, fontsize=9)
-    return figure
-
-
-def ranking_tiles(result: Result) -> Figure:
-    """The example queries and their rankings without pixels: a tile an image.
-
-    A tile has the image's class and its distance, and is marked as right or wrong. For places that
-    may not show the images themselves.
-    """
-    width = 1 + max(len(example.neighbours) for example in result.examples)
-    height = 0.3 * len(result.examples) + 0.4
-    figure, axes = plt.subplots(figsize=(1.15 * width, height))
-    for row, example in enumerate(result.examples):
-        tiles = [(example.choice, example.label, "#dddddd", "black")]
-        for label, distance in zip(example.neighbour_labels, example.distances, strict=True):
-            colours = ("#d9f0d3", RIGHT) if label == example.label else ("#fddbc7", WRONG)
-            tiles.append((f"{distance:.3f}", label, *colours))
-        for column, (text, label, face, edge) in enumerate(tiles):
-            corner = (column + 0.03, -row)
-            axes.add_patch(plt.Rectangle(corner, 0.94, 0.86, fc=face, ec=edge, lw=1.2))
-            words = f"{result.data.class_names[label]}  {text}"
-            axes.text(column + 0.5, -row + 0.43, words, ha="center", va="center", fontsize=6.5)
-    axes.set(xlim=(0, width), ylim=(-len(result.examples) + 0.9, 1))
-    axes.set_title(
-        f"{method(result)} on {result.data.dataset}: queries of median and of lowest average "
-        f"precision (AP), and their nearest images by {result.retrieval.distance} distance",
-        fontsize=9,
-    )
-    axes.axis("off")
-    figure.tight_layout(pad=0.3)
     return figure

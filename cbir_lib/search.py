@@ -9,7 +9,7 @@ import pandas as pd
 
 from cbir_lib import results
 from cbir_lib.datasets import RadiographSet, load
-from cbir_lib.datasets.decoding import decode
+from cbir_lib.datasets.decoding import decode, fit
 from cbir_lib.descriptors import Descriptor, build_descriptor
 from cbir_lib.errors import CbirError, unknown
 from cbir_lib.files import project_root, replacing
@@ -30,7 +30,7 @@ def read_image(path: Path) -> np.ndarray:
     except OSError as error:
         raise CbirError(f"cannot read {path}: {error.strerror}", "name an image file") from error
     if image is None:
-        raise CbirError(f"cannot read {path}: {remark}", "give a PNG, JPEG, TIFF or WebP image")
+        raise CbirError(f"cannot read {path}: {remark}", "give a PNG, JPEG, TIFF, WebP or DICOM image")
     return image
 
 
@@ -63,6 +63,7 @@ def search_image(
     image = read_image(image_path)
     result = results.read(runs / run_id / "result.json")
     data = load(result.data.dataset)
+    image = fit(image, data.images.shape[1])  # as the gallery's images were
     prepared, descriptor = _descriptor_of(runs / run_id, result, image)
     index = Index.load(runs / run_id / "index.safetensors")
     ranking = index.search(descriptor.transform(prepared), k)

@@ -18,8 +18,8 @@ AtLeastOne = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
-class ImagesPerClass(Strict):
-    """At most so many images of each class in each split."""
+class Images(Strict):
+    """At most so many images of each split; the classes keep their shares."""
 
     train: AtLeastOne
     validation: AtLeastOne
@@ -30,7 +30,7 @@ class Run(Strict):
     """One thing to measure: everything that decides its numbers."""
 
     dataset: str
-    images_per_class: dict[str, int]
+    images: dict[str, int] | None = None  # of each split; all of them
     sample_seed: int
     size: int  # pixels
 
@@ -111,7 +111,7 @@ class Profile(Strict):
     """On what, and for how long."""
 
     dataset: str
-    images_per_class: ImagesPerClass
+    images: Images | None = None  # all of them
     sample_seed: int = 0
     size: Annotated[int, Field(ge=16, le=1024)] = 128  # pixels
     reading: str = "units"
@@ -137,7 +137,7 @@ class Study(Strict):
         chosen = self.profile(profile)
         common = {
             "dataset": chosen.dataset,
-            "images_per_class": chosen.images_per_class.model_dump(),
+            "images": chosen.images.model_dump() if chosen.images else None,
             "sample_seed": chosen.sample_seed,
             "size": chosen.size,
         }

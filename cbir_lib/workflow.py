@@ -36,6 +36,7 @@ GRACE_S = 5
 # What a job costs, in seconds of one core, to say about how long is left: measured on two cores of
 # a 2.5 GHz server. Only the proportions matter once something has finished.
 MULTIPLY_ADDS_PER_S = 12e9
+ALL_IMAGES = 10_000  # about as many as IRMA and the phantom train on
 START_S = 15
 CHAPTER_S = 10
 BOOK_S = 60
@@ -319,7 +320,7 @@ def _cost(run, job: str) -> float:
     if isinstance(run, NetworkRun):
         shape = {"classes": 6, "size": run.size, "reading": run.reading}
         multiply_adds = sum(layer.multiply_adds for layer in layers(run.network, **shape))
-        images = 6 * run.images_per_class["train"] * run.epochs
+        images = (run.images["train"] if run.images else ALL_IMAGES) * run.epochs
         return START_S + 3 * images * multiply_adds / MULTIPLY_ADDS_PER_S
     if run:
         return START_S

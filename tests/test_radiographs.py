@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
+from cbir_lib.datasets.radiographs import SPLITS, RadiographSet, in_proportion
 from cbir_lib.errors import CbirError
 
 CLASS_NAMES = ("skull", "hand", "foot")
@@ -81,29 +81,63 @@ def test_unknown_split():
     assert "did you mean 'validation'?" in caught.value.hint
 
 
-@given(wanted=st.tuples(*[st.integers(1, 10)] * 3), seed=st.integers(0, 2**32))
-def test_sample_has_the_wanted_number_of_each_class_or_all(wanted, seed):
+@given(wanted=st.tuples(*[st.integers(3, 30)] * 3), seed=st.integers(0, 2**32))
+def test_sample_has_the_wanted_number_or_all(wanted, seed):
     sample = DATA.sample(dict(zip(SPLITS, wanted, strict=True)), seed)
     for split, number in zip(SPLITS, wanted, strict=True):
         found = np.bincount(sample.split(split).labels, minlength=3)
-        assert found.tolist() == np.minimum(COUNTS[split], number).tolist()
+        assert found.sum() == min(sum(COUNTS[split]), number)
+        assert (found >= 1).all() and (found <= COUNTS[split]).all()
     assert len(set(sample.image_ids)) == len(sample)  # without replacement
     assert_rows_belong_together(sample)
 
 
+def test_sample_keeps_the_share_of_each_class():
+    sample = DATA.sample({"train": 7, "validation": 6, "test": 5}, seed=1)
+    shares = {split: np.bincount(sample.split(split).labels).tolist() for split in SPLITS}
+    assert shares["train"] == [3, 2, 2]  # 7 * (9, 7, 5) / 21 = 3, 2.33, 1.67
+    assert shares["validation"] == [2, 3, 1]
+    assert shares["test"] == [2, 1, 2]  # 5 * (4, 1, 6) / 11 = 1.8, 0.5, 2.7: one of the last less
+
+
+@given(
+    counts=st.lists(st.integers(1, 1000), min_size=1, max_size=8),
+    share=st.floats(0, 1),
+)
+def test_in_proportion_is_within_one_of_the_exact_share(counts, share):
+    total = max(len(counts), round(share * sum(counts)))
+    found = in_proportion(total, counts)
+    assert sum(found) == total
+    exact = total * np.array(counts) / sum(counts)
+    assert min(found) >= 1
+    if min(exact) >= 1:
+        assert (np.abs(found - exact) < 1).all()
+
+
+def test_fewer_images_than_classes():
+    with pytest.raises(CbirError, match="2 images of split 'train' are fewer than the classes"):
+        DATA.sample({"train": 2, "validation": 3, "test": 3}, seed=0)
+
+
 @given(order=st.integers(0, 2**32), seed=st.integers(0, 2**32))
 def test_sample_is_the_same_whatever_the_order_of_the_source(order, seed):
-    wanted = {"train": 4, "validation": 1, "test": 2}
+    wanted = {"train": 8, "validation": 4, "test": 5}
     one, other = DATA.sample(wanted, seed), shuffled(DATA, order).sample(wanted, seed)
     assert set(one.image_ids) == set(other.image_ids)
 
 
 def test_sample_differs_by_seed_and_draws_every_image_alike():
-    wanted = {"train": 3, "validation": 1, "test": 1}
+    wanted = {"train": 9, "validation": 4, "test": 5}
     draws = [DATA.sample(wanted, seed).image_ids for seed in range(600)]
     frequency = pd.Series(np.concatenate(draws)).value_counts() / len(draws)
     drawn = np.concatenate(
-        [np.full(n, min(n, wanted[split]) / n) for split in SPLITS for n in COUNTS[split]]
+        [
+            np.full(there, taken / there)
+            for split in SPLITS
+            for taken, there in zip(
+                in_proportion(wanted[split], COUNTS[split]), COUNTS[split], strict=True
+            )
+        ]
     )
     deviation = np.sqrt(drawn * (1 - drawn) / len(draws))
     assert (np.abs(frequency[DATA.image_ids] - drawn) <= 4 * deviation).all()
@@ -112,7 +146,7 @@ def test_sample_differs_by_seed_and_draws_every_image_alike():
 def test_sample_names_the_class_and_split_without_images():
     data = radiographs({**COUNTS, "validation": (2, 0, 1)})
     with pytest.raises(CbirError, match="class 'hand' of toy has no image in split 'validation'"):
-        data.sample({"train": 1, "validation": 1, "test": 1}, seed=0)
+        data.sample({"train": 3, "validation": 3, "test": 3}, seed=0)
 
 
 def test_counts_of_every_class_and_split_even_of_none():

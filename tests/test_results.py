@@ -13,7 +13,7 @@ from cbir_lib.results import Result
 WRITTEN = {
     "format": 1,
     "run": "toy-A-s0",
-    "parameters": {"network": "A", "images_per_class": {"train": 3}, "learning_rate": 5e-4},
+    "parameters": {"network": "A", "images": {"train": 3}, "learning_rate": 5e-4},
     "data": {
         "dataset": "toy",
         "checksum": "0f",

@@ -16,7 +16,7 @@ from cbir_lib.preprocessing import Preprocessing
 from cbir_lib.study import DescriptorRun, NetworkRun, Profile, Study, read_study
 
 ROOT = Path(__file__).parents[1]
-COMMON = {"dataset": "mednist", "images_per_class": {"train": 3}, "sample_seed": 0, "size": 64}
+COMMON = {"dataset": "mednist", "images": {"train": 3}, "sample_seed": 0, "size": 64}
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def test_run_ids_are_readable_and_unique(study):
         assert len(set(ids)) == len(ids)
         assert all(re.fullmatch(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)+", run_id) for run_id in ids)
     ids = [run.id for run in study.runs("quick")]
-    assert ids[0] == "mednist-A-s0"
-    assert ids[-1] == "mednist-grey-histogram"
+    assert ids[0] == "phantom-A-s0"
+    assert ids[-1] == "phantom-grey-histogram"
 
 
 def test_every_seed_and_reading_has_its_own_run():
@@ -49,7 +49,7 @@ def test_every_seed_and_reading_has_its_own_run():
             "profiles": {
                 reading: {
                     "dataset": "mednist",
-                    "images_per_class": {"train": 1, "validation": 1, "test": 1},
+                    "images": {"train": 1, "validation": 1, "test": 1},
                     "seeds": [0, 7],
                     "reading": reading,
                     "training": {"epochs": 3},
@@ -76,8 +76,8 @@ def test_an_unknown_profile_or_run_is_refused(study):
     with pytest.raises(CbirError, match="did you mean 'quick'") as caught:
         study.runs("quik")
     assert "'quik'" in caught.value.what
-    with pytest.raises(CbirError, match="did you mean 'mednist-A-s0'"):
-        study.run("quick", "mednist-A-s9")
+    with pytest.raises(CbirError, match="did you mean 'phantom-A-s0'"):
+        study.run("quick", "phantom-A-s9")
 
 
 # A run
@@ -121,7 +121,7 @@ def refused(path):
         ("profiles.quick.size", 8, "profiles.quick.size"),  # network D pools four times
         ("profiles.quick.seeds", [], "profiles.quick.seeds"),
         ("profiles.quick.seeds", [True], "profiles.quick.seeds.0"),
-        ("profiles.quick.images_per_class", {"train": 1}, "images_per_class.validation"),
+        ("profiles.quick.images", {"train": 1}, "images.validation"),
         ("profiles.quick.training.epochs", 0, "profiles.quick.training.epochs"),
         # PyYAML reads 1e-3, without a point, as text.
         ("profiles.quick.training.learning_rate", "1e-3", "learning_rate: .*, got '1e-3'"),

@@ -22,7 +22,7 @@ STUDY = {
     "profiles": {
         "tiny": {
             "dataset": "mednist",
-            "images_per_class": {"train": 8, "validation": 2, "test": 4},
+            "images": {"train": 48, "validation": 12, "test": 24},
             "size": 16,
             "training": {"epochs": 2, "batch_size": 16},
         }

@@ -33,6 +33,8 @@ from cbir_lib.errors import CbirError
 
 TITLE = "A folder of your own: one sub-folder a class, or labels.csv"
 CREDIT = "yours"
+CAPTION = "a folder"
+CAVEAT = "Nothing is known of these images but what their folder says."
 URL = None
 LABELS = "labels.csv"
 IMAGE_SUFFIXES = (".dcm", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")

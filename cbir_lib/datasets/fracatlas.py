@@ -35,6 +35,8 @@ from cbir_lib.files import project_root
 
 TITLE = "FracAtlas: 4,083 real radiographs of hand, leg, hip and shoulder"
 CREDIT = "FracAtlas, I. Abedeen et al. 2023, doi:10.6084/m9.figshare.22363012, CC BY 4.0"
+CAPTION = "FracAtlas"
+CAVEAT = "Four regions, none of them the chest; patients are unknown, so the splits may share them."
 ARCHIVE = "FracAtlas.zip"
 # The one file of the record, 338,436,460 bytes; a new version gets a new number. Number, length and
 # checksum are those that independent public programs state for it.

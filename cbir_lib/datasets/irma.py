@@ -36,6 +36,11 @@ TITLE = "IRMA: 14,410 real radiographs, five regions of the body (ImageCLEFmed 2
 CREDIT = (
     "courtesy of TM Deserno, Dept. of Medical Informatics, RWTH Aachen, Germany; registered use"
 )
+CAPTION = "IRMA"
+CAVEAT = (
+    "The paper's own images. Which of them it left out as too variable is not known, nor whose "
+    "images they are: one person may be in training and test."
+)
 URL = None
 REGISTRATION = "https://doi.org/10.18154/RWTH-2016-06143"
 STEM = "imageclefmed2009"  # how the names of folders and tables begin, in any case

@@ -25,6 +25,12 @@ from cbir_lib.files import project_root
 
 TITLE = "MedNIST: 58,954 real images, 64 x 64, six classes (CT, MR, X-ray)"
 CREDIT = "MedNIST, Dr. Bradley J. Erickson, Mayo Clinic, CC BY-SA 4.0"
+CAPTION = "MedNIST"
+CAVEAT = (
+    "MedNIST is saturated: a descriptor that ignores where every pixel is comes close to the "
+    "ceiling. No order among methods can be had from it. Its patients are unknown, and "
+    "neighbouring slices of one may be in training and test."
+)
 ARCHIVE = "MedNIST.tar.gz"
 URL = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/" + ARCHIVE
 # The public archive first; then the same images, packed again.

@@ -80,29 +80,48 @@ class RadiographSet:
             raise unknown("split", name, SPLITS)
         return self.take(np.flatnonzero(self.records["split"] == name))
 
-    def sample(self, per_class: Mapping[str, int], seed: int) -> RadiographSet:
-        """At most so many images of each class in each split, drawn without replacement.
+    def sample(self, images: Mapping[str, int] | None, seed: int) -> RadiographSet:
+        """At most so many images of each split, without replacement; classes keep their share.
 
         Parameters
         ----------
-        per_class
-            Images per class, by split: ``{"train": 300, "validation": 60, "test": 150}``.
+        images
+            How many, by split: ``{"train": 1500, "validation": 300, "test": 600}``. Every class
+            gets one at least. ``None``: all.
         seed
             The same seed draws the same images, in whatever order the source lists them.
+
+        Raises
+        ------
+        CbirError
+            When a class has no image in a split, or there are more classes than images wanted.
         """
+        if images is None:
+            return self
         rng = np.random.default_rng(seed)
         order = np.argsort(self.image_ids, kind="stable")
         splits = self.records["split"].to_numpy(dtype=str)
         rows = []
         for split in SPLITS:
-            for label, class_name in enumerate(self.class_names):
-                found = order[(splits[order] == split) & (self.labels[order] == label)]
+            of_class = [
+                order[(splits[order] == split) & (self.labels[order] == label)]
+                for label in range(len(self.class_names))
+            ]
+            for class_name, found in zip(self.class_names, of_class, strict=True):
                 if len(found) == 0:
                     raise CbirError(
                         f"class {class_name!r} of {self.name} has no image in split {split!r}",
                         "use the whole data set, or a source with more images a class",
                     )
-                rows.append(rng.permutation(found)[: per_class[split]])
+            if images[split] < len(of_class):
+                raise CbirError(
+                    f"{images[split]} images of split {split!r} are fewer than the classes",
+                    f"take {len(of_class)} or more",
+                )
+            there = [len(found) for found in of_class]
+            wanted = in_proportion(min(images[split], sum(there)), there)
+            for number, found in zip(wanted, of_class, strict=True):
+                rows.append(rng.permutation(found)[:number])
         return self.take(np.sort(np.concatenate(rows)))
 
     def exact_copies(self) -> tuple[int, int]:
@@ -116,6 +135,18 @@ class RadiographSet:
         names = pd.Categorical.from_codes(self.labels, categories=list(self.class_names))
         splits = pd.Categorical(self.records["split"], categories=list(SPLITS))
         return pd.crosstab(names, splits, rownames=["class"], colnames=["split"], dropna=False)
+
+
+def in_proportion(total: int, counts: Sequence[int]) -> list[int]:
+    """``total`` shared out like ``counts``, by largest remainder; one each at least."""
+    counts = np.asarray(counts)
+    exact = total * counts / counts.sum()
+    found = np.maximum(np.floor(exact).astype(int), 1)
+    while found.sum() != total:  # one up where most is lacking, or down where most is too much
+        step = 1 if found.sum() < total else -1
+        lacking = np.where((step < 0) & (found == 1), np.inf, step * (found - exact))
+        found[lacking.argmin()] += step
+    return found.tolist()
 
 
 def gather(

@@ -20,6 +20,11 @@ from cbir_lib.files import project_root
 
 TITLE = "Phantom: 14,410 simulated radiographs, five body regions, full IRMA codes"
 CREDIT = "Simulated images of this project, CC BY 4.0; bone shapes: MyoSim, OpenSim"
+CAPTION = "the phantom (simulated images)"
+CAVEAT = (
+    "These are simulated images. No result on them is a result on patients, and the order of two "
+    "methods may be another on real radiographs."
+)
 URL = None
 _TEST = round(COUNT * TEST_SHARE)
 # Images a class, in all splits.

@@ -116,12 +116,13 @@ def difficulty(out: Path) -> str:
     if not measured.is_file():
         return "Not measured for this set."
     found = json.loads(measured.read_text())
-    rows = [
-        {"descriptor": name, "accuracy (%)": f"{100 * value:.1f}"}
-        for name, value in found["accuracy"].items()
-    ]
-    rows.append({"descriptor": "largest class", "accuracy (%)": f"{100 * found['largest']:.1f}"})
-    return markdown(pd.DataFrame(rows))
+    columns = {f"draft {i}": draft for i, draft in enumerate(found.get("drafts", []), start=1)}
+    columns["version 1.0"] = {"images": found["images"], **found["accuracy"]}
+    columns["version 1.0"]["largest class of the test"] = found["largest"]
+    table = pd.DataFrame(columns).rename_axis("one nearest neighbour, accuracy (%)")
+    percent = table.drop("images").map("{:.1f}".format, na_action="ignore")
+    counts = table.loc[["images"]].map("{:,.0f}".format).rename({"images": "images of the set"})
+    return markdown(pd.concat([counts, percent]).reset_index())
 
 
 def parameters() -> pd.DataFrame:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cbir_lib.datasets.radiographs import in_proportion
+
 VERSION = "1.0"  # of the images; any change of a pixel is another version
 COUNT, SEED, SIZE_PX = 14410, 2009, 128
 IMAGES_PER_SUBJECT = 8
@@ -42,13 +44,8 @@ KEPT = (
 
 
 def shares(total: int, weights: dict[str, int]) -> dict[str, int]:
-    """``total`` in whole numbers in these proportions, by largest remainder."""
-    exact = {name: total * weight / sum(weights.values()) for name, weight in weights.items()}
-    found = {name: int(value) for name, value in exact.items()}
-    by_remainder = sorted(exact, key=lambda name: int(exact[name]) - exact[name])
-    for name in by_remainder[: total - sum(found.values())]:
-        found[name] += 1
-    return found
+    """``total`` shared out in these proportions."""
+    return dict(zip(weights, in_proportion(total, list(weights.values())), strict=True))
 
 
 class Planned(NamedTuple):
