@@ -121,7 +121,7 @@ def _draw_pictures(found, folder: Path) -> None:
 
     matplotlib.use("agg")
     from cbir_lib import figures, paper, results
-    from cbir_lib.datasets import pictures
+    from cbir_lib.datasets import pictures, source
 
     best = results.best(found)
     chosen = [example for example in best.examples if example.choice == "median"]
@@ -129,7 +129,7 @@ def _draw_pictures(found, folder: Path) -> None:
     drawn = {
         "ranking": figures.neighbours(chosen, images, best.data.class_names),
         "comparison": figures.comparison(
-            results.table(found), paper.table_4(), found[0].data.dataset
+            results.table(found), paper.table_4(), source(best.data.dataset).CAPTION
         ),
     }
     for name, figure in drawn.items():

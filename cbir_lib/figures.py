@@ -121,7 +121,8 @@ def class_shares(counts: pd.DataFrame) -> Figure:
         axes.bar_label(bars, fmt="%.0f", fontsize=8, padding=2)
     axes.set(yticks=places, yticklabels=shares.index, xlabel="share of the split (%)")
     axes.invert_yaxis()
-    axes.legend(fontsize=9, loc="lower right")
+    axes.grid(axis="y", visible=False)
+    figure.legend(fontsize=9, loc="outside upper center", ncols=shares.shape[1])
     return figure
 
 
@@ -228,7 +229,7 @@ def comparison(measured: pd.DataFrame, published: Mapping[str, float], dataset: 
     order = measured.sort_values("accuracy")
     errors = np.stack([order["accuracy"] - order["low"], order["high"] - order["accuracy"]])
     left.errorbar(order["accuracy"], order.index, xerr=errors, fmt="o", color="#4477aa", capsize=3)
-    left.set(title=f"here, on {dataset} (95 % interval)", xlabel="accuracy (%)")
+    left.set(title=f"here, on {dataset}\nwith 95 % intervals", xlabel="accuracy (%)")
     ordered = dict(sorted(published.items(), key=lambda item: item[1]))
     right.plot(list(ordered.values()), list(ordered), "D", color="#aa3377")
     right.set(title="the paper's Table 4, on IRMA", xlabel="accuracy (%)", xlim=(0, 100))

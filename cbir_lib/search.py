@@ -30,7 +30,9 @@ def read_image(path: Path) -> np.ndarray:
     except OSError as error:
         raise CbirError(f"cannot read {path}: {error.strerror}", "name an image file") from error
     if image is None:
-        raise CbirError(f"cannot read {path}: {remark}", "give a PNG, JPEG, TIFF, WebP or DICOM image")
+        raise CbirError(
+            f"cannot read {path}: {remark}", "give a PNG, JPEG, TIFF, WebP or DICOM image"
+        )
     return image
 
 

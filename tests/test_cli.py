@@ -1,6 +1,7 @@
 """The command line: what it prints, and that every mistake is two lines and exit code 2."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from fixtures import heed_ctrl_c, pack, write_mednist
 from PIL import Image
 
@@ -140,13 +142,28 @@ def test_check_counts_and_names(cbir, tmp_path):
     (folder / "Hand" / "copy.png").write_bytes((folder / "Hand" / "000001.png").read_bytes())
     Image.open(folder / "CXR" / "000003.png").convert("RGB").save(folder / "CXR" / "000003.png")
     outcome = cbir("data", "check", "mednist", "--data-root", folder)
-    assert_two_lines(outcome, "1 files of mednist cannot be read, the first is Hand/000000.png")
-    out = outcome[1]
-    assert "72 images of 64 x 64 pixels" in out
-    assert "exact copies of another image: 1, on two sides of a split: 0" in out
-    assert "converted: 1, unreadable: 1" in out
-    assert "Hand/000000.png: empty file" in out
-    assert "CXR/000003.png: RGB, converted to grey" in out
+    assert_two_lines(outcome, "1 files cannot be used, first Hand/000000.png: empty file")
+    lines = [" ".join(line.split()) for line in outcome[1].splitlines()]
+    assert "images 72" in lines
+    assert "files that cannot be used 1" in lines
+    assert "exact copies of another image 1" in lines
+    assert "images with an exact copy in another split 0" in lines
+    assert "Hand/000000.png empty file" in lines
+    assert "RGB, converted to grey 1" in lines
+
+
+def test_check_exits_with_2_when_a_subject_is_in_two_splits(cbir, tmp_path):
+    folder = write_mednist(tmp_path / "own", per_class=6)
+    names = [f"{name}/{i:06}.png" for name in ("Hand", "CXR") for i in range(6)]
+    splits = ["train", "train", "train", "validation", "test", "test"] * 2
+    rows = [f"{n},{n[:4]},{s},p{i}" for i, (n, s) in enumerate(zip(names, splits, strict=True))]
+    (folder / "labels.csv").write_text("\n".join(["file,class,split,subject_id", *rows]))
+    clean = cbir("data", "check", "folder", "--data-root", folder)
+    assert "more than one split" not in clean[2]
+    rows[4] = rows[4].replace(",p4", ",p0")
+    (folder / "labels.csv").write_text("\n".join(["file,class,split,subject_id", *rows]))
+    leaky = cbir("data", "check", "folder", "--data-root", folder)
+    assert_two_lines(leaky, "1 subjects are in more than one split", "split by subject")
 
 
 def test_check_of_a_foreign_archive_writes_nothing(cbir, tmp_path, monkeypatch):
@@ -222,13 +239,21 @@ def test_search_mistakes(cbir, project, data):
     assert not (project / "r.png").exists()
 
 
-def test_publish_copies_the_results(cbir, project):
+def test_publish_copies_the_results_of_the_study_and_no_others(cbir, project):
+    profile = {"dataset": "mednist", "training": {"epochs": 1}}
+    grid = {"networks": [], "descriptors": ["grey-histogram"]}
+    study = {"profiles": {"quick": profile, "paper": profile}, "grid": grid}
+    (project / "study.yml").write_text(yaml.safe_dump(study))
+    runs, target = project / "build/quick/runs", project / "results/quick"
+    shutil.copytree(runs / "mednist-grey-histogram", runs / "mednist-left-the-study")
+    target.mkdir(parents=True)
+    (target / "mednist-left-as-well.json").write_text("{}")
     code, out, _ = cbir("publish")
-    assert code == 0 and "1 results" in out
-    made = results.read(project / "build/quick/runs/mednist-grey-histogram/result.json")
-    published = results.read(project / "results/quick/mednist-grey-histogram.json")
-    assert made == published
-    assert_two_lines(cbir("publish", "--profile", "paper"), "no result")
+    assert code == 0 and "1 results" in out and "pictures" not in out
+    assert [path.stem for path in target.iterdir()] == ["mednist-grey-histogram"]
+    made = results.read(runs / "mednist-grey-histogram" / "result.json")
+    assert made == results.read(target / "mednist-grey-histogram.json")
+    assert_two_lines(cbir("publish", "--profile", "paper"), "result.json", "run the study first")
 
 
 INTERRUPTED_CLI = """

@@ -580,8 +580,16 @@ def test_the_code_says_what_is_drawn(view, left):
 
 
 # Of a limb, right and left are not told by the trunk's axes.
+OF_TRUNK = [view for view in VIEWS if not view.sided and view.direction[0] in "12"]
+wrong_way = pytest.mark.xfail(strict=True, reason="coded right-left, drawn from the left")
+
+
 @pytest.mark.parametrize(
-    "view", [v for v in VIEWS if not v.sided and v.direction[0] in "12"], ids=lambda v: v.name
+    "view",
+    [
+        pytest.param(v, id=v.name, marks=[wrong_way] if v.name == "chest, lateral" else [])
+        for v in OF_TRUNK
+    ],
 )
 def test_the_beam_goes_where_the_code_says(view):
     towards = {

@@ -76,18 +76,17 @@ class Report:
         CbirError
             When a split leaks or a file cannot be used.
         """
-        if self.leaks:
-            raise CbirError(
-                f"the splits of {self.name} leak: {'; '.join(self.leaks)}",
-                "results on it are too good by an unknown amount; split by subject, drop copies",
-            )
+        faults, hints = list(self.leaks), []
+        if faults:
+            hints.append("split by subject and drop copies: results are too good as it is")
         if len(self.lost):
             first = self.lost.iloc[0]
-            raise CbirError(
-                f"{len(self.lost)} files of {self.name} cannot be used, first {first['file']}: "
-                f"{first['remark']}",
-                "replace them, or get the set again: cbir data list",
+            faults.append(
+                f"{len(self.lost)} files cannot be used, first {first['file']}: {first['remark']}"
             )
+            hints.append("replace the files, or get the set again")
+        if faults:
+            raise CbirError(f"{self.name}: {'; '.join(faults)}", "; ".join(hints))
 
 
 def check(data: RadiographSet) -> Report:
