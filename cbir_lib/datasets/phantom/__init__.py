@@ -13,8 +13,8 @@ import pandas as pd
 from cbir_lib.datasets.cache import cached
 from cbir_lib.datasets.decoding import decode, fit
 from cbir_lib.datasets.phantom.card import SUMS, checksum
-from cbir_lib.datasets.phantom.recipe import COUNT, TEST, TEST_SHARE, TRAIN, shares
-from cbir_lib.datasets.radiographs import RadiographSet, gather
+from cbir_lib.datasets.phantom.recipe import COUNT, TRAIN, split_sizes
+from cbir_lib.datasets.radiographs import SPLITS, RadiographSet, gather
 from cbir_lib.errors import CbirError
 from cbir_lib.files import project_root
 
@@ -26,9 +26,8 @@ CAVEAT = (
     "methods may be another on real radiographs."
 )
 URL = None
-_TEST = round(COUNT * TEST_SHARE)
 # Images a class, in all splits.
-CLASSES = {name: shares(COUNT - _TEST, TRAIN)[name] + shares(_TEST, TEST)[name] for name in TRAIN}
+CLASSES = {name: sum(split[name] for split in split_sizes(COUNT).values()) for name in TRAIN}
 COLUMNS = ("image_id", "split", "class", "irma_code", "subject_id", "view", "width_px", "height_px")
 MEND = "get it again: git checkout data/phantom, or draw it: cbir phantom render --out FOLDER"
 
@@ -71,9 +70,7 @@ def read(folder: Path) -> RadiographSet:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    listed = dict(
-        reversed(line.split(maxsplit=1)) for line in (folder / SUMS).read_text().splitlines()
-    )
+    listed = _listed(folder / SUMS)
     for name, value in listed.items():
         path = folder / name
         if not path.is_file():
@@ -93,12 +90,37 @@ def read(folder: Path) -> RadiographSet:
         labels = pd.read_csv(folder / "labels.csv", dtype={"image_id": str}, keep_default_na=False)
     except (ValueError, OSError) as error:
         raise _damaged(folder / "labels.csv", error) from error
-    for column in COLUMNS:
-        if column not in labels:
-            raise CbirError(f"{folder / 'labels.csv'} has no column {column!r}", MEND)
+    _check_labels(folder / "labels.csv", labels)
     if set(labels["image_id"]) != set(encoded):
         raise CbirError(f"{folder}: labels and shards name different images", MEND)
     return _gather(labels, encoded)
+
+
+def _listed(sums: Path) -> dict[str, str]:
+    """Checksums by file name, as ``sha256sum`` writes them."""
+    try:
+        lines = [line.split(maxsplit=1) for line in sums.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise _damaged(sums, error) from error
+    listed = {line[1]: line[0] for line in lines if len(line) == 2}
+    if "labels.csv" not in listed or len(listed) < len(lines):
+        raise CbirError(f"{sums} is damaged: a line without a file, or no labels.csv", MEND)
+    return listed
+
+
+def _check_labels(path: Path, labels: pd.DataFrame) -> None:
+    for column in COLUMNS:
+        if column not in labels:
+            raise CbirError(f"{path} has no column {column!r}", MEND)
+    for column, known in {"class": tuple(CLASSES), "split": SPLITS}.items():
+        strange = labels.loc[~labels[column].isin(known), column]
+        if len(strange):
+            raise CbirError(f"{path}: unknown {column} {strange.iloc[0]!r}", MEND)
+    if labels["image_id"].duplicated().any():
+        raise CbirError(f"{path} has an image twice", MEND)
+    for column in ("width_px", "height_px"):
+        if not pd.api.types.is_integer_dtype(labels[column]):
+            raise CbirError(f"{path}: {column} is not a whole number everywhere", MEND)
 
 
 def _gather(labels: pd.DataFrame, encoded: dict[str, bytes]) -> RadiographSet:

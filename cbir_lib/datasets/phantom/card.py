@@ -101,13 +101,19 @@ def write_card(out: Path, labels: pd.DataFrame, described: dict) -> None:
         parameters=markdown(parameters()),
         tools=", ".join(f"{k} {v}" for k, v in described.get("drawn_with", {}).items()),
         command=" ".join(f"--{key} {recipe[key]}" for key in ("count", "seed", "size")),
-        category="10K<n<100K" if len(labels) >= 10_000 else "1K<n<10K",
+        category=size_category(len(labels)),
         difficulty=difficulty(out),
     )
     with replacing(out / "README.md") as part:
         part.write_text(text, encoding="utf-8")
     with replacing(out / SUMS) as part:
         part.write_text("".join(f"{value}  {name}\n" for name, value in sums.items()))
+
+
+def size_category(images: int) -> str:
+    """Hugging Face's name for a number of images."""
+    names = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K"}
+    return next((name for limit, name in names.items() if images < limit), "100K<n<1M")
 
 
 def difficulty(out: Path) -> str:

@@ -48,6 +48,17 @@ def shares(total: int, weights: dict[str, int]) -> dict[str, int]:
     return dict(zip(weights, in_proportion(total, list(weights.values())), strict=True))
 
 
+def split_sizes(count: int) -> dict[str, dict[str, int]]:
+    """Images of each class in each split, for ``count`` in all."""
+    test = round(count * TEST_SHARE)
+    validation = round((count - test) * VALIDATION_SHARE)
+    return {
+        "train": shares(count - test - validation, TRAIN),
+        "validation": shares(validation, TRAIN),
+        "test": shares(test, TEST),
+    }
+
+
 class Planned(NamedTuple):
     """An image to be drawn."""
 
@@ -66,13 +77,7 @@ def plan(count: int = COUNT, seed: int = SEED) -> list[Planned]:
     from cbir_lib.datasets.phantom.views import VIEWS
 
     rng = np.random.default_rng([seed, 0])
-    test = round(count * TEST_SHARE)
-    validation = round((count - test) * VALIDATION_SHARE)
-    sizes = {
-        "train": shares(count - test - validation, TRAIN),
-        "validation": shares(validation, TRAIN),
-        "test": shares(test, TEST),
-    }
+    sizes = split_sizes(count)
     found, first = [], 0  # first subject of the split
     for split, classes in sizes.items():
         subjects = max(1, round(sum(classes.values()) / IMAGES_PER_SUBJECT))

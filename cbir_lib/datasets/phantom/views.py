@@ -9,6 +9,7 @@ import numpy as np
 FRONT, BACK = np.array([0.0, 1.0, 0.0]), np.array([0.0, -1.0, 0.0])  # beam enters there
 FROM_RIGHT, FROM_LEFT = np.array([1.0, 0.0, 0.0]), np.array([-1.0, 0.0, 0.0])
 UP, DOWN = np.array([0.0, 0.0, 1.0]), np.array([0.0, 0.0, -1.0])
+MIRRORED = {"210": "220", "220": "210"}  # right to left, left to right
 TOES = np.array([0.0, -1.0, 0.0])
 
 
@@ -70,10 +71,14 @@ class View:
 
         Chest films are "high beam energy" (1123), as in IRMA, without a biological system; the
         others are "overview image" (1121) of the musculoskeletal system. The third characters of
-        the anatomy are those of IRMA's lists; that they tell right from left is our reading.
+        the anatomy are those of IRMA's lists; that they tell right from left is our reading. From
+        which side a limb is taken follows from the side.
         """
         technique, system = ("1123", "000") if self.region == "chest" else ("1121", "700")
-        return f"{technique}-{self.direction}-{self.anatomy[left]}-{system}"
+        direction = self.direction
+        if left and direction in MIRRORED and abs(self.beam[0]) > 0.5:
+            direction = MIRRORED[direction]
+        return f"{technique}-{direction}-{self.anatomy[left]}-{system}"
 
     @property
     def sided(self) -> bool:
@@ -151,18 +156,18 @@ VIEWS = (
     # chest
     View("chest, from behind", "chest", "110", ("500", "500"), "torso", BACK, UP, (-.025, .19, 1.365), (.37, .40), .95, 5.2, SPINE | {"shoulder_elv": (15, 60), "elv_angle": (0, 60)}, seen=TRUNK, mirrored=True),
     View("chest, from the front", "chest", "120", ("500", "500"), "torso", FRONT, UP, (-.025, .19, 1.36), (.39, .38), .70, 3.0, SPINE | SHOULDERS, seen=TRUNK),
-    View("chest, lateral", "chest", "210", ("500", "500"), "torso", FROM_LEFT, UP, (-.025, .19, 1.36), (.31, .40), .95, 2.4, SPINE | ARMS_UP, seen=TRUNK_ARMS_UP),
+    View("chest, lateral", "chest", "220", ("500", "500"), "torso", FROM_LEFT, UP, (-.025, .19, 1.36), (.31, .40), .95, 2.4, SPINE | ARMS_UP, seen=TRUNK_ARMS_UP),
     # lower extremity
     View("foot, from above", "lower extremity", "120", ("915", "914"), "calcn_r", between(DOWN, FRONT, .12), TOES, (-.115, .075, .085), (.13, .25), .15, 2.2, PLANTAR, seen=LEG),
     View("foot, oblique", "lower extremity", "400", ("915", "914"), "calcn_r", between(DOWN, FROM_LEFT, .40), TOES, (-.115, .085, .085), (.14, .25), .15, 1.6, PLANTAR, seen=LEG),
     View("foot, lateral", "lower extremity", "210", ("915", "914"), "calcn_r", FROM_RIGHT, UP, (-.11, .095, .095), (.28, .17), .05, 1.1, {"ankle_angle": (-10, 12)}, seen=LEG),
     View("toes, from above", "lower extremity", "120", ("911", "911"), "toes_r", DOWN, TOES, (-.118, .005, .075), (.12, .12), .0, 1.0, seen="foot"),
     View("ankle, frontal", "lower extremity", "120", ("922", "921"), "talus_r", between(FRONT, FROM_LEFT, .12), UP, (-.105, .165, .13), (.13, .19), .1, 2.4, STRAIGHT, seen=LEG),
-    View("ankle, lateral", "lower extremity", "210", ("922", "921"), "talus_r", FROM_LEFT, UP, (-.105, .16, .12), (.17, .19), .1, 2.1, {"ankle_angle": (-15, 12)}, seen=LEG),
+    View("ankle, lateral", "lower extremity", "220", ("922", "921"), "talus_r", FROM_LEFT, UP, (-.105, .16, .12), (.17, .19), .1, 2.1, {"ankle_angle": (-15, 12)}, seen=LEG),
     View("lower leg, frontal", "lower extremity", "120", ("932", "931"), "tibia_r", FRONT, UP, (-.108, .160, .31), (.17, .43), .15, .8, STRAIGHT, seen=LEG),
     View("lower leg, lateral", "lower extremity", "210", ("932", "931"), "tibia_r", FROM_RIGHT, UP, (-.108, .165, .31), (.18, .43), .15, .7, KNEE, seen=LEG),
     View("knee, frontal", "lower extremity", "120", ("942", "941"), "tibia_r", FRONT, UP, (-.101, .156, .515), (.16, .23), .2, 2.4, STRAIGHT, seen=LEG),
-    View("knee, lateral", "lower extremity", "210", ("942", "941"), "tibia_r", FROM_LEFT, UP, (-.101, .148, .520), (.18, .23), .2, 1.9, {"knee_angle": (15, 55)}, seen=LEG),
+    View("knee, lateral", "lower extremity", "220", ("942", "941"), "tibia_r", FROM_LEFT, UP, (-.101, .148, .520), (.18, .23), .2, 1.9, {"knee_angle": (15, 55)}, seen=LEG),
     View("kneecap, axial", "lower extremity", "300", ("943", "943"), "patella_r", DOWN, TOES, (-.101, .125, .525), (.13, .11), .2, 1.2, {"knee_angle": (75, 100)}, seen=LEG),
     View("thigh, frontal", "lower extremity", "120", ("952", "951"), "femur_r", FRONT, UP, (-.115, .155, .71), (.20, .44), .35, .7, STRAIGHT, seen=LEG + " pelvis"),
     View("hip, frontal", "lower extremity", "120", ("962", "961"), "femur_r", FRONT, UP, (-.110, .155, .90), (.22, .26), .5, 1.9, {"hip_flexion": (-2, 8), "hip_adduction": (-10, 6), "hip_rotation": (-15, 15)}, seen=LEG + " pelvis lumbar"),
