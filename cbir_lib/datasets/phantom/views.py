@@ -76,7 +76,7 @@ class View:
         """
         technique, system = ("1123", "000") if self.region == "chest" else ("1121", "700")
         direction = self.direction
-        if left and direction in MIRRORED and abs(self.beam[0]) > 0.5:
+        if left and self.sided and direction in MIRRORED and abs(self.beam[0]) > 0.5:
             direction = MIRRORED[direction]
         return f"{technique}-{direction}-{self.anatomy[left]}-{system}"
 
