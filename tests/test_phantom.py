@@ -366,6 +366,12 @@ def no_bytes(folder):
     pq.write_table(table.set_column(0, "image", paths), folder / SHARD)
 
 
+def plain_bytes(folder):
+    table = pq.read_table(folder / SHARD)
+    images = pa.array([image["bytes"] for image in table["image"].to_pylist()])
+    pq.write_table(table.set_column(0, "image", images), folder / SHARD)
+
+
 def one_row_less(folder):
     labels_of(folder)[:-1].to_csv(folder / "labels.csv", index=False)
 
@@ -396,6 +402,7 @@ FAULTS = {
     "truncated shard": (halve, f"{SHARD} is damaged", True),
     "empty shard": (lambda f: (f / SHARD).write_bytes(b""), f"{SHARD} is damaged", True),
     "shard without images": (shard_without("image"), f"{SHARD} is damaged", True),
+    "images as plain bytes": (plain_bytes, f"{SHARD} is damaged", True),
     "images without bytes": (no_bytes, f"{SHARD} is damaged", True),
     "shard without names": (shard_without("image_id"), f"{SHARD} is damaged", True),
     **{

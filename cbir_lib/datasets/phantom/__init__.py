@@ -83,7 +83,7 @@ def read(folder: Path) -> RadiographSet:
             try:
                 shard = pq.read_table(folder / name, columns=["image_id", "image"])
                 pictures = shard["image"].combine_chunks().field("bytes")
-            except (pa.ArrowException, OSError, KeyError) as error:
+            except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
                 raise _damaged(folder / name, error) from error
             encoded |= dict(zip(shard["image_id"].to_pylist(), pictures.to_pylist(), strict=True))
     try:

@@ -42,7 +42,8 @@ class Film(NamedTuple):
 def primary(paths: Paths, energy: float) -> np.ndarray:
     """Beer-Lambert: the detected share of the open beam, for a spectrum of two energies or more.
 
-    ``energy`` from 0 (30 and 40 keV) to 1 (60 and 80 keV) shifts the weight between them.
+    ``energy`` shifts the weight between them: at 0, 30 and 40 keV by 2 : 1; at 1, 40, 60 and 80 keV
+    by 1 : 2 : 1.
     """
     weights = np.interp(energy * 2 - np.arange(4) + 0.5, [-1, 0, 1, 2], [0, 1, 1, 0])
     weights /= weights.sum()
