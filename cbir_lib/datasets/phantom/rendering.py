@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from PIL import Image
 
 from cbir_lib.datasets.phantom import recipe
 from cbir_lib.datasets.phantom.card import write_card
+from cbir_lib.datasets.phantom.recipe import EXTRA
 from cbir_lib.errors import CbirError
 from cbir_lib.files import replacing
 
@@ -86,10 +89,10 @@ def render_set(
         else:
             todo.append((path, entries))
     if todo:
-        from cbir_lib.datasets.phantom.skeleton import skeleton
-
-        skeleton()  # says here, once, if a package is missing
-        with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+        _require_packages()
+        # Forked processes would inherit locks of torch's or OpenMP's threads, and wait for ever.
+        fresh = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=fresh) as pool:
             jobs = [pool.submit(_draw_part, *job, seed, size) for job in todo]
             try:
                 for job in as_completed(jobs):
@@ -102,6 +105,12 @@ def render_set(
     pack(out, pd.concat(drawn, ignore_index=True), described)
     shutil.rmtree(parts)
     return out
+
+
+def _require_packages() -> None:
+    for name in ("mujoco", "musclemimic_models", "numba"):
+        if find_spec(name) is None:
+            raise CbirError(f"drawing phantom radiographs needs the package {name}", EXTRA)
 
 
 def _claim(out: Path, described: dict) -> None:

@@ -11,6 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.transform import Rotation
 
+from cbir_lib.datasets.phantom.recipe import EXTRA
 from cbir_lib.datasets.phantom.volumes import Volume, signed_distances
 from cbir_lib.errors import CbirError
 
@@ -246,5 +247,5 @@ def skeleton() -> Skeleton:
     except ModuleNotFoundError as error:
         raise CbirError(
             f"drawing phantom radiographs needs the package {error.name}",
-            'install it: pip install ".[phantom]"; the embedded images need nothing',
+            EXTRA,
         ) from error
