@@ -7,8 +7,9 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -90,21 +91,31 @@ def render_set(
             todo.append((path, entries))
     if todo:
         _require_packages()
-        # Forked processes would inherit locks of torch's or OpenMP's threads, and wait for ever.
-        fresh = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=fresh) as pool:
-            jobs = [pool.submit(_draw_part, *job, seed, size) for job in todo]
-            try:
-                for job in as_completed(jobs):
-                    progress(job.result())
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+    with closing(_draw_parts(todo, seed, size, workers or os.cpu_count() or 1)) as drawn:
+        for images in drawn:
+            progress(images)
     described["drawn_with"] = {name: version(name) for name in DRAWN_WITH}
-    drawn = [pd.read_parquet(path) for path in sorted(parts.glob("*.parquet"))]
-    pack(out, pd.concat(drawn, ignore_index=True), described)
+    tables = [pd.read_parquet(path) for path in sorted(parts.glob("*.parquet"))]
+    pack(out, pd.concat(tables, ignore_index=True), described)
     shutil.rmtree(parts)
     return out
+
+
+def _draw_parts(todo: list, seed: int, size: int, workers: int) -> Iterator[int]:
+    """Draw parts, on several processes if wanted; the number of images of each as it is done."""
+    if workers == 1:
+        for path, entries in todo:
+            yield _draw_part(path, entries, seed, size)
+        return
+    # Forked processes would inherit locks of torch's or OpenMP's threads, and wait for ever.
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, max(1, len(todo))), mp_context=fresh) as pool:
+        jobs = [pool.submit(_draw_part, *job, seed, size) for job in todo]
+        try:
+            for job in as_completed(jobs):
+                yield job.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _require_packages() -> None:
