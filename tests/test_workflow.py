@@ -42,6 +42,8 @@ class Project:
             shutil.copytree(ROOT / name, root / name)
         for name in ("Snakefile", "_config.yml"):
             shutil.copy2(ROOT / name, root)
+        (root / "data").mkdir()
+        (root / "data" / "phantom").symlink_to(ROOT / "data" / "phantom")  # chapters show it
         self.set_study(STUDY)
         notebook = root / "notebooks" / "run_network.md"
         text = notebook.read_text()
@@ -121,7 +123,7 @@ def test_a_study_leaves_results_models_indexes_and_a_book(finished):
 
 
 def test_progress_names_what_runs_and_what_is_left(finished):
-    assert "8 jobs to do" in finished.output
+    assert "10 jobs to do" in finished.output
     for run in RUNS:
         assert f"{run}: starts" in finished.output
         assert f"{run}: done in" in finished.output
