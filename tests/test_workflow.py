@@ -127,7 +127,7 @@ def test_progress_names_what_runs_and_what_is_left(finished):
     for run in RUNS:
         assert f"{run}: starts" in finished.output
         assert f"{run}: done in" in finished.output
-    assert "8 of 8 done" in finished.output
+    assert "10 of 10 done" in finished.output
     assert "left" in finished.output
 
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
+# What a user is told who wants to draw without the packages for it.
+EXTRA = 'install it: pip install ".[phantom]"; the embedded images need nothing'
+
 
 def varies(low: float, high: float, meaning: str, *, log: bool = False, normal: bool = False):
     """A parameter that is drawn from [low, high].

@@ -11,7 +11,6 @@ import numpy as np
 from cbir_lib.datasets.radiographs import in_proportion
 
 VERSION = "1.0"  # of the images; any change of a pixel is another version
-EXTRA = 'install it: pip install ".[phantom]"; the embedded images need nothing'
 COUNT, SEED, SIZE_PX = 14410, 2009, 128
 IMAGES_PER_SUBJECT = 8
 

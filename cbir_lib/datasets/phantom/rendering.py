@@ -22,7 +22,7 @@ from PIL import Image
 
 from cbir_lib.datasets.phantom import recipe
 from cbir_lib.datasets.phantom.card import write_card
-from cbir_lib.datasets.phantom.recipe import EXTRA
+from cbir_lib.datasets.phantom.parameters import EXTRA
 from cbir_lib.errors import CbirError
 from cbir_lib.files import replacing
 

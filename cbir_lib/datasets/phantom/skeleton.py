@@ -11,7 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.transform import Rotation
 
-from cbir_lib.datasets.phantom.recipe import EXTRA
+from cbir_lib.datasets.phantom.parameters import EXTRA
 from cbir_lib.datasets.phantom.volumes import Volume, signed_distances
 from cbir_lib.errors import CbirError
 
