@@ -37,7 +37,7 @@ BREAK = "import os\n\nassert os.environ.get('BREAK') != network, 'broken on purp
 def without_code(text: str) -> str:
     """A chapter's text alone, with its cell of parameters."""
     cells = re.split(r"(?ms)^(```\{code-cell\}.*?^```\n)", text)
-    return "".join(c for c in cells if not c.startswith("```{code-cell}") or "parameters" in c)
+    return "".join(c for c in cells if not c.startswith("```{code-cell}") or "[parameters," in c)
 
 
 class Project:
