@@ -92,6 +92,7 @@ else:
         output:
             f"{WORK}/runs/{{run}}/notebook.ipynb",
             f"{WORK}/runs/{{run}}/result.json",
+            f"{WORK}/runs/{{run}}/descriptor.safetensors",
             f"{WORK}/runs/{{run}}/index.safetensors",
         wildcard_constraints:
             run=ids(False),

@@ -17,7 +17,8 @@ def pairwise(distance: str, queries: np.ndarray, gallery: np.ndarray) -> np.ndar
     Parameters
     ----------
     distance
-        ``L1``, ``L2``, ``cosine`` or ``Jensen-Shannon``.
+        ``L1``, ``L2``, ``cosine``, ``Jensen-Shannon``, ``chi-square``, ``intersection`` or
+        ``earth mover``.
     queries : (Q, D) float32
     gallery : (G, D) float32
 
@@ -28,8 +29,8 @@ def pairwise(distance: str, queries: np.ndarray, gallery: np.ndarray) -> np.ndar
     Raises
     ------
     CbirError
-        When the distance is unknown, the dimensions differ, a value is not finite, or, for
-        Jensen-Shannon, a value is negative or a vector all zero.
+        When the distance is unknown, the dimensions differ, a value is not finite, or, for the
+        last four, a value is negative or, but for chi-square, a vector all zero.
     """
     if distance not in DISTANCES:
         raise unknown("distance", distance, DISTANCES)
@@ -76,12 +77,7 @@ def jensen_shannon(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     natural logarithm, no factor 1/2, no root. A bin empty in both adds nothing. Written with
     entropies, which takes half the logarithms of SciPy's ``jensenshannon``.
     """
-    if (a < 0).any() or (b < 0).any() or not (a.any(1).all() and b.any(1).all()):
-        raise CbirError(
-            "the Jensen-Shannon distance needs histograms: no negative value, no empty vector",
-            "choose L1, L2 or cosine for this descriptor",
-        )
-    a, b = a / a.sum(1, keepdims=True), b / b.sum(1, keepdims=True)
+    a, b = summing_to_one("Jensen-Shannon", a, b)
     own_a, own_b = negative_entropy(a), negative_entropy(b)
     distances = np.empty((len(a), len(b)), np.float32)
     for row, p, own in zip(distances, a, own_a, strict=True):
@@ -94,4 +90,63 @@ def negative_entropy(p: np.ndarray) -> np.ndarray:
     return np.einsum("nd,nd->n", p, np.log(np.maximum(p, np.finfo(p.dtype).tiny)))
 
 
-DISTANCES = {"L1": l1, "L2": l2, "cosine": cosine, "Jensen-Shannon": jensen_shannon}
+def chi_square(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Sum of (p - q)^2 / (p + q), of vectors as they are; 0 to 2 if they sum to 1.
+
+    As in Deselaers, Keysers, Ney (2008): no factor 1/2. A bin empty in both adds nothing, and
+    vectors may be all zero, but no value negative.
+    """
+    if (a < 0).any() or (b < 0).any():
+        raise no_histograms("chi-square", "no negative value")
+    distances = np.empty((len(a), len(b)), np.float32)
+    for row, p in zip(distances, a, strict=True):
+        total = np.maximum(p + b, np.finfo(b.dtype).tiny)
+        row[:] = np.einsum("nd,nd->n", (p - b) / total, p - b)
+    return distances
+
+
+def intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """One minus the sum of min(p, q), 0 to 1, of vectors scaled to sum 1.
+
+    Swain, Ballard, IJCV 7(1), 1991, DOI 10.1007/BF00130487. Of vectors that sum to 1 this is half
+    of L1. A bin empty in both adds nothing.
+    """
+    a, b = summing_to_one("intersection", a.astype(np.float64), b.astype(np.float64))
+    return cdist(a, b, "cityblock") / 2
+
+
+def earth_mover(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Least work that turns one histogram into the other, 0 to D - 1, of vectors scaled to sum 1.
+
+    Work is share times the number of bins it is moved by: the bins lie in a row, one apart, so
+    their order matters, and the distance is L1 of the cumulative sums (Rubner, Tomasi, Guibas,
+    IJCV 40(2), 2000, DOI 10.1023/A:1026543900054). Not for joint histograms, nor for circular ones.
+    """
+    a, b = summing_to_one("earth mover", a.astype(np.float64), b.astype(np.float64))
+    return cdist(a.cumsum(1), b.cumsum(1), "cityblock")
+
+
+def summing_to_one(distance: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both sets of histograms, each vector divided by its sum."""
+    if (a < 0).any() or (b < 0).any() or not (a.any(1).all() and b.any(1).all()):
+        raise no_histograms(distance, "no negative value, no empty vector")
+    return a / a.sum(1, keepdims=True), b / b.sum(1, keepdims=True)
+
+
+def no_histograms(distance: str, rule: str) -> CbirError:
+    """The error for vectors that a distance of histograms cannot compare."""
+    return CbirError(
+        f"the {distance} distance needs histograms: {rule}",
+        "choose L1, L2 or cosine for this descriptor",
+    )
+
+
+DISTANCES = {
+    "L1": l1,
+    "L2": l2,
+    "cosine": cosine,
+    "Jensen-Shannon": jensen_shannon,
+    "chi-square": chi_square,
+    "intersection": intersection,
+    "earth mover": earth_mover,
+}

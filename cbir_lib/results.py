@@ -14,6 +14,7 @@ import psutil
 from pydantic import ValidationError
 
 from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
+from cbir_lib.descriptors import DESCRIPTORS
 from cbir_lib.errors import CbirError
 from cbir_lib.files import project_root, replacing
 from cbir_lib.schema import Strict, first_fault
@@ -218,7 +219,7 @@ def method(result: Result) -> str:
     parameters = result.parameters
     if "network" in parameters:
         return f"Network {parameters['network']}"
-    return parameters["descriptor"].replace("-", " ").capitalize()
+    return DESCRIPTORS[parameters["descriptor"]].title
 
 
 def best(found: Sequence[Result]) -> Result:

@@ -10,7 +10,8 @@ import pandas as pd
 from cbir_lib import results
 from cbir_lib.datasets import RadiographSet, load
 from cbir_lib.datasets.decoding import decode, fit
-from cbir_lib.descriptors import Descriptor, build_descriptor
+from cbir_lib.descriptors import Descriptor
+from cbir_lib.descriptors.fitted import load_descriptor
 from cbir_lib.errors import CbirError, unknown
 from cbir_lib.files import project_root, replacing
 from cbir_lib.preprocessing import Preprocessing
@@ -95,7 +96,7 @@ def _descriptor_of(
 
         return image[None], LearnedDescriptor.from_file(folder / "model.safetensors")
     preprocessing = Preprocessing(result.parameters["size"], result.parameters["clahe"])
-    return preprocessing.transform(image[None]), build_descriptor(result.parameters["descriptor"])
+    return preprocessing.transform(image[None]), load_descriptor(folder / "descriptor.safetensors")
 
 
 def _draw(

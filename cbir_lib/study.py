@@ -95,7 +95,7 @@ class DescriptorRun(Run):
 
     @property
     def title(self) -> str:
-        return self.descriptor.replace("-", " ").capitalize()
+        return DESCRIPTORS[self.descriptor].title
 
 
 class Training(Strict):

@@ -18,6 +18,7 @@ from PIL import Image
 
 from cbir_lib import __version__, cli, results
 from cbir_lib.descriptors import GreyHistogram
+from cbir_lib.descriptors.fitted import save_descriptor
 from cbir_lib.retrieval import Index
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,6 +76,7 @@ def project(tmp_path, monkeypatch, data):
         ),
     )
     index.save(folder / "index.safetensors")
+    save_descriptor(folder / "descriptor.safetensors", "grey-histogram", histogram)
     assert files.project_root() == ROOT  # the rest of the library still sees the real project
     return tmp_path
 

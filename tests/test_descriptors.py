@@ -7,7 +7,18 @@ from hypothesis.extra.numpy import arrays
 from sklearn.base import clone
 
 from cbir_lib.descriptors import DESCRIPTORS, GreyHistogram, build_descriptor
+from cbir_lib.descriptors.fitted import load_descriptor, save_descriptor
+from cbir_lib.descriptors.fourier_mellin import FourierMellin
+from cbir_lib.descriptors.gabor import GaborHistogram, GaborVector
+from cbir_lib.descriptors.haralick import Haralick
+from cbir_lib.descriptors.hog import HOG
+from cbir_lib.descriptors.lbp import LBPHistogram
 from cbir_lib.descriptors.learned import LearnedDescriptor
+from cbir_lib.descriptors.local import VLAD, BagOfWords
+from cbir_lib.descriptors.radon import RadonBarcode
+from cbir_lib.descriptors.tamura import TamuraHistogram
+from cbir_lib.descriptors.thumbnail import Thumbnail
+from cbir_lib.descriptors.zernike import ZernikeMoments
 from cbir_lib.distances import DISTANCES
 from cbir_lib.errors import CbirError
 from cbir_lib.models import TrainedNetwork, build_network, save_network
@@ -26,10 +37,24 @@ def trained_network(reading="flattened"):
 
 
 NETWORK = trained_network()
+TRAINING = RNG.integers(0, 256, (12, 48, 48), dtype=np.uint8)
 # Every descriptor, with the length of its vector.
 ALL = (
     (GreyHistogram(), 256),
     (GreyHistogram(bins=16), 16),
+    (GreyHistogram(bins=16, grid=2), 64),
+    (TamuraHistogram(), 512),
+    (GaborVector().fit(TRAINING), 30),
+    (GaborHistogram().fit(TRAINING), 384),
+    (FourierMellin(), 248),
+    (BagOfWords(words=8).fit(TRAINING), 8),
+    (VLAD(words=4).fit(TRAINING), 4 * 128),
+    (LBPHistogram(), 10),
+    (HOG(), 1764),
+    (Haralick(), 26),
+    (Thumbnail(), 32 * 32),
+    (RadonBarcode(), 368),
+    (ZernikeMoments(), 25),
     (LearnedDescriptor(NETWORK), 800),
     (LearnedDescriptor(NETWORK, "pool1"), 20 * 16 * 16),
     (LearnedDescriptor(NETWORK, "scores"), 3),
@@ -52,7 +77,7 @@ IMAGES = {
 
 
 def test_every_handcrafted_descriptor_is_under_contract():
-    assert set(DESCRIPTORS.values()) <= {type(descriptor) for descriptor, _ in ALL}
+    assert {entry.load() for entry in DESCRIPTORS.values()} <= {type(d) for d, _ in ALL}
 
 
 @CONTRACT
@@ -117,8 +142,27 @@ def test_unknown_name_or_parameter(name, parameters, what, hint):
 
 
 def test_build_by_name():
-    assert build_descriptor("grey-histogram", bins=8).get_params() == {"bins": 8}
+    assert build_descriptor("grey-histogram", bins=8).get_params() == {"bins": 8, "grid": 1}
     assert isinstance(build_descriptor("grey-histogram"), GreyHistogram)
+
+
+@pytest.mark.parametrize("name", DESCRIPTORS)
+def test_a_saved_descriptor_gives_the_same_vectors(name, tmp_path):
+    small = {"bag-of-words": {"words": 8}, "vlad": {"words": 4}}.get(name, {})
+    descriptor = build_descriptor(name, **small).fit(TRAINING)
+    save_descriptor(tmp_path / "d.safetensors", name, descriptor)
+    loaded = load_descriptor(tmp_path / "d.safetensors")
+    assert loaded.get_params() == descriptor.get_params()
+    expected = descriptor.transform(IMAGES["noise"])
+    assert np.array_equal(loaded.transform(IMAGES["noise"]), expected)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"nothing of the kind" * 10])
+def test_what_is_no_descriptor_is_refused(content, tmp_path):
+    if content is not None:
+        (tmp_path / "d.safetensors").write_bytes(content)
+    with pytest.raises(CbirError, match="is not a descriptor's file"):
+        load_descriptor(tmp_path / "d.safetensors")
 
 
 # Grey histogram
@@ -159,7 +203,7 @@ def test_bins_out_of_range(bins):
 
 def test_histogram_is_a_scikit_learn_estimator():
     copy = clone(GreyHistogram(bins=32))
-    assert copy.get_params() == {"bins": 32}
+    assert copy.get_params() == {"bins": 32, "grid": 1}
     assert copy.set_params(bins=8).transform(IMAGES["noise"]).shape == (5, 8)
 
 

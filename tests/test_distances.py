@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import cdist
+from scipy.stats import wasserstein_distance
 
 from cbir_lib.distances import DISTANCES, pairwise
 from cbir_lib.errors import CbirError
@@ -34,9 +35,18 @@ def scipy_s(distance, a, b):
     a, b = a.astype(np.float64), b.astype(np.float64)
     if distance == "Jensen-Shannon":  # SciPy has the root of half of ours
         return 2 * cdist(a, b, "jensenshannon") ** 2
+    if distance == "chi-square":  # SciPy has none
+        return np.array([[((p - q) ** 2 / (p + q)).sum() for q in b] for p in a])
+    if distance == "intersection":
+        a, b = a / a.sum(1, keepdims=True), b / b.sum(1, keepdims=True)
+        return np.array([[1 - np.minimum(p, q).sum() for q in b] for p in a])
+    if distance == "earth mover":
+        places = np.arange(a.shape[1])
+        return np.array([[wasserstein_distance(places, places, p, q) for q in b] for p in a])
     return cdist(a, b, {"L1": "cityblock", "L2": "euclidean", "cosine": "cosine"}[distance])
 
 
+OF_HISTOGRAMS = ("Jensen-Shannon", "chi-square", "intersection", "earth mover")
 every_distance = pytest.mark.parametrize("distance", DISTANCES)
 
 
@@ -47,7 +57,7 @@ every_distance = pytest.mark.parametrize("distance", DISTANCES)
 def test_agrees_with_scipy(distance, queries, gallery, dimensions):
     rng = np.random.default_rng(dimensions)
     a, b = rng.random((queries, dimensions)), rng.random((gallery, dimensions))
-    if distance != "Jensen-Shannon":
+    if distance not in OF_HISTOGRAMS:
         a, b = a - 0.5, b - 0.5  # negative values too
     a, b = a.astype(np.float32), b.astype(np.float32)
     found = pairwise(distance, a, b)
@@ -74,6 +84,16 @@ BY_HAND = [
     ("Jensen-Shannon", [1, 3], [3, 1], 2 * (1 / 4 * log(1 / 2) + 3 / 4 * log(3 / 2))),
     # A bin that is empty in both adds nothing.
     ("Jensen-Shannon", [1, 0, 3, 0], [3, 0, 1, 0], 2 * (1 / 4 * log(1 / 2) + 3 / 4 * log(3 / 2))),
+    ("chi-square", [1, 3], [3, 1], 2**2 / 4 + 2**2 / 4),  # as they are, not scaled
+    ("chi-square", [1, 0, 0], [0, 0, 2], 1**2 / 1 + 2**2 / 2),  # empty in both: nothing
+    ("chi-square", [0, 0], [1, 2], 1 + 2),
+    ("chi-square", [0, 0], [0, 0], 0),
+    ("intersection", [1, 1, 0], [0, 2, 2], 1 - 1 / 2),
+    ("intersection", [1, 0], [0, 3], 1),
+    ("intersection", [1, 3], [3, 1], 1 - (1 / 4 + 1 / 4)),
+    ("earth mover", [5, 0, 0, 0], [0, 0, 0, 1], 3),  # all of it, three bins on
+    ("earth mover", [1, 1, 0], [0, 2, 2], 1 / 2 * 2),  # or each half by one bin
+    ("earth mover", [1, 3], [3, 1], 1 / 2),
 ]
 
 
@@ -106,7 +126,7 @@ def test_is_zero_between_equal_vectors_only(distance):
     assert (pairwise(distance, a, a)[~np.eye(6, dtype=bool)] > 1e-3).all()
 
 
-@every_distance
+@pytest.mark.parametrize("distance", [name for name in DISTANCES if name != "earth mover"])
 @unhurried
 @given(sets=histograms(), seed=st.integers(0, 99))
 def test_the_order_of_the_dimensions_does_not_matter(distance, sets, seed):
@@ -117,7 +137,15 @@ def test_the_order_of_the_dimensions_does_not_matter(distance, sets, seed):
     )
 
 
-@pytest.mark.parametrize("distance", ["cosine", "Jensen-Shannon"])
+@unhurried
+@given(sets=histograms())
+def test_earth_mover_reads_from_either_end(sets):
+    a, b = sets
+    there, back = pairwise("earth mover", a, b), pairwise("earth mover", a[:, ::-1], b[:, ::-1])
+    np.testing.assert_allclose(there, back, atol=1e-5)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "Jensen-Shannon", "intersection", "earth mover"])
 @unhurried
 @given(sets=histograms(), scale=st.sampled_from([1e-3, 0.3, 7, 1e4]))
 def test_the_scale_of_a_vector_does_not_matter(distance, sets, scale):
@@ -126,7 +154,9 @@ def test_the_scale_of_a_vector_does_not_matter(distance, sets, scale):
     np.testing.assert_allclose(scaled, pairwise(distance, a, b), atol=3e-6)
 
 
-@pytest.mark.parametrize(("distance", "upper"), [("cosine", 2), ("Jensen-Shannon", 2 * log(2))])
+@pytest.mark.parametrize(
+    ("distance", "upper"), [("cosine", 2), ("Jensen-Shannon", 2 * log(2)), ("intersection", 1)]
+)
 @unhurried
 @given(sets=histograms())
 def test_stays_below_its_upper_bound(distance, upper, sets):
@@ -137,7 +167,7 @@ def test_stays_below_its_upper_bound(distance, upper, sets):
         apart = a, -b
     assert pairwise(distance, a, b).max() <= upper + 1e-6
     assert pairwise(distance, *apart).max() <= upper + 1e-6
-    if distance == "Jensen-Shannon":
+    if distance != "cosine":
         np.testing.assert_allclose(pairwise(distance, *apart), upper, atol=1e-6)
 
 
@@ -165,12 +195,16 @@ def test_what_cannot_be_compared_is_refused(distance, a, b, said):
         pairwise(distance, a, b)
 
 
+@pytest.mark.parametrize("distance", OF_HISTOGRAMS)
 @pytest.mark.parametrize("wrong", [[0.5, -0.1], [0, 0]], ids=["negative", "empty"])
-def test_jensen_shannon_refuses_what_is_no_histogram(wrong):
+def test_what_is_no_histogram_is_refused(distance, wrong):
     right = [0.5, 0.5]
     for a, b in (([right, wrong], [right]), ([right], [right, wrong])):
-        with pytest.raises(CbirError, match="needs histograms"):
-            pairwise("Jensen-Shannon", a, b)
+        if distance == "chi-square" and not any(wrong):
+            assert pairwise(distance, a, b).max() == 1  # of an empty one, the other's sum
+            continue
+        with pytest.raises(CbirError, match=f"the {distance} distance needs histograms"):
+            pairwise(distance, a, b)
 
 
 def test_copies_are_equally_far_wherever_they_stand():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol, Self
+from importlib import import_module
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -26,7 +27,33 @@ class Descriptor(Protocol):
         """(N, H, W) uint8 → (N, D) float32."""
 
 
-DESCRIPTORS: dict[str, type] = {"grey-histogram": GreyHistogram}
+class Entry(NamedTuple):
+    """A handcrafted descriptor of the table: where its class is, and what tables call it."""
+
+    title: str
+    module: str
+    name: str
+
+    def load(self) -> type:
+        """The class. Imported when it is asked for: most of them need torch."""
+        return getattr(import_module(f"cbir_lib.descriptors.{self.module}"), self.name)
+
+
+DESCRIPTORS = {
+    "grey-histogram": Entry("Grey histogram", "histogram", "GreyHistogram"),
+    "tamura-histogram": Entry("Tamura histogram", "tamura", "TamuraHistogram"),
+    "gabor-vector": Entry("Gabor vector", "gabor", "GaborVector"),
+    "gabor-histogram": Entry("Gabor histogram", "gabor", "GaborHistogram"),
+    "fourier-mellin": Entry("Fourier-Mellin", "fourier_mellin", "FourierMellin"),
+    "bag-of-words": Entry("Bag of visual words", "local", "BagOfWords"),
+    "vlad": Entry("VLAD", "local", "VLAD"),
+    "lbp": Entry("Local binary patterns", "lbp", "LBPHistogram"),
+    "hog": Entry("Oriented gradients (HOG)", "hog", "HOG"),
+    "haralick": Entry("Haralick features", "haralick", "Haralick"),
+    "thumbnail": Entry("Thumbnail", "thumbnail", "Thumbnail"),
+    "radon-barcode": Entry("Radon barcode", "radon", "RadonBarcode"),
+    "zernike": Entry("Zernike moments", "zernike", "ZernikeMoments"),
+}
 
 
 def build_descriptor(name: str, **parameters) -> Descriptor:
@@ -39,11 +66,12 @@ def build_descriptor(name: str, **parameters) -> Descriptor:
     """
     if name not in DESCRIPTORS:
         raise unknown("descriptor", name, DESCRIPTORS)
-    known = DESCRIPTORS[name]().get_params()
+    descriptor = DESCRIPTORS[name].load()
+    known = descriptor().get_params()
     for parameter in parameters:
         if parameter not in known:
             raise unknown(f"parameter of {name}", parameter, known)
-    return DESCRIPTORS[name](**parameters)
+    return descriptor(**parameters)
 
 
 __all__ = ["DESCRIPTORS", "Descriptor", "GreyHistogram", "build_descriptor"]
