@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 import cbir_lib
-from cbir_lib.datasets.phantom import recipe
 from cbir_lib.errors import INTERRUPTED, CbirError, RunsFailedError
 from cbir_lib.files import project_root, replacing
 
@@ -166,7 +165,7 @@ def data_fetch(
     from cbir_lib.datasets import source
 
     module = source(name)
-    archive = module.fetch(project_root() / "data" / name, url or module.URL)  # or says why not
+    archive = module.fetch(project_root() / "data" / name, url or module.URL)
     print(f"{archive}: the checksum is right")
 
 
@@ -207,9 +206,9 @@ def data_check(name: DataName, data_root: DataRoot = None) -> None:
 @phantom_app.command("render")
 def phantom_render(
     out: Annotated[Path, typer.Option(help="A new folder, or one that was begun.")],
-    count: Annotated[int, typer.Option(help="Images in all.")] = recipe.COUNT,
-    seed: Annotated[int, typer.Option(help="Another seed draws other subjects.")] = recipe.SEED,
-    size: Annotated[int, typer.Option(help="Longer side in pixels.")] = recipe.SIZE_PX,
+    count: Annotated[int | None, typer.Option(help="Images in all.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed draws other subjects.")] = None,
+    size: Annotated[int | None, typer.Option(help="Longer side in pixels.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; the images do not depend on it.")
     ] = None,
@@ -222,8 +221,13 @@ def phantom_render(
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+    from cbir_lib.datasets.phantom.recipe import COUNT, SEED, SIZE_PX
     from cbir_lib.datasets.phantom.rendering import render_set
 
+    count, seed, size = (
+        default if given is None else given
+        for given, default in ((count, COUNT), (seed, SEED), (size, SIZE_PX))
+    )
     columns = "images", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns) as bar:
         task = bar.add_task("images", total=count)

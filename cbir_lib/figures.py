@@ -13,6 +13,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cbir_lib.datasets.decoding import fit
 from cbir_lib.networks import NETWORKS, layers
 from cbir_lib.results import Example, Result
 
@@ -77,7 +78,7 @@ def side_by_side(
         for place, image, caption in zip(
             part.subplots(1, len(group), squeeze=False)[0], group, words, strict=True
         ):
-            show_image(place, on_square(image), caption)
+            show_image(place, fit(image, max(image.shape)), caption)
     return figure
 
 
@@ -94,15 +95,6 @@ def captioned(images: Sequence[np.ndarray], captions: Sequence[str], across: int
         show_image(place, image, textwrap.fill(caption, 16))
     figure.subplots_adjust(0.005, 0.01, 0.995, 1 - 0.34 / ((side + 0.36) * rows), 0.05, 0.38)
     return figure
-
-
-def on_square(image: np.ndarray) -> np.ndarray:
-    """An image of any shape in the middle of a black square."""
-    side = max(image.shape)
-    down, right = ((side - length) // 2 for length in image.shape)
-    square = np.zeros((side, side), dtype=image.dtype)
-    square[down : down + image.shape[0], right : right + image.shape[1]] = image
-    return square
 
 
 def class_shares(counts: pd.DataFrame) -> Figure:

@@ -17,8 +17,8 @@ from fixtures import heed_ctrl_c, pack, write_mednist
 from PIL import Image
 
 from cbir_lib import __version__, cli, results
-from cbir_lib.descriptors import GreyHistogram
 from cbir_lib.descriptors.fitted import save_descriptor
+from cbir_lib.descriptors.histogram import GreyHistogram
 from cbir_lib.retrieval import Index
 
 ROOT = Path(__file__).resolve().parents[1]

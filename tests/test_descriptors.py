@@ -6,11 +6,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.base import clone
 
-from cbir_lib.descriptors import DESCRIPTORS, GreyHistogram, build_descriptor
+from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
 from cbir_lib.descriptors.fitted import load_descriptor, save_descriptor
 from cbir_lib.descriptors.fourier_mellin import FourierMellin
 from cbir_lib.descriptors.gabor import GaborHistogram, GaborVector
 from cbir_lib.descriptors.haralick import Haralick
+from cbir_lib.descriptors.histogram import GreyHistogram
 from cbir_lib.descriptors.hog import HOG
 from cbir_lib.descriptors.lbp import LBPHistogram
 from cbir_lib.descriptors.learned import LearnedDescriptor

@@ -7,7 +7,6 @@ from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
-from cbir_lib.descriptors.histogram import GreyHistogram
 from cbir_lib.errors import unknown
 
 
@@ -35,7 +34,7 @@ class Entry(NamedTuple):
     name: str
 
     def load(self) -> type:
-        """The class. Imported when it is asked for: most of them need torch."""
+        """The class. Imported when it is asked for: all need scikit-learn, most torch."""
         return getattr(import_module(f"cbir_lib.descriptors.{self.module}"), self.name)
 
 
@@ -74,4 +73,4 @@ def build_descriptor(name: str, **parameters) -> Descriptor:
     return descriptor(**parameters)
 
 
-__all__ = ["DESCRIPTORS", "Descriptor", "GreyHistogram", "build_descriptor"]
+__all__ = ["DESCRIPTORS", "Descriptor", "build_descriptor"]

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from importlib.util import find_spec
 
 import numpy as np
 
-# What a user is told who wants to draw without the packages for it.
-EXTRA = 'install it: pip install ".[phantom]"; the embedded images need nothing'
+from cbir_lib.errors import CbirError
+
+DRAWING = ("mujoco", "musclemimic_models", "numba")  # what the extra ``phantom`` installs
+
+
+def require_packages() -> None:
+    """Check that all that drawing needs is there.
+
+    Raises
+    ------
+    CbirError
+        Naming the package that is not.
+    """
+    for name in DRAWING:
+        if find_spec(name) is None:
+            raise CbirError(
+                f"drawing phantom radiographs needs the package {name}",
+                'install it: pip install ".[phantom]"; the embedded images need nothing',
+            )
 
 
 def varies(low: float, high: float, meaning: str, *, log: bool = False, normal: bool = False):

@@ -8,20 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cbir_lib.datasets.irma import CLASSES as TRAIN
 from cbir_lib.datasets.radiographs import in_proportion
 
 VERSION = "1.0"  # of the images; any change of a pixel is another version
 COUNT, SEED, SIZE_PX = 14410, 2009, 128
 IMAGES_PER_SUBJECT = 8
 
-# Images a class in IRMA's train and test (public label lists), and IRMA's sizes of both.
-TRAIN = {
-    "cranium": 1246,
-    "spine": 1475,
-    "upper extremity": 2038,
-    "chest": 4828,
-    "lower extremity": 2152,
-}
+# Images a class in IRMA's test (public label lists), as CLASSES of irma has those of its train.
 TEST = {
     "cranium": 142,
     "spine": 213,

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from PIL import Image
 
 from cbir_lib.datasets.phantom import recipe
 from cbir_lib.datasets.phantom.card import write_card
-from cbir_lib.datasets.phantom.parameters import EXTRA
+from cbir_lib.datasets.phantom.parameters import require_packages
 from cbir_lib.errors import CbirError
 from cbir_lib.files import replacing
 
@@ -90,7 +89,7 @@ def render_set(
         else:
             todo.append((path, entries))
     if todo:
-        _require_packages()
+        require_packages()
     with closing(_draw_parts(todo, seed, size, workers or os.cpu_count() or 1)) as drawn:
         for images in drawn:
             progress(images)
@@ -116,12 +115,6 @@ def _draw_parts(todo: list, seed: int, size: int, workers: int) -> Iterator[int]
                 yield job.result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _require_packages() -> None:
-    for name in ("mujoco", "musclemimic_models", "numba"):
-        if find_spec(name) is None:
-            raise CbirError(f"drawing phantom radiographs needs the package {name}", EXTRA)
 
 
 def _claim(out: Path, described: dict) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.transform import Rotation
 
-from cbir_lib.datasets.phantom.parameters import EXTRA
+from cbir_lib.datasets.phantom.parameters import require_packages
 from cbir_lib.datasets.phantom.volumes import Volume, signed_distances
-from cbir_lib.errors import CbirError
 
 MODEL = "myofullbody"
 MIDLINE_X = -0.025  # metres: where the model's left and right meet
@@ -70,6 +69,7 @@ def _by_prefix(table: Mapping, name: str):
     raise KeyError(name)
 
 
+@cache
 def part_of(body: str) -> str:
     """Part of the body, with the side where it has one: ``hand_r``, ``thorax``."""
     part = _by_prefix({words: name for name, words in PARTS.items()}, body)
@@ -242,10 +242,5 @@ def skeleton() -> Skeleton:
     CbirError
         When the packages of the extra ``phantom`` are not installed.
     """
-    try:
-        return Skeleton()
-    except ModuleNotFoundError as error:
-        raise CbirError(
-            f"drawing phantom radiographs needs the package {error.name}",
-            EXTRA,
-        ) from error
+    require_packages()
+    return Skeleton()
