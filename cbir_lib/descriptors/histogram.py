@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from cbir_lib.descriptors.blocks import check_integer
 from cbir_lib.errors import CbirError
 from cbir_lib.preprocessing import as_images
 
@@ -60,18 +61,3 @@ class GreyHistogram(TransformerMixin, BaseEstimator):
             vector[:] = counts
         vectors /= np.float32(pixels)
         return vectors
-
-
-def check_integer(name: str, value: int, least: int, most: int) -> None:
-    """Refuse a parameter that is not a whole number from ``least`` to ``most``.
-
-    Raises
-    ------
-    CbirError
-        Naming the parameter and the range.
-    """
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or not least <= value <= most:
-        raise CbirError(
-            f"{name} {value!r} is out of range", f"give a whole number, {least} to {most}"
-        )
