@@ -5,14 +5,18 @@
 import sys
 from pathlib import Path
 
-from cbir_lib.study import NetworkRun, read_study
+from cbir_lib.study import CombinationRun, DescriptorRun, NetworkRun, read_study
 
 STUDY = config.get("study", "study.yml")
 PROFILE = config.get("profile", "quick")
 PUBLISHED = str(config.get("published", False)).lower() == "true"
 WORK = f"build/{PROFILE}" + ("-published" if PUBLISHED else "")
 RUNS = {run.id: run for run in read_study(STUDY).runs(PROFILE)}
-CHAPTERS = ["index", "data", "phantom", "checks", "networks", "comparison", "retrieval"]
+CHAPTERS = [
+    *("index", "data", "phantom", "checks", "networks"),
+    *("grey_histogram", "tamura", "gabor", "fourier_mellin", "local_features", "other_classics"),
+    *("comparison", "retrieval"),
+]
 JOB = f"{sys.executable} -m cbir_lib.cli job"
 OPTIONS = f"--work {WORK} --study {STUDY} --profile {PROFILE}"
 
@@ -27,7 +31,7 @@ BOOK = ["_config.yml", "cbir_lib/book.py", *sorted(str(p) for p in Path("book").
 
 
 def ids(kind):
-    found = [run_id for run_id, run in RUNS.items() if isinstance(run, NetworkRun) is kind]
+    found = [run_id for run_id, run in RUNS.items() if isinstance(run, kind)]
     return "|".join(found) or "none"
 
 
@@ -72,7 +76,7 @@ else:
             f"{WORK}/runs/{{run}}/index.safetensors",
             f"{WORK}/runs/{{run}}/model.safetensors",
         wildcard_constraints:
-            run=ids(True),
+            run=ids(NetworkRun),
         params:
             run=lambda wc: RUNS[wc.run].model_dump_json(),
             data=config.get("data", ""),
@@ -94,8 +98,33 @@ else:
             f"{WORK}/runs/{{run}}/result.json",
             f"{WORK}/runs/{{run}}/descriptor.safetensors",
             f"{WORK}/runs/{{run}}/index.safetensors",
+            f"{WORK}/runs/{{run}}/queries.safetensors",
         wildcard_constraints:
-            run=ids(False),
+            run=ids(DescriptorRun),
+        params:
+            run=lambda wc: RUNS[wc.run].model_dump_json(),
+            data=config.get("data", ""),
+        log:
+            f"{WORK}/logs/{{run}}.ipynb",
+        message:
+            "{wildcards.run}"
+        shell:
+            JOB + " run {wildcards.run} {OPTIONS}"
+
+    rule combination_run:
+        input:
+            library=LIBRARY,
+            notebook="notebooks/run_combination.md",
+            vectors=lambda wc: expand(
+                f"{WORK}/runs/{{member}}/{{kind}}.safetensors",
+                member=RUNS[wc.run].member_runs,
+                kind=["index", "queries"],
+            ),
+        output:
+            f"{WORK}/runs/{{run}}/notebook.ipynb",
+            f"{WORK}/runs/{{run}}/result.json",
+        wildcard_constraints:
+            run=ids(CombinationRun),
         params:
             run=lambda wc: RUNS[wc.run].model_dump_json(),
             data=config.get("data", ""),

@@ -1,9 +1,11 @@
 """Distances between two sets of vectors; smaller is more alike.
 
-All are symmetric, and zero between equal vectors.
+All are zero between equal vectors, and symmetric but for the image distortion.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from scipy.spatial.distance import cdist
@@ -17,8 +19,8 @@ def pairwise(distance: str, queries: np.ndarray, gallery: np.ndarray) -> np.ndar
     Parameters
     ----------
     distance
-        ``L1``, ``L2``, ``cosine``, ``Jensen-Shannon``, ``chi-square``, ``intersection`` or
-        ``earth mover``.
+        ``L1``, ``L2``, ``cosine``, ``Jensen-Shannon``, ``chi-square``, ``intersection``,
+        ``earth mover`` or ``image distortion``.
     queries : (Q, D) float32
     gallery : (G, D) float32
 
@@ -29,8 +31,9 @@ def pairwise(distance: str, queries: np.ndarray, gallery: np.ndarray) -> np.ndar
     Raises
     ------
     CbirError
-        When the distance is unknown, the dimensions differ, a value is not finite, or, for the
-        last four, a value is negative or, but for chi-square, a vector all zero.
+        When the distance is unknown, the dimensions differ, or a value is not finite; for
+        distances of histograms, when a value is negative or, but for chi-square, a vector all zero;
+        for the image distortion, when the vectors are no square thumbnails of values in 0..1.
     """
     if distance not in DISTANCES:
         raise unknown("distance", distance, DISTANCES)
@@ -126,6 +129,23 @@ def earth_mover(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return cdist(a.cumsum(1), b.cumsum(1), "cityblock")
 
 
+def image_distortion(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """From query to gallery, of square thumbnails as vectors of values 0 to 1; not symmetric.
+
+    See :func:`cbir_lib.descriptors.thumbnail.image_distortion`.
+    """
+    from cbir_lib.descriptors import thumbnail  # needs torch
+
+    side = math.isqrt(a.shape[1])
+    if side**2 != a.shape[1] or min(a.min(), b.min()) < 0 or max(a.max(), b.max()) > 1:
+        raise CbirError(
+            "the image distortion needs square thumbnails of values 0 to 1",
+            "describe the images by the thumbnail, or choose L2",
+        )
+    images = (np.round(v * 255).astype(np.uint8).reshape(-1, side, side) for v in (a, b))
+    return thumbnail.image_distortion(*images)
+
+
 def summing_to_one(distance: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both sets of histograms, each vector divided by its sum."""
     if (a < 0).any() or (b < 0).any() or not (a.any(1).all() and b.any(1).all()):
@@ -149,4 +169,5 @@ DISTANCES = {
     "chi-square": chi_square,
     "intersection": intersection,
     "earth mover": earth_mover,
+    "image distortion": image_distortion,
 }

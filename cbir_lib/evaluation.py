@@ -15,6 +15,7 @@ from cbir_lib.errors import CbirError
 from cbir_lib.retrieval import Ranking
 
 CUTOFFS = (1, 5, 10)
+DRAWS = 2000  # of a bootstrap
 RECALL_LEVELS = np.linspace(0, 1, 101)
 
 
@@ -27,8 +28,9 @@ def classification(labels: np.ndarray, predicted: np.ndarray, classes: int) -> d
     Returns
     -------
     dict
-        ``accuracy``, ``balanced_accuracy`` in 0..1; ``accuracy_interval``, 95 % (Wilson, 1927);
-        ``confusion``, (classes, classes) counts, rows true, columns predicted.
+        ``accuracy``, ``balanced_accuracy`` in 0..1; their 95 % intervals ``accuracy_interval``
+        (Wilson, 1927) and ``balanced_accuracy_interval`` (percentile bootstrap over images, 2,000
+        draws); ``confusion``, (classes, classes) counts, rows true, columns predicted.
     """
     labels, predicted = np.asarray(labels), np.asarray(predicted)
     if len(labels) == 0 or len(labels) != len(predicted):
@@ -37,12 +39,32 @@ def classification(labels: np.ndarray, predicted: np.ndarray, classes: int) -> d
         )
     right = int((labels == predicted).sum())
     interval = stats.binomtest(right, len(labels)).proportion_ci(0.95, method="wilson")
+    confusion = confusion_matrix(labels, predicted, labels=range(classes))
     return {
         "accuracy": float(accuracy_score(labels, predicted)),
+        # A bootstrap would call an accuracy of 100 % certain.
         "accuracy_interval": [float(interval.low), float(interval.high)],
         "balanced_accuracy": float(balanced_accuracy_score(labels, predicted)),
-        "confusion": confusion_matrix(labels, predicted, labels=range(classes)).tolist(),
+        "balanced_accuracy_interval": balanced_interval(confusion),
+        "confusion": confusion.tolist(),
     }
+
+
+def balanced_interval(confusion: np.ndarray, seed: int = 0) -> list[float]:
+    """95 % percentile bootstrap interval of the balanced accuracy, 2,000 draws of the images.
+
+    Drawing images with replacement draws their numbers by class and rightness from a multinomial
+    distribution. A class that a draw leaves out has no recall in it.
+    """
+    right = np.diag(confusion)
+    cells = np.concatenate([right, confusion.sum(axis=1) - right])
+    draws = np.random.default_rng(seed).multinomial(cells.sum(), cells / cells.sum(), DRAWS)
+    right, wrong = np.split(draws, 2, axis=1)
+    recalls = np.divide(
+        right, right + wrong, out=np.full(right.shape, np.nan), where=right + wrong > 0
+    )
+    low, high = np.quantile(np.nanmean(recalls, axis=1), [0.025, 0.975])
+    return [float(low), float(high)]
 
 
 def relevance(ranking: Ranking, labels: np.ndarray, gallery_labels: np.ndarray) -> np.ndarray:
@@ -162,7 +184,7 @@ def bootstrap_interval(values: np.ndarray, seed: int = 0) -> list[float]:
     if np.ptp(values) == 0:  # SciPy has no interval for a constant
         return [float(values[0])] * 2
     interval = stats.bootstrap(
-        (values,), np.mean, n_resamples=2000, batch=100, method="percentile", rng=seed
+        (values,), np.mean, n_resamples=DRAWS, batch=100, method="percentile", rng=seed
     ).confidence_interval
     return [float(interval.low), float(interval.high)]
 

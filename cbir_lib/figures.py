@@ -26,6 +26,17 @@ KIND_NAMES = {
     "P": "max pooling 2 x 2",
     "fc": "fully connected",
 }
+# Told apart by those who see fewer colours (Tol's bright scheme); marks tell classes apart besides.
+CLASS_COLOURS = (
+    *("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000"),
+)
+RULE_MARKS = {
+    "softmax": ("D", "#000000"),
+    "nearest neighbour": ("o", "#4477aa"),
+    "k nearest neighbours": ("s", "#66ccee"),
+    "linear SVM": ("^", "#ccbb44"),
+    "RBF SVM": ("v", "#aa3377"),
+}
 
 sns.set_theme(
     context="notebook",
@@ -248,4 +259,194 @@ def network_drawing(classes: int, size: int = 128) -> Figure:
         sns.despine(ax=place, left=True, bottom=True)
     handles = [plt.Rectangle((0, 0), 1, 1, color=KIND_COLOURS[kind]) for kind in KIND_NAMES]
     figure.legend(handles, KIND_NAMES.values(), loc="outside upper center", ncols=4, fontsize=9)
+    return figure
+
+
+def maps(
+    images: Sequence[np.ndarray],
+    rows: Mapping[str, Sequence[np.ndarray]],
+    columns: Sequence[str],
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+) -> Figure:
+    """Grey images in the first row, and below named rows of maps made of them.
+
+    Parameters
+    ----------
+    images
+        (H, W) uint8.
+    rows
+        Maps of each image, (H, W) of any range.
+    columns
+        A name for each image.
+    ranges
+        Of a row's values, from dark to bright; of each map its own where none is given.
+    """
+    side = (WIDTH_IN - 1.1) / len(images)
+    figure, axes = plt.subplots(
+        1 + len(rows),
+        len(images),
+        figsize=(WIDTH_IN, side * (1 + len(rows)) + 0.3),
+        squeeze=False,
+    )
+    for place, image, name in zip(axes[0], images, columns, strict=True):
+        show_image(place, image)
+        place.set_title(textwrap.fill(name, 16), fontsize=9)
+    for line, (name, values) in zip(axes[1:], rows.items(), strict=True):
+        low, high = (ranges or {}).get(name, (None, None))
+        for place, each in zip(line, values, strict=True):
+            place.imshow(each, cmap="viridis", vmin=low, vmax=high)
+            place.set(xticks=[], yticks=[])
+            place.grid(False)
+    for line, name in zip(axes, ("image", *rows), strict=True):
+        label = textwrap.fill(name, 13)
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+    figure.subplots_adjust(0.14, 0.01, 0.995, 1 - 0.3 / figure.get_figheight(), 0.04, 0.04)
+    return figure
+
+
+def parameter_effect(result: Result) -> Figure:
+    """Accuracy on the validation split of every candidate, by the values of each parameter."""
+    grid = {name: values for name, values in result.parameters["grid"].items() if len(values) > 1}
+    chosen = result.settings
+    figure, axes = plt.subplots(
+        1, len(grid), figsize=(WIDTH_IN, 2.9), layout="constrained", sharey=True, squeeze=False
+    )
+    for place, (name, values) in zip(axes[0], grid.items(), strict=True):
+        means = []
+        for x, value in enumerate(values):
+            here = [c for c in result.candidates if c.settings[name] == value]
+            means.append(100 * np.mean([c.accuracy for c in here]))
+            for candidate in here:
+                best = candidate.settings.items() <= chosen.items()
+                place.plot(
+                    x,
+                    100 * candidate.accuracy,
+                    "*" if best else "o",
+                    color="#aa3377" if best else "#4477aa",
+                    markersize=13 if best else 6,
+                    alpha=1 if best else 0.7,
+                    zorder=3 if best else 2,
+                )
+        place.plot(means, "-", color="#888888", lw=1, zorder=1)
+        names = [str(value).replace("-", "-\n") for value in values]
+        place.set(xticks=range(len(values)), xticklabels=names, xlabel=name.replace("_", " "))
+        place.margins(x=0.25)
+    axes[0, 0].set_ylabel("validation accuracy (%)")
+    return figure
+
+
+def confused(
+    result: Result, pictures: Mapping[str, np.ndarray], names: Sequence[str] | None = None
+) -> Figure:
+    """Queries, the image of another class that is nearest, and the nearest of their own class.
+
+    Parameters
+    ----------
+    pictures
+        Images by identifier.
+    names
+        Of the classes; the result's.
+    """
+    names = names or result.data.class_names
+    pairs = result.confused
+    across = 2
+    lines = -(-len(pairs) // across)
+    side = WIDTH_IN / (3 * across + 0.4)
+    figure = plt.figure(figsize=(WIDTH_IN, (side + 0.42) * lines))
+    parts = figure.add_gridspec(
+        lines,
+        across,
+        wspace=0.08,
+        hspace=0.42,
+        left=0.01,
+        right=0.99,
+        bottom=0.01,
+        top=1 - 0.38 / ((side + 0.42) * lines),
+    )
+    for number, pair in enumerate(pairs):
+        inner = parts[number // across, number % across].subgridspec(1, 3, wspace=0.04)
+        shown = (
+            (pair.query, f"query\n{names[pair.label]}", None),
+            (pair.nearest, f"{names[pair.nearest_label]}\n{pair.distance:.3g}", WRONG),
+            (
+                pair.nearest_of_own_class,
+                f"{names[pair.label]}\n{pair.distance_of_own_class:.3g}",
+                RIGHT,
+            ),
+        )
+        for place, (image_id, title, colour) in zip(inner, shown, strict=True):
+            axes = figure.add_subplot(place)
+            show_image(axes, pictures[image_id], title)
+            if colour:
+                axes.title.set_color(colour)
+                for spine in axes.spines.values():
+                    spine.set(visible=True, color=colour, linewidth=2)
+    return figure
+
+
+def embeddings(found: Mapping[str, Result], across: int = 3) -> Figure:
+    """Test images as points, one panel a method; classes by colour and mark."""
+    shown = {name: result for name, result in found.items() if result.embedding}
+    lines = -(-len(shown) // across)
+    side = WIDTH_IN / across
+    figure, axes = plt.subplots(
+        lines, across, figsize=(WIDTH_IN, (side + 0.1) * lines + 0.6), squeeze=False
+    )
+    for place in axes.flat[len(shown) :]:
+        place.axis("off")
+    for place, (name, result) in zip(axes.flat, shown.items(), strict=False):
+        points, labels = np.array(result.embedding.places), np.array(result.embedding.labels)
+        for label, class_name in enumerate(result.data.class_names):
+            here = points[labels == label]
+            place.scatter(
+                *here.T, s=9, marker="osD^vP*X"[label % 8], color=CLASS_COLOURS[label % 8],
+                label=class_name, linewidths=0,
+            )  # fmt: skip
+        place.set(xticks=[], yticks=[])
+        place.set_title(name, fontsize=10)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper center", ncols=3, fontsize=9, markerscale=2)
+    top = 1 - (0.62 + 0.24) / figure.get_figheight()
+    figure.subplots_adjust(0.01, 0.01, 0.99, top, 0.05, 0.12)
+    return figure
+
+
+def distance_effect(found: Mapping[str, Result]) -> Figure:
+    """Validation accuracy of each method at each distance its vectors allow; its own is framed."""
+    values = pd.DataFrame(
+        {
+            name: {tried.distance: 100 * tried.accuracy for tried in result.distances}
+            for name, result in found.items()
+            if result.distances
+        }
+    ).T
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 0.33 * len(values) + 1.3), layout="constrained")
+    sns.heatmap(values, annot=True, fmt=".1f", cmap="Blues", ax=axes, cbar=False, linewidths=1)
+    for row, name in enumerate(values.index):
+        column = values.columns.get_loc(found[name].distances[0].distance)
+        axes.add_patch(
+            plt.Rectangle((column + 0.04, row + 0.06), 0.92, 0.88, fill=False, ec="#aa3377", lw=2)
+        )
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.grid(False)
+    return figure
+
+
+def rules(found: Mapping[str, Result]) -> Figure:
+    """Test accuracy of each method by each way to name classes, best method on top."""
+    order = sorted(found, key=lambda name: max(rule.accuracy for rule in found[name].rules))
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 0.3 * len(order) + 1.1), layout="constrained")
+    for rule, (marker, colour) in RULE_MARKS.items():
+        points = [
+            (100 * answer.accuracy, row)
+            for row, name in enumerate(order)
+            for answer in found[name].rules
+            if answer.rule == rule
+        ]
+        if points:
+            axes.plot(*np.transpose(points), marker, color=colour, label=rule, ms=7, alpha=0.85)
+    axes.set(yticks=range(len(order)), yticklabels=order, xlabel="test accuracy (%)")
+    axes.grid(axis="y", alpha=0.5)
+    figure.legend(loc="outside upper center", ncols=5, fontsize=8, handletextpad=0.1)
     return figure

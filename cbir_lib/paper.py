@@ -51,6 +51,11 @@ ROW_OF = {
 } | {name: name for name in "ABCDEFG"}
 
 
+def row_of(parameters: dict) -> str | None:
+    """The row for a run's parameters; None where the paper has none."""
+    return ROW_OF.get(parameters.get("network") or parameters.get("descriptor"))
+
+
 def table_4() -> dict[str, float]:
     """Table 4 by the names this study's tables use."""
     return {f"Network {row}" if len(row) == 1 else row: value for row, value in TABLE_4.items()}

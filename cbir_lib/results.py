@@ -13,8 +13,9 @@ import pandas as pd
 import psutil
 from pydantic import ValidationError
 
+from cbir_lib import paper
 from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
-from cbir_lib.descriptors import DESCRIPTORS
+from cbir_lib.descriptors import COMBINATION, DESCRIPTORS
 from cbir_lib.errors import CbirError
 from cbir_lib.files import project_root, replacing
 from cbir_lib.schema import Strict, first_fault
@@ -22,6 +23,11 @@ from cbir_lib.schema import Strict, first_fault
 NO_PICTURES = (
     "*The pictures are not part of the repository. They appear when the data set is at hand: "
     "`cbir data fetch`, then `make study`.*"
+)
+CONFUSED = (
+    "*Test images whose nearest image (red) is of another class, with the nearest of their own "
+    "class (green) and both distances. Of every two classes the pair in which the wrong image is "
+    "nearer by the largest factor: a rule, not a choice.*"
 )
 VERSIONED = ("torch", "pytorch-lightning", "numpy", "opencv-python-headless", "scikit-learn")
 
@@ -35,14 +41,53 @@ class Data(Strict):
     images: dict[str, int]  # by split, after sampling
 
 
-class Classification(Strict):
-    """Answers on the test split."""
+class Rule(Strict):
+    """A way to name classes, and what it named on the test split."""
 
-    rule: Literal["softmax", "nearest neighbour"]
+    rule: Literal["softmax", "nearest neighbour", "k nearest neighbours", "linear SVM", "RBF SVM"]
+    settings: dict  # chosen on the validation split
+    validation_accuracy: float
     accuracy: float
     accuracy_interval: list[float]
     balanced_accuracy: float
+    balanced_accuracy_interval: list[float]
     confusion: list[list[int]]
+
+
+class Candidate(Strict):
+    """Settings tried, and one nearest neighbour's answers with them on the validation split."""
+
+    settings: dict
+    values: int | None  # of a vector; None where there is none
+    accuracy: float
+    mean_average_precision: float
+
+
+class DistanceTried(Strict):
+    """The vectors at one distance, on the validation split."""
+
+    distance: str
+    accuracy: float
+    mean_average_precision: float
+
+
+class Pair(Strict):
+    """A query of the test split, and a nearest image that is of another class."""
+
+    query: str
+    label: int
+    nearest: str
+    nearest_label: int
+    distance: float
+    nearest_of_own_class: str
+    distance_of_own_class: float
+
+
+class Embedding(Strict):
+    """Test images as points in the plane."""
+
+    places: list[list[float]]
+    labels: list[int]
 
 
 class Retrieval(Strict):
@@ -96,15 +141,25 @@ class Circumstances(Strict):
 class Result(Strict):
     """What one run measured, and under what."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     run: str
     parameters: dict
     data: Data
-    classification: Classification
+    settings: dict  # the candidate chosen
+    candidates: list[Candidate]
+    rules: list[Rule]  # the method's own first
     retrieval: Retrieval
+    distances: list[DistanceTried]  # the method's own first
+    confused: list[Pair]
+    embedding: Embedding | None
     training: Training | None
     examples: list[Example]
     circumstances: Circumstances
+
+    @property
+    def classification(self) -> Rule:
+        """The method's own answers: a network's by its scores, others' by the nearest neighbour."""
+        return self.rules[0]
 
 
 def describe(data: RadiographSet) -> Data:
@@ -143,8 +198,11 @@ def occasion(result: Result) -> str:
 
 
 def example_ids(result: Result) -> set[str]:
-    """Identifiers of every image that the examples of a result name."""
-    return {name for e in result.examples for name in (e.query, *e.neighbours)}
+    """Identifiers of every image that the examples and confused pairs of a result name."""
+    names = {name for e in result.examples for name in (e.query, *e.neighbours)}
+    return names | {
+        n for p in result.confused for n in (p.query, p.nearest, p.nearest_of_own_class)
+    }
 
 
 def circumstances(seconds: dict[str, float], accelerator: str = "cpu") -> Circumstances:
@@ -219,7 +277,9 @@ def method(result: Result) -> str:
     parameters = result.parameters
     if "network" in parameters:
         return f"Network {parameters['network']}"
-    return DESCRIPTORS[parameters["descriptor"]].title
+    return (
+        DESCRIPTORS[parameters["descriptor"]].title if "descriptor" in parameters else COMBINATION
+    )
 
 
 def best(found: Sequence[Result]) -> Result:
@@ -254,9 +314,89 @@ def table(found: Sequence[Result]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+def with_interval(share: float, interval: Sequence[float]) -> str:
+    """A share and its interval in percent: ``84.2 (81.0 to 86.9)``."""
+    return f"{100 * share:.1f} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
+
+
+def rules_table(result: Result) -> pd.DataFrame:
+    """One row a way to name classes, in percent; ready to be shown."""
+    return pd.DataFrame(
+        {
+            rule.rule: {
+                "accuracy (%)": with_interval(rule.accuracy, rule.accuracy_interval),
+                "balanced (%)": with_interval(
+                    rule.balanced_accuracy, rule.balanced_accuracy_interval
+                ),
+                "validation (%)": f"{100 * rule.validation_accuracy:.1f}",
+                "set": in_words(rule.settings),
+            }
+            for rule in result.rules
+        }
+    ).T
+
+
+def candidates_table(result: Result) -> pd.DataFrame:
+    """One row for each of the settings tried on the validation split; ready to be shown."""
+    chosen = [set(c.settings.items()) <= set(result.settings.items()) for c in result.candidates]
+    return pd.DataFrame(
+        {
+            "settings": [in_words(c.settings) or "as they are" for c in result.candidates],
+            "accuracy (%)": [f"{100 * c.accuracy:.1f}" for c in result.candidates],
+            "mAP (%)": [f"{100 * c.mean_average_precision:.1f}" for c in result.candidates],
+            "values": [c.values or "" for c in result.candidates],
+            "chosen": ["✓" if here else "" for here in chosen],
+        }
+    ).set_index("settings")
+
+
+def choice_in_words(result: Result) -> str:
+    """What the candidates show, in words (Markdown)."""
+    tried, data = result.candidates, result.data
+    first = tried[0]
+    best = max(tried, key=lambda c: (c.accuracy, c.mean_average_precision))
+    lowest = min(tried, key=lambda c: c.accuracy)
+    chosen = (
+        "The settings listed first are the best"
+        if best == first
+        else f"Chosen were {in_words(best.settings)}, with **{best.accuracy:.1%}**"
+    )
+    return (
+        f"*Each point is one of {len(tried)} settings; the star was chosen, lines join means.* One "
+        f"nearest neighbour names {first.accuracy:.1%} of {data.images['validation']:,} validation "
+        f"images rightly with the settings listed first in the study "
+        f"({in_words(first.settings) or 'the defaults'}). {chosen}. The worst reach "
+        f"{lowest.accuracy:.1%}."
+    )
+
+
+def beside_the_paper(result: Result) -> str:
+    """The row of the paper's Table 4 that a result stands beside, in words (Markdown)."""
+    row = paper.row_of(result.parameters)
+    if row is None:
+        return "*The paper has no number for this descriptor.*"
+    return (
+        f"*The paper's Table 4 has {paper.TABLE_4[row]:.1f} % for {row.lower()}: on IRMA, other "
+        "classes and 128 x 128 pixels, not comparable number by number.*"
+    )
+
+
+def in_words(settings: dict) -> str:
+    """Settings as ``name value, ...``; weights of 0 left out."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else value}"
+        for name, value in settings.items()
+        if not (isinstance(value, float) and value == 0)
+    )
+
+
 def differences(one: Result, other: Result) -> list[str]:
-    """What differs between two results, circumstances aside: ``key: this, that``, a line each."""
-    a, b = (dict(_flat(r.model_dump(exclude={"circumstances"}))) for r in (one, other))
+    """What differs between two results: ``key: this, that``, a line each.
+
+    Circumstances aside, and the embedding, which is a picture and no measurement.
+    """
+    left_out = {"circumstances", "embedding"}
+    a, b = (dict(_flat(r.model_dump(exclude=left_out))) for r in (one, other))
     return [f"{key}: {a.get(key)}, {b.get(key)}" for key in a | b if a.get(key) != b.get(key)]
 
 

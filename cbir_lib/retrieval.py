@@ -30,6 +30,13 @@ class Ranking:
     rows: np.ndarray
     distances: np.ndarray
 
+    @classmethod
+    def of(cls, distances: np.ndarray, k: int | None = None) -> Ranking:
+        """The first k of every row of (Q, G) distances; infinite ones are no candidates."""
+        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        nearest = np.take_along_axis(distances, order, axis=1)
+        return cls(np.where(np.isinf(nearest), -1, order), nearest)
+
 
 class Index:
     """A gallery of vectors, searched exactly.
@@ -109,9 +116,8 @@ class Index:
             distances = pairwise(self.distance, vectors[block], self.vectors)
             if ids is not None:
                 distances[np.asarray(ids[block])[:, None] == self.ids] = np.inf
-            order = np.argsort(distances, axis=1, kind="stable")[:, :k]
-            nearest[block] = np.take_along_axis(distances, order, axis=1)
-            rows[block] = np.where(np.isinf(nearest[block]), -1, order)
+            part = Ranking.of(distances, k)
+            rows[block], nearest[block] = part.rows, part.distances
         return Ranking(rows, nearest)
 
     def save(self, path: Path | str) -> None:

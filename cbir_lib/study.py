@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from cbir_lib.datasets import SOURCES
-from cbir_lib.descriptors import DESCRIPTORS
+from cbir_lib.descriptors import COMBINATION, DESCRIPTORS
 from cbir_lib.errors import CbirError, unknown
 from cbir_lib.networks import NETWORKS, READINGS
 from cbir_lib.schema import Strict, first_fault
@@ -80,9 +80,10 @@ class NetworkRun(Run):
 
 
 class DescriptorRun(Run):
-    """A handcrafted descriptor. Nothing is random in it, so it has no seed."""
+    """A handcrafted descriptor. What is random in it has a seed among its own parameters."""
 
     descriptor: str
+    grid: dict[str, list] = {}  # values of its parameters, tried on the validation split
     clahe: bool = False  # the baselines describe the image as it is
 
     @property
@@ -96,6 +97,29 @@ class DescriptorRun(Run):
     @property
     def title(self) -> str:
         return DESCRIPTORS[self.descriptor].title
+
+
+class CombinationRun(Run):
+    """Several handcrafted descriptors at once: the weighted sum of their distances."""
+
+    members: Annotated[list[str], Field(min_length=2)]
+
+    @property
+    def id(self) -> str:
+        return f"{self.dataset}-combination"
+
+    @property
+    def notebook(self) -> str:
+        return "run_combination"
+
+    @property
+    def title(self) -> str:
+        return COMBINATION
+
+    @property
+    def member_runs(self) -> list[str]:
+        """Names of the runs whose vectors it combines."""
+        return [f"{self.dataset}-{member}" for member in self.members]
 
 
 class Training(Strict):
@@ -123,7 +147,8 @@ class Grid(Strict):
     """What runs."""
 
     networks: list[str] = []
-    descriptors: list[str] = []
+    descriptors: dict[str, dict[str, list]] = {}  # values to try, by descriptor and parameter
+    combination: list[str] = []  # of these descriptors; none if empty
 
 
 class Study(Strict):
@@ -132,7 +157,7 @@ class Study(Strict):
     profiles: dict[str, Profile]
     grid: Grid
 
-    def runs(self, profile: str) -> list[NetworkRun | DescriptorRun]:
+    def runs(self, profile: str) -> list[NetworkRun | DescriptorRun | CombinationRun]:
         """Every run of a profile, networks first."""
         chosen = self.profile(profile)
         common = {
@@ -142,11 +167,16 @@ class Study(Strict):
             "size": chosen.size,
         }
         training = chosen.training.model_dump(exclude_none=True) | {"reading": chosen.reading}
-        return [
+        found = [
             NetworkRun(**common, **training, network=network, seed=seed)
             for network in self.grid.networks
             for seed in chosen.seeds
-        ] + [DescriptorRun(**common, descriptor=name) for name in self.grid.descriptors]
+        ]
+        for name, grid in self.grid.descriptors.items():
+            found.append(DescriptorRun(**common, descriptor=name, grid=grid))
+        if self.grid.combination:
+            found.append(CombinationRun(**common, members=self.grid.combination))
+        return found
 
     def profile(self, name: str) -> Profile:
         """The profile of that name."""
@@ -154,7 +184,7 @@ class Study(Strict):
             raise unknown("profile", name, self.profiles)
         return self.profiles[name]
 
-    def run(self, profile: str, run_id: str) -> NetworkRun | DescriptorRun:
+    def run(self, profile: str, run_id: str) -> NetworkRun | DescriptorRun | CombinationRun:
         """The run of that name in a profile."""
         runs = {run.id: run for run in self.runs(profile)}
         if run_id not in runs:
@@ -185,6 +215,8 @@ def read_study(path: Path | str) -> Study:
         _known(f"{path}: grid.networks", "network", name, NETWORKS)
     for name in study.grid.descriptors:
         _known(f"{path}: grid.descriptors", "descriptor", name, DESCRIPTORS)
+    for name in study.grid.combination:
+        _known(f"{path}: grid.combination", "run of a descriptor", name, study.grid.descriptors)
     for key, profile in study.profiles.items():
         _known(f"{path}: profiles.{key}.dataset", "data set", profile.dataset, SOURCES)
         _known(f"{path}: profiles.{key}.reading", "reading", profile.reading, READINGS)

@@ -38,6 +38,7 @@ GRACE_S = 5
 MULTIPLY_ADDS_PER_S = 12e9
 ALL_IMAGES = 10_000  # about as many as IRMA and the phantom train on
 START_S = 15
+DESCRIPTOR_S = 25
 CHAPTER_S = 10
 BOOK_S = 60
 
@@ -323,7 +324,7 @@ def _cost(run, job: str) -> float:
         images = (run.images["train"] if run.images else ALL_IMAGES) * run.epochs
         return START_S + 3 * images * multiply_adds / MULTIPLY_ADDS_PER_S
     if run:
-        return START_S
+        return DESCRIPTOR_S
     return BOOK_S if job == "book" else CHAPTER_S
 
 

@@ -38,6 +38,7 @@ class Entry(NamedTuple):
         return getattr(import_module(f"cbir_lib.descriptors.{self.module}"), self.name)
 
 
+COMBINATION = "Combination"  # what tables call a weighted sum of several descriptors' distances
 DESCRIPTORS = {
     "grey-histogram": Entry("Grey histogram", "histogram", "GreyHistogram"),
     "tamura-histogram": Entry("Tamura histogram", "tamura", "TamuraHistogram"),
@@ -50,6 +51,7 @@ DESCRIPTORS = {
     "hog": Entry("Oriented gradients (HOG)", "hog", "HOG"),
     "haralick": Entry("Haralick features", "haralick", "Haralick"),
     "thumbnail": Entry("Thumbnail", "thumbnail", "Thumbnail"),
+    "thumbnail-distortion": Entry("Thumbnail, distorted", "thumbnail", "DistortedThumbnail"),
     "radon-barcode": Entry("Radon barcode", "radon", "RadonBarcode"),
     "zernike": Entry("Zernike moments", "zernike", "ZernikeMoments"),
 }
@@ -73,4 +75,4 @@ def build_descriptor(name: str, **parameters) -> Descriptor:
     return descriptor(**parameters)
 
 
-__all__ = ["DESCRIPTORS", "Descriptor", "build_descriptor"]
+__all__ = ["COMBINATION", "DESCRIPTORS", "Descriptor", "build_descriptor"]

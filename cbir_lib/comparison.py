@@ -1,0 +1,276 @@
+"""The rule of the comparison: what is done with every method's vectors, learned or handcrafted.
+
+Written down before the numbers.
+
+1. All methods get the same images, at the same size, in the same splits.
+2. The training split is the gallery, and all that is learnt is learnt from it. The test split is
+   measured on once, at the end.
+3. What a method leaves open is chosen on the validation split: a descriptor's settings by the
+   accuracy of one nearest neighbour, then by mean average precision, then the first of the list; a
+   classifier's by its own accuracy.
+4. Classes are named four ways from the same vectors: by the nearest neighbour at the method's own
+   distance, as in the baselines; by k nearest neighbours; by a linear and by an RBF support vector
+   machine. A network names them by its largest score besides.
+5. Accuracy, balanced accuracy and mean average precision come with 95 % intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from sklearn.manifold import TSNE
+from sklearn.model_selection import ParameterGrid
+
+from cbir_lib import evaluation
+from cbir_lib.classifiers import Answer, nearest_neighbours, support_vectors
+from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
+from cbir_lib.descriptors import Descriptor, build_descriptor
+from cbir_lib.descriptors.combination import combine
+from cbir_lib.distances import pairwise
+from cbir_lib.errors import CbirError
+from cbir_lib.retrieval import Index, Ranking
+
+# Whose effect is measured where a method's vectors allow it. The earth mover's wants ordered bins,
+# which few vectors are, and the image distortion's takes minutes.
+DISTANCES_TRIED = ("L1", "L2", "cosine", "chi-square", "Jensen-Shannon", "intersection")
+WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # of a distance in a combination
+ROUNDS = 2  # over all weights
+PAIRS = 6  # of confused images shown
+PLOTTED = 1000  # points of a picture
+
+
+def choose(
+    name: str, grid: Mapping[str, list], images: Mapping[str, np.ndarray], data: RadiographSet
+) -> tuple[Descriptor, Index, list[dict]]:
+    """The settings of a descriptor that are best on the validation split.
+
+    Parameters
+    ----------
+    name
+        Of the descriptor.
+    grid
+        Values to try, by parameter; every combination is.
+    images
+        (N, H, W) uint8 of the splits ``train`` and ``validation``.
+    data
+        The set they are of.
+
+    Returns
+    -------
+    Descriptor
+        Fitted with the best settings.
+    Index
+        The training split, described by it.
+    list of dict
+        Of each candidate: ``settings``, ``values`` (length of the vector), ``accuracy`` of one
+        nearest neighbour and ``mean_average_precision`` on the validation split.
+    """
+    train, validation = data.split("train"), data.split("validation")
+    tried, best = [], None
+    for settings in ParameterGrid(grid):
+        descriptor = build_descriptor(name, **settings).fit(images["train"], train.labels)
+        index = Index(descriptor.distance)
+        index.add(descriptor.transform(images["train"]), train.image_ids)
+        vectors = descriptor.transform(images["validation"])
+        ranking = index.search(vectors, ids=validation.image_ids)
+        right = quality(evaluation.relevance(ranking, validation.labels, train.labels))
+        tried.append({"settings": settings, "values": vectors.shape[1], **right})
+        if best is None or tuple(right.values()) > best[0]:
+            best = tuple(right.values()), descriptor, index
+    return *best[1:], tried
+
+
+def quality(relevant: np.ndarray) -> dict[str, float]:
+    """Accuracy of one nearest neighbour, and mean average precision, of (Q, K) relevance."""
+    return {
+        "accuracy": float(relevant[:, 0].mean()),
+        "mean_average_precision": float(np.nanmean(evaluation.average_precision(relevant))),
+    }
+
+
+def judge_vectors(vectors: Mapping[str, np.ndarray], index: Index, data: RadiographSet) -> dict:
+    """What a result says of a method whose vectors are known.
+
+    Parameters
+    ----------
+    vectors
+        (N, D) float32 of each split.
+    index
+        The training split at the method's own distance.
+    data
+        The set they are of.
+
+    Returns
+    -------
+    dict
+        Of a result, the fields ``retrieval``, ``rules``, ``examples``, ``confused``, ``distances``
+        and ``embedding``.
+    """
+    labels = {split: data.split(split).labels for split in SPLITS}
+    rankings = {
+        split: index.search(vectors[split], ids=data.split(split).image_ids)
+        for split in ("validation", "test")
+    }
+    judged = judge_rankings(rankings, index.distance, data)
+    for kernel in ("linear", "RBF"):
+        answer = support_vectors(kernel, vectors, labels)
+        judged["rules"].append(measured(f"{kernel} SVM", answer, data))
+    rows = plotted(len(labels["test"]))
+    between = pairwise(index.distance, vectors["test"][rows], vectors["test"][rows])
+    return judged | {
+        "distances": effect_of_distance(vectors, index, data),
+        "embedding": embedding(between, data),
+    }
+
+
+def judge_rankings(rankings: Mapping[str, Ranking], distance: str, data: RadiographSet) -> dict:
+    """What a result says of rankings of the training split, for validation and test images."""
+    labels = {split: data.split(split).labels for split in SPLITS}
+    test, train = data.split("test"), data.split("train")
+    relevant = evaluation.relevance(rankings["test"], test.labels, train.labels)
+    one, several = nearest_neighbours(rankings["validation"], rankings["test"], labels)
+    return {
+        "retrieval": {"distance": distance, **evaluation.retrieval(relevant)},
+        "rules": [
+            measured("nearest neighbour", one, data),
+            measured("k nearest neighbours", several, data),
+        ],
+        "examples": evaluation.examples(rankings["test"], test, train),
+        "confused": confused(rankings["test"], test, train),
+        "distances": [],
+        "embedding": None,
+    }
+
+
+def measured(rule: str, answer: Answer, data: RadiographSet) -> dict:
+    """An answer, measured on the test split."""
+    labels = data.split("test").labels
+    return {
+        "rule": rule,
+        "settings": answer.settings,
+        "validation_accuracy": answer.validation_accuracy,
+        **evaluation.classification(labels, answer.predicted, len(data.class_names)),
+    }
+
+
+def confused(ranking: Ranking, queries: RadiographSet, gallery: RadiographSet) -> list[dict]:
+    """Queries whose nearest image is of another class, by how sure the method is.
+
+    How sure: the nearest distance over that to the nearest image of the query's own class, small
+    where the wrong one is much nearer. Of every two classes the surest pair, at most ``PAIRS``.
+    """
+    relevant = evaluation.relevance(ranking, queries.labels, gallery.labels)
+    own = relevant.argmax(axis=1)  # rank of the first of the query's class
+    wrong = np.flatnonzero((own > 0) & relevant.any(axis=1))
+    nearest = ranking.distances[wrong, 0]
+    ratios = nearest / np.maximum(ranking.distances[wrong, own[wrong]], np.finfo(np.float32).tiny)
+    found = {}
+    for place in np.argsort(ratios, kind="stable"):
+        query = wrong[place]
+        first, second = ranking.rows[query, 0], ranking.rows[query, own[query]]
+        classes = int(queries.labels[query]), int(gallery.labels[first])
+        if classes not in found and len(found) < PAIRS:
+            found[classes] = {
+                "query": str(queries.image_ids[query]),
+                "label": classes[0],
+                "nearest": str(gallery.image_ids[first]),
+                "nearest_label": classes[1],
+                "distance": float(nearest[place]),
+                "nearest_of_own_class": str(gallery.image_ids[second]),
+                "distance_of_own_class": float(ranking.distances[query, own[query]]),
+            }
+    return list(found.values())
+
+
+def effect_of_distance(
+    vectors: Mapping[str, np.ndarray], index: Index, data: RadiographSet
+) -> list[dict]:
+    """The method's vectors at its own and other distances, on the validation split."""
+    train, validation = data.split("train"), data.split("validation")
+    found = []
+    for distance in dict.fromkeys((index.distance, *DISTANCES_TRIED)):
+        try:
+            other = Index(distance).add(index.vectors, index.ids)
+            ranking = other.search(vectors["validation"], ids=validation.image_ids)
+        except CbirError:  # no histograms
+            continue
+        relevant = evaluation.relevance(ranking, validation.labels, train.labels)
+        found.append({"distance": distance, **quality(relevant)})
+    return found
+
+
+def plotted(count: int) -> np.ndarray:
+    """The rows of a split that a picture shows, evenly spaced."""
+    return np.linspace(0, count - 1, min(count, PLOTTED)).astype(int)
+
+
+def embedding(between: np.ndarray, data: RadiographSet) -> dict:
+    """The test split's images as points in the plane, near where their distances are small.
+
+    Parameters
+    ----------
+    between : (P, P)
+        Distances between the images at :func:`plotted` rows.
+
+    Notes
+    -----
+    t-SNE (van der Maaten, Hinton, JMLR 9, 2008), perplexity 30. Neither the sizes of groups nor the
+    gaps between them mean anything, and another processor may draw another picture.
+    """
+    rows = plotted(len(data.split("test")))
+    between = (between + between.T) / 2  # the image distortion's are not symmetric
+    np.fill_diagonal(between, 0)
+    tsne = TSNE(
+        metric="precomputed",
+        init="random",
+        perplexity=min(30, (len(rows) - 1) / 3),
+        random_state=0,
+    )
+    places = tsne.fit_transform(between)
+    places /= np.abs(places).max()
+    return {
+        "places": [[round(float(x), 3), round(float(y), 3)] for x, y in places],
+        "labels": data.split("test").labels[rows].tolist(),
+    }
+
+
+def weigh(
+    distances: Mapping[str, np.ndarray], scales: Mapping[str, float], data: RadiographSet
+) -> tuple[dict[str, float], list[dict]]:
+    """Weights of several distances that are best on the validation split.
+
+    From equal weights, one after the other takes the value of ``WEIGHTS`` that is best, ``ROUNDS``
+    times over: the method is FIRE's, the search is ours.
+
+    Parameters
+    ----------
+    distances
+        Of each descriptor: (V, G), from the validation to the training split.
+    scales
+        Of each descriptor, its mean distance over the training split.
+
+    Returns
+    -------
+    dict
+        The weights.
+    list of dict
+        As :func:`choose` returns it: equal weights, each descriptor alone, and what was chosen.
+    """
+    labels, gallery_labels = (data.split(split).labels for split in ("validation", "train"))
+
+    def right(weights: Mapping[str, float]) -> dict[str, float]:
+        ranking = Ranking.of(combine(distances, scales, weights))
+        return quality(evaluation.relevance(ranking, labels, gallery_labels))
+
+    weights = dict.fromkeys(distances, 1.0)
+    tried = [weights, *({n: float(n == name) for n in distances} for name in distances)]
+    best = tuple(right(weights).values())
+    for name in [*distances] * ROUNDS:
+        for value in WEIGHTS:
+            changed = weights | {name: value}
+            if any(changed.values()) and (found := tuple(right(changed).values())) > best:
+                best, weights = found, changed
+    if weights not in tried:
+        tried.append(weights)
+    return weights, [{"settings": w, "values": None, **right(w)} for w in tried]
