@@ -4,13 +4,14 @@ from math import log
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.feature import graycomatrix, graycoprops
 from sklearn.base import clone
 
-from cbir_lib.descriptors import haralick
+from cbir_lib.descriptors import blocks, haralick
 from cbir_lib.descriptors.haralick import FEATURES, Haralick, co_occurrence, greatest
 from cbir_lib.errors import CbirError
 
@@ -147,9 +148,19 @@ def test_brightness_moves_the_sum_average_only():
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("levels", "offset"), [(2, 1), (32, 3), (256, 1)])
+def test_a_gpu_would_find_the_same(levels, offset):
+    directions, _ = haralick.fitting(NOISE, offset)
+    counts = haralick.count_in_torch(torch.from_numpy(NOISE), levels, directions)
+    assert np.array_equal(counts, haralick.count_pairs(NOISE, levels, directions))
+    found = haralick.sum_in_torch(counts)
+    for a, b in zip(found, haralick.sums_of(NOISE, levels, directions), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+
+
 def test_more_images_than_one_block(monkeypatch):
     whole, matrices = Haralick().transform(NOISE), co_occurrence(NOISE)
-    monkeypatch.setattr(haralick, "VALUES", 1)
+    monkeypatch.setattr(blocks, "PIXELS", 1)
     np.testing.assert_allclose(Haralick().transform(NOISE), whole, rtol=1e-5)
     assert np.array_equal(co_occurrence(NOISE), matrices)
 

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.feature import local_binary_pattern
 from sklearn.base import clone
 
-from cbir_lib.descriptors import lbp
+from cbir_lib.descriptors import blocks, lbp
 from cbir_lib.descriptors.lbp import LBPHistogram, local_binary_patterns
 from cbir_lib.errors import CbirError
 
@@ -96,9 +97,18 @@ def test_brightness_does_not_matter(images, more, invariant):
     assert np.array_equal(histogram.transform(images), histogram.transform(brighter))
 
 
+@pytest.mark.parametrize("circle", CIRCLES)
+@pytest.mark.parametrize("invariant", [True, False])
+def test_a_gpu_would_find_the_same(circle, invariant):
+    found = lbp.patterns_of(
+        torch.from_numpy(NOISE), lbp.circle(*circle), *lbp.numbers(circle[0], invariant)
+    )
+    assert (found.numpy() != lbp.find(NOISE, *circle, invariant)).mean() < 1e-4  # rounding
+
+
 def test_more_images_than_one_block(monkeypatch):
     whole, patterns = LBPHistogram(grid=2).transform(NOISE), local_binary_patterns(NOISE)
-    monkeypatch.setattr(lbp, "PIXELS", 1)
+    monkeypatch.setattr(blocks, "PIXELS", 1)
     assert np.array_equal(LBPHistogram(grid=2).transform(NOISE), whole)
     assert np.array_equal(local_binary_patterns(NOISE), patterns)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -25,27 +25,26 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def blocks(images: np.ndarray, values: int) -> Iterator[slice]:
-    """Parts of a batch (N, H, W), of one image at least and about ``values`` pixels at most."""
-    step = max(1, values // images[0].size)
-    for start in range(0, len(images), step):
-        yield slice(start, min(start + step, len(images)))
+def each_block(
+    work: Callable[[np.ndarray, slice], None], images: np.ndarray, values: int = 0
+) -> None:
+    """Do ``work(block, part)`` for every part of a batch (N, H, W), in any order.
 
-
-def each_block(work: Callable[[np.ndarray, slice], None], images: np.ndarray) -> None:
-    """Do ``work(block, part)`` for every part of a batch, on as many threads as torch may use.
-
-    The block is a copy, in order of rows: compiled loops then need no version for other orders,
-    nor for memory maps.
+    On as many threads as torch may use; with a GPU one after the other, larger ones. The block is
+    a copy, row by row: compiled loops then need no version for other orders or memory maps.
+    ``values`` are what the work has to remember of one image, where these are more than pixels.
     """
     import torch
+
+    on_gpu = device().type == "cuda"
+    step = max(1, (PIXELS_GPU if on_gpu else PIXELS) // max(images[0].size, values))
+    parts = [slice(start, start + step) for start in range(0, len(images), step)]
 
     def work_on(part: slice) -> None:
         work(np.array(images[part], order="C"), part)
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for _ in pool.map(work_on, blocks(images, PIXELS)):
-            pass  # errors are raised here
+    with ThreadPoolExecutor(1 if on_gpu else torch.get_num_threads()) as pool:
+        list(pool.map(work_on, parts))  # raises what they raise
 
 
 @functools.cache
@@ -61,6 +60,34 @@ def compiled(function: Callable, *called: Callable) -> Callable:
     for other in called:
         register_jitable(other)
     return njit(cache=True, nogil=True)(function)
+
+
+def count(codes: np.ndarray, first: np.ndarray, length: int) -> np.ndarray:
+    """How often each code occurs, image by image.
+
+    Parameters
+    ----------
+    codes : (N, H, W) of whole numbers
+    first : (H, W) int32
+        What is added to the codes at each place, as cells have it that are counted apart.
+    length : int
+        Greater than all sums.
+
+    Returns
+    -------
+    (N, length) int32
+    """
+    counts = np.zeros((len(codes), length), np.int32)
+    compiled(_count)(codes, first, counts)
+    return counts
+
+
+def _count(codes: np.ndarray, first: np.ndarray, counts: np.ndarray) -> None:
+    number, height, width = codes.shape
+    for n in range(number):
+        for y in range(height):
+            for x in range(width):
+                counts[n, first[y, x] + codes[n, y, x]] += 1
 
 
 def check_integer(name: str, value: int, least: int, most: int) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from cbir_lib.descriptors.blocks import check_integer, compiled, device, each_block
 from cbir_lib.errors import CbirError
 from cbir_lib.preprocessing import as_images
 
-VALUES = 1 << 19  # entries of matrices, and pairs of pixels, in a block
-VALUES_GPU = 1 << 25
 DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1))  # rows and columns: 0, -45, 90, 45 degrees
 FEATURES = (
     "angular second moment",
@@ -84,12 +84,16 @@ class Haralick(TransformerMixin, BaseEstimator):
         self.fit(images)
         images = as_images(images)
         vectors = np.zeros((len(images), 2 * len(FEATURES)), np.float32)
-        for part, matrices in co_occurrences(images, self.levels, self.offset_px):
-            features = features_of(matrices)
+        directions, _ = fitting(images, self.offset_px)
+
+        def work(block: np.ndarray, part: slice) -> None:
+            features = features_of(sums_of(block, self.levels, directions))
             if self.scaled:
-                features /= torch.tensor(greatest(self.levels), device=features.device)
-            ranges = features.amax(1) - features.amin(1)
-            vectors[part] = torch.cat([features.mean(1), ranges], 1).cpu().numpy()
+                features /= greatest(self.levels)
+            vectors[part] = np.concatenate([features.mean(1), np.ptp(features, 1)], 1)
+
+        if len(directions):
+            each_block(work, images, len(directions) * self.levels**2)
         return vectors
 
 
@@ -116,119 +120,172 @@ def co_occurrence(images: np.ndarray, levels: int = 32, offset_px: int = 1) -> n
     check(levels, offset_px)
     images = as_images(images)
     result = np.zeros((len(images), len(DIRECTIONS), levels, levels), np.float32)
-    present = [i for i, _ in enumerate(DIRECTIONS) if DIRECTIONS[i] in fitting(images, offset_px)]
-    for part, matrices in co_occurrences(images, levels, offset_px):
-        result[part, present] = matrices.cpu().numpy()
+    directions, present = fitting(images, offset_px)
+
+    def work(block: np.ndarray, part: slice) -> None:
+        counts = count_pairs(block, levels, directions)
+        counts = counts + counts.swapaxes(2, 3)
+        result[part][:, present] = counts / counts.sum((2, 3), keepdims=True)
+
+    each_block(work, images, len(directions) * levels**2)
     return result
 
 
 def check(levels: int, offset_px: int) -> None:
     """Refuse parameters out of range."""
-    if not isinstance(levels, int) or not 2 <= levels <= 256:
-        raise CbirError(f"levels {levels!r} is out of range", "give a whole number, 2 to 256")
-    if not isinstance(offset_px, int) or not 1 <= offset_px <= 16:
-        raise CbirError(f"offset_px {offset_px!r} is out of range", "give 1 to 16 whole pixels")
+    check_integer("levels", levels, 2, 256)
+    check_integer("offset_px", offset_px, 1, 16)
 
 
-def fitting(images: np.ndarray, offset_px: int) -> list[tuple[int, int]]:
-    """The directions in which the images have pairs."""
-    _, height, width = images.shape
-    return [
-        (down, right)
-        for down, right in DIRECTIONS
-        if offset_px * down < height and offset_px * abs(right) < width
-    ]
+def fitting(images: np.ndarray, offset_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """The F directions in which the images have pairs, (F, 2), and which of the four they are."""
+    directions = offset_px * np.array(DIRECTIONS)
+    present = (np.abs(directions) < images.shape[1:]).all(1)
+    return directions[present], present
 
 
-def co_occurrences(images: np.ndarray, levels: int, offset_px: int):
-    """Parts of a batch, with their matrices of the fitting directions, (n, F, L, L) float32."""
-    directions = fitting(images, offset_px)
-    if not directions:
-        return
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    _, height, width = images.shape
-    values = VALUES_GPU if device == "cuda" else VALUES
-    step = max(1, values // (len(directions) * max(height * width, levels**2)))
-    for start in range(0, len(images), step):
-        part = slice(start, start + step)
-        level = (torch.from_numpy(images[part].copy()).to(device).int() * levels) >> 8
-        number = len(level)
-        matrix = torch.arange(number, device=device, dtype=torch.int32) * len(directions)
-        seconds = level + (matrix * levels**2)[:, None, None]
-        firsts = level * levels
-        codes = []
-        for place, (down, right) in enumerate(directions):
-            down, right = down * offset_px, right * offset_px
-            above, below = slice(0, height - down), slice(down, height)
-            here, there = slice(max(0, -right), width - max(0, right)), slice(max(0, right), None)
-            if right < 0:
-                there = slice(0, width + right)
-            pairs = firsts[:, above, here] + seconds[:, below, there]
-            codes.append((pairs + place * levels**2).flatten())
-        counts = torch.bincount(
-            torch.cat(codes), minlength=number * len(directions) * levels**2
-        ).view(number, len(directions), levels, levels)
-        counts = counts.float()
-        totals = torch.tensor(
-            [(height - offset_px * d) * (width - offset_px * abs(r)) for d, r in directions],
-            device=device,
-        )
-        yield part, (counts + counts.mT) / (2 * totals[:, None, None])
+class Sums(NamedTuple):
+    """What the features follow from: of each image's and direction's matrix p, (N, F, ...) float64.
 
-
-def features_of(p: torch.Tensor) -> torch.Tensor:
-    """(n, F, L, L) → (n, F, 13) float64.
-
-    A symmetric matrix has equal margins: with their variance v and entropy h, the variance of the
-    sum is 4 v - f2, the covariance v - f2 / 2, and the paper's HXY1 and HXY2 are both 2 h.
+    p is symmetric, of sum 1.
     """
+
+    margin: np.ndarray  # (N, F, L), of p over j
+    sums: np.ndarray  # (N, F, 2 L - 1), of p where i + j = 0, 1, ...
+    differences: np.ndarray  # (N, F, L), of p where |i - j| = 0, 1, ...
+    squares: np.ndarray  # (N, F), of p^2
+    entropy: np.ndarray  # (N, F), of -p ln p
+
+
+def sums_of(images: np.ndarray, levels: int, directions: np.ndarray) -> Sums:
+    """Of (N, H, W) uint8."""
+    if device().type == "cuda":
+        images = torch.from_numpy(images).to(device())
+        counts = count_in_torch(images, levels, directions)
+        return Sums(*(values.cpu().numpy() for values in sum_in_torch(counts)))
+    shape = len(images), len(directions)
+    sums = Sums(
+        *(np.zeros((*shape, size)) for size in (levels, 2 * levels - 1, levels)),
+        *np.zeros((2, *shape)),
+    )
+    compiled(sum_each)(count_pairs(images, levels, directions), *sums)
+    return sums
+
+
+def count_pairs(images: np.ndarray, levels: int, directions: np.ndarray) -> np.ndarray:
+    """(N, H, W) uint8 → (N, F, L, L) int32, pairs counted one way."""
+    level = (np.arange(256) * levels >> 8).astype(np.uint8)
+    counts = np.zeros((len(images), len(directions), levels, levels), np.int32)
+    compiled(count_each)(level[images], directions, counts)
+    return counts
+
+
+def count_each(level, directions, counts):
+    """Pair after pair, in loops to be compiled."""
+    number, height, width = level.shape
+    for n in range(number):
+        for d in range(len(directions)):
+            down, right = directions[d]
+            for y in range(height - down):
+                for x in range(max(0, -right), width - max(0, right)):
+                    counts[n, d, level[n, y, x], level[n, y + down, x + right]] += 1
+
+
+def sum_each(counts, margin, sums, differences, squares, entropy):
+    """Entry after entry of the lower half, in loops to be compiled."""
+    number, directions, levels, _ = counts.shape
+    for n in range(number):
+        for d in range(directions):
+            pairs = 2 * counts[n, d].sum()
+            for i in range(levels):
+                for j in range(i + 1):
+                    p = (counts[n, d, i, j] + counts[n, d, j, i]) / pairs
+                    if p == 0:
+                        continue
+                    margin[n, d, i] += p
+                    times = 1
+                    if i != j:  # p[j, i] is the same
+                        margin[n, d, j] += p
+                        times = 2
+                    sums[n, d, i + j] += times * p
+                    differences[n, d, i - j] += times * p
+                    squares[n, d] += times * p * p
+                    entropy[n, d] -= times * p * math.log(p)
+
+
+def count_in_torch(images: torch.Tensor, levels: int, directions: np.ndarray) -> torch.Tensor:
+    """What count_pairs does, on a GPU."""
+    number, height, width = images.shape
+    level = images.long() * levels >> 8
+    image = torch.arange(number, device=images.device)[:, None, None] * levels**2
+    counts = []
+    for down, right in directions.tolist():
+        left = max(0, -right)
+        here = level[:, : height - down, left : width - max(0, right)]
+        there = level[:, down:, left + right :][:, :, : here.shape[2]]
+        codes = image + here * levels + there
+        counts.append(torch.bincount(codes.flatten(), minlength=number * levels**2))
+    return torch.stack(counts).view(-1, number, levels, levels).transpose(0, 1)
+
+
+def sum_in_torch(counts: torch.Tensor) -> Sums:
+    """What sum_each does, on a GPU."""
+    both = (counts + counts.mT).double()
+    p = both / both.sum((-2, -1), keepdim=True)
     levels = p.shape[-1]
-    level = torch.arange(levels, dtype=torch.float64, device=p.device)
-    margin = p.sum(-1).double()
-    sums = skewed(p)
     differences = skewed(p.flip(-1))[..., levels - 1 :].clone()  # i - j = 0, 1, ..., L - 1
     differences[..., 1:] *= 2  # and j - i
-
-    mean = margin @ level
-    variance = (margin * (level - mean[..., None]) ** 2).sum(-1)
-    contrast = differences @ level**2
-    apart = differences @ level
-    joint = entropy(p.flatten(-2)).double()
-    alone = entropy(margin)
-    varied = variance > 1e-9
-    correlation = torch.where(varied, 1 - contrast / (2 * torch.where(varied, variance, 1)), 1)
-    shared = (2 * alone - joint).clamp(min=0)
-    features = [
-        (p * p).sum((-1, -2)).double(),
-        contrast,
-        correlation,
-        variance,
-        differences @ (1 / (1 + level**2)),
-        2 * mean,
-        (4 * variance - contrast).clamp(min=0),
-        entropy(sums),
-        joint,
-        (differences * (level - apart[..., None]) ** 2).sum(-1),
-        entropy(differences),
-        torch.where(varied, -shared / torch.where(varied, alone, 1), 0),
-        torch.sqrt(1 - torch.exp(-2 * shared)),
-    ]
-    return torch.stack(features, -1)
+    entropy = torch.special.entr(p).sum((-2, -1))
+    return Sums(p.sum(-1), skewed(p), differences, (p * p).sum((-2, -1)), entropy)
 
 
 def skewed(p: torch.Tensor) -> torch.Tensor:
-    """(..., L, L) → (..., 2 L - 1) float64: sums where i + j is equal.
+    """(..., L, L) → (..., 2 L - 1): sums where i + j is equal.
 
     Rows of L zeros more, cut at one less, move each row one place further than the one above it.
     """
     levels = p.shape[-1]
     wide = torch.nn.functional.pad(p, (0, levels)).flatten(-2)[..., : levels * (2 * levels - 1)]
-    return wide.unflatten(-1, (levels, 2 * levels - 1)).sum(-2).double()
+    return wide.unflatten(-1, (levels, 2 * levels - 1)).sum(-2)
 
 
-def entropy(p: torch.Tensor) -> torch.Tensor:
+def features_of(parts: Sums) -> np.ndarray:
+    """(N, F, 13) float64.
+
+    A symmetric matrix has equal margins: with their variance v and entropy h, the variance of the
+    sum is 4 v - f2, the covariance v - f2 / 2, and the paper's HXY1 and HXY2 are both 2 h.
+    """
+    margin, sums, differences, squares, joint = parts
+    level = np.arange(margin.shape[-1])
+    mean = margin @ level
+    variance = (margin * (level - mean[..., None]) ** 2).sum(-1)
+    contrast = differences @ level**2
+    apart = differences @ level
+    alone = entropy_of(margin)
+    varied = variance > 1e-9
+    correlation = np.where(varied, 1 - contrast / (2 * np.where(varied, variance, 1)), 1)
+    shared = np.maximum(2 * alone - joint, 0)
+    features = [
+        squares,
+        contrast,
+        correlation,
+        variance,
+        differences @ (1 / (1 + level**2)),
+        2 * mean,
+        np.maximum(4 * variance - contrast, 0),
+        entropy_of(sums),
+        joint,
+        (differences * (level - apart[..., None]) ** 2).sum(-1),
+        entropy_of(differences),
+        np.where(varied, -shared / np.where(varied, alone, 1), 0),
+        np.sqrt(1 - np.exp(-2 * shared)),
+    ]
+    return np.stack(features, -1)
+
+
+def entropy_of(p: np.ndarray) -> np.ndarray:
     """(..., K) → (...), in nats; 0 ln 0 is 0."""
-    return -(p * p.clamp(min=torch.finfo(p.dtype).tiny).log()).sum(-1)
+    return -(p * np.log(np.maximum(p, np.finfo(p.dtype).tiny))).sum(-1)
 
 
 def greatest(levels: int) -> list[float]:

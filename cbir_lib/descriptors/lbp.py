@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from cbir_lib.descriptors.blocks import check_integer, compiled, count, device, each_block
 from cbir_lib.errors import CbirError
 from cbir_lib.preprocessing import as_images
 
-PIXELS = 1 << 16  # in a block: its maps stay in a processor's cache
-PIXELS_GPU = 1 << 23
 # A neighbour counts as as bright as the pixel when it is less than this many grey values darker:
 # rounding decides nothing.
 TOLERANCE = 1e-3
@@ -75,28 +74,23 @@ class LBPHistogram(TransformerMixin, BaseEstimator):
     def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> LBPHistogram:
         """Check the parameters; there is nothing to learn."""
         check(self.neighbours, self.radius_px, self.rotation_invariant)
-        if not isinstance(self.grid, int) or not 1 <= self.grid <= 16:
-            raise CbirError(f"grid {self.grid!r} is out of range", "give a whole number, 1 to 16")
+        check_integer("grid", self.grid, 1, 16)
         return self
 
     def transform(self, images: np.ndarray) -> np.ndarray:
         """(N, H, W) uint8 → (N, D) float32."""
         self.fit(images)
         images = as_images(images)
-        bins, cells = number_of_bins(self.neighbours, self.rotation_invariant), self.grid**2
-        histograms = np.empty((len(images), cells * bins), np.float32)
+        bins = number_of_bins(self.neighbours, self.rotation_invariant)
         rows, columns = (np.arange(size) * self.grid // size for size in images.shape[1:])
-        cell = torch.from_numpy((rows[:, None] * self.grid + columns) * bins).int()
-        for part, block in blocks(images):
-            patterns = patterns_of(
-                block, self.neighbours, float(self.radius_px), self.rotation_invariant
-            )
-            number, device = block.shape[-1], block.device
-            first = torch.arange(number, device=device, dtype=torch.int32) * (cells * bins)
-            places = cell.to(device)[..., None] + first + patterns
-            counts = torch.bincount(places.flatten(), minlength=number * cells * bins)
-            counts = counts.view(number, -1).float() / images[0].size
-            histograms[part] = counts.cpu().numpy()
+        first = (rows[:, None] * self.grid + columns).astype(np.int32) * bins
+        histograms = np.empty((len(images), self.grid**2 * bins), np.float32)
+
+        def work(block: np.ndarray, part: slice) -> None:
+            patterns = find(block, self.neighbours, self.radius_px, self.rotation_invariant)
+            histograms[part] = count(patterns, first, histograms.shape[1]) / images[0].size
+
+        each_block(work, images)
         return histograms
 
 
@@ -126,18 +120,17 @@ def local_binary_patterns(
     check(neighbours, radius_px, rotation_invariant)
     images = as_images(images)
     result = np.empty(images.shape, np.int16)
-    for part, block in blocks(images):
-        patterns = patterns_of(block, neighbours, float(radius_px), rotation_invariant)
-        result[part] = patterns.permute(2, 0, 1).cpu().numpy()
+
+    def work(block: np.ndarray, part: slice) -> None:
+        result[part] = find(block, neighbours, radius_px, rotation_invariant)
+
+    each_block(work, images)
     return result
 
 
 def check(neighbours: int, radius_px: float, rotation_invariant: bool) -> None:
     """Refuse parameters out of range."""
-    if not isinstance(neighbours, int) or not 4 <= neighbours <= 24:
-        raise CbirError(
-            f"neighbours {neighbours!r} is out of range", "give a whole number, 4 to 24"
-        )
+    check_integer("neighbours", neighbours, 4, 24)
     if not isinstance(radius_px, int | float) or not 1 <= radius_px <= 8:
         raise CbirError(f"radius_px {radius_px!r} is out of range", "give 1 to 8 pixels")
     if not isinstance(rotation_invariant, bool):
@@ -151,38 +144,121 @@ def number_of_bins(neighbours: int, rotation_invariant: bool) -> int:
     return neighbours + 2 if rotation_invariant else neighbours * (neighbours - 1) + 3
 
 
-def blocks(images: np.ndarray):
-    """Parts of a batch, with their images as (H, W, n) uint8: whole rows of n lie together."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    step = max(1, (PIXELS_GPU if device == "cuda" else PIXELS) // images[0].size)
-    for start in range(0, len(images), step):
-        part = slice(start, start + step)
-        block = np.moveaxis(images[part], 0, -1).copy()
-        yield part, torch.from_numpy(block).to(device)
+def circle(neighbours: int, radius_px: float) -> list[tuple[float, float]]:
+    """How far down and to the right each neighbour is.
 
-
-def brighter(images: torch.Tensor, neighbours: int, radius_px: float) -> list[torch.Tensor]:
-    """(H, W, n) uint8 → P of (H, W, n) bool: is the neighbour as bright as the pixel?
-
-    Offsets are rounded to 1e-5 pixels, as in scikit-image, so that those on the axes lie there.
+    Rounded to 1e-5 pixels, as in scikit-image, so that those on the axes lie there.
     """
-    height, width, _ = images.shape
-    margin = math.ceil(radius_px)
+    angles = [2 * math.pi * i / neighbours for i in range(neighbours)]
+    return [
+        (round(-radius_px * math.sin(angle), 5), round(radius_px * math.cos(angle), 5))
+        for angle in angles
+    ]
+
+
+def numbers(neighbours: int, rotation_invariant: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The bin of k ones that begin at neighbour 0, by k; what beginning at neighbour i adds.
+
+    The bin of all other patterns is the one after the greatest.
+    """
+    ones = np.arange(neighbours + 1, dtype=np.int32)
+    if rotation_invariant:
+        return ones, np.zeros(neighbours, np.int32)
+    return np.where(ones, 1 + (ones - 1) * neighbours, 0), -ones[:-1] % neighbours
+
+
+def find(
+    images: np.ndarray, neighbours: int, radius_px: float, rotation_invariant: bool
+) -> np.ndarray:
+    """(N, H, W) uint8 → (N, H, W) int16, the bins."""
+    bins = numbers(neighbours, rotation_invariant)
+    if device().type == "cuda":
+        tensor = torch.from_numpy(images).to(device())
+        return patterns_of(tensor, circle(neighbours, radius_px), *bins).cpu().numpy()
+    patterns = np.empty(images.shape, np.int16)
+    places = np.array(circle(neighbours, radius_px)) + math.ceil(radius_px)
+    fractions = (places % 1).astype(np.float32)
+    find_each = compiled(find_patterns, repeat_border)
+    find_each(images, places.astype(int), fractions, np.float32(TOLERANCE), *bins, patterns)
+    return patterns
+
+
+def find_patterns(images, places, fractions, tolerance, bin_of_ones, turned, patterns):
+    """The bins, row by row, in loops to be compiled.
+
+    ``places`` are the pixels up left of the neighbours, counted from the corner of a margin that
+    repeats the outermost pixels; ``fractions`` are the rests of the way.
+    """
+    number, height, width = images.shape
+    neighbours, margin = len(places), places[0, 0]  # the first is straight to the right
+    several = bin_of_ones[-1] + 1
+    grey = np.empty((height + 2 * margin + 1, width + 2 * margin + 1), np.float32)
+    ones, starts, first, last = np.zeros((4, width), np.int32)
+    for n in range(number):
+        repeat_border(images[n], margin, grey)
+        for y in range(height):
+            here = grey[y + margin, margin:]
+            ones[:] = starts[:] = first[:] = 0
+            for i in range(-1, neighbours):  # the last neighbour comes before the first
+                down, right = fractions[i]
+                above = grey[y + places[i, 0], places[i, 1] :]
+                below = grey[y + places[i, 0] + 1, places[i, 1] :]
+                for x in range(width):
+                    upper = above[x] + right * (above[x + 1] - above[x])
+                    lower = below[x] + right * (below[x + 1] - below[x])
+                    bright = np.int32(upper + down * (lower - upper) >= here[x] - tolerance)
+                    if i >= 0:
+                        begins = bright & ~last[x]
+                        ones[x] += bright
+                        starts[x] += begins
+                        first[x] += begins * turned[i]
+                    last[x] = bright
+            for x in range(width):
+                patterns[n, y, x] = several if starts[x] > 1 else bin_of_ones[ones[x]] + first[x]
+
+
+def repeat_border(image, margin, grey):
+    """The image goes on with its outermost pixels."""
+    height, width = image.shape
+    for y in range(len(grey)):
+        row = image[min(max(y - margin, 0), height - 1)]
+        grey[y, :margin] = row[0]
+        grey[y, margin : margin + width] = row
+        grey[y, margin + width :] = row[-1]
+
+
+def patterns_of(
+    images: torch.Tensor,
+    circle: list[tuple[float, float]],
+    bin_of_ones: np.ndarray,
+    turned: np.ndarray,
+) -> torch.Tensor:
+    """The same on a GPU: (N, H, W) uint8 → (N, H, W) int16."""
+    bits = brighter(images, circle)
+    ones, starts, first = torch.zeros((3, *images.shape), dtype=torch.int16, device=images.device)
+    for i, bit in enumerate(bits):
+        begins = bit > bits[i - 1]
+        ones += bit
+        starts += begins
+        first += begins * int(turned[i])
+    bins = torch.from_numpy(bin_of_ones).short().to(images.device)
+    return (bins[ones.int()] + first).masked_fill_(starts > 1, int(bins[-1]) + 1)
+
+
+def brighter(images: torch.Tensor, circle: list[tuple[float, float]]) -> list[torch.Tensor]:
+    """(N, H, W) uint8 → P of (N, H, W) bool: is the neighbour as bright as the pixel?"""
+    _, height, width = images.shape
+    margin = math.ceil(circle[0][1])
     rows, columns = (
         torch.arange(-margin, size + margin, device=images.device).clamp(0, size - 1)
         for size in (height, width)
     )
-    grey = images.float().index_select(0, rows).index_select(1, columns)
-    least = images - TOLERANCE
-    shifted = {}  # by the way to the right
-    bits = []
-    for i in range(neighbours):
-        angle = 2 * math.pi * i / neighbours
-        down, right = (round(radius_px * part, 5) for part in (-math.sin(angle), math.cos(angle)))
-        if right not in shifted:
-            shifted[right] = between(grey, 1, margin + right, width)
-        bits.append(between(shifted[right], 0, margin + down, height) >= least)
-    return bits
+    grey = images.float()[:, rows[:, None], columns]
+    shifted = (
+        between(between(grey, 2, margin + right, width), 1, margin + down, height)
+        for down, right in circle
+    )
+    return [values >= images - TOLERANCE for values in shifted]
 
 
 def between(values: torch.Tensor, axis: int, start: float, length: int) -> torch.Tensor:
@@ -192,26 +268,3 @@ def between(values: torch.Tensor, axis: int, start: float, length: int) -> torch
     if start == whole:
         return here
     return torch.lerp(here, values.narrow(axis, whole + 1, length), start - whole)
-
-
-def patterns_of(
-    images: torch.Tensor, neighbours: int, radius_px: float, rotation_invariant: bool
-) -> torch.Tensor:
-    """(H, W, n) uint8 → (H, W, n), the bins, of a type that holds them."""
-    bits = brighter(images, neighbours, radius_px)
-    ones, starts = torch.zeros_like(images), torch.zeros_like(images)
-    for i, bit in enumerate(bits):
-        ones += bit
-        starts += bit > bits[i - 1]  # a run of ones begins
-    if rotation_invariant:
-        return ones.masked_fill_(starts > 1, neighbours + 1)
-    first = torch.zeros_like(
-        images, dtype=torch.int16
-    )  # places from where the only run begins to neighbour 0
-    for i, bit in enumerate(bits):
-        first += (bit > bits[i - 1]) * (-i % neighbours)
-    result = (ones.short() - 1) * neighbours + first + 1
-    result[ones == 0] = 0
-    result[ones == neighbours] = neighbours * (neighbours - 1) + 1
-    result[starts > 1] = neighbours * (neighbours - 1) + 2
-    return result
