@@ -213,7 +213,7 @@ def precision_recall(curves: Mapping[str, Sequence[float]]) -> Figure:
     lowest = min(min(curve) for curve in curves.values())
     axes.set(xlabel="recall", ylabel="precision (interpolated)", xlim=(0, 1))
     axes.set_ylim(0.95 * lowest, 1.01)
-    axes.legend(fontsize=9, ncols=2, loc="lower left")
+    axes.legend(fontsize=9, ncols=2, loc="upper right")
     return figure
 
 
@@ -223,18 +223,34 @@ def comparison(measured: pd.DataFrame, published: Mapping[str, float], dataset: 
     Parameters
     ----------
     measured
-        One row a method, indexed by name: ``accuracy``, ``low``, ``high``, in percent.
+        One row a method, indexed by name: ``accuracy``, ``accuracy low``, ``accuracy high``, in
+        percent.
     published
         Percent, by the same names and others.
     """
     height = 0.33 * max(len(measured), len(published)) + 0.9
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH_IN, height), layout="constrained")
     order = measured.sort_values("accuracy")
-    errors = np.stack([order["accuracy"] - order["low"], order["high"] - order["accuracy"]])
-    left.errorbar(order["accuracy"], order.index, xerr=errors, fmt="o", color="#4477aa", capsize=3)
-    left.set(title=f"here, on {dataset}\nwith 95 % intervals", xlabel="accuracy (%)")
+    learned = order.index.str.startswith("Network")
+    for kind, colour in ((learned, "#aa3377"), (~learned, "#4477aa")):
+        drawn = order[kind]
+        left.errorbar(
+            drawn["accuracy"],
+            np.flatnonzero(kind),
+            xerr=[
+                drawn["accuracy"] - drawn["accuracy low"],
+                drawn["accuracy high"] - drawn["accuracy"],
+            ],
+            fmt="o",
+            color=colour,
+            capsize=3,
+        )
+    left.set(yticks=range(len(order)), yticklabels=order.index)
+    left.set_title(textwrap.fill(f"here, on {dataset}", 30))
+    left.set(xlabel="accuracy (%)", xlim=(0, 100))
     ordered = dict(sorted(published.items(), key=lambda item: item[1]))
-    right.plot(list(ordered.values()), list(ordered), "D", color="#aa3377")
+    colours = ["#aa3377" if name.startswith("Network") else "#4477aa" for name in ordered]
+    right.scatter(list(ordered.values()), list(ordered), marker="D", color=colours)
     right.set(title="the paper's Table 4, on IRMA", xlabel="accuracy (%)", xlim=(0, 100))
     return figure
 
@@ -427,8 +443,10 @@ def distance_effect(found: Mapping[str, Result]) -> Figure:
         axes.add_patch(
             plt.Rectangle((column + 0.04, row + 0.06), 0.92, 0.88, fill=False, ec="#aa3377", lw=2)
         )
+    axes.set_xticklabels([name.replace(" ", "\n") for name in values.columns])
     axes.xaxis.tick_top()
-    axes.tick_params(length=0)
+    axes.tick_params(length=0, labelsize=9)
+    axes.tick_params(axis="x", labelsize=8)
     axes.grid(False)
     return figure
 
@@ -445,8 +463,257 @@ def rules(found: Mapping[str, Result]) -> Figure:
             if answer.rule == rule
         ]
         if points:
-            axes.plot(*np.transpose(points), marker, color=colour, label=rule, ms=7, alpha=0.85)
+            # Where k is 1 a square stands around a circle.
+            hollow = {"fillstyle": "none", "mew": 1.8, "ms": 10} if marker == "s" else {}
+            axes.plot(*np.transpose(points), marker, color=colour, label=rule, **hollow)
     axes.set(yticks=range(len(order)), yticklabels=order, xlabel="test accuracy (%)")
     axes.grid(axis="y", alpha=0.5)
     figure.legend(loc="outside upper center", ncols=5, fontsize=8, handletextpad=0.1)
+    return figure
+
+
+def align_ends(axes: Axes) -> None:
+    """Keep the labels of two ticks, at the ends of the axis below, inside the panel."""
+    for label, side in zip(axes.get_xticklabels(), ("left", "right"), strict=False):
+        label.set_horizontalalignment(side)
+
+
+def cell_histograms(
+    rows: Mapping[str, np.ndarray], whole: np.ndarray, cells: np.ndarray, ranges: int = 256
+) -> Figure:
+    """Images in rows: the image cut into cells, its histogram, and the histogram of each cell.
+
+    Parameters
+    ----------
+    rows
+        (H, W) uint8 by name.
+    whole : (N, B)
+        Shares of the grey values in each image.
+    cells : (N, G, G, B)
+        The same by cell.
+    """
+    grid, bins = cells.shape[1], cells.shape[-1]
+    centres = (np.arange(bins) + 0.5) * ranges / bins
+    figure = plt.figure(figsize=(WIDTH_IN, 1.75 * len(rows) + 0.4))
+    parts = figure.add_gridspec(
+        len(rows), 3, width_ratios=(1, 1.5, 1.9), left=0.12, right=0.99, bottom=0.07,
+        top=1 - 0.3 / figure.get_figheight(), wspace=0.16, hspace=0.14,
+    )  # fmt: skip
+
+    def bars(place, shares: np.ndarray, most: float, last: bool) -> None:
+        axes = figure.add_subplot(place)
+        axes.bar(centres, shares, ranges / bins, color="#4477aa", linewidth=0)
+        axes.set(xlim=(0, ranges), ylim=(0, 1.05 * most), yticks=[], xticks=[0, ranges - 1])
+        axes.tick_params(labelsize=8, labelbottom=last)
+        axes.grid(False)
+        align_ends(axes)
+
+    for number, (name, image) in enumerate(rows.items()):
+        axes = figure.add_subplot(parts[number, 0])
+        show_image(axes, image)
+        axes.set_ylabel(textwrap.fill(name, 10), rotation=0, ha="right", va="center", fontsize=9)
+        for cut in range(1, grid):
+            axes.axhline(cut * image.shape[0] / grid - 0.5, color="#ee6677", lw=1)
+            axes.axvline(cut * image.shape[1] / grid - 0.5, color="#ee6677", lw=1)
+        bars(parts[number, 1], whole[number], whole.max(), number == len(rows) - 1)
+        inner = parts[number, 2].subgridspec(grid, grid, wspace=0.08, hspace=0.12)
+        for y in range(grid):
+            for x in range(grid):
+                last = y == grid - 1 and number == len(rows) - 1
+                bars(inner[y, x], cells[number, y, x], cells.max(), last)
+    for column, title in enumerate(("image", "its histogram", "the histograms of its cells")):
+        place = parts[0, column].get_position(figure)
+        figure.text(
+            (place.x0 + place.x1) / 2, 1 - 0.08 / figure.get_figheight(), title,
+            ha="center", va="top", fontsize=9,
+        )  # fmt: skip
+    return figure
+
+
+def histograms(
+    images: Sequence[np.ndarray],
+    curves: Mapping[str, np.ndarray],
+    cells: Mapping[str, Sequence[np.ndarray]],
+    columns: Sequence[str],
+) -> Figure:
+    """Grey images, below their histograms as curves, below named rows of the cells' grey values.
+
+    Parameters
+    ----------
+    curves : (N, B)
+        Shares of the grey values of each image, by name.
+    cells
+        (G, G) of each image, 0 black to 255 white, by name.
+    """
+    side = (WIDTH_IN - 1.1) / len(images)
+    figure, axes = plt.subplots(
+        2 + len(cells), len(images), squeeze=False,
+        figsize=(WIDTH_IN, side * (2 + len(cells)) + 0.95),
+    )  # fmt: skip
+    for place, image, name in zip(axes[0], images, columns, strict=True):
+        show_image(place, image)
+        place.set_title(textwrap.fill(name, 16), fontsize=9)
+    for number, place in enumerate(axes[1]):
+        for (name, shares), style in zip(curves.items(), ("-", "--", ":"), strict=False):
+            grey = (np.arange(shares.shape[1]) + 0.5) * 256 / shares.shape[1]
+            place.plot(grey, shares[number], style, label=name, lw=1.4)
+        low = min(shares[shares > 0].min() for shares in curves.values())
+        place.set(yscale="log", xlim=(0, 256), ylim=(0.8 * low, 1.3), xticks=[0, 255])
+        place.set_box_aspect(1)
+        place.tick_params(labelsize=8, labelleft=number == 0, pad=1)
+        place.minorticks_off()
+        align_ends(place)
+    for line, values in zip(axes[2:], cells.values(), strict=True):
+        for place, each in zip(line, values, strict=True):
+            show_image(place, each)
+    for line, name in zip(axes, ("image", "share of pixels", *cells), strict=True):
+        line[0].set_ylabel(
+            textwrap.fill(name, 10), rotation=0, ha="right", va="center", fontsize=9,
+            labelpad=2 if line is axes[1] else 4,
+        )  # fmt: skip
+    height = figure.get_figheight()
+    figure.legend(
+        *axes[1, 0].get_legend_handles_labels(), loc="lower center", ncols=len(curves), fontsize=9
+    )
+    figure.subplots_adjust(0.14, 0.4 / height, 0.995, 1 - 0.3 / height, 0.06, 0.16)
+    return figure
+
+
+def strokes(
+    images: Sequence[np.ndarray], cells: Sequence[np.ndarray], columns: Sequence[str]
+) -> Figure:
+    """Grey images, below the edges of each cell: a stroke an orientation, as long as its share.
+
+    Parameters
+    ----------
+    cells
+        (C, C, O) of each image, 0 or more; value o is of gradients at o to o + 1 of O parts of 180
+        degrees, clockwise from the right as rows go down. Edges are drawn across gradients.
+    """
+    side = (WIDTH_IN - 1.1) / len(images)
+    figure, axes = plt.subplots(2, len(images), figsize=(WIDTH_IN, 2 * side + 0.3), squeeze=False)
+    for (above, below), image, values, name in zip(axes.T, images, cells, columns, strict=True):
+        show_image(above, image)
+        above.set_title(textwrap.fill(name, 16), fontsize=9)
+        across, orientations = values.shape[1:]
+        angles = (np.arange(orientations) + 0.5) * np.pi / orientations + np.pi / 2
+        y, x = np.mgrid[: len(values), :across][:, :, :, None] + 0.5
+        length = 0.48 * values / max(values.max(), 1e-9)
+        ends = [(place - length * step, place + length * step)
+                for place, step in ((x, np.cos(angles)), (y, np.sin(angles)))]  # fmt: skip
+        below.plot(*(np.reshape(end, (2, -1)) for end in ends), color="white", lw=0.9)
+        below.set(xlim=(0, across), ylim=(len(values), 0), xticks=[], yticks=[], aspect="equal")
+        below.set_facecolor("black")
+        below.grid(False)
+    for line, name in zip(axes, ("image", "edges"), strict=True):
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+    figure.subplots_adjust(0.14, 0.01, 0.995, 1 - 0.3 / figure.get_figheight(), 0.04, 0.04)
+    return figure
+
+
+def barcodes(
+    images: Sequence[np.ndarray],
+    projections: np.ndarray,
+    bits: np.ndarray,
+    columns: Sequence[str],
+) -> Figure:
+    """Grey images, below their projections at 0 and 90 degrees, below the bits of all angles.
+
+    Parameters
+    ----------
+    projections : (N, A, L)
+        Sums of grey values.
+    bits : (N, A, L)
+        1, drawn white, or 0.
+    """
+    angles = projections.shape[1]
+    side = (WIDTH_IN - 1.1) / len(images)
+    heights = (1, 0.5, 0.5, 0.5)
+    figure, axes = plt.subplots(
+        4, len(images), figsize=(WIDTH_IN, side * sum(heights) + 0.4), squeeze=False,
+        gridspec_kw={"height_ratios": heights},
+    )  # fmt: skip
+    for column, image, lines, code, name in zip(
+        axes.T, images, projections, bits, columns, strict=True
+    ):
+        show_image(column[0], image)
+        column[0].set_title(textwrap.fill(name, 16), fontsize=9)
+        for place, angle in zip(column[1:3], (0, angles // 2), strict=True):
+            bins = np.arange(len(lines[angle]))
+            place.plot(bins, lines[angle], color="#4477aa", lw=1.2)
+            place.fill_between(
+                bins, lines[angle], where=code[angle] > 0, color="#66ccee", lw=0, step="mid"
+            )
+            place.set(xticks=[], yticks=[], xlim=(-0.5, len(bins) - 0.5), ylim=(0, None))
+            place.grid(False)
+        column[3].imshow(code, cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="none")
+        column[3].set(xticks=[], yticks=[])
+        column[3].grid(False)
+    names = ("image", "columns' sums", "rows' sums", "bits, angle by angle")
+    for line, name in zip(axes, names, strict=True):
+        label = textwrap.fill(name, 11)
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+    figure.subplots_adjust(0.14, 0.01, 0.995, 1 - 0.3 / figure.get_figheight(), 0.04, 0.06)
+    return figure
+
+
+def forgiven(shifts: Sequence[float], distances: Mapping[str, np.ndarray]) -> Figure:
+    """Distance of images from themselves moved, one thin curve an image, one colour a distance.
+
+    Parameters
+    ----------
+    shifts
+        In pixels.
+    distances : (N, S)
+        By name, in units of what is drawn as a line at 1.
+    """
+    figure, axes = plt.subplots(figsize=(0.75 * WIDTH_IN, 2.8), layout="constrained")
+    looks = zip(("o-", "s--"), ("#4477aa", "#aa3377"), strict=True)
+    for (name, curves), (style, colour) in zip(distances.items(), looks, strict=False):
+        lines = axes.plot(shifts, curves.T, style, color=colour, lw=1, ms=4, alpha=0.8)
+        lines[0].set_label(name)
+    axes.axhline(1, color="#888888", lw=1, label="as far as other regions")
+    axes.set(xlabel="moved by (pixels of the thumbnail)", ylabel="distance", ylim=(0, None))
+    figure.legend(fontsize=9, loc="outside upper center", ncols=3)
+    return figure
+
+
+def filter_banks(
+    banks: Mapping[str, np.ndarray], waves: Mapping[str, np.ndarray], side: int
+) -> Figure:
+    """Banks of Gabor filters: half-peak contours over the frequencies, and below filters as images.
+
+    Parameters
+    ----------
+    banks
+        (filters, 4) centre frequency, orientation, deviation along and across it, in bins of a
+        transform of ``side`` pixels.
+    waves
+        (rows, columns, H, W) real parts, each drawn in its own range around 0.
+    """
+    figure, axes = plt.subplots(
+        2, len(banks), figsize=(WIDTH_IN, 6.6), layout="constrained", squeeze=False,
+        height_ratios=(1, 1),
+    )  # fmt: skip
+    turn = np.linspace(0, 2 * np.pi, 100)
+    half = math.sqrt(2 * math.log(2))
+    for (top, below), (name, bank) in zip(axes.T, banks.items(), strict=True):
+        for centre, angle, along, across in bank / [side, 1, side, side]:
+            away, aside = centre + half * along * np.cos(turn), half * across * np.sin(turn)
+            top.plot(
+                away * np.cos(angle) - aside * np.sin(angle),
+                away * np.sin(angle) + aside * np.cos(angle),
+                color="#4477aa",
+                lw=1.2,
+            )
+        top.plot(0, 0, "+", color="#888888")
+        top.set(xlim=(-0.55, 0.55), ylim=(0.55, -0.2), aspect="equal", title=name)
+        top.set(xlabel="cycles per pixel, left to right", ylabel="top to bottom")
+        tiles = waves[name] / np.abs(waves[name]).max(axis=(2, 3), keepdims=True)
+        rows, columns, height, width = tiles.shape
+        tiles = np.pad(tiles, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=1)
+        sheet = tiles.transpose(0, 2, 1, 3).reshape(rows * (height + 2), columns * (width + 2))
+        below.imshow(sheet, cmap="gray", vmin=-1, vmax=1)
+        below.set(xticks=[], yticks=[])
+        below.grid(False)
     return figure

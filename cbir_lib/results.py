@@ -288,22 +288,33 @@ def best(found: Sequence[Result]) -> Result:
     return max(networks, key=lambda result: result.retrieval.mean_average_precision)
 
 
-def table(found: Sequence[Result]) -> pd.DataFrame:
-    """One row a result, in percent: accuracy with its 95 % interval, and the ranking measures."""
+def by_name(found: Sequence[Result]) -> dict[str, Result]:
+    """Results by what tables call them; seeds told apart where a method has several."""
     names = [method(result) for result in found]
+    return {
+        f"{name}, seed {result.parameters['seed']}" if names.count(name) > 1 else name: result
+        for name, result in zip(names, found, strict=True)
+    }
+
+
+def table(found: Sequence[Result]) -> pd.DataFrame:
+    """One row a result, in percent: accuracies with their 95 % intervals, ranking measures."""
     rows = {}
-    for name, result in zip(names, found, strict=True):
-        if names.count(name) > 1:  # more than one seed
-            name += f", seed {result.parameters['seed']}"
+    for name, result in by_name(found).items():
         answers, search = result.classification, result.retrieval
-        rows[name] = {
-            "accuracy": 100 * answers.accuracy,
-            "low": 100 * answers.accuracy_interval[0],
-            "high": 100 * answers.accuracy_interval[1],
-            "balanced accuracy": 100 * answers.balanced_accuracy,
-            "mAP": 100 * search.mean_average_precision,
-            "mAP low": 100 * search.mean_average_precision_interval[0],
-            "mAP high": 100 * search.mean_average_precision_interval[1],
+        intervals = {
+            "accuracy": (answers.accuracy, answers.accuracy_interval),
+            "balanced accuracy": (answers.balanced_accuracy, answers.balanced_accuracy_interval),
+            "mAP": (search.mean_average_precision, search.mean_average_precision_interval),
+        }
+        row = {}
+        for measure, (value, (low, high)) in intervals.items():
+            row |= {
+                measure: 100 * value,
+                f"{measure} low": 100 * low,
+                f"{measure} high": 100 * high,
+            }
+        rows[name] = row | {
             "P@1": 100 * search.precision_at_1,
             "P@5": 100 * search.precision_at_5,
             "P@10": 100 * search.precision_at_10,
@@ -312,6 +323,13 @@ def table(found: Sequence[Result]) -> pd.DataFrame:
             "seconds": sum(result.circumstances.seconds.values()),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def accuracy_in_words(result: Result) -> str:
+    """``84.2 % (95 % interval 81.0 to 86.9 %)``."""
+    answers = result.classification
+    low, high = answers.accuracy_interval
+    return f"{100 * answers.accuracy:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
 
 
 def with_interval(share: float, interval: Sequence[float]) -> str:

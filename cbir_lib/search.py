@@ -65,6 +65,11 @@ def search_image(
         raise unknown("run", run_id, known)
     image = read_image(image_path)
     result = results.read(runs / run_id / "result.json")
+    if "members" in result.parameters:
+        raise CbirError(
+            f"{run_id} has no gallery of its own",
+            f"search with one of its members: {', '.join(result.parameters['members'])}",
+        )
     data = load(result.data.dataset)
     image = fit(image, data.images.shape[1])  # as the gallery's images were
     prepared, descriptor = _descriptor_of(runs / run_id, result, image)

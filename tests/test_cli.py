@@ -65,10 +65,19 @@ def project(tmp_path, monkeypatch, data):
             run="mednist-grey-histogram",
             parameters={"descriptor": "grey-histogram", "size": 64, "clahe": False},
             data=results.describe(radiographs),
-            classification={
-                "rule": "nearest neighbour",
-                **evaluation.classification(test.labels, predicted, 6),
-            },
+            settings=histogram.get_params(),
+            candidates=[],
+            rules=[
+                {
+                    "rule": "nearest neighbour",
+                    "settings": {},
+                    "validation_accuracy": 0.0,
+                    **evaluation.classification(test.labels, predicted, 6),
+                }
+            ],
+            distances=[],
+            confused=[],
+            embedding=None,
             retrieval={"distance": index.distance, **evaluation.retrieval(relevant)},
             training=None,
             examples=evaluation.examples(ranking, test, train),
@@ -243,7 +252,7 @@ def test_search_mistakes(cbir, project, data):
 
 def test_publish_copies_the_results_of_the_study_and_no_others(cbir, project):
     profile = {"dataset": "mednist", "training": {"epochs": 1}}
-    grid = {"networks": [], "descriptors": ["grey-histogram"]}
+    grid = {"descriptors": {"grey-histogram": {}}}
     study = {"profiles": {"quick": profile, "paper": profile}, "grid": grid}
     (project / "study.yml").write_text(yaml.safe_dump(study))
     runs, target = project / "build/quick/runs", project / "results/quick"

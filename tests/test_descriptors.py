@@ -18,7 +18,7 @@ from cbir_lib.descriptors.learned import LearnedDescriptor
 from cbir_lib.descriptors.local import VLAD, BagOfWords
 from cbir_lib.descriptors.radon import RadonBarcode
 from cbir_lib.descriptors.tamura import TamuraHistogram
-from cbir_lib.descriptors.thumbnail import Thumbnail
+from cbir_lib.descriptors.thumbnail import DistortedThumbnail, Thumbnail
 from cbir_lib.descriptors.zernike import ZernikeMoments
 from cbir_lib.distances import DISTANCES
 from cbir_lib.errors import CbirError
@@ -54,6 +54,7 @@ ALL = (
     (HOG(), 1764),
     (Haralick(), 26),
     (Thumbnail(), 32 * 32),
+    (DistortedThumbnail(), 32 * 32),
     (RadonBarcode(), 368),
     (ZernikeMoments(), 25),
     (LearnedDescriptor(NETWORK), 800),

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
 
+from cbir_lib.descriptors.thumbnail import image_distortion
 from cbir_lib.distances import DISTANCES, pairwise
 from cbir_lib.errors import CbirError
 
@@ -47,7 +48,9 @@ def scipy_s(distance, a, b):
 
 
 OF_HISTOGRAMS = ("Jensen-Shannon", "chi-square", "intersection", "earth mover")
-every_distance = pytest.mark.parametrize("distance", DISTANCES)
+# The image distortion has tests of its own, below and in tests/test_thumbnail.py.
+EVERY = [name for name in DISTANCES if name != "image distortion"]
+every_distance = pytest.mark.parametrize("distance", EVERY)
 
 
 @every_distance
@@ -126,7 +129,7 @@ def test_is_zero_between_equal_vectors_only(distance):
     assert (pairwise(distance, a, a)[~np.eye(6, dtype=bool)] > 1e-3).all()
 
 
-@pytest.mark.parametrize("distance", [name for name in DISTANCES if name != "earth mover"])
+@pytest.mark.parametrize("distance", [name for name in EVERY if name != "earth mover"])
 @unhurried
 @given(sets=histograms(), seed=st.integers(0, 99))
 def test_the_order_of_the_dimensions_does_not_matter(distance, sets, seed):
@@ -213,7 +216,24 @@ def test_copies_are_equally_far_wherever_they_stand():
     vector = rng.random((1, 37), dtype=np.float32)
     gallery = np.repeat(vector, 67, axis=0)
     queries = np.concatenate([vector, rng.random((30, 37), dtype=np.float32)])
-    for distance in DISTANCES:
+    for distance in EVERY:
         distances = pairwise(distance, queries, gallery)
         assert (distances == distances[:, :1]).all(), distance
         assert (distances[0] == 0).all(), distance
+
+
+# The image distortion
+
+
+def test_image_distortion_takes_thumbnails_as_vectors():
+    images = np.random.default_rng(0).integers(0, 256, (7, 16, 16), dtype=np.uint8)
+    vectors = images.reshape(7, -1).astype(np.float32) / 255
+    found = pairwise("image distortion", vectors[:3], vectors)
+    np.testing.assert_array_equal(found, image_distortion(images[:3], images))
+    np.testing.assert_array_equal(np.diagonal(found), 0)
+
+
+@pytest.mark.parametrize("vectors", [np.ones((2, 15)), np.full((2, 16), -0.1), np.full((2, 16), 2)])
+def test_image_distortion_refuses_what_is_no_thumbnail(vectors):
+    with pytest.raises(CbirError, match="square thumbnails of values 0 to 1"):
+        pairwise("image distortion", vectors, vectors)

@@ -87,6 +87,25 @@ def test_accuracy_interval_is_wilson_s(right, n):
     assert found["accuracy"] == p
 
 
+def test_balanced_interval_is_that_of_drawing_images():
+    rng = np.random.default_rng(1)
+    labels = rng.choice(3, 240, p=[0.6, 0.3, 0.1])
+    predicted = np.where(rng.random(240) < 0.8, labels, (labels + 1) % 3)
+    found = evaluation.classification(labels, predicted, 3)["balanced_accuracy_interval"]
+    drawn = []
+    for _ in range(2000):
+        rows = rng.integers(0, 240, 240)
+        drawn.append(metrics.balanced_accuracy_score(labels[rows], predicted[rows]))
+    # Two bootstraps of 2,000 draws each differ by chance in their quantiles.
+    np.testing.assert_allclose(found, np.quantile(drawn, [0.025, 0.975]), atol=0.012)
+
+
+def test_balanced_interval_of_all_right_and_of_an_empty_class():
+    assert evaluation.balanced_interval(np.diag([5, 9])) == [1, 1]
+    low, high = evaluation.balanced_interval(np.array([[3, 1, 0], [0, 6, 0], [0, 0, 0]]))
+    assert 0 < low < (3 / 4 + 1) / 2 < high <= 1
+
+
 @pytest.mark.parametrize(("labels", "predicted"), [([], []), ([0, 1], [0])])
 def test_classification_wants_one_answer_an_image(labels, predicted):
     with pytest.raises(CbirError, match=f"{len(predicted)} answers for {len(labels)} images"):

@@ -16,7 +16,7 @@ LAYERS = [
     "errors files schema paper irma",
     "datasets preprocessing",
     "descriptors networks models",
-    "training distances retrieval evaluation",
+    "training distances retrieval evaluation classifiers comparison",
     "results study figures search notebooks book",
     "workflow",
     "cli",

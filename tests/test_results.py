@@ -11,7 +11,7 @@ from cbir_lib.results import Result
 
 # Every number is another, so that each can be found again in a text.
 WRITTEN = {
-    "format": 1,
+    "format": 2,
     "run": "toy-A-s0",
     "parameters": {"network": "A", "images": {"train": 3}, "learning_rate": 5e-4},
     "data": {
@@ -20,13 +20,38 @@ WRITTEN = {
         "class_names": ["hand", "hé"],
         "images": {"train": 611, "validation": 71, "test": 307},
     },
-    "classification": {
-        "rule": "softmax",
-        "accuracy": 0.8125,
-        "accuracy_interval": [0.7656, 0.8508],
-        "balanced_accuracy": 0.7917,
-        "confusion": [[3, 1], [0, 4]],
-    },
+    "settings": {"bins": 16, "clip": 0.25, "weight": 0.0},
+    "candidates": [
+        {
+            "settings": {"bins": 256},
+            "values": 256,
+            "accuracy": 0.41,
+            "mean_average_precision": 0.32,
+        },
+        {"settings": {"bins": 16}, "values": 16, "accuracy": 0.43, "mean_average_precision": 0.31},
+    ],
+    "rules": [
+        {
+            "rule": "softmax",
+            "settings": {},
+            "validation_accuracy": 0.8411,
+            "accuracy": 0.8125,
+            "accuracy_interval": [0.7656, 0.8508],
+            "balanced_accuracy": 0.7917,
+            "balanced_accuracy_interval": [0.7488, 0.8377],
+            "confusion": [[3, 1], [0, 4]],
+        },
+        {
+            "rule": "RBF SVM",
+            "settings": {"scaled": "each", "C": 10.0},
+            "validation_accuracy": 0.8522,
+            "accuracy": 0.8633,
+            "accuracy_interval": [0.8155, 0.9066],
+            "balanced_accuracy": 0.8244,
+            "balanced_accuracy_interval": [0.7799, 0.8688],
+            "confusion": [[4, 0], [1, 3]],
+        },
+    ],
     "retrieval": {
         "distance": "L2",
         "queries": 307,
@@ -39,6 +64,19 @@ WRITTEN = {
         "r_precision": 0.64,
         "precision_recall": [1.0, 0.5, 1 / 3],
     },
+    "distances": [{"distance": "L2", "accuracy": 0.43, "mean_average_precision": 0.31}],
+    "confused": [
+        {
+            "query": "hand/1",
+            "label": 0,
+            "nearest": "hé/4",
+            "nearest_label": 1,
+            "distance": 0.125,
+            "nearest_of_own_class": "hand/5",
+            "distance_of_own_class": 0.5,
+        }
+    ],
+    "embedding": {"places": [[0.5, -1.0], [1.0, 0.25]], "labels": [0, 1]},
     "training": {
         "train_loss": [1.5, 0.7],
         "validation_loss": [1.6, 0.9],
@@ -69,13 +107,13 @@ WRITTEN = {
 
 
 def changed(**replaced):
-    """The result with other values: ``changed(retrieval__queries=2)``."""
+    """The result with other values: ``changed(retrieval__queries=2, rules__0__accuracy=1.0)``."""
     written = json.loads(json.dumps(WRITTEN))
     for place, value in replaced.items():
         *parents, key = place.split("__")
         inner = written
         for parent in parents:
-            inner = inner[parent]
+            inner = inner[int(parent) if isinstance(inner, list) else parent]
         inner[key] = value
     return written
 
@@ -114,9 +152,9 @@ def refused(path):
         (changed(retrieval__precision_at_7=0.5), "retrieval.precision_at_7"),
         (changed(retrieval__queries="307"), "retrieval.queries"),
         (changed(retrieval__queries=307.5), "retrieval.queries"),
-        (changed(classification__accuracy=None), "classification.accuracy"),
-        (changed(classification__rule="majority"), "classification.rule"),
-        (changed(format=2), "format"),
+        (changed(rules__0__accuracy=None), "rules.0.accuracy"),
+        (changed(rules__1__rule="majority"), "rules.1.rule"),
+        (changed(format=1), "format"),
         (changed(examples=[{"choice": "best"}]), "examples.0.choice"),
         ({name: value for name, value in WRITTEN.items() if name != "data"}, "data"),
         ([WRITTEN], "the file"),
@@ -156,8 +194,10 @@ def test_results_of_a_study_are_read_by_run(result, tmp_path):
         results.read_all(tmp_path / "runs" / "a")
 
 
-def test_circumstances_are_no_difference(result):
-    other = changed(circumstances__seconds={"training": 9.5}, circumstances__processor="quill")
+def test_circumstances_and_pictures_are_no_difference(result):
+    other = changed(
+        circumstances__seconds={"training": 9.5}, circumstances__processor="quill", embedding=None
+    )
     assert results.differences(result, Result(**other)) == []
 
 
@@ -170,7 +210,7 @@ def test_circumstances_are_no_difference(result):
             [1.0, 0.5, 0.3],
             f"retrieval.precision_recall.2: {1 / 3}, 0.3",
         ),
-        ("classification__confusion", [[3, 1], [1, 4]], "classification.confusion.1.0: 0, 1"),
+        ("rules__0__confusion", [[3, 1], [1, 4]], "rules.0.confusion.1.0: 0, 1"),
         ("parameters__learning_rate", 5e-3, "parameters.learning_rate: 0.0005, 0.005"),
         ("data__checksum", "f0", "data.checksum: 0f, f0"),
         ("retrieval__precision_recall", [1.0, 0.5], f"retrieval.precision_recall.2: {1 / 3}, None"),
@@ -190,7 +230,7 @@ def test_the_sentence_has_the_numbers_of_the_result(result):
     ):
         assert number in said
     assert said.startswith("The largest score")
-    assert results.sentence(Result(**changed(classification__rule="nearest neighbour"))).startswith(
+    assert results.sentence(Result(**changed(rules__0__rule="nearest neighbour"))).startswith(
         "The nearest neighbour"
     )
 
@@ -201,13 +241,34 @@ def test_the_table_has_one_row_a_result_in_percent(result):
     assert found.index.tolist() == ["Network A", "Grey histogram"]
     row = found.loc["Network A"]
     assert row["accuracy"] == pytest.approx(81.25)
+    assert row["balanced accuracy low"] == pytest.approx(74.88)
     assert row["mAP"] == pytest.approx(30)
     assert row["P@10"] == pytest.approx(73.53)
     assert row["seconds"] == 1.25
 
 
 def test_examples_name_their_images(result):
-    assert results.example_ids(result) == {"hand/1", "hand/2", "hé/3"}
+    assert results.example_ids(result) == {"hand/1", "hand/2", "hé/3", "hé/4", "hand/5"}
+
+
+def test_what_is_shown_of_rules_and_candidates_is_theirs(result):
+    rules = results.rules_table(result)
+    assert rules.index.tolist() == ["softmax", "RBF SVM"]
+    assert rules.loc["RBF SVM"].tolist() == [
+        *("86.3 (81.5 to 90.7)", "82.4 (78.0 to 86.9)", "85.2", "scaled each, C 10"),
+    ]
+    candidates = results.candidates_table(result)
+    assert candidates.index.tolist() == ["bins 256", "bins 16"]
+    assert candidates["accuracy (%)"].tolist() == ["41.0", "43.0"]
+    assert candidates["chosen"].tolist() == ["", "\N{CHECK MARK}"]
+    said = results.choice_in_words(result)
+    assert "**43.0%**" in said and "bins 16" in said and "71 validation images" in said
+
+
+def test_the_row_of_the_paper_is_named_where_there_is_one(result):
+    for parameters, number in (({"network": "A"}, "43.1"), ({"descriptor": "hog"}, None)):
+        said = results.beside_the_paper(result.model_copy(update={"parameters": parameters}))
+        assert (number in said) if number else ("no number" in said)
 
 
 def test_circumstances_name_the_versions():

@@ -76,7 +76,7 @@ def test_a_query_never_finds_itself(case, data):
 @pytest.mark.parametrize("block", [1, 7, 1000])
 def test_every_distance_and_block_gives_the_same_ranking(distance, block, monkeypatch):
     rng = np.random.default_rng(0)
-    gallery, queries = rng.random((30, 5)), rng.random((20, 5))
+    gallery, queries = rng.random((30, 9)), rng.random((20, 9))
     ids = np.concatenate([names(3), names(17, "q")])  # the first three are in the gallery
     monkeypatch.setattr(retrieval, "BLOCK_QUERIES", block)
     ranking = filled(gallery, distance).search(queries, ids=ids)

@@ -10,10 +10,19 @@ import papermill
 import pytest
 import yaml
 from pydantic import ValidationError
+from sklearn.model_selection import ParameterGrid
 
+from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
 from cbir_lib.errors import CbirError
 from cbir_lib.preprocessing import Preprocessing
-from cbir_lib.study import DescriptorRun, NetworkRun, Profile, Study, read_study
+from cbir_lib.study import (
+    CombinationRun,
+    DescriptorRun,
+    NetworkRun,
+    Profile,
+    Study,
+    read_study,
+)
 
 ROOT = Path(__file__).parents[1]
 COMMON = {"dataset": "mednist", "images": {"train": 3}, "sample_seed": 0, "size": 64}
@@ -27,10 +36,22 @@ def study():
 # The file of this study
 
 
-def test_profile_quick_runs_all_networks_and_the_grey_histogram(study):
-    runs = study.runs("quick")
+@pytest.mark.parametrize("profile", ["quick", "mednist", "paper"])
+def test_every_profile_runs_all_networks_and_descriptors(profile, study):
+    runs = study.runs(profile)
     assert [r.network for r in runs if isinstance(r, NetworkRun)] == list("ABCDEFG")
-    assert [r.descriptor for r in runs if isinstance(r, DescriptorRun)] == ["grey-histogram"]
+    assert [r.descriptor for r in runs if isinstance(r, DescriptorRun)] == list(DESCRIPTORS)
+    assert isinstance(runs[-1], CombinationRun)
+    assert set(runs[-1].member_runs) < {run.id for run in runs}
+
+
+def test_what_is_tried_exists_and_comes_first_as_its_default(study):
+    for name, grid in study.grid.descriptors.items():
+        defaults = build_descriptor(name).get_params()
+        first = next(iter(ParameterGrid(grid)))
+        assert first.items() <= defaults.items() or name == "vlad"  # 32 words by default
+        for settings in ParameterGrid(grid):
+            build_descriptor(name, **settings)
 
 
 def test_run_ids_are_readable_and_unique(study):
@@ -40,7 +61,7 @@ def test_run_ids_are_readable_and_unique(study):
         assert all(re.fullmatch(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)+", run_id) for run_id in ids)
     ids = [run.id for run in study.runs("quick")]
     assert ids[0] == "phantom-A-s0"
-    assert ids[-1] == "phantom-grey-histogram"
+    assert ids[-1] == "phantom-combination"
 
 
 def test_every_seed_and_reading_has_its_own_run():
@@ -56,7 +77,7 @@ def test_every_seed_and_reading_has_its_own_run():
                 }
                 for reading in ("units", "flattened")
             },
-            "grid": {"networks": ["A", "B"], "descriptors": ["grey-histogram"]},
+            "grid": {"networks": ["A", "B"], "descriptors": {"grey-histogram": {"bins": [16]}}},
         }
     )
     found = [[run.id for run in study.runs(profile)] for profile in study.profiles]
@@ -128,6 +149,8 @@ def refused(path):
         ("profiles.quick.learning_rate", 0.1, "profiles.quick.learning_rate"),
         ("profiles.quick.training.momentun", 0.9, "profiles.quick.training.momentun"),
         ("grids", {}, "grids"),
+        ("grid.descriptors", ["hog"], "grid.descriptors"),
+        ("grid.descriptors.hog", {"cell_px": 8}, "grid.descriptors.hog.cell_px"),
     ],
 )
 def test_a_wrong_type_or_unknown_key_is_refused(place, value, said, tmp_path):
@@ -148,10 +171,18 @@ def test_a_wrong_type_or_unknown_key_is_refused(place, value, said, tmp_path):
         (
             "grid",
             "descriptors",
-            ["gray-histogram"],
+            {"gray-histogram": {}},
             "descriptor",
             "gray-histogram",
             "grey-histogram",
+        ),
+        (
+            "grid",
+            "combination",
+            ["hog", "tamura"],
+            "run of a descriptor",
+            "tamura",
+            "tamura-histogram",
         ),
         ("quick", "dataset", "MedNIST", "data set", "MedNIST", "mednist"),
         ("quick", "reading", "unit", "reading", "unit", "units"),
@@ -193,7 +224,7 @@ def test_a_missing_file_is_refused(tmp_path):
 # What takes the parameters of a run
 
 
-@pytest.mark.parametrize("kind", [NetworkRun, DescriptorRun])
+@pytest.mark.parametrize("kind", [NetworkRun, DescriptorRun, CombinationRun])
 def test_the_notebook_s_parameters_are_those_of_the_run(kind, study, tmp_path):
     name = next(run.notebook for run in study.runs("quick") if isinstance(run, kind))
     path = tmp_path / f"{name}.ipynb"

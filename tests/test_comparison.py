@@ -1,0 +1,276 @@
+"""The rule of the comparison: what is chosen on which split, and what is said of it."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.model_selection import ParameterGrid
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from cbir_lib import classifiers, comparison, results
+from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
+from cbir_lib.descriptors import build_descriptor
+from cbir_lib.descriptors.combination import combine
+from cbir_lib.distances import pairwise
+from cbir_lib.retrieval import Index, Ranking
+
+COUNTS = {"train": 60, "validation": 30, "test": 40}
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Drawings of three classes, told apart by where they are bright, with much noise."""
+    rng = np.random.default_rng(0)
+    count = sum(COUNTS.values())
+    labels = np.arange(count) % 3
+    images = rng.normal(110, 45, (count, 32, 32))
+    for image, label in zip(images, labels, strict=True):
+        image[:, 10 * label : 10 * label + 12] += 45
+    return RadiographSet(
+        name="drawings",
+        images=images.clip(0, 255).astype(np.uint8),
+        labels=labels,
+        class_names=("left", "middle", "right"),
+        records=pd.DataFrame(
+            {
+                "image_id": [f"d{i:03}" for i in range(count)],
+                "split": np.repeat(list(COUNTS), list(COUNTS.values())),
+            }
+        ),
+        remarks=pd.DataFrame(),
+        checksum="00",
+    )
+
+
+@pytest.fixture(scope="module")
+def prepared(data):
+    return {split: data.split(split).images for split in SPLITS}
+
+
+@pytest.fixture(scope="module")
+def labels(data):
+    return {split: data.split(split).labels for split in SPLITS}
+
+
+# Nearest neighbours
+
+
+@given(
+    rows=st.lists(st.lists(st.integers(0, 5), min_size=4, max_size=4), min_size=1, max_size=5),
+    k=st.integers(1, 4),
+)
+def test_vote_is_the_most_frequent_class_of_equals_the_nearest(rows, k):
+    gallery = np.array([0, 0, 1, 1, 2, 2])
+    found = classifiers.vote(Ranking(np.array(rows), np.zeros((len(rows), 4))), gallery, k)
+    for row, answer in zip(rows, found, strict=True):
+        named = [gallery[r] for r in row[:k]]
+        most = max(named.count(label) for label in named)
+        assert answer == next(label for label in named if named.count(label) == most)
+
+
+def test_a_missing_neighbour_does_not_vote():
+    ranking = Ranking(np.array([[2, -1, -1]]), np.array([[0.5, np.inf, np.inf]]))
+    assert classifiers.vote(ranking, np.array([0, 1, 2]), 3).tolist() == [2]
+
+
+def test_votes_are_those_of_scikit_learn(data, prepared, labels):
+    vectors = {split: images.reshape(len(images), -1) / 255 for split, images in prepared.items()}
+    ranking = Ranking.of(pairwise("L2", vectors["test"], vectors["train"]))
+    for k in (1, 5):
+        reference = KNeighborsClassifier(k).fit(vectors["train"], labels["train"])
+        found = classifiers.vote(ranking, labels["train"], k)
+        neighbours = labels["train"][reference.kneighbors(vectors["test"])[1]]
+        counts = np.stack([(neighbours == label).sum(1) for label in range(3)], axis=1)
+        clear = np.sort(counts, axis=1)[:, -1] > np.sort(counts, axis=1)[:, -2]  # no tie
+        assert clear.sum() > 20
+        np.testing.assert_array_equal(
+            found[clear], reference.predict(vectors["test"])[clear], err_msg=str(k)
+        )
+
+
+def test_k_is_chosen_on_the_validation_split():
+    # Of each query's 25 neighbours the first is of class 1, the rest of class 0.
+    gallery = np.array([1] + [0] * 24)
+    ranking = Ranking(np.arange(25)[None].repeat(4, 0), np.zeros((4, 25)))
+    for truth, k in ((np.zeros(4, int), 3), (np.ones(4, int), 1)):
+        labels = {"train": gallery, "validation": truth, "test": 1 - truth}
+        one, several = classifiers.nearest_neighbours(ranking, ranking, labels)
+        assert one.settings == {"neighbours": 1}
+        assert several.settings == {"neighbours": k}
+        assert several.validation_accuracy == 1
+        assert set(several.predicted) == set(truth)  # although wrong on the test split
+
+
+# Support vector machines
+
+
+@pytest.mark.parametrize("kernel", ["linear", "RBF"])
+def test_a_machine_is_scikit_learn_s_and_the_best_on_the_validation_split(kernel, prepared, labels):
+    vectors = {s: v[:, ::4, ::4].reshape(len(v), -1).astype("f4") for s, v in prepared.items()}
+    found = classifiers.support_vectors(kernel, vectors, labels)
+    best = 0
+    for scaled in ("together", "each"):
+        scaler = StandardScaler(with_std=scaled == "each").fit(vectors["train"])
+        length = np.sqrt((scaler.transform(vectors["train"]) ** 2).sum(1).mean())
+        moved = {split: scaler.transform(v) / length for split, v in vectors.items()}
+        for gamma in classifiers.GAMMAS[kernel]:
+            for penalty in classifiers.PENALTIES:
+                machine = SVC(C=penalty, kernel=kernel.lower(), gamma=gamma or 1.0)
+                machine.fit(moved["train"], labels["train"])
+                right = (machine.predict(moved["validation"]) == labels["validation"]).mean()
+                best = max(best, right)
+                settings = {"scaled": scaled, "C": penalty} | ({"gamma": gamma} if gamma else {})
+                if settings == found.settings:
+                    np.testing.assert_array_equal(found.predicted, machine.predict(moved["test"]))
+                    assert found.validation_accuracy == right
+    assert found.validation_accuracy == best > 0.5
+
+
+def test_scale_uses_the_training_split_alone(prepared):
+    vectors = {s: v.reshape(len(v), -1).astype("f4") for s, v in prepared.items()}
+    for each in (False, True):
+        moved = classifiers.scale(vectors, each)
+        np.testing.assert_allclose(moved["train"].mean(0), 0, atol=1e-12)
+        assert (moved["train"] ** 2).sum(1).mean() == pytest.approx(1)
+        changed = classifiers.scale(vectors | {"test": vectors["test"] + 9}, each)
+        np.testing.assert_array_equal(changed["validation"], moved["validation"])
+    flat = classifiers.scale({s: np.ones((4, 3)) for s in SPLITS}, each=True)
+    assert all(np.isfinite(v).all() and not v.any() for v in flat.values())
+
+
+# Choosing settings
+
+
+def test_settings_are_the_best_on_the_validation_split(data, prepared):
+    grid = {"bins": [256, 4], "grid": [1, 4]}
+    descriptor, index, tried = comparison.choose("grey-histogram", grid, prepared, data)
+    assert [c["settings"] for c in tried] == [*ParameterGrid(grid)]
+    train, validation = data.split("train"), data.split("validation")
+    for candidate in tried:
+        method = build_descriptor("grey-histogram", **candidate["settings"])
+        vectors = method.transform(train.images), method.transform(validation.images)
+        distances = pairwise(method.distance, *vectors[::-1])
+        right = train.labels[distances.argmin(axis=1)] == validation.labels
+        assert candidate["accuracy"] == right.mean()
+        assert candidate["values"] == vectors[0].shape[1]
+    best = max(tried, key=lambda c: (c["accuracy"], c["mean_average_precision"]))
+    assert best["settings"].items() <= descriptor.get_params().items()
+    np.testing.assert_array_equal(index.vectors, descriptor.transform(train.images))
+    assert best["accuracy"] > tried[0]["accuracy"]  # the plain histogram cannot see places
+
+
+def test_the_test_split_is_never_looked_at_to_choose(data, prepared):
+    grid = {"bins": [256, 4], "grid": [1, 4]}
+    images = {split: prepared[split] for split in ("train", "validation")}
+    assert comparison.choose("grey-histogram", grid, images, data)[2]
+
+
+def test_weights_are_at_least_as_good_as_equal_ones_and_as_each_alone(data, prepared):
+    names = ("thumbnail", "grey-histogram", "zernike")
+    distances, scales = {}, {}
+    for name in names:
+        method = build_descriptor(name)
+        vectors = {split: method.fit(v).transform(v) for split, v in prepared.items()}
+        distances[name] = pairwise(method.distance, vectors["validation"], vectors["train"])
+        scales[name] = distances[name].mean()
+    weights, tried = comparison.weigh(distances, scales, data)
+    assert tried[0]["settings"] == dict.fromkeys(names, 1.0)
+    assert [c["settings"] for c in tried[1:4]] == [
+        {n: float(n == name) for n in names} for name in names
+    ]
+    by_weights = {tuple(c["settings"].values()): c["accuracy"] for c in tried}
+    assert by_weights[tuple(weights.values())] == max(by_weights.values())
+    nearest = combine(distances, scales, weights).argmin(axis=1)
+    right = data.split("train").labels[nearest] == data.split("validation").labels
+    assert by_weights[tuple(weights.values())] == right.mean()
+
+
+# What a result says
+
+
+def test_what_is_judged_fits_a_result(data, prepared):
+    method, index, candidates = comparison.choose("thumbnail", {"size": [8]}, prepared, data)
+    vectors = {split: method.transform(images) for split, images in prepared.items()}
+    judged = comparison.judge_vectors(vectors, index, data)
+    result = results.Result(
+        run="drawings-thumbnail",
+        parameters={"descriptor": "thumbnail"},
+        data=results.describe(data),
+        settings=method.get_params(),
+        candidates=candidates,
+        training=None,
+        circumstances=results.circumstances({}),
+        **judged,
+    )
+    assert [r.rule for r in result.rules] == [
+        *("nearest neighbour", "k nearest neighbours", "linear SVM", "RBF SVM")
+    ]
+    assert result.classification.rule == "nearest neighbour"
+    assert result.distances[0].distance == method.distance
+    assert result.distances[0].accuracy == candidates[0]["accuracy"]
+    assert {d.distance for d in result.distances} == set(comparison.DISTANCES_TRIED)
+    assert len(result.embedding.places) == len(result.embedding.labels) == COUNTS["test"]
+    assert np.abs(result.embedding.places).max() == 1
+    assert len({c.label for c in result.confused} | {0, 1, 2}) == 3
+
+
+def test_distances_that_vectors_do_not_allow_are_left_out(data):
+    rng = np.random.default_rng(0)
+    vectors = {split: rng.normal(size=(n, 5)).astype("f4") for split, n in COUNTS.items()}
+    index = Index("L1").add(vectors["train"], data.split("train").image_ids)
+    found = comparison.effect_of_distance(vectors, index, data)
+    assert [f["distance"] for f in found] == ["L1", "L2", "cosine"]  # no histograms
+
+
+def test_confused_pairs_are_the_surest_mistakes():
+    def images(ids, labels):
+        return SimpleNamespace(image_ids=np.array(ids), labels=np.array(labels))
+
+    gallery = images(["a", "b", "c"], [0, 1, 2])
+    queries = images(["p", "q", "r", "s"], [0, 0, 1, 3])
+    distances = np.array(
+        [
+            [8.0, 4.0, 9.0],  # p, of 0: b is nearer by a factor of 2
+            [8.0, 2.0, 9.0],  # q, of 0: b is nearer by a factor of 4
+            [5.0, 1.0, 9.0],  # r is right
+            [1.0, 2.0, 3.0],  # s: nothing of its class is there
+        ]
+    )
+    found = comparison.confused(Ranking.of(distances), queries, gallery)
+    assert found == [
+        {
+            "query": "q",
+            "label": 0,
+            "nearest": "b",
+            "nearest_label": 1,
+            "distance": 2.0,
+            "nearest_of_own_class": "a",
+            "distance_of_own_class": 8.0,
+        }
+    ]
+
+
+def test_an_embedding_brings_together_what_is_near(data):
+    rows = comparison.plotted(COUNTS["test"])
+    labels = data.split("test").labels[rows]
+    points = np.random.default_rng(0).normal(size=(len(rows), 4)) + 20 * labels[:, None]
+    between = pairwise("L2", points, points)
+    found = comparison.embedding(between, data)
+    places = np.array(found["places"])
+    nearest = pairwise("L2", places, places) + 9 * np.eye(len(places), dtype="f4")
+    same = labels[nearest.argmin(axis=1)] == labels
+    assert same.mean() > 0.9
+    assert found["labels"] == labels.tolist()
+    assert comparison.embedding(between, data) == found  # the same seed, the same picture
+
+
+@pytest.mark.parametrize(("count", "most"), [(5, 5), (2500, comparison.PLOTTED)])
+def test_pictures_show_a_thousand_images_at_most(count, most):
+    rows = comparison.plotted(count)
+    assert len(rows) == len(set(rows)) == most
+    assert rows[0] == 0 and rows[-1] == count - 1
