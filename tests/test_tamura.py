@@ -5,12 +5,13 @@ from math import atan, pi
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.base import clone
 
-from cbir_lib.descriptors import tamura
+from cbir_lib.descriptors import blocks, tamura
 from cbir_lib.descriptors.tamura import TamuraHistogram, tamura_maps
 from cbir_lib.errors import CbirError
 
@@ -170,11 +171,21 @@ def test_the_scale_of_the_grey_values_does_not_matter(images, factor):
     np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("scales", "side"), [(1, 3), (5, 11), (6, 21)])
+def test_a_gpu_would_find_the_same(shape, scales, side):
+    images = smooth(shape)
+    found = tamura.maps_in_torch(torch.from_numpy(images).double(), scales, side)
+    assert found.dtype == torch.float32
+    for a, b in zip(found, tamura.maps_of(images, scales, side), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
 def test_more_images_than_one_block(monkeypatch):
     images = smooth((7, 16, 20))
     whole = TamuraHistogram().transform(images)
     maps = tamura_maps(images)
-    monkeypatch.setattr(tamura, "PIXELS", 700)
+    monkeypatch.setattr(blocks, "PIXELS", 2 * tamura.MAPS * 16 * 20)
     assert np.array_equal(TamuraHistogram().transform(images), whole)
     for a, b in zip(tamura_maps(images), maps, strict=True):
         assert np.array_equal(a, b)

@@ -59,7 +59,7 @@ def compiled(function: Callable, *called: Callable) -> Callable:
 
     for other in called:
         register_jitable(other)
-    return njit(cache=True, nogil=True)(function)
+    return njit(cache=True, nogil=True, error_model="numpy")(function)
 
 
 def count(codes: np.ndarray, first: np.ndarray, length: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -9,13 +10,13 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from torch.nn.functional import pad
 
+from cbir_lib.descriptors.blocks import check_integer, compiled, count, device, each_block
 from cbir_lib.errors import CbirError
 from cbir_lib.preprocessing import as_images
 
-PIXELS = 1 << 16  # in a block: the maps of one stay in a processor's cache
-PIXELS_GPU = 1 << 23
 # A scaled value this far below a bin's edge, in bins, counts as on it: rounding decides nothing.
 EDGE = 1e-4
+MAPS = 4  # that the work has to remember at once
 
 
 class TamuraMaps(NamedTuple):
@@ -73,8 +74,7 @@ class TamuraHistogram(TransformerMixin, BaseEstimator):
 
     def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> TamuraHistogram:
         """Check the parameters; there is nothing to learn."""
-        if not isinstance(self.bins, int) or not 2 <= self.bins <= 16:
-            raise CbirError(f"bins {self.bins!r} is out of range", "give a whole number, 2 to 16")
+        check_integer("bins", self.bins, 2, 16)
         check(self.scales, self.contrast_px)
         return self
 
@@ -82,25 +82,15 @@ class TamuraHistogram(TransformerMixin, BaseEstimator):
         """(N, H, W) uint8 → (N, bins^3) float32."""
         self.fit(images)
         images = as_images(images)
-        length = self.bins**3
-        histograms = np.empty((len(images), length), np.float32)
-        for part, block in blocks(images):
-            directions, coarsenesses, contrasts = maps_of(block, self.scales, self.contrast_px)
-            codes = self._binned(contrasts).mul_(self.bins).add_(self._binned(coarsenesses))
-            codes.mul_(self.bins).add_(self._binned(directions))
-            number = block.shape[-1]
-            codes += torch.arange(number, device=codes.device, dtype=codes.dtype) * length
-            counts = torch.bincount(codes.flatten().long(), minlength=number * length)
-            counts = counts.view(number, length).float() / images[0].size
-            histograms[part] = counts.cpu().numpy()
-        return histograms
+        histograms = np.empty((len(images), self.bins**3), np.float32)
+        nowhere_apart = np.zeros(images.shape[1:], np.int32)
 
-    def _binned(self, values: torch.Tensor) -> torch.Tensor:
-        """(H, W, n) map → bins 0..bins - 1, whole numbers as int32."""
-        low, high = values.amin((0, 1)), values.amax((0, 1))
-        width = torch.where(high > low, high - low, 1)
-        scaled = (values - low).div_(width)
-        return scaled.mul_(self.bins).add_(EDGE).clamp_(max=self.bins - 1).int()
+        def work(block: np.ndarray, part: slice) -> None:
+            codes = binned(maps_of(block, self.scales, self.contrast_px), self.bins)
+            histograms[part] = count(codes, nowhere_apart, self.bins**3) / images[0].size
+
+        each_block(work, images, MAPS * images[0].size)
+        return histograms
 
 
 def tamura_maps(images: np.ndarray, scales: int = 5, contrast_px: int = 11) -> TamuraMaps:
@@ -137,128 +127,243 @@ def tamura_maps(images: np.ndarray, scales: int = 5, contrast_px: int = 11) -> T
     check(scales, contrast_px)
     images = as_images(images)
     maps = TamuraMaps(*(np.empty(images.shape, np.float32) for _ in TamuraMaps._fields))
-    for part, block in blocks(images):
+
+    def work(block: np.ndarray, part: slice) -> None:
         for target, values in zip(maps, maps_of(block, scales, contrast_px), strict=True):
-            target[part] = values.permute(2, 0, 1).cpu().numpy()
+            target[part] = values
+
+    each_block(work, images, MAPS * images[0].size)
     return maps
 
 
 def check(scales: int, contrast_px: int) -> None:
     """Refuse parameters out of range."""
-    if not isinstance(scales, int) or not 1 <= scales <= 6:
-        raise CbirError(f"scales {scales!r} is out of range", "give a whole number, 1 to 6")
+    check_integer("scales", scales, 1, 6)
     if not isinstance(contrast_px, int) or not 3 <= contrast_px <= 21 or contrast_px % 2 == 0:
         raise CbirError(
             f"contrast_px {contrast_px!r} is out of range", "give an odd number of pixels, 3 to 21"
         )
 
 
-def blocks(images: np.ndarray):
-    """Parts of a batch, with their images as (H, W, n) uint8: whole rows of n lie together."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    step = max(1, (PIXELS_GPU if device == "cuda" else PIXELS) // images[0].size)
-    for start in range(0, len(images), step):
-        part = slice(start, start + step)
-        block = np.moveaxis(images[part], 0, -1).copy()
-        yield part, torch.from_numpy(block).to(device)
+def binned(maps: np.ndarray, bins: int) -> np.ndarray:
+    """(3, N, H, W) → (N, H, W) int16, the bins of the joint histogram."""
+    low, high = maps.min((2, 3)), maps.max((2, 3))
+    codes = np.empty(maps.shape[1:], np.int16)
+    compiled(bin_each)(maps, low, np.where(high > low, high - low, 1), bins, EDGE, codes)
+    return codes
 
 
-def maps_of(images: torch.Tensor, scales: int, contrast_px: int):
-    """(H, W, n) uint8 → three (H, W, n) float32."""
-    grey = images.float()
-    return direction(grey), coarseness(grey, scales), contrast(images, contrast_px)
+def maps_of(images: np.ndarray, scales: int, contrast_px: int) -> np.ndarray:
+    """(N, H, W) uint8 → (3, N, H, W) float32."""
+    if device().type == "cuda":
+        grey = torch.from_numpy(images).to(device()).double()
+        return maps_in_torch(grey, scales, contrast_px).cpu().numpy()
+    maps = np.empty((3, *images.shape), np.float32)
+    direction, coarseness, contrast = maps
+    compiled(draw_slope)(images, direction)
+    angle = np.arctan(direction) + np.float32(math.pi / 2 + 0.001)
+    direction[:] = np.where(np.isnan(direction), 0, angle)
+    compiled(draw_coarseness, sum_up)(images, scales, coarseness)
+    compiled(draw_contrast, add_powers, accumulate)(images, contrast_px, contrast)
+    return maps
 
 
-def direction(grey: torch.Tensor) -> torch.Tensor:
-    """(H, W, n) → radians."""
-    padded = pad(grey, (0, 0, 1, 1, 1, 1))
-    across = padded[:, 2:] - padded[:, :-2]
-    dh = across[:-2] + 2 * across[1:-1] + across[2:]
-    down = padded[:-2] - padded[2:]
-    dv = down[:, :-2] + 2 * down[:, 1:-1] + down[:, 2:]
-    return torch.where(dh == 0, 0, torch.atan(dv / dh).add_(torch.pi / 2 + 0.001))
+# Loops to be compiled, row by row.
 
 
-def coarseness(grey: torch.Tensor, scales: int) -> torch.Tensor:
-    """(H, W, n) → 0..scales. Sums are of whole numbers below 2^24: exact."""
-    height, width, _ = grey.shape
+def bin_each(maps, low, width, bins, edge, codes):
+    """Scaled to 0..1, cut into bins, counted jointly."""
+    number, height, columns = codes.shape
+    for n in range(number):
+        for y in range(height):
+            for x in range(columns):
+                code = 0
+                for i in (2, 1, 0):
+                    scaled = (maps[i, n, y, x] - low[i, n]) / width[i, n]
+                    code = code * bins + min(np.int32(scaled * bins + edge), bins - 1)
+                codes[n, y, x] = code
+
+
+def draw_slope(images, slope):
+    """dV / dH, and NaN where dH is 0."""
+    number, height, width = images.shape
+    grey = np.zeros((height + 2, width + 2), np.float32)
+    two, nothing = np.float32(2), np.float32(np.nan)
+    for n in range(number):
+        grey[1:-1, 1:-1] = images[n]
+        for y in range(height):
+            up, here, low = grey[y], grey[y + 1], grey[y + 2]
+            for x in range(width):
+                dh = up[x + 2] - up[x] + two * (here[x + 2] - here[x]) + low[x + 2] - low[x]
+                dv = up[x] - low[x] + two * (up[x + 1] - low[x + 1]) + up[x + 2] - low[x + 2]
+                slope[n, y, x] = dv / dh if dh else nothing
+
+
+def draw_coarseness(images, scales, coarseness):
+    """The scale at which neighbouring windows differ most."""
+    number, height, width = images.shape
     margin = 2 ** (scales - 1)
-    sums = pad(grey, (0, 0, margin, margin, margin, margin))
-    best = torch.zeros_like(grey)
-    result = torch.zeros_like(grey)
+    sums = np.zeros((height + 2 * margin + 1, width + 2 * margin + 1), np.int32)
+    means, most = np.empty((2, height, width), np.float32)
+    difference, columns = np.empty((2, width), np.float32)
+    for n in range(number):
+        sum_up(images[n], margin, sums)
+        most[:] = 0
+        coarseness[n] = 0
+        for k in range(1, scales + 1):
+            half = 2 ** (k - 1)
+            level = np.float32(k)
+            for x in range(width):
+                columns[x] = min(x + half, width) - max(x - half, 0)
+            for y in range(height):
+                rows = np.float32(min(y + half, height) - max(y - half, 0))
+                above, below = sums[y + margin - half], sums[y + margin + half]
+                a, b = above[margin - half :], above[margin + half :]
+                c, d = below[margin - half :], below[margin + half :]
+                mean = means[y]
+                for x in range(width):
+                    # Only the difference has to fit 32 bits.
+                    mean[x] = np.float32(np.int32(d[x] - c[x] - b[x] + a[x])) / (rows * columns[x])
+            for y in range(height):
+                difference[:] = 0
+                if width > 2 * half:
+                    a, b, inner = means[y], means[y, 2 * half :], difference[half:]
+                    for x in range(width - 2 * half):
+                        inner[x] = abs(b[x] - a[x])
+                if half <= y < height - half:
+                    a, b = means[y - half], means[y + half]
+                    for x in range(width):
+                        difference[x] = max(difference[x], abs(b[x] - a[x]))
+                for x in range(width):
+                    more = difference[x] > most[y, x]
+                    coarseness[n, y, x] = level if more else coarseness[n, y, x]
+                    most[y, x] = max(difference[x], most[y, x])
+
+
+def sum_up(image, margin, sums):
+    """Sums of all pixels above and to the left, of the image in a margin of zeros."""
+    height, width = image.shape
+    for y in range(height):
+        above, here = sums[y + margin], sums[y + margin + 1]
+        total = 0
+        for x in range(width):
+            total += image[y, x]
+            here[x + margin + 1] = above[x + margin + 1] + total
+        here[width + margin + 1 :] = here[width + margin]
+    sums[height + margin + 1 :] = sums[height + margin]
+
+
+def draw_contrast(images, side, contrast):
+    """Sums of powers of v - 128, which are whole numbers.
+
+    n^2 variance, and n^4 times the fourth moment to the last bits, follow without a division.
+    """
+    number, height, width = images.shape
+    margin = side // 2
+    columns = np.empty((4, width))  # sums of the powers over the window's rows
+    runs = np.zeros((4, width + side))  # and over all columns to the left
+    for i in range(number):
+        columns[:] = 0
+        for y in range(-margin, height):
+            if y + margin < height:
+                add_powers(images[i, y + margin], 1.0, columns)
+            if y > margin:
+                add_powers(images[i, y - margin - 1], -1.0, columns)
+            if y < 0:
+                continue
+            accumulate(columns, margin, runs)
+            rows = min(y + margin, height - 1) - max(y - margin, 0) + 1
+            for x in range(width):
+                n = float(rows * (min(x + margin, width - 1) - max(x - margin, 0) + 1))
+                s1 = runs[0, x + side] - runs[0, x]
+                s2 = runs[1, x + side] - runs[1, x]
+                s3 = runs[2, x + side] - runs[2, x]
+                s4 = runs[3, x + side] - runs[3, x]
+                variance = n * s2 - s1 * s1
+                fourth = n * n * (n * s4 - 4 * s3 * s1) + s1 * s1 * (6 * n * s2 - 3 * s1 * s1)
+                # Where the window is flat, the variance is 0 exactly; else the moment is 1 or more.
+                root = math.sqrt(math.sqrt(max(fourth, 1.0)))
+                contrast[i, y, x] = variance / (255 * n * root)
+
+
+def add_powers(row, sign, columns):
+    """First to fourth powers, with a sign."""
+    for x in range(len(row)):
+        v = float(row[x]) - 128
+        columns[0, x] += sign * v
+        columns[1, x] += sign * (v * v)
+        columns[2, x] += sign * (v * v * v)
+        columns[3, x] += sign * (v * v * v * v)
+
+
+def accumulate(columns, margin, runs):
+    """Sums from the left, of columns in a margin of zeros."""
+    width = columns.shape[1]
+    a = b = c = d = 0.0
+    for x in range(width):
+        a += columns[0, x]
+        b += columns[1, x]
+        c += columns[2, x]
+        d += columns[3, x]
+        i = x + margin + 1
+        runs[0, i], runs[1, i], runs[2, i], runs[3, i] = a, b, c, d
+    for p in range(4):
+        runs[p, width + margin + 1 :] = runs[p, width + margin]
+
+
+# The same with torch, for a GPU.
+
+
+def maps_in_torch(grey: torch.Tensor, scales: int, contrast_px: int) -> torch.Tensor:
+    """(N, H, W) float64, 0..255 → (3, N, H, W) float32."""
+    maps = direction_in_torch(grey), coarseness_in_torch(grey, scales)
+    return torch.stack([*maps, contrast_in_torch(grey, contrast_px)])
+
+
+def direction_in_torch(grey: torch.Tensor) -> torch.Tensor:
+    """(N, H, W) → radians."""
+    padded = pad(grey.float(), (1, 1, 1, 1))
+    across = padded[..., 2:] - padded[..., :-2]
+    dh = across[:, :-2] + 2 * across[:, 1:-1] + across[:, 2:]
+    down = padded[:, :-2] - padded[:, 2:]
+    dv = down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]
+    return torch.where(dh == 0, 0, torch.atan(dv / dh) + (math.pi / 2 + 0.001))
+
+
+def coarseness_in_torch(grey: torch.Tensor, scales: int) -> torch.Tensor:
+    """(N, H, W) → 0..scales."""
+    _, height, width = grey.shape
+    differences = torch.zeros((scales + 1, *grey.shape), device=grey.device)
     for k in range(1, scales + 1):
         half = 2 ** (k - 1)
-        # A window of 2^k is four of 2^(k-1), whose places are 2^(k-1) apart.
-        sums = sums[:-half] + sums[half:]
-        sums = sums[:, :-half] + sums[:, half:]
-        left = margin - half  # where the window of pixel 0 is
-        means = sums[left : left + height, left : left + width] / (
-            extent(height, half, grey)[:, None, None] * extent(width, half, grey)[:, None]
-        )
-        differences = torch.zeros_like(grey)
-        inner = differences[half : height - half]
-        if len(inner):
-            inner.copy_((means[2 * half :] - means[: -2 * half]).abs_())
-        inner = differences[:, half : width - half]
-        if inner.shape[1]:
-            torch.maximum(inner, (means[:, 2 * half :] - means[:, : -2 * half]).abs_(), out=inner)
-        more = differences > best
-        result.masked_fill_(more, k)
-        torch.maximum(best, differences, out=best)
-    return result
+        sums, pixels = (window_sums(v, half, half) for v in (grey, torch.ones_like(grey)))
+        means = sums.float() / pixels.float()
+        if width > 2 * half:
+            across = (means[..., 2 * half :] - means[..., : -2 * half]).abs()
+            differences[k, ..., half : width - half] = across
+        if height > 2 * half:
+            down = (means[:, 2 * half :] - means[:, : -2 * half]).abs()
+            inner = differences[k, :, half : height - half]
+            torch.maximum(inner, down, out=inner)
+    return differences.argmax(0).float()  # the first of equal ones
 
 
-def extent(length: int, half: int, like: torch.Tensor) -> torch.Tensor:
-    """How many pixels of x - half..x + half - 1 lie in 0..length - 1, for every x."""
-    places = torch.arange(length, device=like.device, dtype=like.dtype)
-    return (places + half).clamp(max=length) - (places - half).clamp(min=0)
+def contrast_in_torch(grey: torch.Tensor, side: int) -> torch.Tensor:
+    """(N, H, W) → 0..1, as draw_contrast."""
+    before, after = side // 2, side // 2 + 1
+    v = grey - 128
+    n, s1, s2, s3, s4 = (window_sums(v**power, before, after) for power in range(5))
+    variance = n * s2 - s1 * s1
+    fourth = n * n * (n * s4 - 4 * s3 * s1) + s1 * s1 * (6 * n * s2 - 3 * s1 * s1)
+    return (variance / (255 * n * fourth.clamp(min=1).sqrt().sqrt())).float()
 
 
-def contrast(images: torch.Tensor, side: int) -> torch.Tensor:
-    """(H, W, n) uint8 → 0..1.
-
-    Power sums of v - 128, which are whole numbers; n^2 variance, and n^4 times the fourth moment
-    to the last bits, follow from them without a division.
-    """
-    height, width, _ = images.shape
-    values = images.double().sub_(128)
-    squares = values * values
-    s1, s2, s3, s4 = (
-        window_sums(power, side) for power in (values, squares, squares * values, squares * squares)
-    )
-    rows, columns = (window_extent(size, side, values) for size in (height, width))
-    n = rows[:, None, None] * columns[:, None]
-    square = s1 * s1
-    variance = n * s2 - square  # n^2 times it
-    fourth = n * n * (n * s4 - 4 * s3 * s1) + square * (6 * n * s2 - 3 * square)  # n^4 times it
-    root = torch.where(variance > 0, fourth, 1).clamp_(min=1).sqrt_().sqrt_()
-    return (variance / (255 * n * root)).float()
-
-
-def window_sums(values: torch.Tensor, side: int) -> torch.Tensor:
-    """(H, W, n) → sums over side x side windows around each pixel, of what is in the image."""
-    margin = side // 2
-    for axis in (0, 1):
-        around = [0, 0, 0, 0, 0, 0]
-        around[4 - 2 * axis : 6 - 2 * axis] = margin, margin
-        run, size, place = pad(values, around), 1, 0
-        length, total = values.shape[axis], None
-        # Runs of 1, 2, 4, ... pixels; those of the side's binary digits, end to end, are the side.
-        while size <= side:
-            if side & size:
-                piece = run.narrow(axis, place, length)
-                total = piece if total is None else total + piece
-                place += size
-            if 2 * size <= side:
-                left = run.shape[axis] - size
-                run = run.narrow(axis, 0, left) + run.narrow(axis, size, left)
-            size *= 2
-        values = total
+def window_sums(values: torch.Tensor, before: int, after: int) -> torch.Tensor:
+    """(N, H, W) → sums over x - before..x + after - 1, both ways, of what is in the image."""
+    for axis in (1, 2):
+        size = values.shape[axis]
+        place = torch.arange(size, device=values.device)
+        runs = torch.cat([torch.zeros_like(values.narrow(axis, 0, 1)), values.cumsum(axis)], axis)
+        first, last = (place - before).clamp(min=0), (place + after).clamp(max=size)
+        values = runs.index_select(axis, last) - runs.index_select(axis, first)
     return values
-
-
-def window_extent(length: int, side: int, like: torch.Tensor) -> torch.Tensor:
-    """How many pixels of the window around x lie in 0..length - 1, for every x."""
-    places = torch.arange(length, device=like.device, dtype=like.dtype)
-    margin = side // 2
-    return (places + margin).clamp(max=length - 1) - (places - margin).clamp(min=0) + 1
