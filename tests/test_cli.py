@@ -236,6 +236,16 @@ def test_search_with_a_query_that_cannot_be_read(cbir, project, write, what):
     assert sorted(project.rglob("*")) == before
 
 
+def test_search_names_the_members_of_a_combination(cbir, project, data):
+    runs = project / "build" / "quick" / "runs"
+    result = results.read(runs / "mednist-grey-histogram" / "result.json")
+    parameters = {"members": ["hog", "thumbnail"]}
+    combined = result.model_copy(update={"parameters": parameters})
+    results.write(runs / "mednist-combination" / "result.json", combined)
+    outcome = cbir("search", data / "Hand" / "000001.png", "--run", "mednist-combination")
+    assert_two_lines(outcome, "no gallery of its own", "hog, thumbnail")
+
+
 def test_search_mistakes(cbir, project, data):
     query = data / "Hand" / "000001.png"
     out = ("--out", project / "r.png")

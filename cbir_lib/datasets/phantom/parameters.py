@@ -9,7 +9,7 @@ import numpy as np
 
 from cbir_lib.errors import CbirError
 
-DRAWING = ("mujoco", "musclemimic_models", "numba")  # what the extra ``phantom`` installs
+DRAWING = ("mujoco", "musclemimic_models")  # what the extra ``phantom`` installs
 
 
 def require_packages() -> None:
