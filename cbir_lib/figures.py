@@ -692,9 +692,8 @@ def filter_banks(
         (rows, columns, H, W) real parts, each drawn in its own range around 0.
     """
     figure, axes = plt.subplots(
-        2, len(banks), figsize=(WIDTH_IN, 6.6), layout="constrained", squeeze=False,
-        height_ratios=(1, 1),
-    )  # fmt: skip
+        2, len(banks), figsize=(WIDTH_IN, 5.5), layout="constrained", squeeze=False
+    )
     turn = np.linspace(0, 2 * np.pi, 100)
     half = math.sqrt(2 * math.log(2))
     for (top, below), (name, bank) in zip(axes.T, banks.items(), strict=True):
@@ -706,14 +705,15 @@ def filter_banks(
                 color="#4477aa",
                 lw=1.2,
             )
+        top.plot([-0.5, -0.5, 0.5, 0.5], [0, 0.5, 0.5, 0], "--", color="#888888", lw=1)
         top.plot(0, 0, "+", color="#888888")
-        top.set(xlim=(-0.55, 0.55), ylim=(0.55, -0.2), aspect="equal", title=name)
-        top.set(xlabel="cycles per pixel, left to right", ylabel="top to bottom")
+        top.set(xlim=(-0.56, 0.56), ylim=(0.56, -0.12), aspect="equal", title=name)
+        top.set(xlabel="left to right (cycles per pixel)", ylabel="top to bottom")
         tiles = waves[name] / np.abs(waves[name]).max(axis=(2, 3), keepdims=True)
         rows, columns, height, width = tiles.shape
         tiles = np.pad(tiles, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=1)
         sheet = tiles.transpose(0, 2, 1, 3).reshape(rows * (height + 2), columns * (width + 2))
         below.imshow(sheet, cmap="gray", vmin=-1, vmax=1)
-        below.set(xticks=[], yticks=[])
+        below.set(xticks=[], yticks=[], anchor="N")
         below.grid(False)
     return figure
