@@ -347,6 +347,9 @@ def parameter_effect(result: Result) -> Figure:
         names = [str(value).replace("-", "-\n") for value in values]
         place.set(xticks=range(len(values)), xticklabels=names, xlabel=name.replace("_", " "))
         place.margins(x=0.25)
+    # A difference of an image or two must not look like one that counts.
+    middle = np.mean(axes[0, 0].get_ylim())
+    axes[0, 0].set_ylim(*(middle + np.array([-0.5, 0.5]) * max(8, np.ptp(axes[0, 0].get_ylim()))))
     axes[0, 0].set_ylabel("validation accuracy (%)")
     return figure
 
@@ -716,4 +719,59 @@ def filter_banks(
         below.imshow(sheet, cmap="gray", vmin=-1, vmax=1)
         below.set(xticks=[], yticks=[], anchor="N")
         below.grid(False)
+    return figure
+
+
+def visual_words(
+    vocabulary: Sequence[np.ndarray],
+    images: Mapping[str, np.ndarray],
+    spelt: Mapping[str, np.ndarray],
+    places: np.ndarray,
+) -> Figure:
+    """What each visual word looks like, which one each point of an image has, and how often.
+
+    Parameters
+    ----------
+    vocabulary
+        A picture of each of up to ten words, of any range.
+    images
+        (H, W) uint8 by name.
+    spelt
+        (rows, columns) words at the points of the grid, by the same names.
+    places
+        Coordinates of the grid's rows, and of its columns, in pixels.
+    """
+    colours = plt.get_cmap("tab10").colors
+    count = len(vocabulary)
+    figure = plt.figure(figsize=(WIDTH_IN, 0.95 + 2 * len(images)))
+    outer = figure.add_gridspec(
+        1 + len(images), 1, height_ratios=[0.75, *[1.8] * len(images)], hspace=0.15,
+        left=0.01, right=0.99, top=0.99, bottom=0.03,
+    )  # fmt: skip
+    for number, place in enumerate(outer[0].subgridspec(1, count, wspace=0.12)):
+        axes = figure.add_subplot(place)
+        axes.imshow(vocabulary[number], cmap="gray")
+        axes.set(xticks=[], yticks=[])
+        axes.grid(False)
+        for spine in axes.spines.values():
+            spine.set(visible=True, color=colours[number], linewidth=4)
+    x, y = np.meshgrid(places, places)
+    shares = {
+        name: 100 * np.bincount(words.ravel(), minlength=count) / words.size
+        for name, words in spelt.items()
+    }
+    highest = 1.05 * max(share.max() for share in shares.values())
+    for line, (name, image) in zip(list(outer)[1:], images.items(), strict=True):
+        plain, spotted, bars = (
+            figure.add_subplot(place)
+            for place in line.subgridspec(1, 3, width_ratios=(1, 1, 2.1), wspace=0.1)
+        )
+        show_image(plain, image, name)
+        show_image(spotted, image)
+        spotted.scatter(x, y, s=14, c=[colours[word] for word in spelt[name].flat], linewidths=0)
+        bars.bar(range(count), shares[name], color=colours[:count])
+        bars.set(xticks=[], ylim=(0, highest))
+        bars.set_ylabel("share of points (%)", fontsize=8)
+        bars.tick_params(labelsize=8)
+        bars.grid(axis="x", visible=False)
     return figure
