@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,13 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def blocks(images: np.ndarray, values: int) -> Iterator[slice]:
+    """Parts of a batch (N, H, W), of one image at least, otherwise of at most ``values`` pixels."""
+    step = max(1, values // images[0].size)
+    for start in range(0, len(images), step):
+        yield slice(start, start + step)
+
+
 def each_block(
     work: Callable[[np.ndarray, slice], None], images: np.ndarray, values: int = 0
 ) -> None:
@@ -37,8 +44,8 @@ def each_block(
     import torch
 
     on_gpu = device().type == "cuda"
-    step = max(1, (PIXELS_GPU if on_gpu else PIXELS) // max(images[0].size, values))
-    parts = [slice(start, start + step) for start in range(0, len(images), step)]
+    pixels = PIXELS_GPU if on_gpu else PIXELS
+    parts = blocks(images, pixels * images[0].size // max(images[0].size, values))
 
     def work_on(part: slice) -> None:
         work(np.array(images[part], order="C"), part)

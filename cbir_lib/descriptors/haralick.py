@@ -174,9 +174,9 @@ def sums_of(images: np.ndarray, levels: int, directions: np.ndarray) -> Sums:
 
 def count_pairs(images: np.ndarray, levels: int, directions: np.ndarray) -> np.ndarray:
     """(N, H, W) uint8 → (N, F, L, L) int32, pairs counted one way."""
-    level = (np.arange(256) * levels >> 8).astype(np.uint8)
+    level = (images * np.uint16(levels) >> 8).astype(np.uint8)  # 255 * 256 fits
     counts = np.zeros((len(images), len(directions), levels, levels), np.int32)
-    compiled(count_each)(level[images], directions, counts)
+    compiled(count_each)(level, directions, counts)
     return counts
 
 
@@ -186,9 +186,11 @@ def count_each(level, directions, counts):
     for n in range(number):
         for d in range(len(directions)):
             down, right = directions[d]
+            left = max(0, -right)
             for y in range(height - down):
-                for x in range(max(0, -right), width - max(0, right)):
-                    counts[n, d, level[n, y, x], level[n, y + down, x + right]] += 1
+                here, there = level[n, y, left:], level[n, y + down, left + right :]
+                for x in range(width - abs(right)):
+                    counts[n, d, here[x], there[x]] += 1
 
 
 def sum_each(counts, margin, sums, differences, squares, entropy):
@@ -196,12 +198,14 @@ def sum_each(counts, margin, sums, differences, squares, entropy):
     number, directions, levels, _ = counts.shape
     for n in range(number):
         for d in range(directions):
-            pairs = 2 * counts[n, d].sum()
+            count = counts[n, d]
+            pairs = 2 * count.sum()
             for i in range(levels):
                 for j in range(i + 1):
-                    p = (counts[n, d, i, j] + counts[n, d, j, i]) / pairs
-                    if p == 0:
+                    both = count[i, j] + count[j, i]
+                    if both == 0:
                         continue
+                    p = both / pairs
                     margin[n, d, i] += p
                     times = 1
                     if i != j:  # p[j, i] is the same
@@ -222,7 +226,7 @@ def count_in_torch(images: torch.Tensor, levels: int, directions: np.ndarray) ->
     for down, right in directions.tolist():
         left = max(0, -right)
         here = level[:, : height - down, left : width - max(0, right)]
-        there = level[:, down:, left + right :][:, :, : here.shape[2]]
+        there = level[:, down:, max(0, right) : width - left]
         codes = image + here * levels + there
         counts.append(torch.bincount(codes.flatten(), minlength=number * levels**2))
     return torch.stack(counts).view(-1, number, levels, levels).transpose(0, 1)

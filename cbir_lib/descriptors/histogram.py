@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from cbir_lib.descriptors.blocks import check_integer
+from cbir_lib.descriptors.blocks import check_integer, count, each_block
 from cbir_lib.errors import CbirError
 from cbir_lib.preprocessing import as_images
 
@@ -49,15 +49,13 @@ class GreyHistogram(TransformerMixin, BaseEstimator):
         """(N, H, W) uint8 → (N, grid² bins) float32."""
         self.fit(images)
         images = as_images(images)
-        pixels, cells = images[0].size, self.grid**2
         row, column = (np.arange(side) * self.grid // side for side in images.shape[1:])
-        first = 256 * (row[:, None] * self.grid + column)  # (H, W), of each pixel's cell
-        vectors = np.empty((len(images), cells * self.bins), np.float32)
-        for image, vector in zip(images, vectors, strict=True):
-            places = image if cells == 1 else first + image
-            counts = np.bincount(places.reshape(-1), minlength=256 * cells)
-            if self.bins < 256:
-                counts = counts.reshape(len(vector), -1).sum(axis=1)
-            vector[:] = counts
-        vectors /= np.float32(pixels)
+        first = (self.bins * (row[:, None] * self.grid + column)).astype(np.int32)  # of the cell
+        vectors = np.empty((len(images), self.grid**2 * self.bins), np.float32)
+
+        def work(block: np.ndarray, part: slice) -> None:
+            codes = block // np.uint8(256 // self.bins)
+            vectors[part] = count(codes, first, vectors.shape[1]) / images[0].size
+
+        each_block(work, images, vectors.shape[1])
         return vectors
