@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import convolve
 from skimage.filters import gabor_kernel
 from sklearn.base import clone
 
-from cbir_lib.descriptors import gabor
+from cbir_lib.descriptors import blocks, gabor
 from cbir_lib.descriptors.gabor import GaborHistogram, GaborVector, response_maps
 from cbir_lib.errors import CbirError
 
@@ -40,6 +41,21 @@ def test_maps_are_a_convolution_with_scikit_images_kernels(bank, orientations, s
         for image, maps in zip(images, found, strict=True):
             expected = abs(convolve(image / 255 + 0j, kernel, mode="constant"))
             assert np.allclose(maps[number], expected, atol=0.01 * expected.max())
+
+
+@pytest.mark.parametrize(("bank", "orientations", "scales"), [("octaves", 5, 3),
+                                                              ("manjunath-ma", 6, 4)])  # fmt: skip
+@pytest.mark.parametrize("shape", [(3, 30, 22), (2, 65, 9)])
+def test_what_a_gpu_does_gives_the_same(bank, orientations, scales, shape):
+    images = RNG.integers(0, 256, shape, dtype=np.uint8)
+    side = 2 ** int(np.ceil(np.log2(max(shape[1:]) + 64)))
+    settings = bank, side, orientations, scales, *shape[1:]
+    there = gabor._responses_of_waves(images, settings, torch.device("cpu"))
+    edges = np.array([0.01, 0.05, 0.1], np.float32)
+    for ours, tensor in zip(gabor._responses(images, settings), there, strict=True):
+        assert np.allclose(gabor._magnitudes(ours), gabor._magnitudes(tensor), atol=1e-5)
+        assert np.allclose(gabor._summaries(ours), gabor._summaries(tensor), atol=1e-5)
+        assert np.allclose(gabor._counts(ours, edges), gabor._counts(tensor, edges), atol=2)
 
 
 def test_manjunath_ma_map_is_a_convolution():
@@ -131,7 +147,7 @@ def test_every_image_gives_a_finite_vector_of_one_length(descriptor, length):
 def test_blocks_do_not_show(descriptor, length, monkeypatch):
     fitted = clone(descriptor).fit(NOISE)
     whole = fitted.transform(NOISE)
-    monkeypatch.setattr(gabor, "BLOCK_PIXELS", 2 * 128**2)  # two images, then two
+    monkeypatch.setattr(blocks, "PIXELS", 1)  # one image after the other
     assert np.allclose(fitted.transform(NOISE), whole, rtol=1e-4, atol=1e-4)
     assert len(np.unique(whole.round(4), axis=0)) == len(NOISE)
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
+from threadpoolctl import threadpool_limits
 
+from cbir_lib.descriptors.blocks import check_integer, compiled, device, each_block
 from cbir_lib.errors import CbirError, unknown
 from cbir_lib.preprocessing import as_images
 
 PAD_PX = 32  # zeros on each side, as the baselines have it
 CUT = np.sqrt(2 * np.log(1e6))  # deviations from a filter's centre where it is down to 1e-6
-BLOCK_PIXELS = 2**20  # padded pixels computed at once
 SAMPLES = 2**20  # magnitudes of each filter at most, from which bins are learned
 HALF_PEAK = np.sqrt(2 * np.log(2))  # deviations from a Gaussian's centre to half its peak
 
@@ -86,8 +88,11 @@ def response_maps(
     images = as_images(images)
     _check(bank, orientations, scales)
     maps = np.empty((len(images), scales * orientations, *images.shape[1:]), np.float32)
-    for block, number, magnitudes in _responses(images, bank, orientations, scales):
-        maps[block, number] = magnitudes.cpu().numpy()
+
+    def keep(part: slice, number: int, responses: Responses) -> None:
+        maps[part, number] = _magnitudes(responses)
+
+    _each_response(keep, images, bank, orientations, scales)
     return maps.reshape(len(images), scales, orientations, *images.shape[1:])
 
 
@@ -154,20 +159,18 @@ class GaborVector(TransformerMixin, BaseEstimator):
         return self._vectors(images) / _learned(self, "scale_", 2 * self.scales * self.orientations)
 
     def _vectors(self, images: np.ndarray) -> np.ndarray:
-        vectors = np.empty((len(images), self.scales * self.orientations, 2), np.float32)
-        for block, number, magnitudes in _responses(
-            images, self.bank, self.orientations, self.scales
-        ):
-            values = magnitudes.flatten(1)
-            spread, mean = torch.std_mean(values, dim=1, correction=0)
-            if self.bank == "octaves":
-                least, most = torch.aminmax(values, dim=1)
-                width = most - least
-                flat = width < 1e-6  # rounding noise
-                width = torch.where(flat, 1, width)
-                mean = torch.where(flat, 0, (mean - least) / width)
-                spread = torch.where(flat, 0, spread / width)
-            vectors[block, number] = torch.stack([mean, spread], dim=1).cpu().numpy()
+        found = np.empty((len(images), self.scales * self.orientations, 4), np.float32)
+
+        def keep(part: slice, number: int, responses: Responses) -> None:
+            found[part, number] = _summaries(responses)
+
+        _each_response(keep, images, self.bank, self.orientations, self.scales)
+        vectors = found[..., :2]
+        if self.bank == "octaves":
+            least, most = found[..., 2:3], found[..., 3:]
+            flat = most - least < 1e-6  # rounding noise
+            vectors[..., :1] -= least
+            vectors = np.where(flat, 0, vectors / np.where(flat, 1, most - least))
         return vectors.reshape(len(images), -1)
 
 
@@ -218,11 +221,16 @@ class GaborHistogram(TransformerMixin, BaseEstimator):
         images = as_images(images)
         images = images[np.linspace(0, len(images) - 1, min(len(images), 512)).astype(int)]
         step = -(-images.size // SAMPLES)
-        found: list[list[torch.Tensor]] = [[] for _ in range(self.scales * self.orientations)]
-        for _, number, magnitudes in _responses(images, self.bank, self.orientations, self.scales):
-            found[number].append(magnitudes.flatten()[::step].cpu())
+        filters = self.scales * self.orientations
+        found = np.empty((filters, len(images), -(-images[0].size // step)), np.float32)
+
+        def keep(part: slice, number: int, responses: Responses) -> None:
+            magnitudes = _magnitudes(responses)
+            found[number, part] = magnitudes.reshape(len(magnitudes), -1)[:, ::step]
+
+        _each_response(keep, images, self.bank, self.orientations, self.scales)
         parts = np.arange(1, self.bins) / self.bins
-        self.edges_ = np.stack([np.quantile(torch.cat(some), parts) for some in found])
+        self.edges_ = np.stack([np.quantile(some, parts) for some in found])
         self.edges_ = self.edges_.astype(np.float32)
         return self
 
@@ -231,33 +239,28 @@ class GaborHistogram(TransformerMixin, BaseEstimator):
         self._check()
         images = as_images(images)
         filters = self.scales * self.orientations
-        edges = torch.from_numpy(_learned(self, "edges_", filters * (self.bins - 1)))
-        edges = edges.reshape(filters, -1).to(_device())
-        histograms = np.empty((len(images), filters, self.bins), np.float32)
-        for block, number, magnitudes in _responses(
-            images, self.bank, self.orientations, self.scales
-        ):
-            rows = torch.bucketize(magnitudes.flatten(1), edges[number], out_int32=True)
-            rows += (
-                self.bins * torch.arange(len(rows), device=rows.device, dtype=rows.dtype)[:, None]
-            )
-            counts = torch.bincount(rows.flatten(), minlength=self.bins * len(rows))
-            histograms[block, number] = counts.reshape(-1, self.bins).cpu().numpy()
+        edges = _learned(self, "edges_", filters * (self.bins - 1)).reshape(filters, -1)
+        # How many pixels are above each edge; all are above the one before the first bin.
+        above = np.zeros((len(images), filters, self.bins + 1), np.float32)
+        above[..., 0] = images[0].size
+
+        def keep(part: slice, number: int, responses: Responses) -> None:
+            above[part, number, 1:-1] = _counts(responses, edges[number])
+
+        _each_response(keep, images, self.bank, self.orientations, self.scales)
+        histograms = above[..., :-1] - above[..., 1:]
         return histograms.reshape(len(images), -1) / np.float32(filters * images[0].size)
 
     def _check(self) -> None:
         _check(self.bank, self.orientations, self.scales)
-        if not isinstance(self.bins, int) or not 2 <= self.bins <= 64:
-            raise CbirError(f"bins {self.bins!r} is out of range", "give 2 to 64")
+        check_integer("bins", self.bins, 2, 64)
 
 
 def _check(bank: str, orientations: int, scales: int) -> None:
     if bank not in BANKS:
         raise unknown("bank", bank, BANKS)
-    if not isinstance(orientations, int) or not 2 <= orientations <= 16:
-        raise CbirError(f"orientations {orientations!r} is out of range", "give 2 to 16")
-    if not isinstance(scales, int) or not 2 <= scales <= 6:
-        raise CbirError(f"scales {scales!r} is out of range", "give 2 to 6")
+    check_integer("orientations", orientations, 2, 16)
+    check_integer("scales", scales, 2, 6)
 
 
 def _learned(descriptor: BaseEstimator, name: str, size: int) -> np.ndarray:
@@ -271,67 +274,317 @@ def _learned(descriptor: BaseEstimator, name: str, size: int) -> np.ndarray:
     return learned
 
 
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+# Real and imaginary parts, (B, 2, H, W) float32: a tensor if it was computed on a GPU.
+Responses = np.ndarray | torch.Tensor
 
 
-@torch.inference_mode()
-def _responses(
-    images: np.ndarray, bank: str, orientations: int, scales: int
-) -> Iterator[tuple[slice, int, torch.Tensor]]:
-    """Blocks of images, a filter's number, and its magnitudes (B, H, W), on the device.
+def _each_response(
+    work: Callable[[slice, int, Responses], None],
+    images: np.ndarray,
+    bank: str,
+    orientations: int,
+    scales: int,
+) -> None:
+    """Do ``work(part of the images, filter's number, responses)`` for all images and filters.
 
     A filter is zero but for a band of frequencies, so the transform back is a product with the few
-    rows of the Fourier matrix that belong to the band, and only where the image is, not its
-    padding: exact but for what lies below 1e-6 of the filter's peak.
+    waves that belong to the band, and only where the image is, not its padding: exact but for what
+    lies below 1e-6 of the filter's peak. The band's centre is moved to frequency 0, which changes
+    no magnitude.
     """
     height, width = images.shape[1:]
     side = 2 ** int(np.ceil(np.log2(max(height, width) + 2 * PAD_PX)))
-    filters = _filters(bank, side, orientations, scales, height, width, _device())
-    count = max(1, BLOCK_PIXELS // side**2)
-    for start in range(0, len(images), count):
-        block = slice(start, start + count)
-        grey = torch.tensor(images[block].copy()).to(_device()) / 255
-        spectrum = torch.fft.fft2(grey, s=(side, side))
-        for number, (v, u, gain, to_rows, to_columns) in enumerate(filters):
-            band = spectrum[:, v[:, None], u] * gain  # (B, v, u)
-            yield block, number, (to_rows @ (band @ to_columns)).abs()
+    settings = bank, side, orientations, scales, height, width
+    where = device()
+
+    def work_on(block: np.ndarray, part: slice) -> None:
+        if where.type == "cuda":
+            responses = _responses_of_waves(block, settings, where)
+        else:
+            responses = _responses(block, settings)
+        for number, some in enumerate(responses):
+            work(part, number, some)
+
+    # The threads are those of the blocks.
+    with threadpool_limits(1, user_api="blas"):
+        each_block(work_on, images, 2 * side**2)
+
+
+class _Filter(NamedTuple):
+    """Where the middle of a filter's band is, in bins, and its gain around it."""
+
+    row: int
+    column: int
+    gain: np.ndarray  # (2 K + 1, 2 L + 1) float64
+
+
+def _bands(bank: str, side: int, orientations: int, scales: int) -> list[_Filter]:
+    """The filters, each where it is above 1e-6 of its peak."""
+    found = []
+    for centre, angle, along, across in BANKS[bank](side, orientations, scales):
+        cos, sin = np.cos(angle), np.sin(angle)
+        column, u, used = _band(centre * cos, CUT * np.hypot(along * cos, across * sin), side)
+        row, v, rows = _band(centre * sin, CUT * np.hypot(along * sin, across * cos), side)
+        away = u * cos + v[:, None] * sin - centre
+        aside = v[:, None] * cos - u * sin
+        gain = np.exp(-0.5 * ((away / along) ** 2 + (aside / across) ** 2))
+        found.append(_Filter(row, column, gain * rows[:, None] * used))
+    return found
+
+
+def _band(centre: float, reach: float, side: int) -> tuple[int, np.ndarray, np.ndarray]:
+    """A middle, whole frequencies as far below as above it, and which of them are of the band.
+
+    The band is what lies within reach of the centre, from 1 - side / 2 to side / 2 - 1.
+    """
+    low = int(max(np.ceil(centre - reach), 1 - side // 2))
+    high = int(min(np.floor(centre + reach), side // 2 - 1))
+    middle = (low + high) // 2
+    places = np.arange(2 * middle - high, high + 1)
+    return middle, places, places >= low
+
+
+# On a processor: products of real matrices. Frequencies of either sign are folded together first,
+# as waves of opposite frequencies have the same cosine and opposite sines.
+
+
+class _Folded(NamedTuple):
+    """A filter: its band's middle, its gains in the four quadrants around it, and the waves."""
+
+    row: int
+    column: int
+    gains: np.ndarray  # (4, K + 1, L + 1): of (k, l), (-k, l), (k, -l), (-k, -l)
+    to_rows: np.ndarray  # (H, 2 K + 1): K + 1 cosines, then K sines
+    to_columns: np.ndarray  # (2 L + 1, W)
 
 
 @lru_cache(maxsize=2)
-def _filters(
+def _folded_filters(
+    bank: str, side: int, orientations: int, scales: int, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray, list[_Folded]]:
+    """Waves over rows (2 P, H) and columns (W, 2 P) up to the highest frequency, and the filters.
+
+    The waves are P cosines, then P sines, of frequencies 0, 1, ..., P - 1.
+    """
+    filters, most = [], 0
+    for row, column, gain in _bands(bank, side, orientations, scales):
+        middle_row, middle_column = np.array(gain.shape) // 2
+        most = max(most, abs(row) + middle_row, abs(column) + middle_column)
+        gain[middle_row] /= 2  # taken twice, as k and as -k
+        gain[:, middle_column] /= 2
+        down, right = gain[::-1], gain[:, ::-1]
+        gains = [part[middle_row:, middle_column:] for part in (gain, down, right, down[:, ::-1])]
+        to_rows, to_columns = (
+            np.delete(_waves(length, middle + 1, side), middle + 1, axis=1) / side  # no sine of 0
+            for length, middle in ((height, middle_row), (width, middle_column))
+        )
+        arrays = np.stack(gains), to_rows, to_columns.T
+        filters.append(_Folded(row, column, *(array.astype(np.float32) for array in arrays)))
+    rows, columns = (_waves(length, most + 1, side) for length in (height, width))
+    return rows.T.astype(np.float32), (columns / 255).astype(np.float32), filters
+
+
+def _waves(length: int, count: int, side: int) -> np.ndarray:
+    """(length, 2 * count): cosines of 0, 1, ... bins, then sines."""
+    phases = 2 * np.pi / side * np.outer(np.arange(length), np.arange(count))
+    return np.concatenate([np.cos(phases), np.sin(phases)], axis=1)
+
+
+def _responses(images: np.ndarray, settings: tuple) -> Iterator[np.ndarray]:
+    """Of each filter, (B, 2, H, W) float32."""
+    rows, columns, filters = _folded_filters(*settings)
+    count, bins = len(images), len(rows) - 1
+    spectra = np.empty((count, 2, 2, bins, bins), np.float32)
+    compiled(_spectra)(rows @ (images.astype(np.float32) @ columns), spectra)
+    for row, column, gains, to_rows, to_columns in filters:
+        folded = np.empty((count, 2, to_rows.shape[1], len(to_columns)), np.float32)
+        compiled(_fold)(spectra, row, column, gains, folded)
+        yield to_rows @ (folded @ to_columns)
+
+
+def _spectra(products: np.ndarray, found: np.ndarray) -> None:
+    """(B, 2 P, 2 P) products with cosines and sines → (B, 2, 2, 2 P - 1, 2 P - 1) spectra.
+
+    Index ``[image, mirrored, imaginary, v + P - 1, u + P - 1]``; mirrored is u with its sign
+    changed, so that the folding below reads in one direction only.
+    """
+    count = products.shape[1] // 2
+    for image in range(len(products)):
+        for v in range(count):
+            cos_cos, cos_sin = products[image, v, :count], products[image, v, count:]
+            sin_cos, sin_sin = (
+                products[image, v + count, :count],
+                products[image, v + count, count:],
+            )
+            for sign in (-1, 1):
+                s, row = np.float32(sign), count - 1 + sign * v
+                plain, mirrored = found[image, 0, :, row], found[image, 1, :, row]
+                for u in range(count):
+                    plain[0, u + count - 1] = cos_cos[u] - s * sin_sin[u]
+                for u in range(count):
+                    plain[1, u + count - 1] = -s * sin_cos[u] - cos_sin[u]
+                for u in range(count):
+                    mirrored[0, u + count - 1] = cos_cos[u] + s * sin_sin[u]
+                for u in range(count):
+                    mirrored[1, u + count - 1] = cos_sin[u] - s * sin_cos[u]
+        for part in range(2):
+            for row in range(2 * count - 1):
+                plain, mirrored = found[image, 0, part, row], found[image, 1, part, row]
+                for u in range(1, count):
+                    plain[count - 1 - u] = mirrored[count - 1 + u]
+                    mirrored[count - 1 - u] = plain[count - 1 + u]
+
+
+def _fold(
+    spectra: np.ndarray, row: int, column: int, gains: np.ndarray, folded: np.ndarray
+) -> None:
+    """A filter's band → (B, 2, 2 K + 1, 2 L + 1), what real and imaginary part are products of.
+
+    Rows are factors of K + 1 cosines and K sines down, columns of L + 1 cosines and L sines across.
+    """
+    most_k, most_l = gains.shape[1] - 1, gains.shape[2] - 1
+    middle = spectra.shape[3] // 2
+    for image in range(len(spectra)):
+        for k in range(most_k + 1):
+            for part in range(2):
+                a = spectra[image, 0, part, middle + row + k, middle + column :]
+                b = spectra[image, 0, part, middle + row - k, middle + column :]
+                c = spectra[image, 1, part, middle + row + k, middle - column :]
+                d = spectra[image, 1, part, middle + row - k, middle - column :]
+                e, f, g, h = gains[0, k], gains[1, k], gains[2, k], gains[3, k]
+                # A sine comes with i, two of them with -1: a part goes to the other, its sign
+                # changed if imaginary.
+                sign = np.float32(1 - 2 * part)
+                to = folded[image, part, k]
+                for n in range(most_l + 1):
+                    to[n] = (e[n] * a[n] + f[n] * b[n]) + (g[n] * c[n] + h[n] * d[n])
+                to = folded[image, 1 - part, k, most_l:]
+                for n in range(1, most_l + 1):
+                    to[n] = sign * ((e[n] * a[n] + f[n] * b[n]) - (g[n] * c[n] + h[n] * d[n]))
+                if k > 0:
+                    to = folded[image, 1 - part, most_k + k]
+                    for n in range(most_l + 1):
+                        to[n] = sign * ((e[n] * a[n] - f[n] * b[n]) + (g[n] * c[n] - h[n] * d[n]))
+                    to = folded[image, part, most_k + k, most_l:]
+                    for n in range(1, most_l + 1):
+                        to[n] = (f[n] * b[n] - e[n] * a[n]) + (g[n] * c[n] - h[n] * d[n])
+
+
+# On a GPU: products of complex matrices.
+
+
+@torch.inference_mode()
+def _responses_of_waves(
+    images: np.ndarray, settings: tuple, where: torch.device
+) -> Iterator[torch.Tensor]:
+    """Of each filter, (B, 2, H, W) float32."""
+    side = settings[1]
+    spectrum = torch.fft.fft2(torch.from_numpy(images).to(where) / 255, s=(side, side))
+    for v, u, gain, to_rows, to_columns in _wave_filters(*settings, where):
+        found = to_rows @ (spectrum[:, v[:, None], u] * gain @ to_columns)
+        yield torch.view_as_real(found).movedim(-1, 1)
+
+
+@lru_cache(maxsize=2)
+def _wave_filters(
     bank: str,
     side: int,
     orientations: int,
     scales: int,
     height: int,
     width: int,
-    device: torch.device,
+    where: torch.device,
 ) -> list[tuple[torch.Tensor, ...]]:
     """For each filter: its band's rows v and columns u of the spectrum, its gain there (v, u), and
     the inverse Fourier matrices to the image's rows (H, v) and columns (u, W)."""
     found = []
-    for centre, angle, along, across in BANKS[bank](side, orientations, scales):
-        cos, sin = np.cos(angle), np.sin(angle)
-        u = _band(centre * cos, CUT * np.hypot(along * cos, across * sin), side)
-        v = _band(centre * sin, CUT * np.hypot(along * sin, across * cos), side)
-        away = u * cos + v[:, None] * sin - centre
-        aside = v[:, None] * cos - u * sin
-        gain = np.exp(-0.5 * ((away / along) ** 2 + (aside / across) ** 2))
+    for row, column, gain in _bands(bank, side, orientations, scales):
+        v, u = (
+            middle + np.arange(count) - count // 2
+            for middle, count in zip((row, column), gain.shape, strict=True)
+        )
         to_rows = np.exp(2j * np.pi / side * np.outer(np.arange(height), v)) / side
         to_columns = np.exp(2j * np.pi / side * np.outer(u, np.arange(width))) / side
-        arrays = (
-            v % side,
-            u % side,
-            gain.astype(np.float32),
-            to_rows.astype(np.complex64),
-            to_columns.astype(np.complex64),
-        )
-        found.append(tuple(torch.from_numpy(array).to(device) for array in arrays))
+        waves = to_rows.astype(np.complex64), to_columns.astype(np.complex64)
+        arrays = v % side, u % side, gain.astype(np.float32), *waves
+        found.append(tuple(torch.from_numpy(array).to(where) for array in arrays))
     return found
 
 
-def _band(centre: float, reach: float, side: int) -> np.ndarray:
-    """Whole frequencies within reach of the centre, from 1 - side / 2 to side / 2 - 1."""
-    low, high = np.ceil(centre - reach), np.floor(centre + reach)
-    return np.arange(max(low, 1 - side // 2), min(high, side // 2 - 1) + 1).astype(np.int64)
+# What is made of the responses.
+
+
+def _magnitudes(responses: Responses) -> np.ndarray:
+    """(B, 2, H, W) → (B, H, W) float32."""
+    if isinstance(responses, torch.Tensor):
+        return responses.norm(dim=1).cpu().numpy()
+    return np.sqrt(responses[:, 0] ** 2 + responses[:, 1] ** 2)
+
+
+def _summaries(responses: Responses) -> np.ndarray:
+    """(B, 2, H, W) → (B, 4) float32: mean, deviation, least and greatest magnitude."""
+    if isinstance(responses, torch.Tensor):
+        magnitudes = responses.norm(dim=1).flatten(1)
+        spread, mean = torch.std_mean(magnitudes, dim=1, correction=0)
+        return torch.stack([mean, spread, *torch.aminmax(magnitudes, dim=1)], 1).cpu().numpy()
+    found = np.empty((len(responses), 4), np.float32)
+    compiled(_summarise)(responses, found)
+    return found
+
+
+def _summarise(responses: np.ndarray, found: np.ndarray) -> None:
+    # Sums of columns first: the compiler may not add up a row in another order than written.
+    _, _, height, width = responses.shape
+    magnitudes = np.empty((height, width), np.float32)
+    total, squares, least, most = np.empty((4, width), np.float32)
+    for image in range(len(responses)):
+        total[:], squares[:], least[:], most[:] = 0, 0, np.inf, 0
+        for y in range(height):
+            real, imaginary, row = responses[image, 0, y], responses[image, 1, y], magnitudes[y]
+            for x in range(width):
+                row[x] = np.sqrt(real[x] * real[x] + imaginary[x] * imaginary[x])
+            for x in range(width):
+                total[x] += row[x]
+            for x in range(width):
+                least[x] = row[x] if row[x] < least[x] else least[x]
+            for x in range(width):
+                most[x] = row[x] if row[x] > most[x] else most[x]
+        mean = np.float32(total.sum() / (height * width))
+        for y in range(height):
+            row = magnitudes[y]
+            for x in range(width):
+                squares[x] += (row[x] - mean) * (row[x] - mean)
+        found[image, 0] = mean
+        found[image, 1] = np.sqrt(squares.sum() / (height * width))
+        found[image, 2] = least.min()
+        found[image, 3] = most.max()
+
+
+def _counts(responses: Responses, edges: np.ndarray) -> np.ndarray:
+    """(B, 2, H, W), (E,) → (B, E): how many magnitudes are above each edge."""
+    if isinstance(responses, torch.Tensor):
+        magnitudes = responses.norm(dim=1).flatten(1)
+        found = [(magnitudes > float(edge)).sum(dim=1) for edge in edges]
+        return torch.stack(found, dim=1).cpu().numpy()
+    found = np.zeros((len(responses), len(edges)), np.int64)
+    compiled(_count)(responses, edges, found)
+    return found
+
+
+def _count(responses: np.ndarray, edges: np.ndarray, found: np.ndarray) -> None:
+    _, _, height, width = responses.shape
+    magnitudes = np.empty((height, width), np.float32)
+    above = np.empty(width, np.int32)
+    for image in range(len(responses)):
+        for y in range(height):
+            real, imaginary, row = responses[image, 0, y], responses[image, 1, y], magnitudes[y]
+            for x in range(width):
+                row[x] = np.sqrt(real[x] * real[x] + imaginary[x] * imaginary[x])
+        for number in range(len(edges)):
+            above[:] = 0
+            edge = edges[number]
+            for y in range(height):
+                row = magnitudes[y]
+                for x in range(width):
+                    above[x] += row[x] > edge
+            found[image, number] = above.sum()
