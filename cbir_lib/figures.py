@@ -743,10 +743,10 @@ def visual_words(
     """
     colours = plt.get_cmap("tab10").colors
     count = len(vocabulary)
-    figure = plt.figure(figsize=(WIDTH_IN, 0.95 + 2 * len(images)))
+    figure = plt.figure(figsize=(WIDTH_IN, 0.9 + 1.85 * len(images)))
     outer = figure.add_gridspec(
         1 + len(images), 1, height_ratios=[0.75, *[1.8] * len(images)], hspace=0.15,
-        left=0.01, right=0.99, top=0.99, bottom=0.03,
+        left=0.01, right=0.93, top=0.99, bottom=0.02,
     )  # fmt: skip
     for number, place in enumerate(outer[0].subgridspec(1, count, wspace=0.12)):
         axes = figure.add_subplot(place)
@@ -771,6 +771,8 @@ def visual_words(
         spotted.scatter(x, y, s=14, c=[colours[word] for word in spelt[name].flat], linewidths=0)
         bars.bar(range(count), shares[name], color=colours[:count])
         bars.set(xticks=[], ylim=(0, highest))
+        bars.yaxis.tick_right()
+        bars.yaxis.set_label_position("right")
         bars.set_ylabel("share of points (%)", fontsize=8)
         bars.tick_params(labelsize=8)
         bars.grid(axis="x", visible=False)
