@@ -1,10 +1,12 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from cbir_lib.descriptors import blocks
 from cbir_lib.descriptors.histogram import GreyHistogram
 from cbir_lib.distances import pairwise
 from cbir_lib.errors import CbirError
@@ -77,3 +79,37 @@ def test_grid_out_of_range(grid):
     for use in (GreyHistogram(grid=grid).fit, GreyHistogram(grid=grid).transform):
         with pytest.raises(CbirError, match=r"grid .* is out of range\n.* 1 to 16"):
             use(NOISE)
+
+
+@pytest.mark.parametrize(("pixels", "values", "most"), [(1, 0, 1), (4000, 0, 2), (9000, 3000, 3)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_blocks_are_small_and_hold_every_image_once(pixels, values, most, threads, monkeypatch):
+    monkeypatch.setattr(blocks, "PIXELS", pixels)
+    monkeypatch.setattr(blocks, "device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    images = np.zeros_like(NOISE)
+    sizes = []
+
+    def work(block, part):
+        sizes.append(len(block))
+        images[part] += block
+
+    blocks.each_block(work, NOISE[:, ::-1], values)
+    assert np.array_equal(images, NOISE[:, ::-1])
+    assert max(sizes) == most
+    assert sum(sizes) == len(NOISE)
+
+
+def test_an_error_in_a_block_is_not_lost():
+    def work(block, part):
+        raise CbirError("broken", "mend it")
+
+    with pytest.raises(CbirError, match="broken"):
+        blocks.each_block(work, NOISE)
+
+
+def test_neither_blocks_nor_threads_change_a_bit(monkeypatch):
+    whole = GreyHistogram(grid=2).transform(NOISE)
+    monkeypatch.setattr(blocks, "PIXELS", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert np.array_equal(GreyHistogram(grid=2).transform(NOISE), whole)

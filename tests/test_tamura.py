@@ -181,11 +181,12 @@ def test_a_gpu_would_find_the_same(shape, scales, side):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def test_more_images_than_one_block(monkeypatch):
+def test_neither_blocks_nor_threads_change_a_bit(monkeypatch):
     images = smooth((7, 16, 20))
     whole = TamuraHistogram().transform(images)
     maps = tamura_maps(images)
     monkeypatch.setattr(blocks, "PIXELS", 2 * tamura.MAPS * 16 * 20)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     assert np.array_equal(TamuraHistogram().transform(images), whole)
     for a, b in zip(tamura_maps(images), maps, strict=True):
         assert np.array_equal(a, b)

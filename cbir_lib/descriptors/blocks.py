@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 PIXELS = 1 << 18  # of the images that a thread of a processor takes at once
 PIXELS_GPU = 1 << 23
+COMPILING = threading.Lock()  # else each thread would make its own
 
 
 def device() -> torch.device:
@@ -54,13 +56,18 @@ def each_block(
         list(pool.map(work_on, parts))  # raises what they raise
 
 
-@functools.cache
 def compiled(function: Callable, *called: Callable) -> Callable:
     """Machine code of plain loops over arrays, which leaves other threads to their work.
 
     Made by numba at the first call and kept beside the module, or in the user's cache. ``called``
     are the functions of the same module that ``function`` calls.
     """
+    with COMPILING:
+        return _compiled(function, *called)
+
+
+@functools.cache
+def _compiled(function: Callable, *called: Callable) -> Callable:
     from numba import njit
     from numba.extending import register_jitable
 

@@ -90,7 +90,7 @@ class LBPHistogram(TransformerMixin, BaseEstimator):
             patterns = find(block, self.neighbours, self.radius_px, self.rotation_invariant)
             histograms[part] = count(patterns, first, histograms.shape[1]) / images[0].size
 
-        each_block(work, images)
+        each_block(work, images, histograms.shape[1])
         return histograms
 
 

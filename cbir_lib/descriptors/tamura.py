@@ -16,7 +16,7 @@ from cbir_lib.preprocessing import as_images
 
 # A scaled value this far below a bin's edge, in bins, counts as on it: rounding decides nothing.
 EDGE = 1e-4
-MAPS = 4  # that the work has to remember at once
+MAPS = 4  # of floating point, about, that the work remembers of an image
 
 
 class TamuraMaps(NamedTuple):
@@ -89,7 +89,7 @@ class TamuraHistogram(TransformerMixin, BaseEstimator):
             codes = binned(maps_of(block, self.scales, self.contrast_px), self.bins)
             histograms[part] = count(codes, nowhere_apart, self.bins**3) / images[0].size
 
-        each_block(work, images, MAPS * images[0].size)
+        each_block(work, images, max(MAPS * images[0].size, self.bins**3))
         return histograms
 
 
