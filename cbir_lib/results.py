@@ -272,6 +272,25 @@ def read_all(folder: Path | str, runs: Sequence[str] | None = None) -> list[Resu
     return found
 
 
+def of_descriptors(
+    folder: Path | str, runs: Sequence[str] | None, names: Sequence[str]
+) -> dict[str, Result]:
+    """The results of handcrafted descriptors, by their names in ``study.yml``.
+
+    Raises
+    ------
+    CbirError
+        When the study has none of one of them.
+    """
+    found = {r.parameters.get("descriptor"): r for r in read_all(folder, runs)}
+    if missing := [name for name in names if name not in found]:
+        raise CbirError(
+            f"the study has no result of {', '.join(missing)}",
+            "enter it in grid.descriptors of study.yml, or take its chapter out of the Snakefile",
+        )
+    return {name: found[name] for name in names}
+
+
 def method(result: Result) -> str:
     """What was measured, as tables and figures call it."""
     parameters = result.parameters
@@ -394,7 +413,8 @@ def beside_the_paper(result: Result) -> str:
     if row is None:
         return "*The paper has no number for this descriptor.*"
     return (
-        f"*The paper's Table 4 has {paper.TABLE_4[row]:.1f} % for {row.lower()}: on IRMA, other "
+        f"*The paper's Table 4 has {paper.TABLE_4[row]:.1f} % for \N{LEFT DOUBLE QUOTATION MARK}{row}"
+        "\N{RIGHT DOUBLE QUOTATION MARK}: on IRMA, other "
         "classes and 128 x 128 pixels, not comparable number by number.*"
     )
 

@@ -194,6 +194,15 @@ def test_results_of_a_study_are_read_by_run(result, tmp_path):
         results.read_all(tmp_path / "runs" / "a")
 
 
+def test_a_descriptor_that_the_study_has_not_is_named(result, tmp_path):
+    described = Result(**changed(run="b", parameters={"descriptor": "hog"}))
+    for found in (result, described):
+        results.write(tmp_path / "runs" / found.run / "result.json", found)
+    assert results.of_descriptors(tmp_path, None, ["hog"]) == {"hog": described}
+    with pytest.raises(CbirError, match="no result of lbp, vlad"):
+        results.of_descriptors(tmp_path, None, ["lbp", "hog", "vlad"])
+
+
 def test_circumstances_and_pictures_are_no_difference(result):
     other = changed(
         circumstances__seconds={"training": 9.5}, circumstances__processor="quill", embedding=None
