@@ -231,9 +231,11 @@ class VLAD(Vocabulary):
     Of each word the sum of its local features' differences from it, then of each value the signed
     root, then all scaled to an L2 norm of 1. The vector has ``words`` d values, word after word,
     from -1 to 1, with d = 128 for SIFT and ``components`` for patches. An image without a local
-    feature has the vector 0, at distance 1 from all others. Distances are L2, which on vectors of
-    norm 1 ranks as the cosine does. DOI 10.1109/CVPR.2010.5540039; the signed root is of
-    Jégou et al. 2012, DOI 10.1109/TPAMI.2011.235.
+    feature, which happens to key points only, has all values equal, with a norm of 1: about as far
+    from others as images without anything in common are, where a vector of 0 would be nearer to
+    all. Distances are L2, which on vectors of norm 1 ranks as the cosine does.
+    DOI 10.1109/CVPR.2010.5540039; the signed root is of Jégou et al. 2012,
+    DOI 10.1109/TPAMI.2011.235.
 
     Differs from the papers: no PCA of the vector, no product quantisation.
     """
@@ -262,7 +264,8 @@ class VLAD(Vocabulary):
         vectors = sums.reshape(count, -1).numpy()
         vectors = np.sign(vectors) * np.sqrt(np.abs(vectors))
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors / np.where(norms > 0, norms, 1)
+        even = np.float32(1 / np.sqrt(words * length))
+        return np.where(norms > 0, vectors / np.where(norms > 0, norms, 1), even)
 
 
 def smallest(
