@@ -413,8 +413,8 @@ def beside_the_paper(result: Result) -> str:
     if row is None:
         return "*The paper has no number for this descriptor.*"
     return (
-        f'*The paper has {paper.TABLE_4[row]:.1f} % for "{row}" (Table 4): on IRMA, other classes and '
-        "128 x 128 pixels, not comparable number by number.*"
+        f'*The paper has {paper.TABLE_4[row]:.1f} % for "{row}" (Table 4): on IRMA, other classes '
+        "and 128 x 128 pixels, not comparable number by number.*"
     )
 
 

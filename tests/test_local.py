@@ -181,7 +181,7 @@ def test_images_without_a_key_point(gather):
     assert (distances[0] > 0).all()
     if gather is VLAD:  # as far as any two of these images, which have nothing in common
         between = pairwise(descriptor.distance, vectors, vectors)[~np.eye(len(vectors), dtype=bool)]
-        assert distances[0].min() > 0.95 * np.median(between)
+        assert distances[0].min() > 0.9 * np.median(between)
 
 
 @EACH
