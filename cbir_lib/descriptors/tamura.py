@@ -161,8 +161,9 @@ def maps_of(images: np.ndarray, scales: int, contrast_px: int) -> np.ndarray:
     maps = np.empty((3, *images.shape), np.float32)
     direction, coarseness, contrast = maps
     compiled(draw_slope)(images, direction)
-    angle = np.arctan(direction) + np.float32(math.pi / 2 + 0.001)
-    direction[:] = np.where(np.isnan(direction), 0, angle)
+    np.arctan(direction, out=direction)
+    direction += np.float32(math.pi / 2 + 0.001)
+    np.fmax(direction, 0, out=direction)  # 0 where the slope is none
     compiled(draw_coarseness, sum_up)(images, scales, coarseness)
     compiled(draw_contrast, add_powers, accumulate)(images, contrast_px, contrast)
     return maps
@@ -262,6 +263,10 @@ def draw_contrast(images, side, contrast):
     margin = side // 2
     columns = np.empty((4, width))  # sums of the powers over the window's rows
     runs = np.zeros((4, width + side))  # and over all columns to the left
+    left, right = runs[:, :width], runs[:, side:]
+    across = np.empty(width)  # columns of the window in the image
+    for x in range(width):
+        across[x] = min(x + margin, width - 1) - max(x - margin, 0) + 1
     for i in range(number):
         columns[:] = 0
         for y in range(-margin, height):
@@ -274,11 +279,9 @@ def draw_contrast(images, side, contrast):
             accumulate(columns, margin, runs)
             rows = min(y + margin, height - 1) - max(y - margin, 0) + 1
             for x in range(width):
-                n = float(rows * (min(x + margin, width - 1) - max(x - margin, 0) + 1))
-                s1 = runs[0, x + side] - runs[0, x]
-                s2 = runs[1, x + side] - runs[1, x]
-                s3 = runs[2, x + side] - runs[2, x]
-                s4 = runs[3, x + side] - runs[3, x]
+                n = rows * across[x]
+                s1, s2 = right[0, x] - left[0, x], right[1, x] - left[1, x]
+                s3, s4 = right[2, x] - left[2, x], right[3, x] - left[3, x]
                 variance = n * s2 - s1 * s1
                 fourth = n * n * (n * s4 - 4 * s3 * s1) + s1 * s1 * (6 * n * s2 - 3 * s1 * s1)
                 # Where the window is flat, the variance is 0 exactly; else the moment is 1 or more.
