@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.base import clone
 
+from cbir_lib.descriptors import blocks
 from cbir_lib.descriptors import thumbnail as module
 from cbir_lib.descriptors.thumbnail import Thumbnail, image_distortion
 from cbir_lib.errors import CbirError
@@ -159,9 +160,20 @@ def test_brightness_adds_nothing():
 def test_more_thumbnails_than_one_block(monkeypatch):
     queries, gallery = blobs(5, 12), blobs(7, 12)
     whole = image_distortion(queries, gallery)
-    for name, least in (("QUERIES", 2), ("GALLERY", 3), ("VALUES", 1)):
-        monkeypatch.setattr(module, name, least)
-        assert np.allclose(image_distortion(queries, gallery), whole, rtol=1e-6)
+    monkeypatch.setattr(module, "QUERIES", 2)
+    monkeypatch.setattr(blocks, "PIXELS", 3 * 16 * 12**2)  # three of the gallery
+    assert np.array_equal(image_distortion(queries, gallery), whole)
+
+
+@pytest.mark.parametrize(("warp", "context"), [(0, 0), (2, 1), (0, 2), (8, 1)])
+def test_what_a_gpu_does_gives_the_same(warp, context, monkeypatch):
+    queries, gallery = blobs(5, 12), blobs(7, 12)
+    expected = image_distortion(queries, gallery, warp, context) * (8 * 255) ** 2
+    found = np.empty((5, 7), np.float32)
+    for values in (module.VALUES, 1):  # at once, and one by one
+        monkeypatch.setattr(module, "VALUES", values)
+        module.compare_contexts(queries, gallery, warp, context, found)
+        assert np.allclose(found, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from torch.nn import functional
 
-from cbir_lib.errors import CbirError
+from cbir_lib.descriptors.blocks import check_integer, device
 from cbir_lib.preprocessing import as_images
 
 ANGLES, RADII = 64, 64  # of the log-polar grid
@@ -59,9 +59,7 @@ class FourierMellin(TransformerMixin, BaseEstimator):
     def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> FourierMellin:
         """Check the parameters; there is nothing to learn."""
         for name in ("angular", "radial"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or not 2 <= value <= 32:
-                raise CbirError(f"{name} {value!r} is out of range", "give 2 to 32")
+            check_integer(name, getattr(self, name), 2, 32)
         return self
 
     @torch.inference_mode()
@@ -89,12 +87,12 @@ class FourierMellin(TransformerMixin, BaseEstimator):
     def _polar(self, images: np.ndarray):
         self.fit(images)
         images = as_images(images)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        window, high_pass, grid, taper = _tables(*images.shape[1:], device)
+        where = device()
+        window, high_pass, grid, taper = _tables(*images.shape[1:], where)
         side = len(high_pass)
         for start in range(0, len(images), count := max(1, BLOCK_PIXELS // side**2)):
             grey = torch.tensor(images[start : start + count].copy())
-            grey = grey.to(device) / 255
+            grey = grey.to(where) / 255
             grey = (grey - grey.mean(dim=(1, 2), keepdim=True)) * window
             half = torch.fft.rfft2(grey, s=(side, side)).abs()  # (B, v, u), u 0 or more
             half = torch.log1p(torch.fft.fftshift(half, dim=1) * high_pass)
@@ -104,7 +102,7 @@ class FourierMellin(TransformerMixin, BaseEstimator):
 
 
 @lru_cache(maxsize=2)
-def _tables(height: int, width: int, device: torch.device) -> tuple[torch.Tensor, ...]:
+def _tables(height: int, width: int, where: torch.device) -> tuple[torch.Tensor, ...]:
     """Window (H, W), high-pass (S, S / 2 + 1), grid (R, A, 2) and taper (R, 1); the transform's
     side S is a power of two."""
     side = 2 ** int(np.ceil(np.log2(2 * max(height, width, 4))))
@@ -112,7 +110,7 @@ def _tables(height: int, width: int, device: torch.device) -> tuple[torch.Tensor
     v = np.arange(-side // 2, side // 2)[:, None] / side  # cycles per pixel
     u = np.arange(side // 2 + 1) / side
     low = np.cos(np.pi * u) * np.cos(np.pi * v)
-    high_pass = (1 - low) * (2 - low)  # Reddy & Chatterji, equation 22
+    high_pass = (1 - low) * (2 - low)  # Reddy & Chatterji
     lowest = LOWEST / max(height, width, 8)
     radii = np.geomspace(lowest, 0.5, RADII, endpoint=False)[:, None]
     angles = np.arange(ANGLES) * np.pi / ANGLES - np.pi / 2  # u is never below 0
@@ -121,4 +119,4 @@ def _tables(height: int, width: int, device: torch.device) -> tuple[torch.Tensor
     grid = np.stack([columns / (side // 2), rows / (side - 1)], axis=-1) * 2 - 1
     taper = np.hanning(RADII + 2)[1:-1, None]
     arrays = (window, high_pass, grid, taper)
-    return tuple(torch.from_numpy(array.astype(np.float32)).to(device) for array in arrays)
+    return tuple(torch.from_numpy(array.astype(np.float32)).to(where) for array in arrays)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from cbir_lib.descriptors.histogram import check_integer
+from cbir_lib.descriptors.blocks import check_integer
 from cbir_lib.errors import CbirError
 from cbir_lib.preprocessing import Preprocessing, as_images
 

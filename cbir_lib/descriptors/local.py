@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import PCA
 
-from cbir_lib.descriptors.histogram import check_integer
+from cbir_lib.descriptors.blocks import check_integer
 from cbir_lib.errors import CbirError, unknown
 from cbir_lib.preprocessing import as_images
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from cbir_lib.errors import CbirError
+from cbir_lib.descriptors.blocks import check_integer, device
 from cbir_lib.preprocessing import as_images
 
 BLOCK = 256  # images computed at once
@@ -46,9 +46,7 @@ class RadonBarcode(TransformerMixin, BaseEstimator):
     def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> RadonBarcode:
         """Check the parameters; there is nothing to learn."""
         for name, low, high in (("size", 8, 64), ("angles", 1, 64)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or not low <= value <= high:
-                raise CbirError(f"{name} {value!r} is out of range", f"give {low} to {high}")
+            check_integer(name, getattr(self, name), low, high)
         return self
 
     def transform(self, images: np.ndarray) -> np.ndarray:
@@ -64,13 +62,13 @@ class RadonBarcode(TransformerMixin, BaseEstimator):
     def _in_blocks(self, images: np.ndarray, of) -> np.ndarray:
         self.fit(images)
         images = as_images(images)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        to_lines = _radon_matrix(self.size, self.angles, device)
-        rows, columns = (_area_matrix(n, self.size).to(device) for n in images.shape[1:])
+        where = device()
+        to_lines = _radon_matrix(self.size, self.angles, where)
+        rows, columns = (_area_matrix(n, self.size).to(where) for n in images.shape[1:])
         found = []
         for start in range(0, len(images), BLOCK):
             block = torch.tensor(images[start : start + BLOCK].copy())
-            small = rows @ (block.to(device).double() @ columns.T)
+            small = rows @ (block.to(where).double() @ columns.T)
             lines = (small.flatten(1) @ to_lines).unflatten(1, (self.angles, -1))
             lines = lines.round(decimals=6)  # what is equal but for rounding becomes equal
             found.append(of(lines).flatten(1).float().cpu())
@@ -94,7 +92,7 @@ def _area_matrix(length: int, size: int) -> torch.Tensor:
 
 
 @lru_cache(maxsize=2)
-def _radon_matrix(size: int, angles: int, device: torch.device) -> torch.Tensor:
+def _radon_matrix(size: int, angles: int, where: torch.device) -> torch.Tensor:
     """(size * size, angles * L) float64: from pixels to projections, each a sum over samples of the
     rotated image, interpolated bilinearly."""
     length = int(np.ceil(np.sqrt(2) * size))
@@ -111,4 +109,4 @@ def _radon_matrix(size: int, angles: int, device: torch.device) -> torch.Tensor:
                 places = (t + length // 2)[inside], (j * size + i)[inside]
                 np.add.at(line, places, weight[inside])
         lines.append(line)
-    return torch.from_numpy(np.concatenate(lines).T.copy()).to(device)
+    return torch.from_numpy(np.concatenate(lines).T.copy()).to(where)

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from cbir_lib.descriptors.histogram import check_integer
+from cbir_lib.descriptors.blocks import check_integer, compiled, device, each_block
 from cbir_lib.errors import CbirError
 from cbir_lib.preprocessing import Preprocessing, as_images
 
 QUERIES, GALLERY = 64, 256  # thumbnails compared at a time, at most
-VALUES = 2**23  # of their contexts, at most
+VALUES = 2**23  # of their contexts on a GPU, at most
 
 
 class Thumbnail(TransformerMixin, BaseEstimator):
@@ -46,7 +46,12 @@ class Thumbnail(TransformerMixin, BaseEstimator):
         return thumbnails.reshape(len(thumbnails), -1) / np.float32(255)
 
 
-@torch.inference_mode()
+class DistortedThumbnail(Thumbnail):
+    """The same thumbnail, compared under the image distortion model."""
+
+    distance = "image distortion"
+
+
 def image_distortion(
     queries: np.ndarray, gallery: np.ndarray, warp: int = 2, context: int = 1
 ) -> np.ndarray:
@@ -102,21 +107,131 @@ def image_distortion(
             f"thumbnails of shapes {queries.shape} and {gallery.shape} cannot be compared",
             "give (Q, H, W) and (G, H, W) of the same sides, 1 to 256 pixels",
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    distances = torch.empty(len(queries), len(gallery))
+    distances = np.empty((len(queries), len(gallery)), np.float32)
+    compare = compare_contexts if device().type == "cuda" else compare_shifted
+    for start in range(0, len(queries), QUERIES):
+        part = slice(start, start + QUERIES)
+        compare(queries[part], gallery, warp, context, distances[part])
+    distances /= (8 * 255) ** 2
+    return distances
+
+
+# On a processor: shift by shift, the differences of all pixels, summed over contexts.
+
+
+def compare_shifted(
+    queries: np.ndarray, gallery: np.ndarray, warp: int, context: int, distances: np.ndarray
+) -> None:
+    """Fill (Q, G), in whole numbers."""
+    here = padded_gradients(queries, warp + context)
+    places = np.arange(queries.shape[1] * here.shape[3]) % here.shape[3]
+    outside = np.zeros((2 * warp + 1, len(places)), np.float32)  # infinite, where a shift leads
+    for shift in range(-warp, warp + 1):
+        outside[shift + warp, (places < -shift) | (places >= queries.shape[2] - shift)] = np.inf
+
+    def work(block: np.ndarray, part: slice) -> None:
+        there = padded_gradients(block, warp + context)
+        found = np.empty((len(here), len(there)), np.float32)
+        compiled(sum_least)(here, there, warp, context, outside, found)
+        distances[:, part] = found
+
+    each_block(work, gallery, 16 * gallery[0].size)
+
+
+def padded_gradients(thumbnails: np.ndarray, margin: int) -> np.ndarray:
+    """(N, H, W) uint8 → (N, 2, H + 2 margin, W + 2 margin) float32, eight times the gradient."""
+    grey = np.pad(thumbnails.astype(np.float32), ((0, 0), (1, 1), (1, 1)), mode="edge")
+    across, down = grey[:, :, 2:] - grey[:, :, :-2], grey[:, 2:] - grey[:, :-2]
+    across = across[:, :-2] + 2 * across[:, 1:-1] + across[:, 2:]
+    down = down[:, :, :-2] + 2 * down[:, :, 1:-1] + down[:, :, 2:]
+    return np.pad(np.stack([across, down], 1), ((0, 0), (0, 0), (margin, margin), (margin, margin)))
+
+
+def sum_least(
+    here: np.ndarray,
+    there: np.ndarray,
+    warp: int,
+    context: int,
+    outside: np.ndarray,
+    found: np.ndarray,
+) -> None:
+    """(Q, 2, H', W') and (G, 2, H', W') padded gradients → (Q, G): the least sums, summed.
+
+    Rows follow one another, so that one loop without a branch goes over a whole thumbnail; what
+    lies in the margins is computed and not used.
+    """
+    stride = here.shape[3]
+    height, width = here.shape[2] - 2 * (warp + context), stride - 2 * (warp + context)
+    first = warp * stride + warp  # where the context of the pixel at the upper left begins
+    rows = height + 2 * context
+    apart = np.empty(rows * stride, np.float32)
+    sums = np.empty(rows * stride, np.float32)
+    least = np.empty(height * stride, np.float32)
+    columns = np.empty(width, np.float32)
+    for q in range(len(here)):
+        for g in range(len(there)):
+            least[:] = np.inf
+            for down in range(max(-warp, 1 - height), min(warp, height - 1) + 1):
+                top, bottom = max(0, -down), min(height, height - down)
+                start = first + top * stride
+                a = here[q, 0].reshape(-1)[start:]
+                b = here[q, 1].reshape(-1)[start:]
+                best = least[top * stride :]
+                for right in range(-warp, warp + 1):
+                    c = there[g, 0].reshape(-1)[start + down * stride + right :]
+                    d = there[g, 1].reshape(-1)[start + down * stride + right :]
+                    number = (bottom - top + 2 * context) * stride - 2 * warp
+                    for i in range(number):
+                        x, y = a[i] - c[i], b[i] - d[i]
+                        apart[i] = x * x + y * y
+                    number -= 2 * context * stride
+                    for i in range(number):
+                        sums[i] = apart[i]
+                    for k in range(1, 2 * context + 1):
+                        below = apart[k * stride :]
+                        for i in range(number):
+                            sums[i] += below[i]
+                    number -= 2 * context
+                    for i in range(number):
+                        apart[i] = sums[i]
+                    for k in range(1, 2 * context + 1):
+                        beside = sums[k:]
+                        for i in range(number):
+                            apart[i] += beside[i]
+                    wall = outside[right + warp]
+                    for i in range(number):
+                        x = apart[i] + wall[i]
+                        best[i] = x if x < best[i] else best[i]
+            columns[:] = 0
+            for y in range(height):
+                row = least[y * stride :]
+                for x in range(width):
+                    columns[x] += row[x]
+            found[q, g] = columns.sum()
+
+
+# On a GPU: pixel by pixel, products of all contexts with all.
+
+
+@torch.inference_mode()
+def compare_contexts(
+    queries: np.ndarray, gallery: np.ndarray, warp: int, context: int, distances: np.ndarray
+) -> None:
+    """Fill (Q, G), in whole numbers."""
+    where = device()
     most = max(1, VALUES // (queries[0].size * 2 * (2 * context + 1) ** 2))
     q_block, g_block = min(QUERIES, most), min(GALLERY, most)
     for g in range(0, len(gallery), g_block):
-        there = contexts(gallery[g : g + g_block], context, device)  # (H, W, n, K)
+        there = contexts(gallery[g : g + g_block], context, where)  # (H, W, n, K)
         norms = there.square().sum(-1, keepdim=True)
         # |q|² + |x|² - 2 q x as one product of vectors, of K + 2 values.
         there = torch.cat([-2 * there, torch.ones_like(norms), norms], -1).transpose(2, 3)
         for q in range(0, len(queries), q_block):
-            here = contexts(queries[q : q + q_block], context, device)
+            here = contexts(queries[q : q + q_block], context, where)
             norms = here.square().sum(-1, keepdim=True)
             here = torch.cat([here, norms, torch.ones_like(norms)], -1)
-            distances[q : q + q_block, g : g + g_block] = least_sums(here, there, warp)
-    return (distances / (8 * 255) ** 2).numpy()
+            sums = least_sums(here, there, warp)
+            distances[q : q + q_block, g : g + g_block] = sums.cpu().numpy()
 
 
 def least_sums(here: torch.Tensor, there: torch.Tensor, warp: int) -> torch.Tensor:
@@ -134,14 +249,14 @@ def least_sums(here: torch.Tensor, there: torch.Tensor, warp: int) -> torch.Tens
     return total
 
 
-def contexts(thumbnails: np.ndarray, context: int, device: torch.device) -> torch.Tensor:
+def contexts(thumbnails: np.ndarray, context: int, where: torch.device) -> torch.Tensor:
     """(N, H, W) uint8 → (H, W, N, 2 (2 context + 1)²): the gradients around each pixel.
 
     Whole numbers, -1020 to 1020: eight times the gradient.
     """
-    across = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], device=device)
+    across = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], device=where)
     sobel = torch.stack([across, across.T])[:, None]
-    grey = torch.from_numpy(thumbnails.astype(np.float32))[:, None].to(device)
+    grey = torch.from_numpy(thumbnails.astype(np.float32))[:, None].to(where)
     gradients = torch.nn.functional.conv2d(
         torch.nn.functional.pad(grey, (1, 1, 1, 1), mode="replicate"), sobel
     )

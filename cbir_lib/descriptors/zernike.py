@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from cbir_lib.errors import CbirError
+from cbir_lib.descriptors.blocks import check_integer, device
 from cbir_lib.preprocessing import as_images
 
 BLOCK_PIXELS = 2**22  # computed at once
@@ -47,8 +47,7 @@ class ZernikeMoments(TransformerMixin, BaseEstimator):
 
     def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> ZernikeMoments:
         """Check the parameters; there is nothing to learn."""
-        if not isinstance(self.order, int) or not 0 <= self.order <= 20:
-            raise CbirError(f"order {self.order!r} is out of range", "give 0 to 20")
+        check_integer("order", self.order, 0, 20)
         return self
 
     @torch.inference_mode()
@@ -56,16 +55,16 @@ class ZernikeMoments(TransformerMixin, BaseEstimator):
         """(N, H, W) uint8 → (N, (order // 2 + 1) * ((order + 1) // 2 + 1)) float32."""
         self.fit(images)
         images = as_images(images)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        where = device()
         height, width = images.shape[1:]
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
-        polynomials = _polynomials(self.order, side, device)
+        polynomials = _polynomials(self.order, side, where)
         square = images[:, top : top + side, left : left + side]
         vectors = []
         for start in range(0, len(images), count := max(1, BLOCK_PIXELS // side**2)):
             block = np.ascontiguousarray(square[start : start + count])
-            grey = torch.tensor(block).to(device).flatten(1).float()
+            grey = torch.tensor(block).to(where).flatten(1).float()
             moments = (grey @ polynomials).unflatten(1, (2, -1)).norm(dim=1)
             first = moments[:, :1] * torch.pi  # the sum over the disc
             vectors.append((moments / torch.where(first > 0, first, 1)).cpu())
@@ -73,7 +72,7 @@ class ZernikeMoments(TransformerMixin, BaseEstimator):
 
 
 @lru_cache(maxsize=2)
-def _polynomials(order: int, side: int, device: torch.device) -> torch.Tensor:
+def _polynomials(order: int, side: int, where: torch.device) -> torch.Tensor:
     """(side * side, 2 D) float32: real parts of D weighted polynomials, then imaginary parts."""
     places = (np.arange(side) - (side - 1) / 2) / (side / 2)
     x, y = np.meshgrid(places, places)
@@ -93,4 +92,4 @@ def _polynomials(order: int, side: int, device: torch.device) -> torch.Tensor:
             columns.append((n + 1) / np.pi * radial * np.exp(-1j * repetition * angle))
     weighted = np.stack(columns, axis=-1) * (radius <= 1)[..., None]
     parts = np.concatenate([weighted.real, weighted.imag], axis=-1)
-    return torch.from_numpy(parts.reshape(side * side, -1).astype(np.float32)).to(device)
+    return torch.from_numpy(parts.reshape(side * side, -1).astype(np.float32)).to(where)
