@@ -62,7 +62,7 @@ def bincount(descriptor):
 
 
 def calc_hist(descriptor):
-    return lambda image: cv2.calcHist([image], [0], None, [256], [0, 256])[:, 0] / image.size
+    return lambda image: cv2.calcHist([image], [0], None, [256], [0, 256]).reshape(-1) / image.size
 
 
 def tamura(descriptor):
@@ -350,7 +350,7 @@ def memory(row: Row, images: np.ndarray) -> list[float]:
     vectors. What libraries load when first used is no part of it.
     """
     descriptor = build_descriptor(row.family, **row.parameters)
-    descriptor.fit(images).transform(images[:8])
+    descriptor.fit(images[::10]).transform(images[:8])
     found = []
     for count in MEMORY_AT:
         many = np.resize(images, (count, *images.shape[1:]))
