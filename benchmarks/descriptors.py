@@ -4,8 +4,8 @@ On simulated radiographs of 64 x 64, ours and theirs timed in turn, in one run. 
 benchmarks/descriptors.py`` measures all families, with names of families only those.
 """
 
-import resource
 import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -42,7 +42,7 @@ ENGINE = {"tamura-histogram": 400, "gabor-vector": 73, "grey-histogram": 860}
 EXPLANATION = """\
 Images per second, median of {runs} runs: ours on all threads ({threads}), ours on one, and a loop
 over images on all; "times" is ours / loop, each pair timed in turn; MiB is ours beyond images and
-vectors at {first} and at {last} images, in a process of its own."""
+vectors at {first} and at {last} images, each in a process of its own."""
 
 
 class Row(NamedTuple):
@@ -345,29 +345,37 @@ def measure(row: Row, images: np.ndarray, threads: int) -> tuple[float, float, f
     return ours, alone, theirs, np.median([a / b for a, b in pairs])
 
 
-def memory(row: Row, images: np.ndarray) -> list[float]:
-    """Most MiB in use while more and more images are transformed, without them and the
-    vectors. What libraries load when first used is no part of it.
+def memory(row: Row, images: np.ndarray, count: int) -> float:
+    """Most MiB in use while so many images are transformed, without them and the vectors.
+
+    What libraries load when first used is no part of it.
     """
     descriptor = build_descriptor(row.family, **row.parameters)
     descriptor.fit(images[::10]).transform(images[:8])
-    found = []
-    for count in MEMORY_AT:
-        many = np.resize(images, (count, *images.shape[1:]))
-        before = psutil.Process().memory_info().rss
-        vectors = descriptor.transform(many)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        peak *= 1 if sys.platform == "darwin" else 1024
-        found.append(max(0, peak - before - vectors.nbytes) / MIB)
-    return found
+    many = np.resize(images, (count, *images.shape[1:]))
+    used = psutil.Process().memory_info
+    before, seen, done = used().rss, [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.001):
+            seen.append(used().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    vectors = descriptor.transform(many)
+    done.set()
+    watcher.join()
+    return max(0, max(seen) - before - vectors.nbytes) / MIB
 
 
 def memories(rows: list[Row], images: np.ndarray) -> dict[str, list[float]]:
-    """What :func:`memory` says, of each kind of descriptor in a fresh process."""
+    """What :func:`memory` says of each kind of descriptor, each figure in a fresh process."""
     different = {key(row): row for row in rows}
+    asked = [(row, images, count) for row in different.values() for count in MEMORY_AT]
     with get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
-        found = pool.starmap(memory, [(row, images) for row in different.values()], chunksize=1)
-    return dict(zip(different, found, strict=True))
+        found = pool.starmap(memory, asked, chunksize=1)
+    width = len(MEMORY_AT)
+    return {name: found[i * width : (i + 1) * width] for i, name in enumerate(different)}
 
 
 def main(families: list[str]) -> None:
@@ -394,7 +402,7 @@ def main(families: list[str]) -> None:
         if row.family in ENGINE:
             engine[row.family] = alone / ENGINE[row.family]
     if engine:
-        print("\nTimes the published rate of the baselines' engine in C++, ours on one thread:")
+        print("\nOurs on one thread, in times of what the baselines' engine (C++) does on one:")
         print(", ".join(f"{name} {times:.1f}" for name, times in engine.items()))
 
 

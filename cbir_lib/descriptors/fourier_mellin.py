@@ -65,15 +65,20 @@ class FourierMellin(TransformerMixin, BaseEstimator):
     @torch.inference_mode()
     def transform(self, images: np.ndarray) -> np.ndarray:
         """(N, H, W) uint8 → (N, angular * (2 * radial - 1)) float32."""
-        vectors = []
+        self.fit(images)
+        images = as_images(images)
+        vectors = np.empty((len(images), self.angular * (2 * self.radial - 1)), np.float32)
+        start = 0
         for polar in self._polar(images):
             second = torch.fft.rfft2(polar, dim=(1, 2)).abs()  # radii, angles: (B, R, A / 2 + 1)
             rows = torch.arange(1 - self.radial, self.radial, device=second.device)
             kept = second[:, rows % RADII, : self.angular].transpose(1, 2).flatten(1)
             length = kept.norm(dim=1, keepdim=True)
             flat = length < 1e-3  # rounding noise
-            vectors.append(torch.where(flat, 0, kept / torch.where(flat, 1, length)).cpu())
-        return torch.cat(vectors).numpy()
+            scaled = torch.where(flat, 0, kept / torch.where(flat, 1, length))
+            vectors[start : start + len(scaled)] = scaled.cpu().numpy()
+            start += len(scaled)
+        return vectors
 
     @torch.inference_mode()
     def log_polar(self, images: np.ndarray) -> np.ndarray:

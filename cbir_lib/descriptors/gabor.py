@@ -240,16 +240,15 @@ class GaborHistogram(TransformerMixin, BaseEstimator):
         images = as_images(images)
         filters = self.scales * self.orientations
         edges = _learned(self, "edges_", filters * (self.bins - 1)).reshape(filters, -1)
-        # How many pixels are above each edge; all are above the one before the first bin.
-        above = np.zeros((len(images), filters, self.bins + 1), np.float32)
-        above[..., 0] = images[0].size
+        histograms = np.empty((len(images), filters, self.bins), np.float32)
 
         def keep(part: slice, number: int, responses: Responses) -> None:
-            above[part, number, 1:-1] = _counts(responses, edges[number])
+            above = _counts(responses, edges[number])  # pixels above each edge
+            histograms[part, number] = -np.diff(above, prepend=images[0].size, append=0)
 
         _each_response(keep, images, self.bank, self.orientations, self.scales)
-        histograms = above[..., :-1] - above[..., 1:]
-        return histograms.reshape(len(images), -1) / np.float32(filters * images[0].size)
+        histograms /= np.float32(filters * images[0].size)
+        return histograms.reshape(len(images), -1)
 
     def _check(self) -> None:
         _check(self.bank, self.orientations, self.scales)

@@ -160,12 +160,16 @@ class Vocabulary(TransformerMixin, BaseEstimator):
         images = as_images(images)
         if not hasattr(self, "vocabulary_"):
             raise CbirError("the vocabulary has not been learnt", "call fit with training images")
-        parts = []
+        vectors, start = None, 0
         for count, owner, found in self._found(images):
             found = self._reduced(found) if self.features == "patches" else found
             word = nearest(found, self.vocabulary_)
-            parts.append(self._gathered(count, owner, found, word))
-        return np.concatenate(parts)
+            part = self._gathered(count, owner, found, word)
+            if vectors is None:
+                vectors = np.empty((len(images), part.shape[1]), np.float32)
+            vectors[start : start + count] = part
+            start += count
+        return vectors
 
     def _check(self) -> None:
         if self.features not in FEATURES:

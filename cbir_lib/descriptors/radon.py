@@ -65,14 +65,14 @@ class RadonBarcode(TransformerMixin, BaseEstimator):
         where = device()
         to_lines = _radon_matrix(self.size, self.angles, where)
         rows, columns = (_area_matrix(n, self.size).to(where) for n in images.shape[1:])
-        found = []
+        found = np.empty((len(images), to_lines.shape[1]), np.float32)
         for start in range(0, len(images), BLOCK):
             block = torch.tensor(images[start : start + BLOCK].copy())
             small = rows @ (block.to(where).double() @ columns.T)
             lines = (small.flatten(1) @ to_lines).unflatten(1, (self.angles, -1))
             lines = lines.round(decimals=6)  # what is equal but for rounding becomes equal
-            found.append(of(lines).flatten(1).float().cpu())
-        return torch.cat(found).numpy()
+            found[start : start + BLOCK] = of(lines).flatten(1).cpu().numpy()
+        return found
 
 
 def _median(lines: torch.Tensor) -> torch.Tensor:

@@ -61,14 +61,15 @@ class ZernikeMoments(TransformerMixin, BaseEstimator):
         top, left = (height - side) // 2, (width - side) // 2
         polynomials = _polynomials(self.order, side, where)
         square = images[:, top : top + side, left : left + side]
-        vectors = []
+        vectors = np.empty((len(images), polynomials.shape[1] // 2), np.float32)
         for start in range(0, len(images), count := max(1, BLOCK_PIXELS // side**2)):
             block = np.ascontiguousarray(square[start : start + count])
             grey = torch.tensor(block).to(where).flatten(1).float()
             moments = (grey @ polynomials).unflatten(1, (2, -1)).norm(dim=1)
             first = moments[:, :1] * torch.pi  # the sum over the disc
-            vectors.append((moments / torch.where(first > 0, first, 1)).cpu())
-        return torch.cat(vectors).numpy()
+            moments /= torch.where(first > 0, first, 1)
+            vectors[start : start + count] = moments.cpu().numpy()
+        return vectors
 
 
 @lru_cache(maxsize=2)
