@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics.pairwise import linear_kernel, rbf_kernel
+from sklearn.metrics.pairwise import euclidean_distances, linear_kernel
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
@@ -81,19 +81,18 @@ def support_vectors(
 
     Notes
     -----
-    Cortes, Vapnik, Machine Learning 20, 1995, DOI 10.1007/BF00994018; solved by LIBSVM. A kernel's
-    matrix is computed once for all C.
+    Cortes, Vapnik, Machine Learning 20, 1995, DOI 10.1007/BF00994018; solved by LIBSVM. What needs
+    the vectors is computed once for all C and gamma.
     """
     best = None
     for scaled in ("together", "each"):
         moved = scale(vectors, each=scaled == "each")
+        of_pairs = linear_kernel if kernel == "linear" else squared_distances
+        pairs = {split: of_pairs(v, moved["train"]) for split, v in moved.items()}
         for gamma in GAMMAS[kernel]:
-            products = {
-                split: linear_kernel(v, moved["train"])
-                if gamma is None
-                else rbf_kernel(v, moved["train"], gamma)
-                for split, v in moved.items()
-            }
+            products = pairs
+            if gamma is not None:
+                products = {split: np.exp(-gamma * squares) for split, squares in pairs.items()}
             for penalty in PENALTIES:
                 machine = SVC(C=penalty, kernel="precomputed", cache_size=500)
                 machine.fit(products["train"], labels["train"])
@@ -104,6 +103,11 @@ def support_vectors(
                     settings |= {} if gamma is None else {"gamma": gamma}
                     best = Answer(machine.predict(products["test"]), settings, right)
     return best
+
+
+def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(N, D) and (M, D) → (N, M)."""
+    return euclidean_distances(a, b, squared=True)
 
 
 def scale(vectors: Mapping[str, np.ndarray], each: bool) -> dict[str, np.ndarray]:

@@ -17,6 +17,7 @@ Written down before the numbers.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import numpy as np
 from sklearn.manifold import TSNE
@@ -119,7 +120,7 @@ def judge_vectors(vectors: Mapping[str, np.ndarray], index: Index, data: Radiogr
     rows = plotted(len(labels["test"]))
     between = pairwise(index.distance, vectors["test"][rows], vectors["test"][rows])
     return judged | {
-        "distances": effect_of_distance(vectors, index, data),
+        "distances": effect_of_distance(vectors, index, rankings["validation"], data),
         "embedding": embedding(between, data),
     }
 
@@ -184,17 +185,21 @@ def confused(ranking: Ranking, queries: RadiographSet, gallery: RadiographSet) -
 
 
 def effect_of_distance(
-    vectors: Mapping[str, np.ndarray], index: Index, data: RadiographSet
+    vectors: Mapping[str, np.ndarray], index: Index, own: Ranking, data: RadiographSet
 ) -> list[dict]:
-    """The method's vectors at its own and other distances, on the validation split."""
+    """The method's vectors at its own and other distances, on the validation split.
+
+    ``own`` is the ranking at its own.
+    """
     train, validation = data.split("train"), data.split("validation")
-    found = []
-    for distance in dict.fromkeys((index.distance, *DISTANCES_TRIED)):
-        try:
+    rankings = {index.distance: own}
+    for distance in DISTANCES_TRIED:
+        if distance != index.distance:
             other = Index(distance).add(index.vectors, index.ids)
-            ranking = other.search(vectors["validation"], ids=validation.image_ids)
-        except CbirError:  # no histograms
-            continue
+            with suppress(CbirError):  # no histograms
+                rankings[distance] = other.search(vectors["validation"], ids=validation.image_ids)
+    found = []
+    for distance, ranking in rankings.items():
         relevant = evaluation.relevance(ranking, validation.labels, train.labels)
         found.append({"distance": distance, **quality(relevant)})
     return found

@@ -223,7 +223,8 @@ def test_distances_that_vectors_do_not_allow_are_left_out(data):
     rng = np.random.default_rng(0)
     vectors = {split: rng.normal(size=(n, 5)).astype("f4") for split, n in COUNTS.items()}
     index = Index("L1").add(vectors["train"], data.split("train").image_ids)
-    found = comparison.effect_of_distance(vectors, index, data)
+    own = index.search(vectors["validation"])
+    found = comparison.effect_of_distance(vectors, index, own, data)
     assert [f["distance"] for f in found] == ["L1", "L2", "cosine"]  # no histograms
 
 
