@@ -24,20 +24,6 @@ from cbir_lib.retrieval import Index
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture
-def cbir(monkeypatch, capsys):
-    """Run the command in this process; give its exit code, output and error lines."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["cbir", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err.splitlines()
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_mednist(tmp_path_factory.mktemp("data") / "MedNIST", per_class=60, seed=4)

@@ -115,9 +115,3 @@ def test_parameters_out_of_range(parameters, what):
     for use in (descriptor.fit, descriptor.transform):
         with pytest.raises(CbirError, match=f"{what} is out of range"):
             use(NOISE)
-
-
-def test_what_is_no_image():
-    for wrong in (NOISE / 255, NOISE[0], NOISE[:0]):
-        with pytest.raises(CbirError, match="expected images of shape"):
-            FourierMellin().transform(wrong)

@@ -21,7 +21,7 @@ from PIL import Image
 from scipy.stats import chi2_contingency, chisquare
 
 import cbir_lib
-from cbir_lib import cli, irma
+from cbir_lib import irma
 from cbir_lib.datasets import phantom
 from cbir_lib.datasets.phantom import card, recipe, rendering
 from cbir_lib.datasets.phantom.parameters import Exposure, Subject
@@ -684,18 +684,6 @@ def test_the_embedded_set_is_neither_trivial_nor_hopeless():
 
 
 # The command
-
-
-@pytest.fixture
-def cbir(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["cbir", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err.splitlines()
-
-    return run
 
 
 @pytest.mark.parametrize(

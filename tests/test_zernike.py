@@ -76,9 +76,3 @@ def test_order_out_of_range(order):
     for use in (descriptor.fit, descriptor.transform):
         with pytest.raises(CbirError, match=f"order {order} is out of range"):
             use(NOISE)
-
-
-def test_what_is_no_image():
-    for wrong in (NOISE / 255, NOISE[0], NOISE[:0]):
-        with pytest.raises(CbirError, match="expected images of shape"):
-            ZernikeMoments().transform(wrong)
