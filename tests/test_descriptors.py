@@ -5,6 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.base import clone
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
 from cbir_lib.descriptors.fitted import load_descriptor, save_descriptor
@@ -157,6 +160,19 @@ def test_a_saved_descriptor_gives_the_same_vectors(name, tmp_path):
     assert loaded.get_params() == descriptor.get_params()
     expected = descriptor.transform(IMAGES["noise"])
     assert np.array_equal(loaded.transform(IMAGES["noise"]), expected)
+
+
+@pytest.mark.parametrize("name", DESCRIPTORS)
+def test_a_descriptor_is_a_step_of_a_pipeline(name):
+    small = {"bag-of-words": {"words": 8}, "vlad": {"words": 4}}.get(name, {})
+    labels = np.arange(len(TRAINING)) % 3
+    steps = (build_descriptor(name, **small), StandardScaler(), KNeighborsClassifier(1))
+    pipeline = make_pipeline(*map(clone, steps)).fit(TRAINING, labels)
+    vectors = steps[0].fit(TRAINING).transform(TRAINING)
+    scaled = steps[1].fit_transform(vectors)
+    expected = steps[2].fit(scaled, labels).predict(scaled)
+    assert np.array_equal(pipeline.predict(TRAINING), expected)
+    assert pipeline[0].get_params() == steps[0].get_params()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"nothing of the kind" * 10])
