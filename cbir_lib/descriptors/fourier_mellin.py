@@ -47,7 +47,10 @@ class FourierMellin(TransformerMixin, BaseEstimator):
     Differs from the paper: Reddy & Chatterji register two images by phase correlation; here the
     magnitude describes one. Derrode & Ghorbel transform the image itself about its centre, which
     no longer forgets a shift. The invariance is approximate: what a shift or a scaling moves across
-    the border, or over either end of the radii, is lost.
+    the border, or over either end of the radii, is lost. Of radiographs on black, at 128 x 128, the
+    median distance from an image to itself, moved, is below this share of the median distance
+    between images: turned by 90 degrees 0.01, by 25 degrees 0.15, scaled by 0.8 or 1.2 0.4, shifted
+    by a tenth of the side 0.5. A test holds it to these.
     """
 
     distance = "L1"
