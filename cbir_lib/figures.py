@@ -53,6 +53,25 @@ def show_image(axes: Axes, image: np.ndarray, title: str = "") -> None:
     axes.grid(False)
 
 
+def frame(axes: Axes, colour, width: float = 2) -> None:
+    """A coloured frame around a panel."""
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=colour, linewidth=width)
+
+
+def name_columns(axes: Iterable[Axes], names: Iterable[str]) -> None:
+    """Names on top of a row of panels."""
+    for place, name in zip(axes, names, strict=True):
+        place.set_title(textwrap.fill(name, 16), fontsize=9)
+
+
+def name_rows(axes: Iterable[Axes], names: Iterable[str], letters: int) -> None:
+    """Names to the left of a column of panels, in lines of so many letters."""
+    for place, name in zip(axes, names, strict=True):
+        label = textwrap.fill(name, letters)
+        place.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+
+
 def image_grid(
     rows: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str] | None = None
 ) -> Figure:
@@ -153,8 +172,7 @@ def neighbours(
             mark = "same" if right else class_names[label]
             show_image(place, pictures[image_id], f"{mark}\n{distance:.3g}")
             place.title.set_color(RIGHT if right else WRONG)
-            for spine in place.spines.values():
-                spine.set(visible=True, color=RIGHT if right else WRONG, linewidth=2)
+            frame(place, RIGHT if right else WRONG)
     figure.subplots_adjust(0.01, 0.01, 0.99, 0.96, 0.08, 0.38)
     return figure
 
@@ -304,18 +322,16 @@ def maps(
         figsize=(WIDTH_IN, side * (1 + len(rows)) + 0.3),
         squeeze=False,
     )
-    for place, image, name in zip(axes[0], images, columns, strict=True):
+    for place, image in zip(axes[0], images, strict=True):
         show_image(place, image)
-        place.set_title(textwrap.fill(name, 16), fontsize=9)
+    name_columns(axes[0], columns)
     for line, (name, values) in zip(axes[1:], rows.items(), strict=True):
         low, high = (ranges or {}).get(name, (None, None))
         for place, each in zip(line, values, strict=True):
             place.imshow(each, cmap="viridis", vmin=low, vmax=high)
             place.set(xticks=[], yticks=[])
             place.grid(False)
-    for line, name in zip(axes, ("image", *rows), strict=True):
-        label = textwrap.fill(name, 13)
-        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+    name_rows(axes[:, 0], ("image", *rows), 13)
     figure.subplots_adjust(0.14, 0.01, 0.995, 1 - 0.3 / figure.get_figheight(), 0.04, 0.04)
     return figure
 
@@ -323,7 +339,6 @@ def maps(
 def parameter_effect(result: Result) -> Figure:
     """Accuracy on the validation split of every candidate, by the values of each parameter."""
     grid = {name: values for name, values in result.parameters["grid"].items() if len(values) > 1}
-    chosen = result.settings
     figure, axes = plt.subplots(
         1, len(grid), figsize=(WIDTH_IN, 2.9), layout="constrained", sharey=True, squeeze=False
     )
@@ -333,7 +348,7 @@ def parameter_effect(result: Result) -> Figure:
             here = [c for c in result.candidates if c.settings[name] == value]
             means.append(100 * np.mean([c.accuracy for c in here]))
             for candidate in here:
-                best = candidate.settings.items() <= chosen.items()
+                best = candidate is result.chosen
                 place.plot(
                     x,
                     100 * candidate.accuracy,
@@ -354,19 +369,15 @@ def parameter_effect(result: Result) -> Figure:
     return figure
 
 
-def confused(
-    result: Result, pictures: Mapping[str, np.ndarray], names: Sequence[str] | None = None
-) -> Figure:
+def confused(result: Result, pictures: Mapping[str, np.ndarray]) -> Figure:
     """Queries, the image of another class that is nearest, and the nearest of their own class.
 
     Parameters
     ----------
     pictures
         Images by identifier.
-    names
-        Of the classes; the result's.
     """
-    names = names or result.data.class_names
+    names = result.data.class_names
     pairs = result.confused
     across = 2
     lines = -(-len(pairs) // across)
@@ -398,8 +409,7 @@ def confused(
             show_image(axes, pictures[image_id], title)
             if colour:
                 axes.title.set_color(colour)
-                for spine in axes.spines.values():
-                    spine.set(visible=True, color=colour, linewidth=2)
+                frame(axes, colour)
     return figure
 
 
@@ -553,9 +563,9 @@ def histograms(
         2 + len(cells), len(images), squeeze=False,
         figsize=(WIDTH_IN, side * (2 + len(cells)) + 0.95),
     )  # fmt: skip
-    for place, image, name in zip(axes[0], images, columns, strict=True):
+    for place, image in zip(axes[0], images, strict=True):
         show_image(place, image)
-        place.set_title(textwrap.fill(name, 16), fontsize=9)
+    name_columns(axes[0], columns)
     for number, place in enumerate(axes[1]):
         for (name, shares), style in zip(curves.items(), ("-", "--", ":"), strict=False):
             grey = (np.arange(shares.shape[1]) + 0.5) * 256 / shares.shape[1]
@@ -569,11 +579,7 @@ def histograms(
     for line, values in zip(axes[2:], cells.values(), strict=True):
         for place, each in zip(line, values, strict=True):
             show_image(place, each)
-    for line, name in zip(axes, ("image", "share of pixels", *cells), strict=True):
-        line[0].set_ylabel(
-            textwrap.fill(name, 10), rotation=0, ha="right", va="center", fontsize=9,
-            labelpad=2 if line is axes[1] else 4,
-        )  # fmt: skip
+    name_rows(axes[:, 0], ("image", "share of pixels", *cells), 10)
     height = figure.get_figheight()
     figure.legend(
         *axes[1, 0].get_legend_handles_labels(), loc="lower center", ncols=len(curves), fontsize=9
@@ -595,9 +601,8 @@ def strokes(
     """
     side = (WIDTH_IN - 1.1) / len(images)
     figure, axes = plt.subplots(2, len(images), figsize=(WIDTH_IN, 2 * side + 0.3), squeeze=False)
-    for (above, below), image, values, name in zip(axes.T, images, cells, columns, strict=True):
+    for (above, below), image, values in zip(axes.T, images, cells, strict=True):
         show_image(above, image)
-        above.set_title(textwrap.fill(name, 16), fontsize=9)
         across, orientations = values.shape[1:]
         angles = (np.arange(orientations) + 0.5) * np.pi / orientations + np.pi / 2
         y, x = np.mgrid[: len(values), :across][:, :, :, None] + 0.5
@@ -608,8 +613,8 @@ def strokes(
         below.set(xlim=(0, across), ylim=(len(values), 0), xticks=[], yticks=[], aspect="equal")
         below.set_facecolor("black")
         below.grid(False)
-    for line, name in zip(axes, ("image", "edges"), strict=True):
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+    name_columns(axes[0], columns)
+    name_rows(axes[:, 0], ("image", "edges"), 10)
     figure.subplots_adjust(0.14, 0.01, 0.995, 1 - 0.3 / figure.get_figheight(), 0.04, 0.04)
     return figure
 
@@ -636,11 +641,8 @@ def barcodes(
         4, len(images), figsize=(WIDTH_IN, side * sum(heights) + 0.4), squeeze=False,
         gridspec_kw={"height_ratios": heights},
     )  # fmt: skip
-    for column, image, lines, code, name in zip(
-        axes.T, images, projections, bits, columns, strict=True
-    ):
+    for column, image, lines, code in zip(axes.T, images, projections, bits, strict=True):
         show_image(column[0], image)
-        column[0].set_title(textwrap.fill(name, 16), fontsize=9)
         for place, angle in zip(column[1:3], (0, angles // 2), strict=True):
             bins = np.arange(len(lines[angle]))
             place.plot(bins, lines[angle], color="#4477aa", lw=1.2)
@@ -652,10 +654,8 @@ def barcodes(
         column[3].imshow(code, cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="none")
         column[3].set(xticks=[], yticks=[])
         column[3].grid(False)
-    names = ("image", "columns' sums", "rows' sums", "bits, angle by angle")
-    for line, name in zip(axes, names, strict=True):
-        label = textwrap.fill(name, 11)
-        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+    name_columns(axes[0], columns)
+    name_rows(axes[:, 0], ("image", "columns' sums", "rows' sums", "bits, angle by angle"), 11)
     figure.subplots_adjust(0.14, 0.01, 0.995, 1 - 0.3 / figure.get_figheight(), 0.04, 0.06)
     return figure
 
@@ -753,8 +753,7 @@ def visual_words(
         axes.imshow(vocabulary[number], cmap="gray")
         axes.set(xticks=[], yticks=[])
         axes.grid(False)
-        for spine in axes.spines.values():
-            spine.set(visible=True, color=colours[number], linewidth=4)
+        frame(axes, colours[number], 4)
     x, y = np.meshgrid(places, places)
     shares = {
         name: 100 * np.bincount(words.ravel(), minlength=count) / words.size

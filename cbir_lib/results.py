@@ -161,6 +161,12 @@ class Result(Strict):
         """The method's own answers: a network's by its scores, others' by the nearest neighbour."""
         return self.rules[0]
 
+    @property
+    def chosen(self) -> Candidate | None:
+        """The candidate whose settings were taken; None where none were tried."""
+        taken = self.settings.items()
+        return next((c for c in self.candidates if c.settings.items() <= taken), None)
+
 
 def describe(data: RadiographSet) -> Data:
     """On what was measured: the set, and how many images of each split were taken."""
@@ -375,14 +381,13 @@ def rules_table(result: Result) -> pd.DataFrame:
 
 def candidates_table(result: Result) -> pd.DataFrame:
     """One row for each of the settings tried on the validation split; ready to be shown."""
-    chosen = [set(c.settings.items()) <= set(result.settings.items()) for c in result.candidates]
     return pd.DataFrame(
         {
             "settings": [in_words(c.settings) or "as they are" for c in result.candidates],
             "accuracy (%)": [f"{100 * c.accuracy:.1f}" for c in result.candidates],
             "mAP (%)": [f"{100 * c.mean_average_precision:.1f}" for c in result.candidates],
             "values": [c.values or "" for c in result.candidates],
-            "chosen": ["✓" if here else "" for here in chosen],
+            "chosen": ["✓" if c is result.chosen else "" for c in result.candidates],
         }
     ).set_index("settings")
 
@@ -390,8 +395,7 @@ def candidates_table(result: Result) -> pd.DataFrame:
 def choice_in_words(result: Result) -> str:
     """What the candidates show, in words (Markdown)."""
     tried, data = result.candidates, result.data
-    first = tried[0]
-    best = max(tried, key=lambda c: (c.accuracy, c.mean_average_precision))
+    first, best = tried[0], result.chosen
     lowest = min(tried, key=lambda c: c.accuracy)
     chosen = (
         "The settings listed first are the best"
