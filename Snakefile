@@ -2,6 +2,7 @@
 # `snakemake --cores 2 --config profile=quick` runs it bare.
 #
 # Config: study (file), profile, published (true: read results/, train nothing), data (checksum).
+import re
 import sys
 from pathlib import Path
 
@@ -31,7 +32,7 @@ BOOK = ["_config.yml", "cbir_lib/book.py", *sorted(str(p) for p in Path("book").
 
 
 def ids(kind):
-    found = [run_id for run_id, run in RUNS.items() if isinstance(run, kind)]
+    found = [re.escape(run_id) for run_id, run in RUNS.items() if isinstance(run, kind)]
     return "|".join(found) or "none"
 
 

@@ -13,6 +13,7 @@ _LAZY = {
     "Preprocessing": "cbir_lib.preprocessing",
     "RadiographSet": "cbir_lib.datasets.radiographs",
     "load": "cbir_lib.datasets",
+    "load_network": "cbir_lib.descriptors.learned",
 }
 __all__ = ["__version__", *_LAZY]
 

@@ -15,11 +15,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from cbir_lib import networks
+from cbir_lib.augmentation import Augmentation
 from cbir_lib.errors import CbirError, unknown
 from cbir_lib.files import replacing
 from cbir_lib.preprocessing import Preprocessing
 
-FORMAT = "cbir_lib network 1"
+FORMAT = "cbir_lib network 2"
 INITIALISATIONS = ("he", "torch")
 
 
@@ -42,13 +43,19 @@ def build_network(
     classes: int,
     reading: str = "units",
     initialisation: str = "he",
+    dropout: float = 0.0,
+    batch_norm: bool = False,
+    turns: bool = False,
+    flips: bool = False,
+    crop: int | None = None,
+    shifts: bool = False,
 ) -> nn.Sequential:
     """Build a network that takes (N, H, W) uint8 images and gives (N, classes) scores.
 
     The scores are those before the softmax. Convolutions are padded to keep their size; every
     hidden layer is followed by ReLU. Modules have the names of :func:`cbir_lib.networks.layers`,
     with ``relu_`` before it for the activation: ``conv1``, ``relu_conv1``, ``pool1``, ...,
-    ``fc1``, ``relu_fc1``, ``scores``.
+    ``fc1``, ``relu_fc1``, ``scores``; ``norm_`` and ``dropout_`` likewise.
 
     Parameters
     ----------
@@ -57,23 +64,52 @@ def build_network(
     initialisation
         ``he``: normal with variance 2 / inputs, biases zero (He et al. 2015,
         DOI 10.1109/ICCV.2015.123). ``torch``: the library's default. The paper names none.
+    dropout
+        Share of values set to zero in training after the first two fully connected layers, 0 to
+        below 1; the paper has 0.5. Where FC-n is not a layer (``reading``), its values are those of
+        the flattened or averaged feature map.
+    batch_norm
+        Normalise each channel of a convolution before its ReLU (Ioffe and Szegedy 2015,
+        arXiv:1502.03167).
+    turns, flips, crop, shifts
+        See :class:`cbir_lib.augmentation.Augmentation`. With a crop the network itself is built for
+        images of that side.
+
+    Raises
+    ------
+    CbirError
+        When a name is unknown, a value out of range, or the image too small for the poolings.
     """
     if initialisation not in INITIALISATIONS:
         raise unknown("initialisation", initialisation, INITIALISATIONS)
-    shape = (1, *mean_image.shape)
+    if not 0 <= dropout < 1:
+        raise CbirError(f"dropout {dropout} is out of range", "give 0 or more, below 1")
     modules = OrderedDict(centre=Centre(torch.tensor(mean_image)))
+    shape = (1, *mean_image.shape)
+    if turns or flips or crop:
+        augmentation = Augmentation(shape[-1], turns=turns, flips=flips, crop=crop, shifts=shifts)
+        modules["augmentation"] = augmentation
+        shape = (1, augmentation.side, augmentation.side)
     for layer in networks.layers(name, classes=classes, size=shape[-1], reading=reading):
         if layer.kind == "P":
             modules[layer.name] = nn.MaxPool2d(2)
+        elif layer.kind == "mean":
+            modules[layer.name] = nn.AdaptiveAvgPool2d(1)
         elif layer.kind == "fc":
-            if len(shape) == 3:
+            if "flatten" not in modules:
                 modules["flatten"] = nn.Flatten()
+                if dropout and reading != "units":
+                    modules["dropout_flatten"] = nn.Dropout(dropout)
             modules[layer.name] = nn.Linear(math.prod(shape), *layer.shape)
         else:
             kernel = int(layer.kind[1:])
             modules[layer.name] = nn.Conv2d(shape[0], layer.shape[0], kernel, padding="same")
-        if layer.kind != "P" and layer.name != "scores":
+            if batch_norm:
+                modules["norm_" + layer.name] = nn.BatchNorm2d(layer.shape[0])
+        if layer.kind not in ("P", "mean") and layer.name != "scores":
             modules["relu_" + layer.name] = nn.ReLU()
+            if dropout and layer.kind == "fc":
+                modules["dropout_" + layer.name] = nn.Dropout(dropout)
         shape = layer.shape
     built = nn.Sequential(modules)
     if initialisation == "he":
@@ -86,30 +122,37 @@ def build_network(
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network with everything needed to use it on a new image."""
+    """A network with everything needed to use it on a new image.
+
+    ``options`` are those arguments of :func:`build_network` that decide its form.
+    """
 
     name: str
-    reading: str
+    options: dict
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     module: nn.Sequential
 
 
-def save_network(path: Path | str, trained: TrainedNetwork) -> None:
-    """Write weights and description to one safetensors file."""
+def save_network(path: Path | str, trained: TrainedNetwork, *, half: bool = False) -> None:
+    """Write weights and description to one safetensors file; ``half``: weights in 16 bits."""
     described = {
         "format": FORMAT,
         "name": trained.name,
-        "reading": trained.reading,
+        "options": json.dumps(trained.options),
         "class_names": json.dumps(trained.class_names),
         "preprocessing": json.dumps(asdict(trained.preprocessing)),
     }
-    tensors = {key: value.contiguous() for key, value in trained.module.state_dict().items()}
+    tensors = {
+        key: value.to(torch.float16 if half and key.endswith(("weight", "bias")) else value.dtype)
+        for key, value in trained.module.state_dict().items()
+    }
+    tensors = {key: value.contiguous() for key, value in tensors.items()}
     with replacing(path) as part:
         part.write_bytes(save(tensors, described))
 
 
-def load_network(path: Path | str) -> TrainedNetwork:
+def read_network(path: Path | str) -> TrainedNetwork:
     """Read a file that :func:`save_network` wrote. Nothing in it is executed.
 
     Raises
@@ -130,7 +173,7 @@ def load_network(path: Path | str) -> TrainedNetwork:
     try:
         trained = TrainedNetwork(
             name=described["name"],
-            reading=described["reading"],
+            options=json.loads(described["options"]),
             class_names=tuple(json.loads(described["class_names"])),
             preprocessing=Preprocessing(**json.loads(described["preprocessing"])),
             module=nn.Sequential(),
@@ -142,8 +185,7 @@ def load_network(path: Path | str) -> TrainedNetwork:
             trained.name,
             mean_image,
             classes=len(trained.class_names),
-            reading=trained.reading,
-            initialisation="torch",
+            **trained.options | {"initialisation": "torch"},
         )
         module.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

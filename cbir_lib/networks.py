@@ -9,6 +9,9 @@ The paper's Tables 1 and 2 list convolutions (stride 1, 20 channels each), pooli
 ``flattened``
     FC-n names the flattened last feature map, followed by a layer of 800 units and the classes.
     The numbers fit B, C at an input of 120 px and D, F, G at 128 px; A and E fit neither.
+``pooled``
+    Not in the paper: FC-n is replaced by the mean of each channel of the last feature map (global
+    average pooling, Lin et al. 2014, arXiv:1312.4400), followed by 800 units and the classes.
 
 Differs from the paper: its Table 1 lacks the second fully connected layer of A to D and A's first
 pooling cell. Here A to D have the 800 units of E to G, and A mirrors E.
@@ -22,12 +25,12 @@ from dataclasses import dataclass
 from cbir_lib.errors import CbirError, unknown
 
 CHANNELS = 20
-READINGS = ("units", "flattened")
+READINGS = ("units", "flattened", "pooled")
 
 
 @dataclass(frozen=True)
 class Network:
-    """One column of the paper's Tables 1 and 2.
+    """One column of the paper's Tables 1 and 2, or a network of this study in their style.
 
     Attributes
     ----------
@@ -39,7 +42,7 @@ class Network:
         Input side in pixels at which the flattened feature map has ``named`` values; None where
         there is no such size among 120 and 128.
     classes
-        Class counts the paper trained it on.
+        Class counts the paper trained it on; none for a network of this study.
     """
 
     layers: tuple[str, ...]
@@ -61,6 +64,11 @@ NETWORKS = {
     "F": _network("c5 P c5 P c5 P", 5120, 128, 3, 4),
     "G": _network("c5 P c5 P c5 P c5 P", 1280, 128, 3, 4),
 }
+# Deeper, as the paper's future work names it: D with the doubled stacks of VGG-16 (Simonyan and
+# Zisserman 2015, arXiv:1409.1556) in its last two stages.
+OWN_NETWORKS = {
+    "H": _network("c3 c3 P c3 c3 P c3 c3 c3 P c3 c3 c3 P", 1280, 128),
+}
 SECOND_FC = 800
 
 
@@ -68,7 +76,8 @@ SECOND_FC = 800
 class Layer:
     """One layer with trainable weights, or a pooling, at a given input size.
 
-    ``shape`` is (channels, height, width) of the output, or (units,). ``receptive_field_px`` is the
+    ``kind`` is ``c3``, ``c5``, ``P``, ``mean`` (of each channel) or ``fc``. ``shape`` is (channels,
+    height, width) of the output, or (units,). ``receptive_field_px`` is the
     side of the input square that one output value depends on (the whole input after flattening).
     ``multiply_adds`` is for one image.
     """
@@ -89,9 +98,10 @@ def network(name: str) -> Network:
     CbirError
         When there is none.
     """
-    if name not in NETWORKS:
-        raise unknown("network", name, NETWORKS)
-    return NETWORKS[name]
+    known = NETWORKS | OWN_NETWORKS
+    if name not in known:
+        raise unknown("network", name, known)
+    return known[name]
 
 
 def layers(name: str, *, classes: int, size: int = 128, reading: str = "units") -> Iterator[Layer]:
@@ -134,7 +144,10 @@ def layers(name: str, *, classes: int, size: int = 128, reading: str = "units") 
                 weights * side * side,
             )
     inputs = channels * side * side
-    units = [SECOND_FC] if reading == "flattened" else [network(name).named, SECOND_FC]
+    if reading == "pooled":
+        yield Layer("mean", "mean", (channels,), size, 0, 0)
+        inputs = channels
+    units = [network(name).named, SECOND_FC] if reading == "units" else [SECOND_FC]
     names = [f"fc{i + 1}" for i in range(len(units))] + ["scores"]
     for layer_name, outputs in zip(names, [*units, classes], strict=True):
         weights = inputs * outputs

@@ -112,6 +112,7 @@ class Training(Strict):
     validation_loss: list[float]
     validation_accuracy: list[float]
     best_epoch: int
+    batch_size: int
 
 
 class Example(Strict):
@@ -134,6 +135,7 @@ class Circumstances(Strict):
     processor: str
     cores: int
     accelerator: str
+    energy_j: float | None = None  # of the whole processor meanwhile; None where unreadable
     python: str
     versions: dict[str, str]
 
@@ -211,14 +213,31 @@ def example_ids(result: Result) -> set[str]:
     }
 
 
-def circumstances(seconds: dict[str, float], accelerator: str = "cpu") -> Circumstances:
-    """Those of this process, now."""
+def energy_j() -> float | None:
+    """What this machine's processors have used since their counters began, in joules.
+
+    None where the system does not say (Linux does, to whoever may read its RAPL counters).
+    A graphics processor is not in it.
+    """
+    counters = Path("/sys/class/powercap").glob("intel-rapl:?/energy_uj")
+    try:
+        return sum(int(counter.read_text()) for counter in counters) / 1e6 or None
+    except OSError:
+        return None
+
+
+def circumstances(
+    seconds: dict[str, float], accelerator: str = "cpu", energy_before_j: float | None = None
+) -> Circumstances:
+    """Those of this process, now; ``energy_before_j`` is what :func:`energy_j` said before it."""
+    used = None if energy_before_j is None else (energy_j() or 0) - energy_before_j
     return Circumstances(
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds={name: round(value, 2) for name, value in seconds.items()},
         processor=_processor(),
         cores=psutil.cpu_count() or 1,
         accelerator=accelerator,
+        energy_j=used if used and used > 0 else None,  # a counter that overflows starts anew
         python=platform.python_version(),
         versions={name: version(name) for name in VERSIONED},
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, ValidationError
@@ -11,7 +13,7 @@ from pydantic import Field, ValidationError
 from cbir_lib.datasets import SOURCES
 from cbir_lib.descriptors import COMBINATION, DESCRIPTORS
 from cbir_lib.errors import CbirError, unknown
-from cbir_lib.networks import NETWORKS, READINGS
+from cbir_lib.networks import NETWORKS, OWN_NETWORKS, READINGS
 from cbir_lib.schema import Strict, first_fault
 
 AtLeastOne = Annotated[int, Field(ge=1)]
@@ -54,21 +56,41 @@ class NetworkRun(Run):
     """A network trained, then used as a descriptor."""
 
     network: str
-    reading: str = "units"
+    classes: list[str] = []  # of these alone; all
+    reading: Literal[READINGS] = "units"
+    batch_norm: bool = False
+    initialisation: Literal["he", "torch"] = "he"
     clahe: bool = True
+    mean: bool = True  # the mean image is subtracted
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    augment: bool = False  # turns by 90, 180, 270 degrees and crops at random, as in the paper
+    flips: bool = False
+    crop: AtLeastOne | None = None  # pixels; with augment by default as 120 of 128
     seed: int = 0
     epochs: AtLeastOne = 1000
     patience: AtLeastOne = 50
+    early_stopping: bool = True
     batch_size: AtLeastOne = 256
     learning_rate: Annotated[float, Field(gt=0)] = 0.005
+    schedule: Literal["constant", "cosine"] = "constant"
     momentum: NotNegative = 0.9
     weight_decay: NotNegative = 5e-4
-    initialisation: str = "he"
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    @property
+    def variant(self) -> str:
+        """What sets it apart from the paper's plain training; empty if nothing does."""
+        parts = [
+            word if isinstance(word, str) else word(getattr(self, name))
+            for name, word in VARIANTS.items()
+            if getattr(self, name) != type(self).model_fields[name].default
+        ]
+        return "-".join(parts)
 
     @property
     def id(self) -> str:
-        reading = "" if self.reading == "units" else f"-{self.reading}"
-        return f"{self.dataset}-{self.network}{reading}-s{self.seed}"
+        parts = [self.dataset, self.network, self.variant, f"s{self.seed}"]
+        return "-".join(part for part in parts if part)
 
     @property
     def notebook(self) -> str:
@@ -76,7 +98,48 @@ class NetworkRun(Run):
 
     @property
     def title(self) -> str:
-        return f"Network {self.network}, seed {self.seed}"
+        variant = f", {self.variant}" if self.variant else ""
+        return f"Network {self.network}{variant}, seed {self.seed}"
+
+    @property
+    def digest(self) -> str:
+        """Of all its parameters: tells checkpoints of different trainings apart."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+
+    @property
+    def options(self) -> dict:
+        """What :func:`cbir_lib.models.build_network` is told besides the network's name."""
+        crop = self.crop or (self.size * 15 // 16 if self.augment else None)
+        return {
+            "reading": self.reading,
+            "dropout": self.dropout,
+            "batch_norm": self.batch_norm,
+            "turns": self.augment,
+            "flips": self.flips,
+            "crop": crop,
+            "shifts": self.augment,
+        }
+
+
+# How the name of a run says that a parameter is not the default: the paper's plain training.
+VARIANTS = {
+    "classes": lambda names: f"{len(names)}classes",
+    "reading": lambda reading: reading,
+    "crop": lambda px: f"crop{px}",
+    "batch_norm": "normalised",
+    "initialisation": lambda name: f"{name}init",
+    "clahe": "raw",
+    "mean": "uncentred",
+    "dropout": lambda share: "dropout" if share == 0.5 else f"dropout{share:g}",
+    "augment": "augment",
+    "flips": "flips",
+    "early_stopping": "tolast",
+    "learning_rate": lambda value: f"rate{value:g}",
+    "schedule": lambda name: name,
+    "momentum": lambda value: f"momentum{value:g}",
+    "weight_decay": lambda value: f"decay{value:g}",
+    "precision": lambda name: name,
+}
 
 
 class DescriptorRun(Run):
@@ -132,21 +195,24 @@ class Training(Strict):
 
 
 class Profile(Strict):
-    """On what, and for how long."""
+    """On what, for how long, and which rows of the grid's networks."""
 
     dataset: str
     images: Images | None = None  # all of them
     sample_seed: int = 0
     size: Annotated[int, Field(ge=16, le=1024)] = 128  # pixels
-    reading: str = "units"
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
     training: Training = Training()
+    networks: list[str] | None = None  # rows of grid.networks; all
+    descriptors: bool = True  # with the handcrafted ones
 
 
 class Grid(Strict):
     """What runs."""
 
-    networks: list[str] = []
+    networks: dict[
+        str, dict[str, list]
+    ] = {}  # values of a run's parameters
     descriptors: dict[str, dict[str, list]] = {}  # values to try, by descriptor and parameter
     combination: list[str] = []  # of these descriptors; none if empty
 
@@ -166,16 +232,26 @@ class Study(Strict):
             "sample_seed": chosen.sample_seed,
             "size": chosen.size,
         }
-        training = chosen.training.model_dump(exclude_none=True) | {"reading": chosen.reading}
+        training = chosen.training.model_dump(exclude_none=True)
+        rows = self.grid.networks if chosen.networks is None else chosen.networks
         found = [
-            NetworkRun(**common, **training, network=network, seed=seed)
-            for network in self.grid.networks
+            NetworkRun(**common | training | values, seed=seed)
+            for row in rows
+            for values in combinations(self.grid.networks[row])
             for seed in chosen.seeds
         ]
-        for name, grid in self.grid.descriptors.items():
-            found.append(DescriptorRun(**common, descriptor=name, grid=grid))
-        if self.grid.combination:
-            found.append(CombinationRun(**common, members=self.grid.combination))
+        if chosen.descriptors:
+            for name, grid in self.grid.descriptors.items():
+                found.append(DescriptorRun(**common, descriptor=name, grid=grid))
+            if self.grid.combination:
+                found.append(CombinationRun(**common, members=self.grid.combination))
+        ids = [run.id for run in found]
+        if twice := sorted({name for name in ids if ids.count(name) > 1}):
+            raise CbirError(
+                f"profile {profile} has more than one run {twice[0]}",
+                "let its rows of grid.networks differ in what names a run: VARIANTS of "
+                "cbir_lib/study.py",
+            )
         return found
 
     def profile(self, name: str) -> Profile:
@@ -211,16 +287,36 @@ def read_study(path: Path | str) -> Study:
         raise CbirError(f"{path} is not YAML: {' '.join(str(error).split())}", hint) from error
     except ValidationError as error:
         raise CbirError(f"{path}: {first_fault(error)}", hint) from error
-    for name in study.grid.networks:
-        _known(f"{path}: grid.networks", "network", name, NETWORKS)
     for name in study.grid.descriptors:
         _known(f"{path}: grid.descriptors", "descriptor", name, DESCRIPTORS)
     for name in study.grid.combination:
         _known(f"{path}: grid.combination", "run of a descriptor", name, study.grid.descriptors)
     for key, profile in study.profiles.items():
         _known(f"{path}: profiles.{key}.dataset", "data set", profile.dataset, SOURCES)
-        _known(f"{path}: profiles.{key}.reading", "reading", profile.reading, READINGS)
+        for row in profile.networks or ():
+            _known(f"{path}: profiles.{key}.networks", "row", row, study.grid.networks)
+    for row, values in study.grid.networks.items():
+        _check_row(f"{path}: grid.networks.{row}", values)
     return study
+
+
+def combinations(values: dict[str, list]) -> list[dict]:
+    """Every combination of one value of each parameter; the last parameter changes fastest."""
+    return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
+
+
+def _check_row(where: str, values: dict[str, list]) -> None:
+    # The profile has the say over the rest.
+    settable = ("network", *VARIANTS)
+    for name in values:
+        _known(where, "parameter", name, settable)
+    for name in values.get("network", []):
+        _known(where, "network", name, NETWORKS | OWN_NETWORKS)
+    for chosen in combinations(values):
+        try:
+            NetworkRun(**{"dataset": "phantom", "sample_seed": 0, "size": 128} | chosen)
+        except ValidationError as error:
+            raise CbirError(f"{where}: {first_fault(error)}", "correct the row") from error
 
 
 def _known(where: str, kind: str, name: str, table) -> None:

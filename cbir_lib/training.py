@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import logging
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
+import filelock
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping
+from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cbir_lib.errors import CbirError
+from cbir_lib.errors import CbirError, unknown
+from cbir_lib.files import replacing
 
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # devices found, products to try
+
+SCHEDULES = ("constant", "cosine")
+PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
+CHECKPOINT_S = 30  # at most so much training is lost to a kill, and the epoch it falls in
 
 
 @dataclass(frozen=True)
@@ -26,15 +35,19 @@ class Settings:
     """How to train.
 
     Momentum, L2 penalty and batch size are the paper's. Differs from the paper: it names neither
-    the learning rate nor when it stopped early, and trained for 1000 to 2000 epochs.
+    the learning rate nor its schedule nor when it stopped early, and trained for 1000 to 2000
+    epochs.
     """
 
     epochs: int = 1000  # at most
     patience: int = 50  # epochs without a lower validation loss before stopping
+    early_stopping: bool = True  # else all epochs, and the weights of the last
     batch_size: int = 256
-    learning_rate: float = 0.005
+    learning_rate: float = 0.005  # at the start
+    schedule: str = "constant"  # or "cosine": half a cosine wave down to 0 over all epochs
     momentum: float = 0.9
     weight_decay: float = 5e-4  # L2 penalty on all weights
+    precision: str = "float32"  # or "bfloat16": products in 16 bits, weights in 32
     seed: int = 0
 
     def __post_init__(self):
@@ -43,6 +56,10 @@ class Settings:
             value = getattr(self, name)
             if not value >= low:
                 raise CbirError(f"{name} {value!r} is out of range", f"give {low} or more")
+        if self.schedule not in SCHEDULES:
+            raise unknown("schedule", self.schedule, SCHEDULES)
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
 
 
 @dataclass(frozen=True)
@@ -53,7 +70,13 @@ class History:
     validation_loss: list[float]
     validation_accuracy: list[float]
     best_epoch: int
-    seconds: float
+    batch_size: int  # half of what was asked for where the memory was too small
+    seconds: float  # of this process; what was done before a kill is not in it
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """What everything random in an epoch (from 0) follows from."""
+    return seed * 1_000_003 + epoch
 
 
 class Batches:
@@ -70,55 +93,102 @@ class Batches:
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    @property
+    def rows(self) -> tuple[Tensor, ...]:
+        """Which images are in each batch of this epoch."""
         rows = torch.arange(len(self.labels))
         if self.seed is not None:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+            generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
             rows = torch.randperm(len(self.labels), generator=generator)
-        for batch in rows.to(self.labels.device).split(self.batch_size):
-            yield self.images[batch], self.labels[batch]
+        return rows.split(self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self.rows:
+            on_device = batch.to(self.labels.device, non_blocking=True)
+            yield self.images[on_device], self.labels[on_device]
 
 
 class Classifier(pl.LightningModule):
-    """A network, the loss and the optimiser of the paper."""
+    """A network, the loss and the optimiser of the paper.
+
+    What an epoch is judged by is summed up on the device and read once, at its end.
+    """
 
     def __init__(self, network: nn.Module, settings: Settings):
         super().__init__()
         self.network = network
         self.settings = settings
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(
+    def configure_optimizers(self) -> dict:
+        optimizer = torch.optim.SGD(
             self.network.parameters(),
             lr=self.settings.learning_rate,
             momentum=self.settings.momentum,
             weight_decay=self.settings.weight_decay,
+            fused=True,  # one pass over the weights in place of four
         )
+        if self.settings.schedule == "constant":
+            return {"optimizer": optimizer}
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.settings.epochs)
+        return {"optimizer": optimizer, "lr_scheduler": cosine}
 
-    def _step(self, batch: tuple[Tensor, Tensor], name: str) -> tuple[Tensor, Tensor]:
+    def _start(self) -> None:
+        self.loss_sum = torch.zeros((), device=self.device)
+        self.right_sum = torch.zeros((), device=self.device)
+        self.not_finite = torch.tensor(-1, device=self.device)  # number of the first such batch
+        self.images_seen = 0
+
+    def _step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
         images, labels = batch
-        scores = self.network(images)  # (B, classes)
+        scores = self.network(images).float()  # (B, classes)
         loss = functional.cross_entropy(scores, labels)
-        self.log(f"{name}_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
-        return loss, scores
+        with torch.no_grad():
+            self.loss_sum += loss * len(labels)
+            self.right_sum += (scores.argmax(1) == labels).sum()
+            first = ~torch.isfinite(loss) & (self.not_finite < 0)
+            self.not_finite.masked_fill_(first, number)
+            self.images_seen += len(labels)
+        return loss
 
     def on_train_epoch_start(self) -> None:
         self.trainer.train_dataloader.epoch = self.current_epoch
+        # Dropout and augmentation draw the same after a kill as they would have without it.
+        torch.manual_seed(epoch_seed(self.settings.seed, self.current_epoch))
+        self._start()
 
-    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        return self._step(batch, "train")[0]
+    def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
+        return self._step(batch, number)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
-        _, scores = self._step(batch, "validation")
-        right = (scores.argmax(1) == batch[1]).float().mean()
-        self.log("validation_accuracy", right, on_epoch=True, batch_size=len(scores))
+    def on_validation_epoch_start(self) -> None:
+        # Lightning validates before the training epoch ends.
+        self._finish("train", self.trainer.train_dataloader)
+        self._start()
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], number: int) -> None:
+        self._step(batch, number)
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish("validation", self.trainer.val_dataloaders)
+        self.log("validation_accuracy", self.right_sum / self.images_seen)
+
+    def _finish(self, name: str, batches: Batches) -> None:
+        number = int(self.not_finite)
+        if number >= 0:
+            rows = batches.rows[number].tolist()
+            shown = ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
+            raise CbirError(
+                f"the loss is not finite any more in epoch {self.current_epoch + 1}, {name} batch "
+                f"{number + 1} of {len(batches)} (images {shown})",
+                "lower the learning rate, or look at these images, counted from 0",
+            )
+        self.log(f"{name}_loss", self.loss_sum / self.images_seen)
 
 
 class KeepBest(Callback):
     """Remember the curves and the weights of the epoch with the lowest validation loss."""
 
-    def __init__(self, epochs: int):
-        self.epochs = epochs
+    def __init__(self, settings: Settings):
+        self.settings = settings
         self.curves = {"train_loss": [], "validation_loss": [], "validation_accuracy": []}
         self.best_loss, self.best_epoch, self.weights = float("inf"), 0, {}
 
@@ -128,19 +198,40 @@ class KeepBest(Callback):
             curve.append(float(trainer.callback_metrics[name]))
         loss = self.curves["validation_loss"][-1]
         epoch = len(self.curves["validation_loss"])
-        if not np.isfinite([loss, self.curves["train_loss"][-1]]).all():
-            raise CbirError(
-                f"the loss is not finite any more in epoch {epoch}", "lower the learning rate"
-            )
-        if loss < self.best_loss:
+        if loss < self.best_loss or not self.settings.early_stopping:
             self.best_loss, self.best_epoch = loss, epoch
             self.weights = copy.deepcopy(module.network.state_dict())
         accuracy = self.curves["validation_accuracy"][-1]
         print(
-            f"epoch {epoch}/{self.epochs}: training loss {self.curves['train_loss'][-1]:.4f}, "
+            f"epoch {epoch}/{self.settings.epochs}: "
+            f"training loss {self.curves['train_loss'][-1]:.4f}, "
             f"validation loss {loss:.4f}, accuracy {accuracy:.1%}",
             flush=True,
         )
+
+    def state_dict(self) -> dict:
+        kept = ("curves", "best_loss", "best_epoch", "weights")
+        return {name: getattr(self, name) for name in kept}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        vars(self).update(state_dict)
+
+
+class Checkpoints(Checkpoint):
+    """Write the state of the training at the end of an epoch, every ``CHECKPOINT_S`` seconds."""
+
+    def __init__(self, path: Path, purpose: str):
+        self.path, self.purpose = path, purpose
+        self.written = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Classifier) -> None:
+        if time.monotonic() - self.written >= CHECKPOINT_S:
+            with replacing(self.path) as part:
+                trainer.save_checkpoint(part)
+            self.written = time.monotonic()
+
+    def state_dict(self) -> dict:
+        return {"purpose": self.purpose}
 
 
 def fit(
@@ -151,12 +242,14 @@ def fit(
     validation_labels: np.ndarray,
     settings: Settings,
     accelerator: str = "auto",
+    checkpoint: Path | str | None = None,
 ) -> History:
     """Train a network in place and leave it with its best weights.
 
     Minimises the softmax cross-entropy by gradient descent with momentum, stops when the validation
     loss has not fallen for ``settings.patience`` epochs. On the CPU the same call gives the same
-    bits if the number of threads is the same; on a GPU it need not.
+    bits if the number of threads is the same; on a GPU it need not. Where the memory is too small,
+    the batch is halved once, with a warning, and training starts again.
 
     Parameters
     ----------
@@ -166,38 +259,92 @@ def fit(
     labels, validation_labels : (N,) int64
     accelerator
         ``auto`` (a GPU where there is one), ``cpu`` or ``gpu``.
+    checkpoint
+        A file to which the state is written now and then, and from which a killed training goes on:
+        the same call ends with the same bits as one that was never killed. Removed at the end.
 
     Raises
     ------
     CbirError
-        When there are no images, a GPU is asked for and none is there, or the loss diverges.
+        When there are no images, a batch is larger than the training set, a GPU is asked for and
+        none is there, the loss diverges, the memory does not suffice for half a batch, or the
+        checkpoint is damaged, of another training, or in another process's hands.
     """
     if len(labels) == 0 or len(validation_labels) == 0:
         raise CbirError("there is no image to train or to validate on", "give at least one of each")
+    if settings.batch_size > len(labels):
+        raise CbirError(
+            f"a batch of {settings.batch_size} is larger than the {len(labels)} training images",
+            f"give a batch_size of {len(labels)} or less",
+        )
     if accelerator not in ("auto", "cpu", "gpu"):
         raise CbirError(f"unknown accelerator {accelerator!r}", "give auto, cpu or gpu")
     if accelerator == "gpu" and not torch.cuda.is_available():
         raise CbirError("a GPU is asked for and none is there", "leave it to auto, or give cpu")
     on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    arrays = (images, labels, validation_images, validation_labels)
+    checkpoint = checkpoint and Path(checkpoint)
+    initial = copy.deepcopy(network.state_dict())
+    with _alone(checkpoint) if checkpoint else nullcontext():
+        try:
+            history = _fit(network, arrays, settings, on_gpu, checkpoint)
+        except torch.OutOfMemoryError as error:
+            reason = str(error).splitlines()[0]
+        else:
+            return history
+        half = settings.batch_size // 2
+        if half == 0:
+            raise _no_memory(1, reason)
+        print(f"warning: no memory for a batch of {2 * half}; starting again with {half}")
+        network.load_state_dict(initial)
+        if checkpoint:
+            checkpoint.unlink(missing_ok=True)
+        try:
+            return _fit(network, arrays, replace(settings, batch_size=half), on_gpu, checkpoint)
+        except torch.OutOfMemoryError as error:
+            raise _no_memory(half, str(error).splitlines()[0]) from error
+
+
+def _no_memory(batch_size: int, reason: str) -> CbirError:
+    return CbirError(
+        f"no memory for a batch of {batch_size}: {reason}",
+        "give a smaller batch_size, or let nothing else use the device",
+    )
+
+
+def _fit(
+    network: nn.Module,
+    arrays: tuple[np.ndarray, ...],
+    settings: Settings,
+    on_gpu: bool,
+    checkpoint: Path | None,
+) -> History:
     device = torch.device("cuda" if on_gpu else "cpu")
-
-    def batches(images: np.ndarray, labels: np.ndarray, seed: int | None = None) -> Batches:
-        on_device = torch.tensor(images, device=device), torch.tensor(labels, device=device)
-        return Batches(*on_device, settings.batch_size, seed)
-
-    kept = KeepBest(settings.epochs)
+    tensors = [torch.tensor(array, device=device) for array in arrays]
+    batches = Batches(*tensors[:2], settings.batch_size, settings.seed)
+    validation = Batches(*tensors[2:], settings.batch_size)
+    kept = KeepBest(settings)
+    callbacks: list[Callback] = [kept]
+    if settings.early_stopping:
+        callbacks.append(EarlyStopping("validation_loss", patience=settings.patience))
+    state = None
+    if checkpoint:
+        purpose = _purpose(network, arrays, settings)
+        callbacks.append(Checkpoints(checkpoint, purpose))
+        if checkpoint.exists():
+            state = _going_on_from(checkpoint, purpose)
     started = time.perf_counter()
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # advice on workers and loggers that are left out on purpose
+        # Advice on workers and loggers, which are left out on purpose.
+        warnings.simplefilter("ignore")
         trainer = pl.Trainer(
             accelerator="gpu" if on_gpu else "cpu",
             devices=1,
+            precision=PRECISIONS[settings.precision],
             max_epochs=settings.epochs,
-            callbacks=[kept, EarlyStopping("validation_loss", patience=settings.patience)],
+            callbacks=callbacks,
             logger=False,
-            enable_checkpointing=False,
+            enable_checkpointing=checkpoint is not None,
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
@@ -205,12 +352,64 @@ def fit(
         try:
             trainer.fit(
                 Classifier(network, settings),
-                batches(images, labels, settings.seed),
-                batches(validation_images, validation_labels),
+                batches,
+                validation,
+                ckpt_path=state,
+                weights_only=True,
             )
         except SystemExit as stop:
             if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
                 raise KeyboardInterrupt from stop
             raise
     network.load_state_dict(kept.weights)
-    return History(**kept.curves, best_epoch=kept.best_epoch, seconds=time.perf_counter() - started)
+    if checkpoint:
+        checkpoint.unlink(missing_ok=True)
+    return History(
+        **kept.curves,
+        best_epoch=kept.best_epoch,
+        batch_size=settings.batch_size,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _purpose(network: nn.Module, arrays: tuple[np.ndarray, ...], settings: Settings) -> str:
+    """A digest of everything that decides how a training ends."""
+    digest = hashlib.sha256(repr((asdict(settings), str(network))).encode())
+    for tensor in network.state_dict().values():
+        digest.update(np.ascontiguousarray(tensor.cpu().numpy()))
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+def _going_on_from(checkpoint: Path, purpose: str) -> Path:
+    """The checkpoint, if it is one of this training. Nothing in it is executed."""
+    hint = f"remove {checkpoint}; training then starts anew"
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        found = state["callbacks"]["Checkpoints"]["purpose"]
+    except Exception as error:  # torch.load raises of many kinds, unpickling's own among them
+        raise CbirError(f"{checkpoint} is damaged or no checkpoint of a training", hint) from error
+    if found != purpose:
+        raise CbirError(
+            f"{checkpoint} is of another training: other settings, images or network", hint
+        )
+    print(f"going on after epoch {state['epoch'] + 1}", flush=True)
+    return checkpoint
+
+
+@contextmanager
+def _alone(checkpoint: Path) -> Iterator[None]:
+    """Keep other processes from the same checkpoint."""
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(checkpoint.with_name(f".{checkpoint.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise CbirError(
+            f"another process is training with {checkpoint}", "wait until it ends, or stop it"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

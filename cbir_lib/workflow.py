@@ -28,9 +28,9 @@ from cbir_lib.networks import layers
 from cbir_lib.study import NetworkRun, Study, read_study
 
 MARK = "CBIR_STUDY"  # in the environment of every process of a study
-SAY = re.compile(r"^\[([\w-]+)\] (.*)$")  # how a job speaks to the conductor
+SAY = re.compile(r"^\[([\w.-]+)\] (.*)$")  # how a job speaks to the conductor
 EPOCH = re.compile(r"^epoch (\d+)/(\d+)")
-PLANNED = re.compile(r"^Job \d+: ([\w-]+)")  # Snakemake's line for a job with a message
+PLANNED = re.compile(r"^Job \d+: ([\w.-]+)")  # Snakemake's line for a job with a message
 GRACE_S = 5
 
 # What a job costs, in seconds of one core, to say about how long is left: measured on two cores of
@@ -322,7 +322,8 @@ class Progress:
 
 def _cost(run, job: str) -> float:
     if isinstance(run, NetworkRun):
-        shape = {"classes": 6, "size": run.size, "reading": run.reading}
+        size = run.options["crop"] or run.size
+        shape = {"classes": 6, "size": size, "reading": run.reading}
         multiply_adds = sum(layer.multiply_adds for layer in layers(run.network, **shape))
         images = (run.images["train"] if run.images else ALL_IMAGES) * run.epochs
         return START_S + 3 * images * multiply_adds / MULTIPLY_ADDS_PER_S

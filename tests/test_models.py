@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from cbir_lib.errors import CbirError
-from cbir_lib.models import Centre, TrainedNetwork, build_network, load_network, save_network
+from cbir_lib.models import Centre, TrainedNetwork, build_network, read_network, save_network
 from cbir_lib.preprocessing import Preprocessing
 
 SIZE = 32
@@ -101,7 +101,7 @@ def test_unknown_initialisation():
 def test_loaded_network_is_the_saved_one(tmp_path, options):
     original = trained(**options)
     save_network(tmp_path / "model.safetensors", original)
-    loaded = load_network(str(tmp_path / "model.safetensors"))
+    loaded = read_network(str(tmp_path / "model.safetensors"))
     assert torch.equal(loaded.module(IMAGES), original.module(IMAGES))
     assert not loaded.module.training
     for field in ("name", "reading", "class_names", "preprocessing"):
@@ -156,7 +156,7 @@ DAMAGES = {
 def test_damaged_or_disguised_file_is_refused_and_not_executed(saved, damage):
     damage(saved)
     with pytest.raises(CbirError, match=r"cannot read the network .*model\.safetensors"):
-        load_network(saved)
+        read_network(saved)
     assert not saved.with_name("trapped").exists()
 
 
@@ -164,7 +164,7 @@ def test_damaged_or_disguised_file_is_refused_and_not_executed(saved, damage):
 def test_other_safetensors_are_refused(tmp_path, metadata):
     save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors", metadata)
     with pytest.raises(CbirError, match="is not a network of this library"):
-        load_network(tmp_path / "other.safetensors")
+        read_network(tmp_path / "other.safetensors")
 
 
 def changed(saved, description=(), tensors=()):
@@ -198,7 +198,7 @@ def changed(saved, description=(), tensors=()):
 def test_description_that_does_not_fit_the_weights_is_refused(saved, changes):
     changed(saved, changes)
     with pytest.raises(CbirError, match="does not hold the weights it describes"):
-        load_network(saved)
+        read_network(saved)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_description_that_does_not_fit_the_weights_is_refused(saved, changes):
 def test_weights_that_do_not_fit_the_description_are_refused(saved, key, shape):
     changed(saved, tensors={key: shape and torch.zeros(shape)})
     with pytest.raises(CbirError, match="does not hold the weights it describes"):
-        load_network(saved)
+        read_network(saved)
 
 
 @pytest.mark.parametrize(
@@ -231,4 +231,4 @@ def test_weights_that_do_not_fit_the_description_are_refused(saved, key, shape):
 def test_description_out_of_range_is_named(saved, description, reason):
     changed(saved, description)
     with pytest.raises(CbirError, match=reason):
-        load_network(saved)
+        read_network(saved)

@@ -35,7 +35,8 @@ def small_network(seed=0):
 
 
 def fit_cpu(network, *data, **settings):
-    return fit(network, *data, Settings(**settings), accelerator="cpu")
+    settings = Settings(**{"batch_size": min(24, len(data[1])), **settings})
+    return fit(network, *data, settings, accelerator="cpu")
 
 
 # What is learnt

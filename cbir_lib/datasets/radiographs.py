@@ -80,6 +80,25 @@ class RadiographSet:
             raise unknown("split", name, SPLITS)
         return self.take(np.flatnonzero(self.records["split"] == name))
 
+    def only(self, class_names: Sequence[str]) -> RadiographSet:
+        """The images of these classes, in their order; all of them where none is named.
+
+        Raises
+        ------
+        CbirError
+            When there is no such class.
+        """
+        if not class_names:
+            return self
+        for class_name in class_names:
+            if class_name not in self.class_names:
+                raise unknown("class", class_name, self.class_names)
+        kept = [self.class_names.index(class_name) for class_name in class_names]
+        found = self.take(np.flatnonzero(np.isin(self.labels, kept)))
+        new = np.zeros(len(self.class_names), np.int64)
+        new[kept] = np.arange(len(kept))
+        return replace(found, labels=new[found.labels], class_names=tuple(class_names))
+
     def sample(self, images: Mapping[str, int] | None, seed: int) -> RadiographSet:
         """At most so many images of each split, without replacement; classes keep their share.
 

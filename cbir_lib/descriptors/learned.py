@@ -7,11 +7,49 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cbir_lib.errors import unknown
-from cbir_lib.models import TrainedNetwork, load_network
+from cbir_lib.errors import CbirError, unknown
+from cbir_lib.files import project_root
+from cbir_lib.models import TrainedNetwork, read_network
 from cbir_lib.preprocessing import as_images
 
 BATCH = 256
+
+
+def load_network(run: str, layer: str | None = None) -> LearnedDescriptor:
+    """The descriptor of a trained network, by the name of its run.
+
+    Looks among the networks that this repository ships (``models/``), then among the runs of
+    studies done here, the latest first.
+
+    Parameters
+    ----------
+    run
+        Such as ``phantom-C-dropout-augment-s0``.
+    layer
+        As for :class:`LearnedDescriptor`.
+
+    Raises
+    ------
+    CbirError
+        When neither has it, or the file is damaged.
+    """
+    root = project_root()
+    shipped = root / "models" / f"{run}.safetensors"
+    trained_here = sorted(
+        root.glob("build/*/runs/*/model.safetensors"),
+        key=lambda path: path.stat().st_mtime,
+        reverse=True,
+    )
+    found = [shipped] if shipped.is_file() else []
+    found += [path for path in trained_here if path.parent.name == run]
+    if not found:
+        names = [path.stem for path in root.glob("models/*.safetensors")]
+        raise CbirError(
+            f"no trained network of a run {run!r}",
+            f"train it: cbir study --profile cpu --run {run}; there are "
+            + (", ".join(sorted({*names, *(path.parent.name for path in trained_here)})) or "none"),
+        )
+    return LearnedDescriptor.from_file(found[0], layer)
 
 
 class LearnedDescriptor:
@@ -34,7 +72,7 @@ class LearnedDescriptor:
 
     def __init__(self, trained: TrainedNetwork, layer: str | None = None):
         names = [name for name, _ in trained.module.named_children()]
-        layer = layer or names[-2]
+        layer = layer or next(name for name in reversed(names) if name.startswith("relu_"))
         if layer not in names:
             raise unknown(f"layer of network {trained.name}", layer, names)
         self.trained = trained
@@ -44,7 +82,7 @@ class LearnedDescriptor:
     @classmethod
     def from_file(cls, path: Path | str, layer: str | None = None) -> LearnedDescriptor:
         """The descriptor of a network that a run saved."""
-        return cls(load_network(path), layer)
+        return cls(read_network(path), layer)
 
     def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> LearnedDescriptor:
         """Do nothing: the network is trained already."""
