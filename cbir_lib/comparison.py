@@ -105,8 +105,8 @@ def judge_vectors(vectors: Mapping[str, np.ndarray], index: Index, data: Radiogr
     Returns
     -------
     dict
-        Of a result, the fields ``retrieval``, ``rules``, ``examples``, ``confused``, ``distances``
-        and ``embedding``.
+        Of a result, the fields ``retrieval``, ``rules``, ``answers``, ``examples``, ``confused``,
+        ``distances`` and ``embedding``.
     """
     labels = {split: data.split(split).labels for split in SPLITS}
     rankings = {
@@ -137,6 +137,7 @@ def judge_rankings(rankings: Mapping[str, Ranking], distance: str, data: Radiogr
             measured("nearest neighbour", one, data),
             measured("k nearest neighbours", several, data),
         ],
+        "answers": one.predicted.tolist(),
         "examples": evaluation.examples(rankings["test"], test, train),
         "confused": confused(rankings["test"], test, train),
         "distances": [],

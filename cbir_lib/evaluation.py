@@ -120,7 +120,8 @@ def retrieval(relevant: np.ndarray, seed: int = 0) -> dict:
     dict
         ``mean_average_precision`` with its 95 % ``mean_average_precision_interval`` (percentile
         bootstrap over queries, 2,000 draws), ``precision_at_1``, ``_5``, ``_10``, ``r_precision``,
-        ``precision_recall`` (101 values), ``queries`` and ``queries_without_relevant``.
+        ``precision_recall`` (101 values), ``average_precisions`` (of each query, None where nothing
+        is relevant), ``queries`` and ``queries_without_relevant``.
 
     Raises
     ------
@@ -140,6 +141,10 @@ def retrieval(relevant: np.ndarray, seed: int = 0) -> dict:
         **{f"precision_at_{k}": float(precision_at(found, k).mean()) for k in CUTOFFS},
         "r_precision": float(r_precision(found).mean()),
         "precision_recall": precision_recall(found).mean(axis=0).tolist(),
+        "average_precisions": [
+            round(float(value), 5) if np.isfinite(value) else None
+            for value in average_precision(relevant)
+        ],
     }
 
 
@@ -187,6 +192,31 @@ def bootstrap_interval(values: np.ndarray, seed: int = 0) -> list[float]:
         (values,), np.mean, n_resamples=DRAWS, batch=100, method="percentile", rng=seed
     ).confidence_interval
     return [float(interval.low), float(interval.high)]
+
+
+def paired_interval(differences: np.ndarray, seed: int = 0) -> list[float]:
+    """95 % percentile bootstrap interval of a mean difference, 2,000 draws of seeds and of images.
+
+    Parameters
+    ----------
+    differences : (S, Q)
+        Of two methods trained with the same S seeds, on the same Q images: such as 1 where only the
+        first is right, -1 where only the second is.
+
+    Notes
+    -----
+    Seeds and images are drawn with replacement, independently. With few seeds their share of the
+    spread is underestimated: three seeds give an interval that is too narrow.
+    """
+    differences = np.asarray(differences, float)
+    rng = np.random.default_rng(seed)
+    shares = [
+        rng.multinomial(number, np.full(number, 1 / number), DRAWS) / number
+        for number in differences.shape
+    ]
+    means = np.einsum("ds,sq,dq->d", shares[0], differences, shares[1], optimize=True)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return [float(low), float(high)]
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

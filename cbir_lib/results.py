@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 import psutil
 from pydantic import ValidationError
 
 from cbir_lib import paper
+from cbir_lib.datasets import source
 from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
 from cbir_lib.descriptors import COMBINATION, DESCRIPTORS
 from cbir_lib.errors import CbirError
+from cbir_lib.evaluation import paired_interval
 from cbir_lib.files import project_root, replacing
 from cbir_lib.schema import Strict, first_fault
+from cbir_lib.study import NetworkRun
 
+NUMBERS = re.compile(r'\[[^][{}"]+\]')  # a list of numbers in a JSON text
+BROADEST = ("paper", "cpu")  # published profiles with every row of the grid, the best first
 NO_PICTURES = (
     "*The pictures are not part of the repository. They appear when the data set is at hand: "
     "`cbir data fetch`, then `make study`.*"
@@ -39,6 +46,7 @@ class Data(Strict):
     checksum: str  # SHA-256 of the whole source, decoded
     class_names: list[str]
     images: dict[str, int]  # by split, after sampling
+    test_labels: list[int]  # in the order of the test split
 
 
 class Rule(Strict):
@@ -103,6 +111,7 @@ class Retrieval(Strict):
     precision_at_10: float
     r_precision: float
     precision_recall: list[float]
+    average_precisions: list[float | None]  # of each query; None where nothing is relevant
 
 
 class Training(Strict):
@@ -143,13 +152,14 @@ class Circumstances(Strict):
 class Result(Strict):
     """What one run measured, and under what."""
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     run: str
     parameters: dict
     data: Data
     settings: dict  # the candidate chosen
     candidates: list[Candidate]
     rules: list[Rule]  # the method's own first
+    answers: list[int]  # of the method's own rule, in the order of the test split
     retrieval: Retrieval
     distances: list[DistanceTried]  # the method's own first
     confused: list[Pair]
@@ -178,6 +188,7 @@ def describe(data: RadiographSet) -> Data:
         checksum=data.checksum,
         class_names=list(data.class_names),
         images={split: int(counts.get(split, 0)) for split in SPLITS},
+        test_labels=data.split("test").labels.tolist(),
     )
 
 
@@ -256,8 +267,10 @@ def _processor() -> str:
 def write(path: Path | str, result: Result) -> None:
     """Write the result file, checked against its schema."""
     checked = Result.model_validate_json(result.model_dump_json())
+    # Numbers in a row stay on one line.
+    text = NUMBERS.sub(lambda match: " ".join(match[0].split()), checked.model_dump_json(indent=1))
     with replacing(path) as part:
-        part.write_text(checked.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        part.write_text(text + "\n", encoding="utf-8")
 
 
 def read(path: Path | str) -> Result:
@@ -297,6 +310,33 @@ def read_all(folder: Path | str, runs: Sequence[str] | None = None) -> list[Resu
     return found
 
 
+def read_published(profile: str) -> list[Result]:
+    """The results committed in ``results/<profile>/``, if any, in the order of their names."""
+    return [read(path) for path in sorted(project_root().glob(f"results/{profile}/*.json"))]
+
+
+def learned_side(folder: Path | str, runs: Sequence[str] | None) -> tuple[str, list[Result]]:
+    """The networks of a study that has the paper's regularisation, and the name of its profile.
+
+    The study's own if it has them, otherwise the best that is published.
+
+    Raises
+    ------
+    CbirError
+        When there is neither.
+    """
+    own = Path(folder).name.removesuffix("-published")
+    for profile in (own, *BROADEST):
+        found = read_all(folder, runs) if profile == own else read_published(profile)
+        networks = [result for result in found if "network" in result.parameters]
+        if any(result.parameters["dropout"] for result in networks):
+            return profile, networks
+    raise CbirError(
+        "no result of networks with dropout and augmentation",
+        "run a profile that has them: cbir study --profile cpu",
+    )
+
+
 def of_descriptors(
     folder: Path | str, runs: Sequence[str] | None, names: Sequence[str]
 ) -> dict[str, Result]:
@@ -320,9 +360,100 @@ def method(result: Result) -> str:
     """What was measured, as tables and figures call it."""
     parameters = result.parameters
     if "network" in parameters:
-        return f"Network {parameters['network']}"
+        variant = variant_of(result)
+        return f"Network {parameters['network']}" + (f", {variant}" if variant else "")
     return (
         DESCRIPTORS[parameters["descriptor"]].title if "descriptor" in parameters else COMBINATION
+    )
+
+
+def variant_of(result: Result) -> str:
+    """What sets a network's run apart from the paper's plain training; empty if nothing does."""
+    return NetworkRun(**result.parameters).variant
+
+
+def networks_table(found: Sequence[Result]) -> pd.DataFrame:
+    """One row a run of a network: ``network``, ``variant``, ``seed``, and in percent its measures.
+
+    ``accuracy`` and ``balanced accuracy`` (test split, largest score), ``validation accuracy``,
+    ``mAP``; ``best epoch``, ``epochs``; ``training s``. The index is the run's name.
+    """
+    rows = {}
+    for result in found:
+        answers, curves = result.classification, result.training
+        rows[result.run] = {
+            "network": result.parameters["network"],
+            "variant": variant_of(result),
+            "seed": result.parameters["seed"],
+            "accuracy": 100 * answers.accuracy,
+            "balanced accuracy": 100 * answers.balanced_accuracy,
+            "validation accuracy": 100 * answers.validation_accuracy,
+            "mAP": 100 * result.retrieval.mean_average_precision,
+            "best epoch": curves.best_epoch,
+            "epochs": len(curves.train_loss),
+            "training s": result.circumstances.seconds["training"],
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def difference(
+    found: Sequence[Result],
+    one: tuple[str, str],
+    other: tuple[str, str],
+    measure: Literal["accuracy", "mAP"] = "accuracy",
+) -> dict[str, float] | None:
+    """How far the first (network, variant) is ahead of the second, seed by seed and image by image.
+
+    Returns
+    -------
+    dict or None
+        In percentage points: ``difference``, and ``low`` and ``high``, its 95 % interval
+        (:func:`cbir_lib.evaluation.paired_interval`); ``seeds``, how many both have; ``lowest`` and
+        ``highest`` of the seeds' differences. None where they have no seed in common.
+
+    Raises
+    ------
+    CbirError
+        When the two were measured on different images.
+    """
+    runs = {(r.parameters["network"], variant_of(r), r.parameters["seed"]): r for r in found}
+    seeds = sorted(s for *which, s in runs if tuple(which) == one and (*other, s) in runs)
+    if not seeds:
+        return None
+    rows = []
+    for seed in seeds:
+        pair = runs[*one, seed], runs[*other, seed]
+        if pair[0].data != pair[1].data:
+            raise CbirError(
+                f"{pair[0].run} and {pair[1].run} were measured on different images",
+                "compare runs of the same images and classes",
+            )
+        if measure == "accuracy":
+            first, second = (np.equal(r.answers, r.data.test_labels) for r in pair)
+        else:
+            first, second = (np.array(r.retrieval.average_precisions, float) for r in pair)
+        rows.append(100 * (first.astype(float) - second))
+    differences = np.array(rows)[:, ~np.isnan(rows).any(axis=0)]
+    low, high = paired_interval(differences)
+    of_seeds = differences.mean(axis=1)
+    return {
+        "difference": float(differences.mean()),
+        "low": low,
+        "high": high,
+        "seeds": len(seeds),
+        "lowest": float(of_seeds.min()),
+        "highest": float(of_seeds.max()),
+    }
+
+
+def measured_on(profile: str, found: Sequence[Result]) -> str:
+    """On what a figure's results were measured, for its caption."""
+    run, data = found[0].parameters, found[0].data
+    seeds = sorted({r.parameters["seed"] for r in found if "seed" in r.parameters})
+    return (
+        f"Profile {profile}: {source(data.dataset).CAPTION}; {run['size']} px, "
+        f"{data.images['train']:,} training, {data.images['validation']:,} validation and "
+        f"{data.images['test']:,} test images; {len(seeds)} seed{'s' * (len(seeds) > 1)}"
     )
 
 

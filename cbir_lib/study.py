@@ -210,9 +210,7 @@ class Profile(Strict):
 class Grid(Strict):
     """What runs."""
 
-    networks: dict[
-        str, dict[str, list]
-    ] = {}  # values of a run's parameters
+    networks: dict[str, dict[str, list]] = {}  # values of a run's parameters
     descriptors: dict[str, dict[str, list]] = {}  # values to try, by descriptor and parameter
     combination: list[str] = []  # of these descriptors; none if empty
 
