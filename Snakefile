@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+from cbir_lib.results import BROADEST
 from cbir_lib.study import CombinationRun, DescriptorRun, NetworkRun, read_study
 
 STUDY = config.get("study", "study.yml")
@@ -14,7 +15,8 @@ PUBLISHED = str(config.get("published", False)).lower() == "true"
 WORK = f"build/{PROFILE}" + ("-published" if PUBLISHED else "")
 RUNS = {run.id: run for run in read_study(STUDY).runs(PROFILE)}
 CHAPTERS = [
-    *("index", "data", "phantom", "checks", "networks"),
+    *("index", "data", "phantom", "checks"),
+    *("networks", "training", "regularisation", "ablations", "inside"),
     *("grey_histogram", "tamura", "gabor", "fourier_mellin", "local_features", "other_classics"),
     *("comparison", "retrieval"),
 ]
@@ -27,6 +29,12 @@ LIBRARY = sorted(
     str(path)
     for path in Path("cbir_lib").rglob("*.py")
     if path.stem not in ("book", "cli", "workflow")
+)
+# Chapters on the learned side show the broadest results published, and a shipped network.
+PUBLISHED_BESIDES = sorted(
+    str(path)
+    for folder in ("results/search", *(f"results/{profile}" for profile in BROADEST), "models")
+    for path in Path(folder).glob("*.*")
 )
 BOOK = ["_config.yml", "cbir_lib/book.py", *sorted(str(p) for p in Path("book").rglob("*.*"))]
 
@@ -142,6 +150,7 @@ rule chapter:
         library=LIBRARY,
         notebook="notebooks/{chapter}.md",
         results=rules.runs.input,
+        published=PUBLISHED_BESIDES,
     output:
         f"{WORK}/chapters/{{chapter}}.ipynb",
     wildcard_constraints:

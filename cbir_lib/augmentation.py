@@ -89,6 +89,11 @@ class Augmentation(nn.Module):
             )
         self.size, self.turns, self.flips, self.shifts = size, turns, flips, shifts
 
+    def extra_repr(self) -> str:
+        # The text of a network tells a checkpoint of one training from that of another.
+        moves = f"turns={self.turns}, flips={self.flips}, shifts={self.shifts}"
+        return f"{self.size}, crop={self.side}, {moves}"
+
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, size, size) → (N, C, crop, crop)."""
         room = self.size - self.side

@@ -39,6 +39,7 @@ DataRoot = Annotated[
     ),
 ]
 LONGEST_TABLE = 20  # rows shown
+SHIPPED_BYTES = 29e6  # of all networks in the repository
 DataName = Annotated[str, typer.Argument(help="Name of the data set, as `cbir data list` has it.")]
 
 
@@ -76,29 +77,34 @@ def study(
         bool, typer.Option(help="Build the book from results/ instead; nothing is trained.")
     ] = False,
     book: Annotated[bool, typer.Option(help="Build the book after the runs.")] = True,
+    run: Annotated[str | None, typer.Option(help="Do this run alone, without the book.")] = None,
     cores: Annotated[int | None, typer.Option(min=1, help="Runs at a time; all cores.")] = None,
 ) -> None:
     """Run what is missing or changed of the study, and build the book.
 
-    Examples: `cbir study`, `cbir study --profile quick --cores 4`, `cbir study --published`
+    Examples: `cbir study`, `cbir study --profile quick --cores 4`, `cbir study --published`,
+    `cbir study --profile cpu --run phantom-B-dropout-s0`
     """
     from cbir_lib import workflow
 
     if data_root:
         os.environ["CBIR_DATA"] = str(data_root.resolve())
     work = workflow.conduct(
-        _study_file(study_file), profile, published=published, book=book, cores=cores
+        _study_file(study_file), profile, published=published, book=book, run=run, cores=cores
     )
-    if book:
+    if run:
+        print(f"the run: {work / 'runs' / run}")
+    elif book:
         print(f"the book: {work / 'html' / 'index.html'}")
 
 
 @app.command()
 def publish(profile: ProfileName = "quick", study_file: StudyFile = None) -> None:
-    """Copy the results of a finished study to `results/`, and draw the README's pictures from them.
+    """Copy the results of a finished study to `results/`, with what is shown or shipped of them.
 
-    `make book` reads them from there. The pictures are drawn from results on the phantom alone: its
-    images are ours. Example: `cbir publish --profile quick`
+    `make book` reads them from there. From profile `quick` the README's pictures are drawn; of the
+    broadest profiles (`cpu`, `paper`) the best networks go to `models/`, in half precision.
+    Examples: `cbir publish --profile quick`, `cbir publish --profile cpu`
     """
     from cbir_lib import results
 
@@ -111,8 +117,33 @@ def publish(profile: ProfileName = "quick", study_file: StudyFile = None) -> Non
     for result in found:
         results.write(target / f"{result.run}.json", result)
     print(f"{len(found)} results in results/{profile}/")
-    if found[0].data.dataset == "phantom":
+    if profile == "quick":
         _draw_pictures(found, root / "book" / "assets")
+    if profile in results.BROADEST:
+        _ship_models(found, root / "build" / profile, root / "models")
+
+
+def _ship_models(found, work: Path, folder: Path) -> None:
+    """Write the best run of each network, the best first, as long as the size allows it."""
+    import itertools
+
+    from cbir_lib.models import read_network, save_network
+
+    for stale in folder.glob("*.safetensors"):
+        stale.unlink()
+    whole = [r for r in found if not r.parameters["classes"]]
+    whole.sort(key=lambda r: (r.parameters["network"], -r.classification.validation_accuracy))
+    best = [
+        next(runs) for _, runs in itertools.groupby(whole, key=lambda r: r.parameters["network"])
+    ]
+    total = 0
+    for result in sorted(best, key=lambda r: -r.classification.validation_accuracy):
+        trained = read_network(work / "runs" / result.run / "model.safetensors")
+        size = sum(2 * tensor.numel() for tensor in trained.module.state_dict().values())
+        if total + size < SHIPPED_BYTES:
+            total += size
+            save_network(folder / f"{result.run}.safetensors", trained, half=True)
+            print(f"models/{result.run}.safetensors: {size / 1e6:.1f} MB")
 
 
 def _draw_pictures(found, folder: Path) -> None:

@@ -12,10 +12,11 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from cbir_lib.datasets.decoding import fit
 from cbir_lib.networks import NETWORKS, layers
-from cbir_lib.results import Example, Result
+from cbir_lib.results import Example, Result, networks_table, variant_of
 
 WIDTH_IN = 8.0
 RIGHT, WRONG = "#1b7837", "#b2182b"  # told apart by the colour blind too, and labelled besides
@@ -217,7 +218,7 @@ def confusion(result: Result) -> Figure:
         cbar_kws={"label": "share of the true class"},
     )
     axes.set(xlabel="answer", ylabel="true class")
-    axes.tick_params(axis="x", rotation=30)
+    plt.setp(axes.get_xticklabels(), rotation=30, ha="right")
     return figure
 
 
@@ -775,4 +776,431 @@ def visual_words(
         bars.set_ylabel("share of points (%)", fontsize=8)
         bars.tick_params(labelsize=8)
         bars.grid(axis="x", visible=False)
+    return figure
+
+
+NETWORK_COLOURS = dict(zip("ABCDEFG", CLASS_COLOURS, strict=False)) | {"H": "#000000"}
+NETWORK_MARKS = dict(zip("ABCDEFGH", "osD^vPX*", strict=True))
+
+
+def search(found: Sequence[Result], chosen: float) -> Figure:
+    """Validation accuracy by learning rate, one line a network; open marks: other first weights."""
+    table = networks_table(found)
+    rates = pd.Series({r.run: r.parameters["learning_rate"] for r in found})
+    usual = pd.Series({r.run: r.parameters["initialisation"] == "he" for r in found})
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 3.6), layout="constrained")
+    for name, drawn in table.groupby("network"):
+        style = {"color": NETWORK_COLOURS[name], "marker": NETWORK_MARKS[name]}
+        line = drawn[usual[drawn.index]]["validation accuracy"]
+        line = line.set_axis(rates[line.index]).sort_index()
+        axes.plot(line.index, line, label=f"{name}, He", **style)
+        other = drawn[~usual[drawn.index]]["validation accuracy"]
+        axes.plot(
+            rates[other.index],
+            other,
+            ls="",
+            ms=9,
+            mfc="none",
+            label=f"{name}, torch's default",
+            **style,
+        )
+    axes.axvline(chosen, color="#888888", ls=":")
+    ticks = sorted(rates.unique())
+    axes.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy (%)")
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.legend(fontsize=8, ncols=1, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def seed_curves(found: Sequence[Result]) -> Figure:
+    """Losses of each network in plain training by epoch: mean of the seeds, lowest to highest."""
+    plain = [r for r in found if not variant_of(r) and r.parameters["network"] in NETWORKS]
+    names = sorted({r.parameters["network"] for r in plain})
+    figure, axes = plt.subplots(
+        2, 4, figsize=(WIDTH_IN, 4.6), layout="constrained", sharex=True, sharey=True
+    )
+    for place, name in zip(axes.flat, names, strict=False):
+        own = [r.training for r in plain if r.parameters["network"] == name]
+        for curve, style, colour in (
+            ("train_loss", "-", "#4477aa"),
+            ("validation_loss", "--", "#aa3377"),
+        ):
+            values = pd.DataFrame([getattr(training, curve) for training in own])
+            epochs = values.columns + 1
+            place.fill_between(epochs, values.min(), values.max(), color=colour, alpha=0.2, lw=0)
+            place.plot(epochs, values.mean(), style, color=colour, label=curve.split("_")[0])
+        place.set_title(f"{name}, {len(own)} seeds" if len(own) > 1 else f"{name}, one seed")
+        place.xaxis.get_major_locator().set_params(integer=True)
+    for place in axes.flat[len(names) :]:
+        place.axis("off")
+    axes.flat[-1].legend(*axes.flat[0].get_legend_handles_labels(), loc="center", fontsize=10)
+    figure.supxlabel("epoch", fontsize=10)
+    figure.supylabel("cross-entropy (nats)", fontsize=10)
+    return figure
+
+
+def forest(panels: Mapping[str, pd.DataFrame]) -> Figure:
+    """Paired differences with their 95 % intervals, one panel a question, from top to bottom.
+
+    Parameters
+    ----------
+    panels
+        By title, one row a comparison with the same index in each: ``difference``, ``low``,
+        ``high``, ``lowest`` and ``highest`` of the seeds, in percentage points; ``paper``, if
+        given, is the paper's difference. NaN is not drawn.
+    """
+    names = next(iter(panels.values())).index
+    figure, axes = plt.subplots(
+        1,
+        len(panels),
+        figsize=(WIDTH_IN, 0.31 * len(names) + 1.4),
+        layout="constrained",
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+    )
+    for place, (title, rows) in zip(axes[0], panels.items(), strict=True):
+        lines = np.arange(len(rows))
+        place.axvline(0, color="#555555", lw=1)
+        for end in ("lowest", "highest"):
+            place.plot(rows[end], lines, "|", color="#777777", ms=9, label="lowest, highest seed")
+        place.errorbar(
+            rows["difference"],
+            lines,
+            xerr=[rows["difference"] - rows["low"], rows["high"] - rows["difference"]],
+            fmt="o",
+            color="#4477aa",
+            lw=2.2,
+            label="here, 95 % interval",
+        )
+        if "paper" in rows:
+            style = {"mfc": "none", "mec": "#aa3377", "mew": 1.6, "ms": 5, "label": "the paper"}
+            place.plot(rows["paper"], lines + 0.3, "D", **style)
+        place.set_title(title)
+        place.set(yticks=lines, yticklabels=names, ylim=(len(rows) - 0.5, -0.5))
+        place.tick_params(labelsize=9)
+    figure.supxlabel("difference (percentage points)", fontsize=10)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    shown = dict(zip(labels, handles, strict=True))
+    figure.legend(shown.values(), shown, loc="outside upper center", ncols=3, fontsize=9)
+    return figure
+
+
+def loss_gaps(found: Mapping[str, Sequence[Result]]) -> Figure:
+    """Validation loss minus training loss by epoch, mean of the seeds: one panel a network.
+
+    Parameters
+    ----------
+    found
+        Results by the name of the way they were trained, at most four.
+    """
+    names = sorted({r.parameters["network"] for results in found.values() for r in results})
+    lines = -(-(len(names) + 1) // 4)
+    figure, axes = plt.subplots(
+        lines,
+        4,
+        figsize=(WIDTH_IN, 2.1 * lines + 0.3),
+        layout="constrained",
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+    )
+    looks = zip(
+        ("-", "--", "-.", ":"), ("#000000", "#4477aa", "#ccbb44", "#aa3377"), "os^D", strict=True
+    )
+    for (way, results), (style, colour, mark) in zip(found.items(), looks, strict=False):
+        for place, name in zip(axes.flat, names, strict=False):
+            own = [r.training for r in results if r.parameters["network"] == name]
+            gaps = pd.DataFrame(
+                [np.subtract(curves.validation_loss, curves.train_loss) for curves in own]
+            ).mean()
+            place.plot(
+                gaps.index + 1, gaps, style, color=colour, marker=mark, ms=3.5, lw=1.4, label=way
+            )
+    for place, name in zip(axes.flat, names, strict=False):
+        place.axhline(0, color="#888888", lw=1)
+        place.set_title(name)
+        place.tick_params(labelsize=9)
+        place.xaxis.get_major_locator().set_params(integer=True)
+    for place in axes.flat[max(0, len(names) - 4) : len(names)]:  # the lowest of each column
+        place.tick_params(labelbottom=True)
+    for place in axes.flat[len(names) :]:
+        place.axis("off")
+    axes.flat[-1].legend(*axes.flat[0].get_legend_handles_labels(), loc="center", fontsize=10)
+    figure.supxlabel("epoch", fontsize=10)
+    figure.supylabel("validation minus training loss (nats)", fontsize=10)
+    return figure
+
+
+def trade_off(table: pd.DataFrame) -> Figure:
+    """Accuracy against what a network costs: its parameters, and the time of its training.
+
+    Parameters
+    ----------
+    table
+        One row a way to train a network: ``network``; ``kind``, "plain" for those drawn as a
+        letter; ``accuracy`` in percent; ``parameters`` in million; ``training s``.
+    """
+    figure, axes = plt.subplots(
+        1, 2, figsize=(WIDTH_IN, 4.4), layout="constrained", sharey=True, squeeze=False
+    )
+    kinds = sorted(set(table["kind"]) - {"plain"})
+    costs = {"parameters": "parameters (million)", "training s": "training (s)"}
+    for place, (cost, label) in zip(axes[0], costs.items(), strict=True):
+        for kind, mark in zip(kinds, "osD^vP", strict=False):
+            rows = table[table["kind"] == kind]
+            place.scatter(
+                rows[cost],
+                rows["accuracy"],
+                s=28,
+                marker=mark,
+                c=[NETWORK_COLOURS[name] for name in rows["network"]],
+                linewidths=0,
+            )
+        for _, row in table[table["kind"] == "plain"].iterrows():
+            place.annotate(
+                row["network"],
+                (row[cost], row["accuracy"]),
+                ha="center",
+                va="center",
+                fontsize=9,
+                bbox={
+                    "boxstyle": "circle,pad=0.12",
+                    "fc": "white",
+                    "ec": NETWORK_COLOURS[row["network"]],
+                    "lw": 2,
+                },
+            )
+        low, high = table[cost].min(), table[cost].max()
+        place.set(xscale="log", xlabel=label, xlim=(low / 1.25, high * 1.25))
+        place.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        place.xaxis.set_major_formatter("{x:g}")
+        place.minorticks_off()
+    spread = max(4, np.ptp(table["accuracy"]))
+    middle = (table["accuracy"].min() + table["accuracy"].max()) / 2
+    axes[0, 0].set(ylim=(middle - 0.57 * spread, middle + 0.57 * spread))
+    axes[0, 0].set_ylabel("test accuracy (%)")
+    handles = [
+        plt.Line2D([], [], ls="", marker=mark, color="#555555")
+        for _, mark in zip(kinds, "osD^vP", strict=False)
+    ]
+    figure.legend(
+        handles, kinds, loc="outside upper center", ncols=4, fontsize=9, handletextpad=0.1
+    )
+    return figure
+
+
+def receptive_fields(images: np.ndarray, names: Sequence[str], fields: Mapping[str, int]) -> Figure:
+    """Images, with the squares that single values of the networks' last feature maps depend on.
+
+    Parameters
+    ----------
+    images : (N, S, S) uint8
+    fields
+        Side of the square in pixels, by network; drawn around the centre.
+    """
+    sides = {side: [name for name in fields if fields[name] == side] for side in fields.values()}
+    figure, axes = plt.subplots(1, len(images), figsize=(WIDTH_IN, 2.3), layout="constrained")
+    for place, image in zip(axes, images, strict=True):
+        show_image(place, image)
+        for (side, own), colour in zip(sides.items(), CLASS_COLOURS, strict=False):
+            corner = (image.shape[0] - side) / 2 - 0.5
+            place.add_patch(
+                plt.Rectangle(
+                    (corner, corner),
+                    side,
+                    side,
+                    fill=False,
+                    color=colour,
+                    lw=1.6,
+                    label=f"{', '.join(sorted(own))}: {side} px",
+                )
+            )
+    name_columns(axes, names)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8
+    )
+    return figure
+
+
+def first_filters(weights: np.ndarray, kinds: Sequence[str], shares: Sequence[float]) -> Figure:
+    """Filters of a first convolution, dark for negative weights, framed by what they are most.
+
+    Parameters
+    ----------
+    weights : (C, K, K)
+        Each drawn in its own range around 0.
+    kinds, shares
+        Of each filter, what it is most, and how much of it, in percent.
+    """
+    across = 10
+    colours = dict(zip(dict.fromkeys(sorted(kinds)), CLASS_COLOURS, strict=False))
+    lines = -(-len(weights) // across)
+    height = (WIDTH_IN / across + 0.38) * lines + 0.3
+    figure, axes = plt.subplots(lines, across, figsize=(WIDTH_IN, height), squeeze=False)
+    for place in axes.flat[len(weights) :]:
+        place.axis("off")
+    for place, each, kind, share in zip(axes.flat, weights, kinds, shares, strict=False):
+        most = np.abs(each).max() or 1
+        place.imshow(each, cmap="gray", vmin=-most, vmax=most)
+        place.set(xticks=[], yticks=[])
+        place.set_title(f"{kind}\n{share:.0f} %", fontsize=8, pad=4)
+        place.grid(False)
+        frame(place, colours[kind], 3)
+    handles = [plt.Rectangle((0, 0), 1, 1, fill=False, ec=c, lw=3) for c in colours.values()]
+    figure.legend(handles, colours, loc="lower center", ncols=len(colours), fontsize=9)
+    top = 1 - 0.4 / height
+    figure.subplots_adjust(0.01, 0.32 / height, 0.99, top, 0.14, 0.38 * across / WIDTH_IN)
+    return figure
+
+
+def channels(rows: Mapping[str, np.ndarray]) -> Figure:
+    """All channels of some layers for one image, a block a layer, each block in one range."""
+    across = 10
+    blocks = [
+        [values[start : start + across] for start in range(0, len(values), across)]
+        for values in rows.values()
+    ]
+    side = (WIDTH_IN - 0.9) / across
+    lines, gap = sum(map(len, blocks)), 0.09
+    height = side * lines + gap * len(blocks)
+    figure = plt.figure(figsize=(WIDTH_IN, height))
+    outer = figure.add_gridspec(
+        len(blocks), 1, height_ratios=[len(block) for block in blocks],
+        left=0.9 / WIDTH_IN, right=0.998, bottom=0.002, top=0.998,
+        hspace=gap * len(blocks) / (side * lines),
+    )  # fmt: skip
+    for place, (name, values), block in zip(outer, rows.items(), blocks, strict=True):
+        highest = np.quantile(values, 0.998) or 1
+        inner = place.subgridspec(len(block), across, wspace=0.05, hspace=0.05).subplots(
+            squeeze=False
+        )
+        for axes in inner.flat[len(values) :]:
+            axes.axis("off")
+        for axes, each in zip(inner.flat, values, strict=False):
+            axes.imshow(each, cmap="viridis", vmin=0, vmax=highest)
+            axes.set(xticks=[], yticks=[])
+            axes.grid(False)
+        label = place.get_position(figure)
+        figure.text(
+            label.x0 - 0.01, (label.y0 + label.y1) / 2, name,
+            ha="right", va="center", fontsize=9,
+        )  # fmt: skip
+    return figure
+
+
+def stages(
+    images: Sequence[np.ndarray],
+    rows: Mapping[str, Sequence[np.ndarray]],
+    squares: Mapping[str, tuple[np.ndarray, float]],
+    columns: Sequence[str],
+) -> Figure:
+    """As :func:`maps`, each row in one range from 0, with a square on the image for each map.
+
+    Parameters
+    ----------
+    squares
+        By the rows' names: (N, 2) row and column of the squares' centres in pixels of the images,
+        and their side.
+    """
+    ranges = {name: (0, max(float(np.max(values)), 1e-9)) for name, values in rows.items()}
+    figure = maps(images, rows, columns, ranges)
+    grid = np.reshape(figure.axes, (1 + len(rows), len(images)))
+    for line, name, colour in zip(grid[1:], rows, CLASS_COLOURS, strict=False):
+        centres, side = squares[name]
+        for below, place, (y, x) in zip(line, grid[0], centres, strict=True):
+            corner = (x - side / 2, y - side / 2)
+            drawn = plt.Rectangle(corner, side, side, fill=False, ec=colour, lw=1.8)
+            place.add_patch(drawn)
+            frame(below, colour, 3)
+    return figure
+
+
+def sensitivity(
+    groups: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray, str] | None]],
+    starts: np.ndarray,
+    patch_px: int,
+) -> Figure:
+    """Images, and below each the map of an occlusion laid over it; a row of pairs a group.
+
+    Parameters
+    ----------
+    groups
+        By name, for each column the image, (S, S) falls of the log-odds, and a caption; None where
+        there is no such image.
+    starts : (S,)
+        First pixels of the patch's places.
+    patch_px
+        Side of the patch. The square on the image is the patch whose covering costs most.
+    """
+    across = max(map(len, groups.values()))
+    side, above, between = (WIDTH_IN - 0.75) / across, 0.36, 0.2
+    height = len(groups) * (2 * side + above + between)
+    figure = plt.figure(figsize=(WIDTH_IN, height))
+    stride = starts[1] - starts[0] if len(starts) > 1 else patch_px
+    low, high = starts[[0, -1]] + (patch_px - 1) / 2 + np.array([-0.5, 0.5]) * stride
+    for number, (name, columns) in enumerate(groups.items()):
+        for column, entry in enumerate(columns):
+            left = (0.75 + column * side) / WIDTH_IN
+            bottom = 1 - (number * (2 * side + above + between) + above + side) / height
+            size = (0.96 * side / WIDTH_IN, 0.96 * side / height)
+            plain = figure.add_axes((left, bottom, *size))
+            over = figure.add_axes((left, bottom - (side + between) / height, *size))
+            if column == 0:
+                name_rows((plain, over), (name, "when covered"), 10)
+            if entry is None:
+                for axes in (plain, over):
+                    axes.set(xticks=[], yticks=[])
+                    axes.set_facecolor("white")
+                plain.text(0.5, 0.5, "none", ha="center", va="center", transform=plain.transAxes)
+                continue
+            image, falls, caption = entry
+            show_image(plain, image, caption)
+            row, place = np.unravel_index(falls.argmax(), falls.shape)
+            corner = (starts[place] - 0.5, starts[row] - 0.5)
+            square = {"fill": False, "ec": "#ee7733", "lw": 2}
+            plain.add_patch(plt.Rectangle(corner, patch_px, patch_px, **square))
+            show_image(over, image, f"odds ÷ {np.exp(falls.max()):.3g}")
+            colours = np.where(falls[..., None] > 0, (238, 119, 51), (0, 153, 238)) / 255
+            alpha = 0.85 * np.abs(falls) / max(np.abs(falls).max(), 1e-9)
+            over.imshow(
+                np.dstack([colours, alpha]), extent=(low, high, high, low), interpolation="nearest"
+            )
+            over.set(xlim=plain.get_xlim(), ylim=plain.get_ylim())
+    return figure
+
+
+def accuracy_by(groups: Mapping[str, pd.DataFrame], overall: float, across: int = 3) -> Figure:
+    """Accuracy of parts of the test split, a panel a setting, with intervals.
+
+    Parameters
+    ----------
+    groups
+        By the setting's name, one row a part: ``images``, and in percent ``accuracy``, ``low``,
+        ``high``. The index names the parts.
+    overall
+        Of all, in percent: the line.
+    """
+    lines = -(-len(groups) // across)
+    figure, axes = plt.subplots(
+        lines, across, figsize=(WIDTH_IN, 1.75 * lines), layout="constrained", sharey=True,
+        squeeze=False,
+    )  # fmt: skip
+    for place in axes.flat[len(groups) :]:
+        place.axis("off")
+    for place, (name, parts) in zip(axes.flat, groups.items(), strict=False):
+        x = np.arange(len(parts))
+        lengths = [parts["accuracy"] - parts["low"], parts["high"] - parts["accuracy"]]
+        place.axhline(overall, color="#888888", ls="--", lw=1)
+        place.errorbar(x, parts["accuracy"], yerr=lengths, fmt="o", color="#4477aa", capsize=3)
+        names = [f"{part}\n({n})" for part, n in zip(parts.index, parts["images"], strict=True)]
+        place.set_xticks(x, names, fontsize=8)
+        place.set_xlim(-0.5, len(parts) - 0.5)
+        place.set_title(name, fontsize=9)
+        place.grid(axis="x", visible=False)
+        place.tick_params(axis="y", labelsize=8)
+        place.tick_params(axis="x", pad=1)
+        place.set(ylim=(0, 102), yticks=range(0, 101, 25))
+    figure.supylabel("accuracy (%)", fontsize=10)
     return figure

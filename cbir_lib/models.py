@@ -86,7 +86,7 @@ def build_network(
         raise CbirError(f"dropout {dropout} is out of range", "give 0 or more, below 1")
     modules = OrderedDict(centre=Centre(torch.tensor(mean_image)))
     shape = (1, *mean_image.shape)
-    if turns or flips or crop:
+    if turns or flips or crop is not None:
         augmentation = Augmentation(shape[-1], turns=turns, flips=flips, crop=crop, shifts=shifts)
         modules["augmentation"] = augmentation
         shape = (1, augmentation.side, augmentation.side)
@@ -173,11 +173,14 @@ def read_network(path: Path | str) -> TrainedNetwork:
     try:
         trained = TrainedNetwork(
             name=described["name"],
-            options=json.loads(described["options"]),
+            options={**json.loads(described["options"])},
             class_names=tuple(json.loads(described["class_names"])),
             preprocessing=Preprocessing(**json.loads(described["preprocessing"])),
             module=nn.Sequential(),
         )
+        for switch in ("batch_norm", "turns", "flips", "shifts"):
+            if not isinstance(trained.options.get(switch, False), bool):
+                raise TypeError(switch)  # any text would count as true
         mean_image = tensors["centre.mean_image"].numpy()
         if mean_image.shape != (trained.preprocessing.size,) * 2:
             raise ValueError(mean_image.shape)

@@ -25,8 +25,8 @@ from cbir_lib.files import project_root, replacing
 from cbir_lib.schema import Strict, first_fault
 from cbir_lib.study import NetworkRun
 
-NUMBERS = re.compile(r'\[[^][{}"]+\]')  # a list of numbers in a JSON text
-BROADEST = ("paper", "cpu")  # published profiles with every row of the grid, the best first
+NUMBERS = re.compile(r'\[\n[^][{}"]+\]')  # a list of numbers in an indented JSON text
+BROADEST = ("paper", "paper-phantom", "cpu")  # published, with every row of the grid; best first
 NO_PICTURES = (
     "*The pictures are not part of the repository. They appear when the data set is at hand: "
     "`cbir data fetch`, then `make study`.*"
@@ -461,6 +461,24 @@ def best(found: Sequence[Result]) -> Result:
     """The network with the highest mean average precision; any method where there is no network."""
     networks = [result for result in found if "network" in result.parameters] or found
     return max(networks, key=lambda result: result.retrieval.mean_average_precision)
+
+
+def one_each(found: Sequence[Result]) -> list[Result]:
+    """Every handcrafted method, and of each network the run with the best validation accuracy.
+
+    Runs on fewer classes are another task, and left out.
+    """
+    best_of: dict[str, Result] = {}
+    for result in found:
+        network = result.parameters.get("network", result.run)
+        if result.parameters.get("classes"):
+            continue
+        other = best_of.get(network)
+        if other is None or (
+            result.classification.validation_accuracy > other.classification.validation_accuracy
+        ):
+            best_of[network] = result
+    return list(best_of.values())
 
 
 def by_name(found: Sequence[Result]) -> dict[str, Result]:

@@ -225,7 +225,8 @@ class Checkpoints(Checkpoint):
         self.written = time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Classifier) -> None:
-        if time.monotonic() - self.written >= CHECKPOINT_S:
+        # That a training has stopped early is not in its state: it would do one more epoch.
+        if time.monotonic() - self.written >= CHECKPOINT_S and not trainer.should_stop:
             with replacing(self.path) as part:
                 trainer.save_checkpoint(part)
             self.written = time.monotonic()
@@ -284,30 +285,33 @@ def fit(
     on_gpu = accelerator != "cpu" and torch.cuda.is_available()
     arrays = (images, labels, validation_images, validation_labels)
     checkpoint = checkpoint and Path(checkpoint)
-    initial = copy.deepcopy(network.state_dict())
+    halved = replace(settings, batch_size=max(1, settings.batch_size // 2))
     with _alone(checkpoint) if checkpoint else nullcontext():
+        if checkpoint and checkpoint.exists():
+            purpose, _ = _described(checkpoint)
+            settings = halved if purpose == _purpose(network, arrays, halved) else settings
+        initial = copy.deepcopy(network.state_dict())
         try:
-            history = _fit(network, arrays, settings, on_gpu, checkpoint)
+            return _fit(network, arrays, settings, on_gpu, checkpoint)
         except torch.OutOfMemoryError as error:
-            reason = str(error).splitlines()[0]
-        else:
-            return history
-        half = settings.batch_size // 2
-        if half == 0:
-            raise _no_memory(1, reason)
-        print(f"warning: no memory for a batch of {2 * half}; starting again with {half}")
+            if settings == halved:
+                raise _no_memory(settings.batch_size, error) from error
+        print(
+            f"warning: no memory for a batch of {settings.batch_size}; starting again with "
+            f"{halved.batch_size}"
+        )
         network.load_state_dict(initial)
         if checkpoint:
             checkpoint.unlink(missing_ok=True)
         try:
-            return _fit(network, arrays, replace(settings, batch_size=half), on_gpu, checkpoint)
+            return _fit(network, arrays, halved, on_gpu, checkpoint)
         except torch.OutOfMemoryError as error:
-            raise _no_memory(half, str(error).splitlines()[0]) from error
+            raise _no_memory(halved.batch_size, error) from error
 
 
-def _no_memory(batch_size: int, reason: str) -> CbirError:
+def _no_memory(batch_size: int, error: torch.OutOfMemoryError) -> CbirError:
     return CbirError(
-        f"no memory for a batch of {batch_size}: {reason}",
+        f"no memory for a batch of {batch_size}: {str(error).splitlines()[0]}",
         "give a smaller batch_size, or let nothing else use the device",
     )
 
@@ -319,6 +323,7 @@ def _fit(
     on_gpu: bool,
     checkpoint: Path | None,
 ) -> History:
+    network.train()  # Lightning leaves it as it is, and a validation broken off in evaluation
     device = torch.device("cuda" if on_gpu else "cpu")
     tensors = [torch.tensor(array, device=device) for array in arrays]
     batches = Batches(*tensors[:2], settings.batch_size, settings.seed)
@@ -332,7 +337,14 @@ def _fit(
         purpose = _purpose(network, arrays, settings)
         callbacks.append(Checkpoints(checkpoint, purpose))
         if checkpoint.exists():
-            state = _going_on_from(checkpoint, purpose)
+            found, epochs = _described(checkpoint)
+            if found != purpose:
+                raise CbirError(
+                    f"{checkpoint} is of another training: other settings, images or network",
+                    _start_anew(checkpoint),
+                )
+            state = checkpoint
+            print(f"going on after epoch {epochs}", flush=True)
     started = time.perf_counter()
     with warnings.catch_warnings():
         # Advice on workers and loggers, which are left out on purpose.
@@ -382,20 +394,19 @@ def _purpose(network: nn.Module, arrays: tuple[np.ndarray, ...], settings: Setti
     return digest.hexdigest()
 
 
-def _going_on_from(checkpoint: Path, purpose: str) -> Path:
-    """The checkpoint, if it is one of this training. Nothing in it is executed."""
-    hint = f"remove {checkpoint}; training then starts anew"
+def _described(checkpoint: Path) -> tuple[str, int]:
+    """A checkpoint's purpose and the epochs done. Nothing in it is executed."""
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        found = state["callbacks"]["Checkpoints"]["purpose"]
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        return state["callbacks"]["Checkpoints"]["purpose"], state["epoch"] + 1
     except Exception as error:  # torch.load raises of many kinds, unpickling's own among them
-        raise CbirError(f"{checkpoint} is damaged or no checkpoint of a training", hint) from error
-    if found != purpose:
         raise CbirError(
-            f"{checkpoint} is of another training: other settings, images or network", hint
-        )
-    print(f"going on after epoch {state['epoch'] + 1}", flush=True)
-    return checkpoint
+            f"{checkpoint} is damaged or no checkpoint of a training", _start_anew(checkpoint)
+        ) from error
+
+
+def _start_anew(checkpoint: Path) -> str:
+    return f"remove {checkpoint}; training then starts anew"
 
 
 @contextmanager

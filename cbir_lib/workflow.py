@@ -49,6 +49,7 @@ def conduct(
     *,
     published: bool = False,
     book: bool = True,
+    run: str | None = None,
     cores: int | None = None,
 ) -> Path:
     """Run what is missing or changed of a profile, build the book, and return the folder of both.
@@ -59,6 +60,8 @@ def conduct(
         Read ``results/<profile>/`` in place of training.
     book
         Build the chapters and the book after the runs.
+    run
+        Name of the only run to do, with those it takes vectors from; then no book is built.
     cores
         Runs at a time, each on one core; all of them by default. On a GPU, one at a time.
 
@@ -84,8 +87,14 @@ def conduct(
             f"results/{profile}/ lacks {', '.join(missing)}",
             f"train them: cbir study --profile {profile}",
         )
+    if book and not run and not study.profile(profile).descriptors:
+        console.print(f"profile {profile} leaves out the handcrafted descriptors: no book of it")
+        book = False
+    target = "all" if book else "runs"
+    if run:
+        target = str((work / "runs" / study.run(profile, run).id / "result.json").relative_to(root))
     with alone(root / "build"):
-        graph = _Graph(root, "all" if book else "runs", config, cores or os.cpu_count() or 1)
+        graph = _Graph(root, target, config, cores or os.cpu_count() or 1)
         planned = graph.plan()
         if planned:
             console.print(f"{len(planned)} jobs to do; log: {work / 'study.log'}")
@@ -204,6 +213,8 @@ class _Graph:
             *(sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile")),
             *("--directory", str(root), "--cores", str(cores), "--nolock", "--rerun-incomplete"),
             *("--keep-going", "--nocolor"),
+            # Snakemake looks for work once in this time for every job that has finished.
+            *("--max-jobs-per-timespan", "1000/5s"),
             # On a GPU, one run at a time.
             *(("--resources", "gpu=1") if Path("/proc/driver/nvidia").exists() else ()),
             *("--config", *config),

@@ -3,8 +3,12 @@
 import sys
 
 import pytest
+from hypothesis import settings
 
 from cbir_lib import cli
+
+settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

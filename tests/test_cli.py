@@ -61,6 +61,7 @@ def project(tmp_path, monkeypatch, data):
                     **evaluation.classification(test.labels, predicted, 6),
                 }
             ],
+            answers=predicted.tolist(),
             distances=[],
             confused=[],
             embedding=None,

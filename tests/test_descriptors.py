@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +13,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
+import cbir_lib
+from cbir_lib.descriptors import DESCRIPTORS, build_descriptor, learned
 from cbir_lib.descriptors.fitted import load_descriptor, save_descriptor
 from cbir_lib.descriptors.fourier_mellin import FourierMellin
 from cbir_lib.descriptors.gabor import GaborHistogram, GaborVector
@@ -37,7 +42,7 @@ def trained_network(reading="flattened"):
     mean = RNG.uniform(0, 255, (32, 32)).astype(np.float32)
     module = build_network("G", mean, classes=3, reading=reading)
     preprocessing = Preprocessing(size=32, clip_limit=5.0, tile_px=8)
-    return TrainedNetwork("G", reading, ("a", "b", "c"), preprocessing, module)
+    return TrainedNetwork("G", {"reading": reading}, ("a", "b", "c"), preprocessing, module)
 
 
 NETWORK = trained_network()
@@ -247,7 +252,10 @@ def test_each_layer_gives_its_activations():
         assert np.allclose(vectors, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("reading", "layer"), [("units", "relu_fc2"), ("flattened", "relu_fc1")])
+@pytest.mark.parametrize(
+    ("reading", "layer"),
+    [("units", "relu_fc2"), ("flattened", "relu_fc1"), ("pooled", "relu_fc1")],
+)
 def test_default_is_the_last_hidden_layer(reading, layer):
     descriptor = LearnedDescriptor(trained_network(reading))
     assert descriptor.layer == layer
@@ -255,6 +263,18 @@ def test_default_is_the_last_hidden_layer(reading, layer):
     assert vectors.shape == (5, 800)
     assert (vectors >= 0).all()  # behind the ReLU
     assert (vectors == 0).any()
+
+
+def test_default_layer_is_that_of_a_network_with_everything_and_nothing_in_it_is_random():
+    torch.manual_seed(0)
+    options = {"dropout": 0.5, "batch_norm": True, "turns": True, "flips": True}
+    options |= {"crop": 24, "shifts": True}
+    module = build_network("F", np.zeros((32, 32), np.float32), classes=3, **options).train()
+    trained = TrainedNetwork("F", options, ("a", "b", "c"), NETWORK.preprocessing, module)
+    descriptor = LearnedDescriptor(trained)
+    assert descriptor.layer == "relu_fc2"
+    first = descriptor.transform(IMAGES["noise"])
+    assert np.array_equal(descriptor.transform(IMAGES["noise"]), first)
 
 
 def test_more_images_than_one_batch():
@@ -275,3 +295,83 @@ def test_unknown_layer():
     with pytest.raises(CbirError, match="unknown layer of network G 'relu-fc1'") as caught:
         LearnedDescriptor(NETWORK, "relu-fc1")
     assert "did you mean 'relu_fc1'?" in caught.value.hint
+
+
+# A network by the name of its run
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project folder in which to put networks, told apart by their first weight."""
+    monkeypatch.setattr(learned, "project_root", lambda: tmp_path)
+
+    def put(place, weight, age_s=0):
+        network = trained_network()
+        with torch.no_grad():
+            network.module.conv1.weight[0, 0, 0, 0] = weight
+        path = tmp_path / place
+        save_network(path, network)
+        os.utime(path, (1e9 - age_s, 1e9 - age_s))
+        return path
+
+    put.root = tmp_path
+    return put
+
+
+def weight_of(descriptor):
+    return descriptor.trained.module.conv1.weight[0, 0, 0, 0].item()
+
+
+def test_a_network_is_found_by_its_run_shipped_ones_first_then_the_latest(project):
+    run = "phantom-G-dropout-s0"
+    project(f"build/quick/runs/{run}/model.safetensors", 2, age_s=60)
+    assert weight_of(learned.load_network(run)) == 2
+    project(f"build/cpu/runs/{run}/model.safetensors", 3, age_s=30)
+    project("build/other/runs/phantom-G-s0/model.safetensors", 4)
+    project(f"build/about/runs/{run}/model.safetensors", 5, age_s=90)
+    assert weight_of(learned.load_network(run)) == 3
+    project(f"models/{run}.safetensors", 6, age_s=1000)
+    assert weight_of(learned.load_network(run)) == 6
+    assert weight_of(learned.load_network("phantom-G-s0")) == 4
+
+
+def test_a_network_by_its_run_is_the_descriptor_of_its_file(project):
+    path = project("models/phantom-G-s0.safetensors", 1)
+    for layer in (None, "pool2"):
+        found = cbir_lib.load_network("phantom-G-s0", layer)
+        expected = LearnedDescriptor.from_file(path, layer)
+        assert found.layer == expected.layer
+        vectors = found.transform(IMAGES["noise"])
+        assert np.array_equal(vectors, expected.transform(IMAGES["noise"]))
+
+
+@pytest.mark.parametrize("name", ["phantom-H-s0", "phantom-G", "*", ""])
+def test_a_run_without_a_network_is_refused_and_those_that_are_there_named(name, project):
+    with pytest.raises(CbirError) as caught:
+        learned.load_network(name)
+    assert caught.value.hint.endswith("there are none")
+    project("models/phantom-G-s0.safetensors", 1)
+    project("build/cpu/runs/phantom-A-s0/model.safetensors", 1)
+    with pytest.raises(CbirError) as caught:
+        learned.load_network(name)
+    assert caught.value.what == f"no trained network of a run {name!r}"
+    assert caught.value.hint.endswith("there are phantom-A-s0, phantom-G-s0")
+    assert f"--run {name}" in caught.value.hint
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_damaged_network_is_refused_and_no_other_taken(project):
+    project("build/cpu/runs/phantom-G-s0/model.safetensors", 1)
+    project("models/phantom-G-s0.safetensors", 1).write_bytes(b"damaged")
+    with pytest.raises(CbirError, match="cannot read the network .*models/phantom-G-s0"):
+        learned.load_network("phantom-G-s0")
+
+
+def test_load_network_of_the_library_is_lazy():
+    assert cbir_lib._LAZY["load_network"] == "cbir_lib.descriptors.learned"
+    code = (
+        "import sys, cbir_lib; assert 'load_network' in cbir_lib.__all__;"
+        "assert not {'torch', 'cbir_lib.descriptors.learned'} & set(sys.modules);"
+        "cbir_lib.load_network; assert 'cbir_lib.descriptors.learned' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

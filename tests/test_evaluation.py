@@ -18,6 +18,7 @@ from cbir_lib.errors import CbirError
 from cbir_lib.evaluation import (
     average_precision,
     bootstrap_interval,
+    paired_interval,
     precision_at,
     precision_recall,
     r_precision,
@@ -249,6 +250,8 @@ def test_queries_without_relevant_item_are_left_out_and_counted():
     assert found["precision_at_5"] == pytest.approx((2 / 5 + 2 / 5) / 2)
     assert found["precision_at_10"] == pytest.approx((2 / 10 + 2 / 10) / 2)
     assert found["r_precision"] == pytest.approx((1 / 2 + 1 / 2) / 2)
+    # Rounded to five places, in the order of the queries.
+    assert found["average_precisions"] == [0.83333, None, 0.58333, None]
     kept = relevant[[0, 2]]
     np.testing.assert_allclose(found["precision_recall"], precision_recall(kept).mean(axis=0))
 
@@ -316,6 +319,55 @@ def test_bootstrap_interval_follows_from_its_seed():
 @pytest.mark.parametrize("values", [[0.25], [1.0] * 7])
 def test_bootstrap_interval_of_a_constant_is_that_value(values):
     assert bootstrap_interval(np.array(values)) == [values[0]] * 2
+
+
+# The interval of a difference
+
+
+def test_paired_interval_is_that_of_drawing_seeds_and_images():
+    rng = np.random.default_rng(2)
+    # Differences of -1, 0 and 1, with a share that depends on the seed and on the image.
+    lean = rng.normal(0, 0.3, (5, 1)) + rng.normal(0.1, 0.3, (1, 60))
+    differences = np.sign((rng.normal(lean, 0.5)).round())
+    found = paired_interval(differences)
+    drawn = []
+    for _ in range(4000):
+        seeds, images = rng.integers(0, 5, 5), rng.integers(0, 60, 60)
+        drawn.append(np.mean([differences[s, i] for s in seeds for i in images]))
+    drawn = np.array(drawn)
+    # Quantiles of two bootstraps of 2,000 and 4,000 draws differ by chance.
+    np.testing.assert_allclose(found, np.quantile(drawn, [0.025, 0.975]), atol=0.2 * drawn.std())
+    # One that drew images alone would be narrower.
+    alone = paired_interval(differences.mean(axis=0, keepdims=True))
+    assert alone[1] - alone[0] < 0.9 * (found[1] - found[0])
+
+
+@pytest.mark.parametrize("images", [400, 2000])
+def test_paired_interval_of_one_seed_is_close_to_the_normal_one(images):
+    differences = np.random.default_rng(3).choice([-1, 0, 0, 0, 1, 1], (1, images))
+    low, high = paired_interval(differences)
+    half = NormalDist().inv_cdf(0.975) * differences.std() / sqrt(images)
+    expected = [differences.mean() - half, differences.mean() + half]
+    np.testing.assert_allclose([low, high], expected, atol=0.15 * half)
+
+
+def test_paired_interval_of_one_image_is_that_of_the_seeds():
+    # Four seeds, one image: the mean of four draws from (0, 0, 0, 4) is a number of them in 0..4,
+    # binomial(4, 1/4): 0 with (3/4)^4 = 0.32, 3 or more with 0.051, 4 with 0.004.
+    assert paired_interval(np.array([[0], [0], [0], [4]])) == [0, 3]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7)])
+def test_paired_interval_of_a_constant_is_that_value(shape):
+    assert paired_interval(np.full(shape, 0.25)) == pytest.approx([0.25, 0.25])
+
+
+def test_paired_interval_follows_from_its_seed_and_changes_its_sign_with_the_order():
+    differences = np.random.default_rng(0).choice([-1, 0, 1], (3, 50))
+    assert paired_interval(differences, 1) == paired_interval(differences, 1)
+    assert paired_interval(differences, 1) != paired_interval(differences, 2)
+    low, high = paired_interval(differences)
+    assert paired_interval(-differences) == pytest.approx([-high, -low])
 
 
 # Examples

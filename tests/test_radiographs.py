@@ -92,6 +92,43 @@ def test_sample_has_the_wanted_number_or_all(wanted, seed):
     assert_rows_belong_together(sample)
 
 
+@given(st.permutations(range(3)).flatmap(lambda p: st.integers(1, 3).map(lambda n: p[:n])))
+def test_only_keeps_images_order_and_labels_of_the_named_classes(chosen):
+    for data in (DATA, shuffled(DATA, 3)):
+        names = [CLASS_NAMES[label] for label in chosen]
+        found = data.only(names)
+        assert found.class_names == tuple(names)
+        rows = [row for row in range(len(data)) if data.labels[row] in chosen]
+        assert found.image_ids.tolist() == data.image_ids[rows].tolist()
+        assert found.images[:, 0, 0].tolist() == data.images[rows, 0, 0].tolist()
+        assert found.records["split"].tolist() == data.records["split"].iloc[rows].tolist()
+        before = [CLASS_NAMES[label] for label in data.labels[rows]]
+        assert [found.class_names[label] for label in found.labels] == before
+        assert found.labels.dtype == np.int64
+        assert found.records.index.tolist() == list(range(len(rows)))
+        assert (found.name, found.checksum) == (data.name, data.checksum)
+
+
+def test_only_of_no_class_in_particular_is_all():
+    assert DATA.only([]) is DATA
+    whole = DATA.only(CLASS_NAMES)
+    assert np.array_equal(whole.labels, DATA.labels)
+    assert_rows_belong_together(whole)
+
+
+def test_only_some_classes_are_sampled_as_a_set_of_their_own():
+    sample = DATA.only(["foot", "skull"]).sample({"train": 6, "validation": 2, "test": 5}, seed=1)
+    assert np.bincount(sample.split("train").labels).tolist() == [2, 4]  # 6 * (5, 9) / 14
+    assert sample.counts().index.tolist() == ["foot", "skull"]
+
+
+@pytest.mark.parametrize("names", [["knee"], ["hand", "Foot"]])
+def test_only_refuses_an_unknown_class(names):
+    with pytest.raises(CbirError, match=f"unknown class {names[-1]!r}") as caught:
+        DATA.only(names)
+    assert "skull, hand, foot" in caught.value.hint
+
+
 def test_sample_keeps_the_share_of_each_class():
     sample = DATA.sample({"train": 7, "validation": 6, "test": 5}, seed=1)
     shares = {split: np.bincount(sample.split(split).labels).tolist() for split in SPLITS}

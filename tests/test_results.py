@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from cbir_lib import results
@@ -11,14 +12,24 @@ from cbir_lib.results import Result
 
 # Every number is another, so that each can be found again in a text.
 WRITTEN = {
-    "format": 2,
+    "format": 3,
     "run": "toy-A-s0",
-    "parameters": {"network": "A", "images": {"train": 3}, "learning_rate": 5e-4},
+    "parameters": {
+        "dataset": "toy",
+        "images": {"train": 3},
+        "sample_seed": 0,
+        "size": 64,
+        "network": "A",
+        "dropout": 0.0,
+        "learning_rate": 0.005,
+        "seed": 0,
+    },
     "data": {
         "dataset": "toy",
         "checksum": "0f",
         "class_names": ["hand", "hé"],
         "images": {"train": 611, "validation": 71, "test": 307},
+        "test_labels": [0, 0, 1, 1],
     },
     "settings": {"bins": 16, "clip": 0.25, "weight": 0.0},
     "candidates": [
@@ -52,6 +63,7 @@ WRITTEN = {
             "confusion": [[4, 0], [1, 3]],
         },
     ],
+    "answers": [0, 1, 1, 1],
     "retrieval": {
         "distance": "L2",
         "queries": 307,
@@ -63,6 +75,7 @@ WRITTEN = {
         "precision_at_10": 0.7353,
         "r_precision": 0.64,
         "precision_recall": [1.0, 0.5, 1 / 3],
+        "average_precisions": [0.5, None, 0.25, 0.75],
     },
     "distances": [{"distance": "L2", "accuracy": 0.43, "mean_average_precision": 0.31}],
     "confused": [
@@ -82,6 +95,7 @@ WRITTEN = {
         "validation_loss": [1.6, 0.9],
         "validation_accuracy": [0.4, 0.8],
         "best_epoch": 2,
+        "batch_size": 32,
     },
     "examples": [
         {
@@ -100,6 +114,7 @@ WRITTEN = {
         "processor": "abacus",
         "cores": 2,
         "accelerator": "cpu",
+        "energy_j": 125.5,
         "python": "3.11",
         "versions": {"numpy": "2.1"},
     },
@@ -154,7 +169,9 @@ def refused(path):
         (changed(retrieval__queries=307.5), "retrieval.queries"),
         (changed(rules__0__accuracy=None), "rules.0.accuracy"),
         (changed(rules__1__rule="majority"), "rules.1.rule"),
-        (changed(format=1), "format"),
+        (changed(format=2), "format"),
+        (changed(answers=[0.5]), "answers.0"),
+        (changed(training__batch_size=None), "training.batch_size"),
         (changed(examples=[{"choice": "best"}]), "examples.0.choice"),
         ({name: value for name, value in WRITTEN.items() if name != "data"}, "data"),
         ([WRITTEN], "the file"),
@@ -205,7 +222,10 @@ def test_a_descriptor_that_the_study_has_not_is_named(result, tmp_path):
 
 def test_circumstances_and_pictures_are_no_difference(result):
     other = changed(
-        circumstances__seconds={"training": 9.5}, circumstances__processor="quill", embedding=None
+        circumstances__seconds={"training": 9.5},
+        circumstances__processor="quill",
+        circumstances__energy_j=None,
+        embedding=None,
     )
     assert results.differences(result, Result(**other)) == []
 
@@ -220,7 +240,8 @@ def test_circumstances_and_pictures_are_no_difference(result):
             f"retrieval.precision_recall.2: {1 / 3}, 0.3",
         ),
         ("rules__0__confusion", [[3, 1], [1, 4]], "rules.0.confusion.1.0: 0, 1"),
-        ("parameters__learning_rate", 5e-3, "parameters.learning_rate: 0.0005, 0.005"),
+        ("parameters__learning_rate", 5e-4, "parameters.learning_rate: 0.005, 0.0005"),
+        ("answers", [0, 1, 0, 1], "answers.2: 1, 0"),
         ("data__checksum", "f0", "data.checksum: 0f, f0"),
         ("retrieval__precision_recall", [1.0, 0.5], f"retrieval.precision_recall.2: {1 / 3}, None"),
     ],
@@ -287,9 +308,227 @@ def test_circumstances_name_the_versions():
     assert set(found.versions) == set(results.VERSIONED)
 
 
-def test_two_seeds_of_a_network_are_two_rows(result):
-    seeds = [
-        result.model_copy(update={"parameters": {"network": "C", "seed": seed}}) for seed in (0, 1)
-    ]
+def test_two_seeds_of_a_network_are_two_rows():
+    seeds = [Result(**changed(parameters__network="C", parameters__seed=seed)) for seed in (0, 1)]
     assert list(results.table(seeds).index) == ["Network C, seed 0", "Network C, seed 1"]
     assert list(results.table(seeds[:1]).index) == ["Network C"]
+
+
+def test_a_variant_is_named_with_its_network():
+    found = Result(**changed(parameters__dropout=0.5, parameters__augment=True))
+    assert results.variant_of(found) == "dropout-augment"
+    assert results.method(found) == "Network A, dropout-augment"
+
+
+# The text of the file
+
+
+def test_numbers_of_a_list_stand_on_one_line_and_are_read_back_equal(tmp_path):
+    rng = np.random.default_rng(0)
+    many = changed(
+        answers=rng.integers(0, 9, 600).tolist(),
+        retrieval__average_precisions=[*rng.random(5).tolist(), None, 1e-300, -0.0],
+        retrieval__precision_recall=[],
+        rules__0__confusion=[[], [7]],
+        embedding__places=rng.normal(size=(50, 2)).tolist(),
+    )
+    path = tmp_path / "result.json"
+    results.write(path, Result(**many))
+    assert results.read(path) == Result(**many)
+    text = path.read_text(encoding="utf-8")
+    assert json.loads(text) == many
+    answers = ", ".join(map(str, many["answers"]))
+    assert f'"answers": [ {answers} ]' in text or f'"answers": [{answers}]' in text
+    assert '"confusion": [\n' in text  # lists of lists stay apart
+    assert len(text.splitlines()) < 300
+
+
+@pytest.mark.parametrize(
+    "name", ["[1,  2]", "a [ 3 ]  b", "scan [1   2].png", "[  ]", "[", "]", "[\n1\n]", "[a,  b]"]
+)
+def test_brackets_in_a_name_are_no_list(name, tmp_path):
+    found = Result(**changed(data__class_names=[name, "b"], circumstances__processor=name))
+    results.write(tmp_path / "result.json", found)
+    assert results.read(tmp_path / "result.json") == found
+
+
+# Networks side by side
+
+
+def run(network="A", seed=0, answers=(0, 1, 1, 1), precisions=(0.5, None, 0.25, 0.75), **more):
+    """A result with these answers (the labels are 0, 0, 1, 1) and average precisions."""
+    variant = {f"parameters__{name}": value for name, value in more.items()}
+    return Result(
+        **changed(
+            run=f"toy-{network}-{'-'.join(more)}-s{seed}",
+            parameters__network=network,
+            parameters__seed=seed,
+            answers=list(answers),
+            retrieval__average_precisions=list(precisions),
+            **variant,
+        )
+    )
+
+
+def test_the_table_of_networks_has_one_row_a_run():
+    other = changed(run="toy-B-dropout-s3", parameters__network="B", parameters__dropout=0.5)
+    other["parameters"]["seed"] = 3
+    found = results.networks_table([run(), Result(**other)])
+    assert found.index.tolist() == ["toy-A--s0", "toy-B-dropout-s3"]
+    assert found["network"].tolist() == ["A", "B"]
+    assert found["variant"].tolist() == ["", "dropout"]
+    assert found["seed"].tolist() == [0, 3]
+    measures = ["accuracy", "balanced accuracy", "validation accuracy", "mAP"]
+    for _, row in found.iterrows():
+        assert row[measures].tolist() == pytest.approx([81.25, 79.17, 84.11, 30])
+        assert (row["best epoch"], row["epochs"], row["training s"]) == (2, 2, 1.25)
+    assert set(found.columns) - set(measures) == {
+        *("network", "variant", "seed", "best epoch", "epochs", "training s"),
+    }
+
+
+# Labels 0, 0, 1, 1. Right: with dropout 3 and 4 of four, plain 2 and 2; seed 5 has no counterpart.
+PLAIN = [run(seed=0, answers=(0, 1, 0, 1)), run(seed=1, answers=(1, 1, 1, 1))]
+DROPPED = [
+    run(seed=0, answers=(0, 0, 0, 1), precisions=(0.75, None, 0.5, 0.5), dropout=0.5),
+    run(seed=1, answers=(0, 0, 1, 1), precisions=(1.0, None, 1.0, 0.75), dropout=0.5),
+    run(seed=5, answers=(1, 1, 0, 0), dropout=0.5),
+]
+
+
+def test_the_difference_is_image_by_image_and_seed_by_seed():
+    found = results.difference([*DROPPED, *PLAIN], ("A", "dropout"), ("A", ""))
+    # Seed 0: right where the plain one is not for one image of four; seed 1: for two.
+    assert found["lowest"] == 25
+    assert found["highest"] == 50
+    assert found["difference"] == pytest.approx(37.5)
+    assert found["seeds"] == 2
+    # Row by row (0, 1, 0, 0) and (1, 1, 0, 0): all means of four images lie in 0 to 100.
+    assert 0 <= found["low"] < 37.5 < found["high"] <= 100
+    back = results.difference([*DROPPED, *PLAIN], ("A", ""), ("A", "dropout"))
+    assert back["difference"] == pytest.approx(-37.5)
+    assert [back["low"], back["high"]] == pytest.approx([-found["high"], -found["low"]])
+    assert (back["lowest"], back["highest"]) == (-50, -25)
+
+
+def test_the_difference_of_mean_average_precision_leaves_out_what_has_none():
+    found = results.difference([*DROPPED, *PLAIN], ("A", "dropout"), ("A", ""), "mAP")
+    # Seed 0: (0.25, 0.25, -0.25), seed 1: (0.5, 0.75, 0), of the three queries that have one.
+    assert found["lowest"] == pytest.approx(100 * 0.25 / 3)
+    assert found["highest"] == pytest.approx(100 * 1.25 / 3)
+    assert found["difference"] == pytest.approx(100 * 1.5 / 6)
+
+
+def test_the_difference_of_a_run_to_itself_is_none_at_all():
+    found = results.difference(PLAIN, ("A", ""), ("A", ""))
+    assert [found[name] for name in ("difference", "low", "high", "lowest", "highest")] == [0] * 5
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("A", "dropout"), ("B", "")),  # no such network
+        (("A", "flips"), ("A", "")),
+        (("A", ""), ("A", "flips")),
+    ],
+)
+def test_without_a_seed_in_common_there_is_no_difference(one, other):
+    assert results.difference([*PLAIN, *DROPPED], one, other) is None
+    assert results.difference([*PLAIN, DROPPED[2]], ("A", "dropout"), ("A", "")) is None
+
+
+@pytest.mark.parametrize(
+    "where", ["data__checksum", "data__class_names", "data__images", "data__test_labels"]
+)
+def test_results_on_different_images_have_no_difference(where):
+    value = {
+        "data__checksum": "f0",
+        "data__class_names": ["hand", "foot"],
+        "data__images": {"train": 611, "validation": 71, "test": 306},
+        "data__test_labels": [0, 0, 0, 1],
+    }[where]
+    other = Result(**changed(run="other", parameters__dropout=0.5, **{where: value}))
+    with pytest.raises(CbirError, match="other and toy-A--s0 were measured on different images"):
+        results.difference([PLAIN[0], other], ("A", "dropout"), ("A", ""))
+
+
+# Where the learned side comes from
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project with a study ``own``, and what is published."""
+    monkeypatch.setattr(results, "project_root", lambda: tmp_path)
+
+    def put(place, *found):
+        folder = tmp_path / place
+        for result in found:
+            name = f"runs/{result.run}/result.json" if "build" in place else f"{result.run}.json"
+            results.write(folder / name, result)
+
+    put.root = tmp_path
+    return put
+
+
+def test_published_results_are_read_by_profile(project):
+    project("results/cpu", DROPPED[0], PLAIN[0])
+    project("results/quick", PLAIN[1])
+    assert results.read_published("cpu") == [PLAIN[0], DROPPED[0]]  # in the order of their names
+    assert results.read_published("paper") == []
+
+
+def test_the_learned_side_is_the_study_s_own_then_the_broadest_published(project):
+    described = Result(**changed(run="toy-hog", parameters={"descriptor": "hog"}))
+    own = "build/own"
+    project(own, PLAIN[0], described)
+    with pytest.raises(CbirError, match="no result of networks with dropout") as caught:
+        results.learned_side(own, None)
+    assert "--profile cpu" in caught.value.hint
+    assert len(str(caught.value).splitlines()) == 2
+
+    expected = []
+    for profile in reversed(results.BROADEST):  # each is preferred to those before it
+        published = [PLAIN[0], run(network="BCDE"[len(expected)], dropout=0.5)]
+        project(f"results/{profile}", *published, described)
+        expected.append(profile)
+        assert results.learned_side(own, None) == (profile, published)
+    assert expected[-1] == "paper" and expected[0] == "cpu"
+
+    project(own, DROPPED[1])
+    name, found = results.learned_side(own, None)
+    assert name == "own"
+    assert sorted(r.run for r in found) == sorted([PLAIN[0].run, DROPPED[1].run])
+    # Only the runs of the study count, not what lies about besides.
+    assert results.learned_side(own, [PLAIN[0].run])[0] == "paper"
+    project("build/own-published", DROPPED[1])
+    assert results.learned_side("build/own-published", None)[0] == "own"
+
+
+def test_plain_networks_alone_published_are_not_the_learned_side(project):
+    project("build/own", PLAIN[0])
+    project("results/paper", *PLAIN)
+    project("results/cpu", DROPPED[0])
+    assert results.learned_side("build/own", None) == ("cpu", [DROPPED[0]])
+
+
+def test_a_caption_says_on_what_was_measured():
+    found = [
+        run(network=network, seed=seed, dataset="mednist") for network in "AB" for seed in (0, 2)
+    ]
+    found = [
+        r.model_copy(update={"data": r.data.model_copy(update={"dataset": "mednist"})})
+        for r in found
+    ]
+    said = results.measured_on("cpu", found)
+    assert said.startswith("Profile cpu: ")
+    assert said.endswith("64 px, 611 training, 71 validation and 307 test images; 2 seeds")
+    assert results.measured_on("cpu", found[:1]).endswith("; 1 seed")
+
+
+def test_energy_is_the_difference_of_the_counters(monkeypatch):
+    monkeypatch.setattr(results, "energy_j", lambda: 125.0)
+    assert results.circumstances({}, energy_before_j=100.0).energy_j == 25
+    assert results.circumstances({}, energy_before_j=None).energy_j is None
+    assert results.circumstances({}, energy_before_j=200.0).energy_j is None  # began anew
+    monkeypatch.setattr(results, "energy_j", lambda: None)
+    assert results.circumstances({}, energy_before_j=100.0).energy_j is None

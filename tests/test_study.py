@@ -3,24 +3,33 @@
 import ast
 import re
 from dataclasses import fields
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import jupytext
+import numpy as np
 import papermill
 import pytest
+import torch
 import yaml
 from pydantic import ValidationError
 from sklearn.model_selection import ParameterGrid
 
+from cbir_lib import models, training
 from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
 from cbir_lib.errors import CbirError
+from cbir_lib.irma import CLASSES
+from cbir_lib.networks import NETWORKS, OWN_NETWORKS, READINGS
 from cbir_lib.preprocessing import Preprocessing
 from cbir_lib.study import (
+    VARIANTS,
     CombinationRun,
     DescriptorRun,
     NetworkRun,
     Profile,
     Study,
+    combinations,
     read_study,
 )
 
@@ -37,9 +46,12 @@ def study():
 
 
 @pytest.mark.parametrize("profile", ["quick", "mednist", "paper"])
-def test_every_profile_runs_all_networks_and_descriptors(profile, study):
+def test_every_profile_with_descriptors_runs_all_of_them_and_the_plain_networks(profile, study):
     runs = study.runs(profile)
-    assert [r.network for r in runs if isinstance(r, NetworkRun)] == list("ABCDEFG")
+    networks = [r for r in runs if isinstance(r, NetworkRun)]
+    assert {r.network for r in networks if not r.variant} >= set("ABCDEFG")
+    if profile != "paper":
+        assert [r.id[-4:] for r in networks] == [f"{name}-s0" for name in "ABCDEFG"]
     assert [r.descriptor for r in runs if isinstance(r, DescriptorRun)] == list(DESCRIPTORS)
     assert isinstance(runs[-1], CombinationRun)
     assert set(runs[-1].member_runs) < {run.id for run in runs}
@@ -58,39 +70,196 @@ def test_run_ids_are_readable_and_unique(study):
     for profile in study.profiles:
         ids = [run.id for run in study.runs(profile)]
         assert len(set(ids)) == len(ids)
-        assert all(re.fullmatch(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)+", run_id) for run_id in ids)
+        assert all(re.fullmatch(r"[A-Za-z0-9]+(-[A-Za-z0-9.]+)+", run_id) for run_id in ids)
     ids = [run.id for run in study.runs("quick")]
     assert ids[0] == "phantom-A-s0"
     assert ids[-1] == "phantom-combination"
 
 
-def test_every_seed_and_reading_has_its_own_run():
-    study = Study.model_validate(
+def test_every_network_of_every_profile_can_be_built_at_its_size(study):
+    built = {}
+    for profile in study.profiles:
+        for run in study.runs(profile):
+            if isinstance(run, NetworkRun):
+                assert set(run.options) < set(models.build_network.__kwdefaults__)
+                built[run.network, run.size, str(run.options)] = run
+    for run in built.values():
+        with torch.device("meta"):
+            mean = np.zeros((run.size, run.size), np.float32)
+            network = models.build_network(run.network, mean, classes=5, **run.options)
+            images = torch.zeros((3, run.size, run.size), dtype=torch.uint8)
+            assert network(images).shape == (3, 5), run.id
+    assert {run.network for run in built.values()} == {*NETWORKS, *OWN_NETWORKS}
+
+
+def test_classes_of_a_row_are_those_of_its_data_set(study):
+    chosen = {
+        tuple(run.classes)
+        for profile in study.profiles
+        for run in study.runs(profile)
+        if isinstance(run, NetworkRun) and run.classes
+    }
+    assert {len(classes) for classes in chosen} == {3, 4}
+    assert all(set(classes) < set(CLASSES.values()) for classes in chosen)
+
+
+# Rows of the grid
+
+
+def made(rows, **profile):
+    """A study of these rows."""
+    profile = {"dataset": "mednist", "training": {"epochs": 3}, **profile}
+    return Study.model_validate(
         {
-            "profiles": {
-                reading: {
-                    "dataset": "mednist",
-                    "images": {"train": 1, "validation": 1, "test": 1},
-                    "seeds": [0, 7],
-                    "reading": reading,
-                    "training": {"epochs": 3},
-                }
-                for reading in ("units", "flattened")
-            },
-            "grid": {"networks": ["A", "B"], "descriptors": {"grey-histogram": {"bins": [16]}}},
+            "profiles": {"one": profile},
+            "grid": {"networks": rows, "descriptors": {"grey-histogram": {"bins": [16]}}},
         }
     )
-    found = [[run.id for run in study.runs(profile)] for profile in study.profiles]
-    assert found == [
-        ["mednist-A-s0", "mednist-A-s7", "mednist-B-s0", "mednist-B-s7", "mednist-grey-histogram"],
-        [
-            *("mednist-A-flattened-s0", "mednist-A-flattened-s7"),
-            *("mednist-B-flattened-s0", "mednist-B-flattened-s7", "mednist-grey-histogram"),
-        ],
+
+
+def test_every_combination_of_a_row_runs_for_every_seed():
+    rows = {
+        "plain": {"network": ["A", "B"]},
+        "both": {"network": ["B", "C"], "reading": ["units", "flattened"], "dropout": [0.5]},
+        "left out": {"network": ["G"]},
+    }
+    study = made(rows, seeds=[0, 7], networks=["both", "plain"])
+    ids = [run.id for run in study.runs("one")]
+    assert ids == [
+        *("mednist-B-dropout-s0", "mednist-B-dropout-s7"),
+        *("mednist-B-flattened-dropout-s0", "mednist-B-flattened-dropout-s7"),
+        *("mednist-C-dropout-s0", "mednist-C-dropout-s7"),
+        *("mednist-C-flattened-dropout-s0", "mednist-C-flattened-dropout-s7"),
+        *("mednist-A-s0", "mednist-A-s7", "mednist-B-s0", "mednist-B-s7"),
+        "mednist-grey-histogram",
     ]
-    run = study.run("flattened", "mednist-B-flattened-s7")
-    assert (run.network, run.reading, run.seed, run.epochs) == ("B", "flattened", 7, 3)
+    run = study.run("one", "mednist-B-flattened-dropout-s7")
+    assert (run.network, run.reading, run.dropout, run.seed) == ("B", "flattened", 0.5, 7)
+    assert run.epochs == 3
     assert run.batch_size == NetworkRun.model_fields["batch_size"].default  # the profile says none
+
+
+def test_a_profile_takes_all_rows_unless_it_names_some_and_may_leave_out_descriptors():
+    rows = {"plain": {"network": ["A"]}, "pooled": {"network": ["A"], "reading": ["pooled"]}}
+
+    def ids(**profile):
+        return [run.id for run in made(rows, **profile).runs("one")]
+
+    assert ids() == ["mednist-A-s0", "mednist-A-pooled-s0", "mednist-grey-histogram"]
+    assert ids(networks=[]) == ["mednist-grey-histogram"]
+    assert ids(networks=["pooled"], descriptors=False) == ["mednist-A-pooled-s0"]
+
+
+def test_combinations_are_the_product_the_last_parameter_fastest():
+    values = {"network": ["A", "B"], "dropout": [0.0, 0.5], "seed": [1]}
+    assert combinations(values) == [
+        {"network": n, "dropout": d, "seed": s} for n, d, s in product(*values.values())
+    ]
+    assert combinations({}) == [{}]
+
+
+def test_a_row_has_the_last_word_over_the_training_of_the_profile():
+    rows = {"rates": {"network": ["A"], "learning_rate": [0.1, 0.2]}, "plain": {"network": ["A"]}}
+    study = made(rows, training={"learning_rate": 0.3}, descriptors=False)
+    assert [run.learning_rate for run in study.runs("one")] == [0.1, 0.2, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("rows", "name"),
+    [
+        ({"a": {"network": ["A"]}, "b": {"network": ["B", "A"]}}, "mednist-A-s0"),
+        ({"a": {"network": ["A", "A"]}}, "mednist-A-s0"),
+        ({"a": {"network": ["A"], "dropout": [0.5, 0.5]}}, "mednist-A-dropout-s0"),
+        # Three classes are three classes, whichever they are.
+        ({"a": {"network": ["A"], "classes": [["a", "b", "c"], ["d", "e", "f"]]}}, "A-3classes-s0"),
+    ],
+)
+def test_two_runs_of_one_name_are_refused(rows, name):
+    with pytest.raises(CbirError) as caught:
+        made(rows).runs("one")
+    assert caught.value.what.startswith("profile one has more than one run ")
+    assert caught.value.what.endswith(name)
+    assert "VARIANTS" in caught.value.hint
+    with pytest.raises(CbirError, match="more than one run"):
+        made({"a": {"network": ["A"]}}, seeds=[0, 0]).runs("one")
+
+
+# By hand: of each parameter another value than the default, and its word in the name of the run.
+WORDS = {
+    "classes": (["chest", "spine", "hand"], "3classes"),
+    "reading": ("flattened", "flattened"),
+    "crop": (48, "crop48"),
+    "batch_norm": (True, "normalised"),
+    "initialisation": ("torch", "torchinit"),
+    "clahe": (False, "raw"),
+    "mean": (False, "uncentred"),
+    "dropout": (0.5, "dropout"),
+    "augment": (True, "augment"),
+    "flips": (True, "flips"),
+    "early_stopping": (False, "tolast"),
+    "learning_rate": (0.0025, "rate0.0025"),
+    "schedule": ("cosine", "cosine"),
+    "momentum": (0.5, "momentum0.5"),
+    "weight_decay": (0.0, "decay0"),
+    "precision": ("bfloat16", "bfloat16"),
+}
+
+
+def test_every_variant_has_its_word_in_the_name():
+    assert list(WORDS) == list(VARIANTS)
+    plain = NetworkRun(**COMMON, network="C")
+    assert (plain.id, plain.variant, plain.title) == ("mednist-C-s0", "", "Network C, seed 0")
+    for name, (value, word) in WORDS.items():
+        run = NetworkRun(**COMMON, network="C", **{name: value})
+        assert (run.variant, run.id) == (word, f"mednist-C-{word}-s0")
+        assert run.title == f"Network C, {word}, seed 0"
+        default = NetworkRun(**COMMON, network="C", **{name: getattr(plain, name)})
+        assert default.id == plain.id
+    whole = NetworkRun(**COMMON, network="C", **{name: value for name, (value, _) in WORDS.items()})
+    assert whole.variant == "-".join(word for _, word in WORDS.values())
+    assert NetworkRun(**COMMON, network="C", dropout=0.25).variant == "dropout0.25"
+
+
+def test_the_paper_s_regularisation_in_a_name():
+    common = COMMON | {"dataset": "phantom"}
+    run = NetworkRun(**common, network="C", augment=True, dropout=0.5)
+    assert run.id == "phantom-C-dropout-augment-s0"
+
+
+def test_what_names_a_run_and_what_the_profile_decides_is_all_there_is():
+    by_profile = {*COMMON, "seed", "epochs", "patience", "batch_size", "learning_rate"}
+    assert NetworkRun.model_fields.keys() == {"network", *VARIANTS, *by_profile}
+    assert VARIANTS.keys() & by_profile == {"learning_rate"}
+
+
+def test_digests_tell_every_parameter_apart():
+    plain = NetworkRun(**COMMON, network="C")
+    others = [{name: value} for name, (value, _) in WORDS.items()]
+    others += [{"seed": 1}, {"epochs": 9}, {"patience": 9}, {"batch_size": 9}]
+    found = {NetworkRun(**COMMON | {"network": "C"} | other).digest for other in others}
+    found |= {NetworkRun(**COMMON | {"size": 32}, network="C").digest, plain.digest}
+    found.add(NetworkRun(**COMMON, network="D").digest)
+    assert len(found) == len(others) + 3
+    assert NetworkRun(**COMMON, network="C").digest == plain.digest
+    assert re.fullmatch(r"[0-9a-f]{12}", plain.digest)
+
+
+@pytest.mark.parametrize(
+    ("size", "given", "crop"),
+    [
+        (128, {"augment": True}, 120),  # as B and C fit the paper's FC-n
+        (64, {"augment": True}, 60),
+        (128, {"augment": True, "crop": 100}, 100),
+        (128, {"crop": 120}, 120),
+        (128, {"flips": True}, None),
+        (128, {}, None),
+    ],
+)
+def test_augmentation_crops_as_120_of_128_unless_told(size, given, crop):
+    options = NetworkRun(**COMMON | {"size": size}, network="C", **given).options
+    assert options["crop"] == crop
+    assert options["turns"] == options["shifts"] == given.get("augment", False)
+    assert options["flips"] == given.get("flips", False)
 
 
 def test_an_unknown_profile_or_run_is_refused(study):
@@ -167,7 +336,6 @@ def test_a_wrong_type_or_unknown_key_is_refused(place, value, said, tmp_path):
 @pytest.mark.parametrize(
     ("section", "key", "value", "kind", "name", "meant"),
     [
-        ("grid", "networks", ["A", "g"], "network", "g", "G"),
         (
             "grid",
             "descriptors",
@@ -185,7 +353,7 @@ def test_a_wrong_type_or_unknown_key_is_refused(place, value, said, tmp_path):
             "tamura-histogram",
         ),
         ("quick", "dataset", "MedNIST", "data set", "MedNIST", "mednist"),
-        ("quick", "reading", "unit", "reading", "unit", "units"),
+        ("quick", "networks", ["plain", "bothe"], "row", "bothe", "both"),
     ],
 )
 def test_an_unknown_name_is_refused_and_the_closest_suggested(
@@ -198,6 +366,45 @@ def test_an_unknown_name_is_refused_and_the_closest_suggested(
     place = f"grid.{key}" if section == "grid" else f"profiles.{section}.{key}"
     assert error.what.endswith(f"{place}: unknown {kind} {name!r}")
     assert f"did you mean {meant!r}?" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("row", "said", "hint"),
+    [
+        ({"network": ["A", "g"]}, "unknown network 'g'", "did you mean 'G'?"),
+        ({"network": ["A"], "droput": [0.5]}, "unknown parameter 'droput'", "'dropout'?"),
+        ({"network": ["A"], "seed": [1]}, "unknown parameter 'seed'", "known: network"),
+        ({"network": ["A"], "epochs": [1]}, "unknown parameter 'epochs'", "known: network"),
+        ({"network": ["A"], "dropout": [0.5, 1.0]}, "dropout: Input should be less than 1", ""),
+        ({"network": ["A"], "dropout": ["half"]}, "dropout: Input should be a valid number", ""),
+        ({"network": ["A"], "reading": ["unit"]}, "reading: Input should be 'units', ", ""),
+        ({"network": ["A"], "schedule": ["linear"]}, "schedule: Input should be 'constant'", ""),
+        ({"network": ["A"], "precision": ["half"]}, "precision: Input should be 'float32'", ""),
+        ({"network": ["A"], "augment": ["yes"]}, "augment: Input should be a valid boolean", ""),
+        ({"network": ["A"], "crop": [0]}, "crop: Input should be greater than or equal to 1", ""),
+        ({"network": ["A"], "classes": ["chest"]}, "classes: Input should be a valid list", ""),
+        ({"dropout": [0.5]}, "network: Field required", ""),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_in_a_row_is_named_with_its_place(row, said, hint, tmp_path):
+    def edit(content):
+        content["grid"]["networks"]["deeper"] = row
+
+    error = refused(written(tmp_path / "study.yml", edit))
+    assert f"grid.networks.deeper: {said}" in error.what
+    assert hint in error.hint
+
+
+@pytest.mark.parametrize(
+    "row", [{"network": "A"}, {"network": ["A"], "dropout": 0.5}, ["A"], "A"], ids=str
+)
+def test_a_row_is_lists_of_values(row, tmp_path):
+    def edit(content):
+        content["grid"]["networks"]["deeper"] = row
+
+    error = refused(written(tmp_path / "study.yml", edit))
+    assert "grid.networks.deeper" in error.what
 
 
 @pytest.mark.parametrize(
@@ -239,12 +446,26 @@ def test_the_notebook_s_parameters_are_those_of_the_run(kind, study, tmp_path):
 
 
 def test_defaults_agree_wherever_they_stand():
-    from cbir_lib.training import Settings
-
-    settings = {field.name: field.default for field in fields(Settings)}
+    settings = {field.name: field.default for field in fields(training.Settings)}
     run = {name: field.default for name, field in NetworkRun.model_fields.items()}
     assert settings == {name: run[name] for name in settings}
     assert Preprocessing().clahe == run["clahe"]
     profile = Profile.model_fields
     assert Preprocessing().size == profile["size"].default
-    assert profile["reading"].default == run["reading"]
+    build = models.build_network.__kwdefaults__
+    for name in ("reading", "initialisation", "dropout", "batch_norm", "flips", "crop"):
+        assert build[name] == run[name]
+    assert build["turns"] is build["shifts"] is run["augment"] is False
+
+
+@pytest.mark.parametrize(
+    ("field", "names"),
+    [
+        ("initialisation", models.INITIALISATIONS),
+        ("reading", READINGS),
+        ("schedule", training.SCHEDULES),
+        ("precision", tuple(training.PRECISIONS)),
+    ],
+)
+def test_names_agree_wherever_they_stand(field, names):
+    assert get_args(NetworkRun.model_fields[field].annotation) == names

@@ -1,0 +1,458 @@
+"""Training with this library against the pipeline that one would write after a tutorial.
+
+``python benchmarks/training.py`` measures networks B and C at 64 and 128 px, ``python
+benchmarks/training.py E --sizes 64`` one of them; on a GPU where there is one.
+
+Ours is :func:`cbir_lib.training.fit` in the environment of a study (``cbir_lib/workflow.py``):
+images contrasted and resized beforehand, as bytes on the device; turned and cropped a batch at a
+time; layout channels last; fused SGD; sums on the device, read once an epoch.
+
+The textbook is Lightning with all of the Trainer's defaults on one device (progress bar, into
+nothing; logger; checkpoint each epoch; model summary), loss and accuracy logged in every step, and
+a DataLoader with two workers on a Dataset that takes one PNG at a time through PIL, resize, CLAHE,
+turn, crop and the mean image; default layout and SGD, threads as torch sets them.
+
+Both train the same network on the same simulated radiographs, with the same loss, optimiser
+settings and batch. Each side is a process of its own that waits between its epochs: one epoch each
+in turn, after one that warms up. An epoch lasts from its start to the next one's, with what is
+written to disk in between. Ours validates, on one image; the textbook does not. What ours does
+beforehand is not in its rate; it is printed beside it. On a CPU both take all cores; besides, as a
+study trains one network a core, two of ours at once, on one thread each, against the one textbook.
+
+On a GPU also the share of the memory bandwidth that a training step uses: the time in which the
+bytes that it must move at least could be moved, over the time it takes. For N images of S pixels
+with V values in the outputs of all layers (after the ReLU, which can be part of the layer), of b
+bytes each, and P weights, these are
+
+    N (S + 4 V b) + 28 P
+
+bytes: the image read once, in bytes; each output written and read once forward, its gradient
+written and read once backward; each weight (4 bytes, whatever b is) read forward, its gradient
+written and read, weight and momentum each read and written by the optimiser. What the backward pass
+reads a second time (outputs and weights) is left out, and caches are taken to hold nothing.
+"""
+
+import argparse
+import io
+import math
+import os
+import random
+import sys
+import time
+import traceback
+from collections import OrderedDict
+from contextlib import ExitStack
+from functools import partial
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest import mock
+
+import cv2
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from cbir_lib import CbirError, Preprocessing, load, networks, training
+from cbir_lib.datasets.radiographs import RadiographSet
+from cbir_lib.models import Centre, build_network
+from cbir_lib.preprocessing import mean_image
+from cbir_lib.training import Batches, KeepBest, Settings
+from cbir_lib.workflow import MARK, _Graph
+
+CLASSES = 5  # of the simulated radiographs
+WORKERS = 2
+TINY_PX, TINY_BATCH, TINY_STEPS = 8, 16, 1000
+PRECISIONS = {"float32": 4, "bfloat16": 2}  # bytes of a value
+COPIED = 2**30  # bytes
+EXPLANATION = f"""\
+{{device}}, torch {torch.__version__}, Lightning {pl.__version__}; batches of {{batch}}.
+Images per second, medians of {{repeats}} epochs of {{images}} images: both on as many threads as
+there are cores, the textbook with {WORKERS} workers besides; "times" is ours / textbook, median
+(range) of epochs measured in turn; "prepared" is the seconds that ours spends once, before the
+first epoch."""
+TWO = """
+"two" is two trainings of ours at once, one thread each, against the same one of the textbook."""
+ON_GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if ON_GPU else "cpu")
+
+# What a study sets, without the mark by which it ends its processes; the textbook goes without all.
+STUDY = _Graph(Path(), "all", [], 1).environment
+CHOSEN = [name for name in STUDY if name.startswith(("OMP_", "CUBLAS_", "MALLOC_", MARK))]
+STUDY = {name: value for name, value in STUDY.items() if name != MARK}
+ALL_CORES = STUDY | {"OMP_NUM_THREADS": str(os.cpu_count())}
+SYSTEM = {name: value for name, value in os.environ.items() if name not in CHOSEN}
+
+
+class Gate:
+    """Lets one epoch through whenever the parent says so, and tells it how long that took."""
+
+    def __init__(self, pipe):
+        self.pipe, self.started = pipe, 0.0
+
+    def __call__(self) -> None:
+        if ON_GPU:
+            torch.cuda.synchronize()
+        self.pipe.send(time.perf_counter() - self.started)
+        self.pipe.recv()  # ends the process when the parent has closed its end
+        self.started = time.perf_counter()
+
+
+class Gated(pl.Callback):
+    def __init__(self, gate: Gate):
+        self.gate = gate
+
+    def on_train_start(self, trainer, module) -> None:
+        self.gate()
+
+    def on_train_epoch_end(self, trainer, module) -> None:
+        self.gate()
+
+
+class GatedKeepBest(KeepBest):
+    def __init__(self, gate: Gate, settings: Settings):
+        super().__init__(settings)
+        self.gate, self.batch_size = gate, settings.batch_size
+
+    def on_train_start(self, trainer, module) -> None:
+        if trainer.train_dataloader.batch_size != self.batch_size:
+            raise MemoryError(f"no memory for a batch of {self.batch_size}: give --batch")
+        self.gate()
+
+    def on_train_epoch_end(self, trainer, module) -> None:
+        super().on_train_epoch_end(trainer, module)
+        self.gate()
+
+
+class Png(Dataset):
+    """Radiographs as files in memory; each goes through everything whenever it is asked for."""
+
+    def __init__(self, drawn: RadiographSet, size: int, crop: int):
+        self.labels, self.size, self.crop, self.files = drawn.labels, size, crop, []
+        for pixels in drawn.images:
+            file = io.BytesIO()
+            Image.fromarray(pixels).save(file, "PNG")
+            self.files.append(file.getvalue())
+        corner = (size - crop) // 2
+        mean = mean_image(np.stack([self.prepared(i) for i in range(len(self))]))
+        self.mean = mean[corner : corner + crop, corner : corner + crop]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def prepared(self, index: int) -> Image.Image:
+        image = Image.open(io.BytesIO(self.files[index])).convert("L")
+        image = np.asarray(image.resize((self.size, self.size)))
+        tiles = self.size // 16
+        return Image.fromarray(cv2.createCLAHE(2.0, (tiles, tiles)).apply(image))
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        image = self.prepared(index).rotate(90 * random.randrange(4))
+        left, top = (random.randint(0, self.size - self.crop) for _ in range(2))
+        image = image.crop((left, top, left + self.crop, top + self.crop))
+        pixels = (np.asarray(image, np.float32) - self.mean) / 255
+        return torch.from_numpy(pixels).unsqueeze(0), self.labels[index]
+
+
+class Textbook(pl.LightningModule):
+    def __init__(self, network: nn.Module, fused: bool | None = None):
+        super().__init__()
+        self.network, self.fused = network, fused
+
+    def training_step(self, batch, number):
+        images, labels = batch
+        scores = self.network(images)
+        loss = functional.cross_entropy(scores, labels)
+        self.log("loss", loss, prog_bar=True)
+        self.log("accuracy", (scores.argmax(1) == labels).float().mean(), prog_bar=True)
+        return loss
+
+    def configure_optimizers(self):
+        return sgd(self.network, fused=self.fused)
+
+
+def sgd(network: nn.Module, fused: bool | None) -> torch.optim.SGD:
+    return torch.optim.SGD(
+        network.parameters(),
+        lr=Settings.learning_rate,
+        momentum=Settings.momentum,
+        weight_decay=Settings.weight_decay,
+        fused=fused,
+    )
+
+
+def radiographs(images: int) -> RadiographSet:
+    return load("phantom").sample({"train": images, "validation": 10, "test": 10}, 0).split("train")
+
+
+def cropped(size: int) -> int:
+    """As a study crops."""
+    return size * 15 // 16
+
+
+def built(name: str, mean: np.ndarray) -> nn.Sequential:
+    torch.manual_seed(0)
+    moved = {"turns": True, "crop": cropped(len(mean)), "shifts": True}
+    return build_network(name, mean, classes=CLASSES, **moved)
+
+
+def with_library(gate, network, images, labels, batch, precision="float32") -> None:
+    settings = Settings(batch_size=batch, precision=precision)
+    waiting = mock.patch.object(training, "KeepBest", partial(GatedKeepBest, gate))
+    with TemporaryDirectory() as folder, waiting:
+        state = Path(folder) / "state"
+        training.fit(network, images, labels, images[:1], labels[:1], settings, checkpoint=state)
+
+
+def with_defaults(gate, module: Textbook, batches) -> None:
+    with TemporaryDirectory() as folder:
+        trainer = pl.Trainer(
+            max_epochs=1000, devices=1, callbacks=[Gated(gate)], default_root_dir=folder
+        )
+        trainer.fit(module, batches)
+
+
+def ours(gate, name, size, images, batch, precision="float32", compiled=False) -> None:
+    drawn = radiographs(images)
+    started = time.perf_counter()
+    pixels = Preprocessing(size=size).transform(drawn.images)
+    mean = mean_image(pixels)
+    gate.pipe.send(time.perf_counter() - started)
+    network = built(name, mean)
+    if compiled:
+        network.compile(dynamic=False)
+    with_library(gate, network, pixels, drawn.labels, batch, precision)
+
+
+def textbook(gate, name, size, images, batch) -> None:
+    cv2.setNumThreads(0)  # as advised where workers use OpenCV
+    drawn = radiographs(images)
+    crop = cropped(size)
+    loader = DataLoader(
+        Png(drawn, size, crop), batch, shuffle=True, num_workers=WORKERS, pin_memory=ON_GPU
+    )
+    layers = OrderedDict(built(name, np.zeros((size, size), np.float32)).named_children())
+    del layers["centre"], layers["augmentation"]
+    network = nn.Sequential(layers).to(memory_format=torch.contiguous_format)
+    gate.pipe.send(0.0)
+    with_defaults(gate, Textbook(network), loader)
+
+
+def tiny(gate, kind) -> None:
+    """One small layer, so that what is around it shows; the same batches and optimiser for all."""
+    images = np.random.default_rng(0).integers(
+        0, 256, (TINY_BATCH * TINY_STEPS, TINY_PX, TINY_PX), np.uint8
+    )
+    labels = np.arange(len(images)) % CLASSES
+    centre = Centre(torch.zeros(TINY_PX, TINY_PX))
+    network = nn.Sequential(centre, nn.Flatten(), nn.Linear(TINY_PX**2, CLASSES))
+    gate.pipe.send(0.0)
+    if kind == "ours":
+        with_library(gate, network, images, labels, TINY_BATCH)
+    on_device = [torch.tensor(array, device=DEVICE) for array in (images, labels)]
+    batches = Batches(*on_device, TINY_BATCH, seed=0)
+    if kind == "defaults":
+        with_defaults(gate, Textbook(network, fused=True), batches)
+    optimiser = sgd(network.to(DEVICE), fused=True)
+    while True:
+        gate()
+        for some, classes in batches:
+            optimiser.zero_grad()
+            functional.cross_entropy(network(some), classes).backward()
+            optimiser.step()
+
+
+def child(pipe, work, options) -> None:
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nothing, stream)
+    try:
+        work(Gate(pipe), **options)
+    except EOFError:  # nothing more to measure
+        pass
+    except BaseException:
+        pipe.send(traceback.format_exc())
+
+
+class Side:
+    """A training in a process of its own."""
+
+    def __init__(self, environment: dict[str, str], work, **options):
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=child, args=(theirs, work, options))
+        with mock.patch.dict(os.environ, environment, clear=True):
+            self.process.start()
+        theirs.close()
+        self.prepared_s = self.heard()
+        self.heard()  # it waits
+        self.epoch()  # the one that warms up
+
+    def __enter__(self) -> "Side":
+        return self
+
+    def __exit__(self, *reason) -> None:
+        self.pipe.close()
+        self.process.join()
+
+    def heard(self) -> float:
+        try:
+            said = self.pipe.recv()
+        except EOFError:
+            sys.exit("a measured process was ended from outside, perhaps for want of memory")
+        if isinstance(said, str):
+            sys.exit(said)
+        return said
+
+    def go(self) -> None:
+        self.pipe.send(None)
+
+    def epoch(self) -> float:
+        """Seconds of one more epoch."""
+        self.go()
+        return self.heard()
+
+
+def spread(values: list[float], form: str) -> str:
+    low, middle, high = (format(f(values), form) for f in (min, np.median, max))
+    return f"{middle} ({low} to {high})"
+
+
+def compare(options: dict, repeats: int) -> None:
+    """One line of the first table."""
+    images, both = options["images"], []
+    with ExitStack() as stack:
+        mine = stack.enter_context(Side(ALL_CORES, ours, **options))
+        theirs = stack.enter_context(Side(SYSTEM, textbook, **options))
+        pair = [
+            stack.enter_context(Side(STUDY, ours, **options)) for _ in range(0 if ON_GPU else 2)
+        ]
+        times = []
+        for _ in range(repeats):
+            times.append((mine.epoch(), theirs.epoch()))
+            for side in pair:
+                side.go()
+            if pair:
+                both.append(max([side.heard() for side in pair]))
+    my, their = np.median(times, axis=0)
+    print(f"{options['name']:8}{options['size']:5}{images / my:9.1f}{images / their:10.1f}", end="")
+    print(f"  {spread([t / m for m, t in times], '.2f'):22}", end="")
+    if both:
+        print(f"{2 * images / np.median(both):9.1f}", end="")
+        ratios = [2 * t / b for (_, t), b in zip(times, both, strict=True)]
+        print(f"  {spread(ratios, '.2f'):22}", end="")
+    print(f"{mine.prepared_s:8.2f}", flush=True)
+
+
+def overhead(repeats: int) -> None:
+    kinds = ("bare", "ours", "defaults")
+    with ExitStack() as stack:
+        sides = [stack.enter_context(Side(STUDY, tiny, kind=kind)) for kind in kinds]
+        times = np.array([[side.epoch() for side in sides] for _ in range(repeats)])
+    times *= 1e6 / TINY_STEPS
+    print(
+        f"\nMicroseconds of a step with one linear layer on {TINY_BATCH} images of {TINY_PX} x "
+        f"{TINY_PX}, same batches and optimiser,\none thread; an epoch's own costs spread over its "
+        f"{TINY_STEPS} steps: bare loop {np.median(times[:, 0]):.0f}. Lightning adds"
+    )
+    print(f"  as used here            {spread(times[:, 1] - times[:, 0], '.0f')}")
+    print(f"  with defaults and logs  {spread(times[:, 2] - times[:, 0], '.0f')}")
+
+
+def least_bytes(name: str, side: int, classes: int, batch: int, value: int, **more) -> int:
+    """What a training step must move at least; the formula is above."""
+    layers = list(networks.layers(name, classes=classes, size=side, **more))
+    values = sum(math.prod(layer.shape) for layer in layers)
+    weights = sum(layer.parameters for layer in layers)
+    return batch * (side**2 + 4 * value * values) + 28 * weights
+
+
+# By hand: network A on 4 x 4 pixels, pooled, 2 classes. Values: 2 x 20 x 4 x 4 (conv1, conv2),
+# 2 x 20 x 2 x 2 (pool1, conv3), 20 (pool2), 20 (mean), 800 (fc1), 2 (scores): 1642. Weights:
+# 9 x 20 + 20, 2 (9 x 20 x 20 + 20), 20 x 800 + 800, 800 x 2 + 2: 25842. Of 3 images, in 4 bytes:
+# 3 (16 + 4 x 1642 x 4) + 28 x 25842 = 78864 + 723576.
+assert least_bytes("A", 4, 2, 3, 4, reading="pooled") == 802_440
+assert least_bytes("A", 4, 2, 3, 2, reading="pooled") == 3 * (16 + 4 * 1642 * 2) + 723_576
+
+
+def bandwidth() -> float:
+    """Bytes that the GPU reads and writes in a second when it copies."""
+    source = torch.randint(0, 256, (COPIED,), dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    found = []
+    for _ in range(12):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        target.copy_(source)
+        end.record()
+        end.synchronize()
+        found.append(2 * COPIED / (start.elapsed_time(end) / 1000))
+    del source, target
+    torch.cuda.empty_cache()
+    return float(np.median(found[2:]))  # the first ones warm up
+
+
+def share(options: dict, repeats: int, speed: float) -> None:
+    """One line of the last table for each precision, plain and compiled."""
+    batch, images = options["batch"], options["images"]
+    for precision, compiled in product(PRECISIONS, (False, True)):
+        with Side(STUDY, ours, **options, precision=precision, compiled=compiled) as side:
+            seconds = np.array([side.epoch() for _ in range(repeats)])
+        value = PRECISIONS[precision]
+        moved = least_bytes(options["name"], cropped(options["size"]), CLASSES, batch, value)
+        steps = seconds * batch / images
+        print(f"{options['name']:8}{options['size']:5}  {precision:10}", end="")
+        print(f"{'compiled' if compiled else '':10}{images / np.median(seconds):9.0f}", end="")
+        print(f"{1000 * np.median(steps):9.2f}{moved / 1e6:10.0f}", end="")
+        print(f"  {spread(list(moved / speed / steps), '.0%')}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("networks", nargs="*", default=["B", "C"], metavar="NETWORK")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128], metavar="PX")
+    parser.add_argument("--images", type=int, default=10240 if ON_GPU else 1536, help="an epoch")
+    parser.add_argument("--batch", type=int, default=256 if ON_GPU else 64)
+    parser.add_argument("--repeats", type=int, default=3)
+    asked = parser.parse_args()
+    images = asked.images // max(1, asked.batch) * asked.batch  # whole batches
+    if min(images, asked.batch, asked.repeats) < 1:
+        parser.error("give one batch of images and one repeat at least")
+    every = [
+        {"name": name, "size": size, "images": images, "batch": asked.batch}
+        for name in asked.networks
+        for size in asked.sizes
+    ]
+    try:
+        for row in every:
+            least_bytes(row["name"], cropped(row["size"]), CLASSES, 1, 4)
+    except CbirError as error:
+        parser.error(str(error))
+    device = torch.cuda.get_device_name() if ON_GPU else f"{os.cpu_count()} CPU cores"
+    print(
+        EXPLANATION.format(device=device, batch=asked.batch, repeats=asked.repeats, images=images)
+        + ("" if ON_GPU else TWO)
+    )
+    print(f"\n{'network':8}{'px':>5}{'ours':>9}{'textbook':>10}  {'times':22}", end="")
+    print(("" if ON_GPU else f"{'two':>9}  {'times':22}") + f"{'prepared':>8}")
+    for row in every:
+        compare(row, asked.repeats)
+    overhead(asked.repeats)
+    if not ON_GPU:
+        print("\nShare of the memory bandwidth: skipped, for there is no GPU.")
+        return
+    speed = bandwidth()
+    print(f"\nShare of the memory bandwidth, {speed / 1e9:.0f} GB/s when copying; ours")
+    print(f"{'network':8}{'px':>5}  {'precision':20}{'images/s':>9}{'ms/step':>9}", end="")
+    print(f"{'least MB':>10}  share")
+    for row in every:
+        share(row, asked.repeats, speed)
+
+
+if __name__ == "__main__":
+    main()
