@@ -117,7 +117,7 @@ def publish(profile: ProfileName = "quick", study_file: StudyFile = None) -> Non
     for result in found:
         results.write(target / f"{result.run}.json", result)
     print(f"{len(found)} results in results/{profile}/")
-    if profile == "quick":
+    if profile == "quick" and found[0].data.dataset == "phantom":  # whose images are ours
         _draw_pictures(found, root / "book" / "assets")
     if profile in results.BROADEST:
         _ship_models(found, root / "build" / profile, root / "models")
