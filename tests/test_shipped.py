@@ -1,5 +1,6 @@
 """The networks in models/: their size, and whether they still give the published answers."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -46,3 +47,8 @@ def test_its_answers_are_the_published_ones(path, published):
     # Half precision turns an answer that was on the edge.
     assert (scores.argmax(axis=1) != result.answers).mean() <= 0.005
     assert len(np.unique(scores.argmax(axis=1))) == len(test.class_names)
+
+
+def test_the_readme_names_one_of_them():
+    named = re.findall(r'load_network\("([^"]+)"\)', (ROOT / "README.md").read_text())
+    assert named and set(named) <= {path.stem for path in SHIPPED}
