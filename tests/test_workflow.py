@@ -165,7 +165,7 @@ def test_a_changed_parameter_repeats_only_what_depends_on_it(finished, tmp_path)
     project.environment = finished.environment
     before = project.times()
     study = yaml.safe_load(yaml.safe_dump(STUDY))
-    study["profiles"]["tiny"]["training"]["learning_rate"] = 0.001
+    study["profiles"]["tiny"]["training"]["epochs"] = 3
     project.set_study(study)
     out, _ = project.study("--no-book")
     after = project.times()
