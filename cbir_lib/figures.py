@@ -793,7 +793,8 @@ def search(found: Sequence[Result], chosen: float) -> Figure:
         style = {"color": NETWORK_COLOURS[name], "marker": NETWORK_MARKS[name]}
         line = drawn[usual[drawn.index]]["validation accuracy"]
         line = line.set_axis(rates[line.index]).sort_index()
-        axes.plot(line.index, line, label=f"{name}, He", **style)
+        if len(line):
+            axes.plot(line.index, line, label=f"{name}, He", **style)
         other = drawn[~usual[drawn.index]]["validation accuracy"]
         axes.plot(
             rates[other.index],
