@@ -41,5 +41,5 @@ help: ## this list
 	  { echo "error: $$($(PYTHON) --version) is too old" >&2; \
 	    echo "hint: make $(MAKECMDGOALS) PYTHON=python3.11 (or newer)" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[book,phantom,test]"
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[book,phantom,milvus,test]"
 	@touch $@
