@@ -16,7 +16,7 @@ LAYERS = [
     "errors files schema paper irma",
     "datasets preprocessing augmentation",
     "descriptors networks models",
-    "training distances retrieval evaluation classifiers comparison occlusion",
+    "training distances retrieval evaluation significance classifiers comparison occlusion",
     "results study figures search notebooks book",
     "workflow",
     "cli",
