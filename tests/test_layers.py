@@ -17,7 +17,7 @@ LAYERS = [
     "datasets preprocessing augmentation",
     "descriptors networks models",
     "training distances retrieval evaluation significance classifiers comparison occlusion",
-    "results study figures search notebooks book",
+    "results study figures search notebooks book claims",
     "workflow",
     "cli",
 ]

@@ -1,0 +1,378 @@
+"""What becomes of the paper's claims: the rules of :mod:`cbir_lib.paper`, applied to results.
+
+Nothing is computed here that is not in a result file, and no rule is written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cbir_lib import paper
+from cbir_lib.errors import CbirError, unknown
+from cbir_lib.evaluation import paired_interval
+from cbir_lib.files import project_root
+from cbir_lib.paper import HALFWAY, RANDOM, Claim, Comparison, Side
+from cbir_lib.results import Result, read, read_all, variant_of
+from cbir_lib.significance import holm, permutation
+from cbir_lib.study import Study
+
+# What a comparison can say, and the mark by which it reads without colour.
+OUTCOMES = {
+    "for": "✓",
+    "against": "✗",
+    "open": "○",
+    "loser still learning": "…",
+    "not run": "-",
+}
+SUPPORTED, CONTRADICTED, UNTESTED = paper.VERDICTS
+VARIANT_WORDS = {
+    "": "",
+    "dropout": " with dropout",
+    "augment": " with augmentation",
+    "dropout-augment": " with both",
+    "normalised": " with batch normalisation",
+    "decay0.005": " with ten times the decay",
+}
+Evidence = Mapping[str, Sequence[Result]]  # by profile
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of one claim.
+
+    Attributes
+    ----------
+    word
+        One of :data:`cbir_lib.paper.VERDICTS`.
+    reason
+        Why, in words.
+    measured
+        One row a comparison: ``one``, ``other``, ``outcome``, ``profile``, ``seeds``, ``p`` (Holm),
+        and in percentage points ``difference``, ``low``, ``high``, the seeds' ``lowest`` and
+        ``highest``, ``allowance``, and ``paper``, its difference. NaN where there is none.
+    """
+
+    claim: Claim
+    word: str
+    reason: str
+    measured: pd.DataFrame
+
+
+# Where the evidence is
+
+
+def places(dataset: str, profile: str | None, study: Study) -> dict[str, Path]:
+    """Folders of the results on a data set, by profile: those built here, otherwise the published.
+
+    Raises
+    ------
+    CbirError
+        When there is none, naming the command that makes them.
+    """
+    root = project_root()
+    names = [name for name, each in study.profiles.items() if each.dataset == dataset]
+    if profile is not None:
+        if profile not in study.profiles:
+            raise unknown("profile", profile, study.profiles)
+        if profile not in names:
+            raise CbirError(
+                f"profile {profile} is not on {dataset}",
+                f"name another: {', '.join(names) or 'none in the study file is'}",
+            )
+        names = [profile]
+    if not names:
+        raise CbirError(
+            f"no profile is on {dataset}", "enter one in study.yml, or name another data set"
+        )
+    found = {}
+    for name in names:
+        if any(root.glob(f"build/{name}/runs/*/result.json")):
+            found[name] = root / "build" / name
+        elif any(root.glob(f"results/{name}/*.json")):
+            found[name] = root / "results" / name
+    if not found:
+        data = "" if dataset == "phantom" else " --data-root FOLDER"
+        raise CbirError(
+            f"no result on {dataset}", f"make some: cbir study --profile {names[0]}{data}"
+        )
+    return found
+
+
+def beside(folder: Path | str) -> dict[str, Path]:
+    """Folders of a study's own results and of all that are published, by profile, its own first."""
+    own = Path(project_root(), folder)
+    name = own.name.removesuffix("-published")
+    published = sorted(place for place in project_root().glob("results/*/") if place.is_dir())
+    return {name: own} | {place.name: place for place in published if place.name != name}
+
+
+def gather(folders: Mapping[str, Path | str], runs: Sequence[str] | None = None) -> Evidence:
+    """The results in these folders, by profile: all that are on the data set of the first.
+
+    ``runs`` are those of the first folder; all that are there.
+    """
+    found: dict[str, list[Result]] = {}
+    for name, folder in folders.items():
+        built = Path(folder, "runs").is_dir()
+        of = (
+            read_all(folder, None if found else runs)
+            if built
+            else [read(path) for path in sorted(Path(folder).glob("*.json"))]
+        )
+        dataset = next(iter(found.values()), of)[0].data.dataset if of or found else None
+        if of and of[0].data.dataset == dataset:
+            found[name] = of
+    return found
+
+
+# One comparison
+
+
+def called(side: Side) -> str:
+    """A side of a comparison in words: ``C with dropout``."""
+    if isinstance(side, str):
+        return side
+    name, variant = side
+    return name + VARIANT_WORDS.get(variant, f", {variant}")
+
+
+def runs_of(found: Sequence[Result], side: tuple[str, str]) -> dict[int, Result]:
+    """The results of a network and variant, by seed."""
+    return {
+        r.parameters["seed"]: r
+        for r in found
+        if r.parameters.get("network") == side[0] and variant_of(r) == side[1]
+    }
+
+
+def family(found: Sequence[Result], row: str, like: Result | None = None) -> Result | None:
+    """The first result of a handcrafted row of Table 4, on the same images as another."""
+    return next(
+        (
+            r
+            for r in found
+            if "descriptor" in r.parameters
+            and paper.row_of(r.parameters) == row
+            and (like is None or _same_images(r, like))
+        ),
+        None,
+    )
+
+
+def _same_images(one: Result, other: Result) -> bool:
+    keys = "dataset", "checksum", "class_names", "images", "test_labels"  # later fields may lack
+    same = all(getattr(one.data, key) == getattr(other.data, key) for key in keys)
+    return same and one.parameters["size"] == other.parameters["size"]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Both sides of a comparison, seed by seed; a side that nobody trains is None."""
+
+    profile: str
+    one: list[Result | None]
+    other: list[Result | None]
+
+    @property
+    def data(self) -> Result:
+        """A result of either side, for what both share."""
+        return next(r for r in (*self.one, *self.other) if r)
+
+    @property
+    def epochs(self) -> int:
+        """Allowed to the networks in it; 0 where there is none."""
+        return max(r.parameters.get("epochs", 0) for r in (*self.one, *self.other) if r)
+
+
+def pairs(evidence: Evidence, comparison: Comparison) -> Pairs | None:
+    """The runs that decide a comparison: most seeds, then most epochs; None where one is missing.
+
+    Networks are compared within one profile. A handcrafted run may be of another, on the same
+    images: nothing in it depends on the training.
+    """
+    found = []
+    for profile, results in evidence.items():
+        trained = {s: runs_of(results, s) for s in comparison.sides if isinstance(s, tuple)}
+        if not all(trained.values()):
+            continue
+        seeds = sorted(set.intersection(*map(set, trained.values()))) if trained else [None]
+        everywhere = [*results, *(r for each in evidence.values() for r in each)]
+        known = next((runs[seed] for runs in trained.values() for seed in seeds), None)
+        fixed = {}
+        for side in comparison.sides:
+            if isinstance(side, str) and side not in (HALFWAY, RANDOM):
+                fixed[side] = family(results if known is None else everywhere, side, known)
+        if not seeds or None in fixed.values():
+            continue
+        one, other = (
+            [trained[side][seed] if side in trained else fixed.get(side) for seed in seeds]
+            for side in comparison.sides
+        )
+        found.append(Pairs(profile, one, other))
+    return max(found, key=lambda each: (len(each.one), each.epochs), default=None)
+
+
+def scores(result: Result, measure: str) -> np.ndarray:
+    """(Q,) in percent, of each test image: 0 or 100 for accuracy; average precision, maybe NaN."""
+    if measure == "accuracy":
+        return 100.0 * np.equal(result.answers, result.data.test_labels)
+    return 100 * np.array(result.retrieval.average_precisions, float)
+
+
+def halfway(result: Result) -> np.ndarray:
+    """(Q,) in percent: the mean of the most frequent answer's rightness, and of being right."""
+    labels = np.array(result.data.test_labels)
+    return 50.0 + 50 * (labels == np.bincount(labels).argmax())
+
+
+def blind(result: Result) -> np.ndarray | None:
+    """(Q,) in percent: the average precision to be expected of a ranking at random.
+
+    The training images of each class are those of IRMA in proportion, which every split of IRMA and
+    of the phantom keeps; None where the classes are others.
+    """
+    counts, data = paper.IRMA_2009["train"], result.data
+    if set(data.class_names) != set(counts):
+        return None
+    items = data.images["train"]
+    relevant = items * np.array([counts[name] for name in data.class_names]) / sum(counts.values())
+    return 100 * expected_average_precision(relevant, items)[data.test_labels]
+
+
+def expected_average_precision(relevant: np.ndarray, items: int) -> np.ndarray:
+    """Mean average precision over all orders of ``items``, of which ``relevant`` are relevant.
+
+    At the rank k of a relevant item, (k - 1) (R - 1) / (N - 1) of those before it are relevant on
+    average; the mean over all k follows.
+    """
+    first = np.sum(1 / np.arange(1, items + 1)) / items
+    return first + (1 - first) * (np.asarray(relevant) - 1) / (items - 1)
+
+
+def differences(found: Pairs, comparison: Comparison) -> np.ndarray | None:
+    """(S, Q) percentage points by which ``one`` is ahead; None where a side has no scores."""
+    rows = []
+    for pair in zip(found.one, found.other, strict=True):
+        known = next(r for r in pair if r)
+        if None not in pair and not _same_images(*pair):
+            raise CbirError(
+                f"{pair[0].run} and {pair[1].run} were measured on different images",
+                "compare runs of the same images and classes",
+            )
+        values = [
+            {HALFWAY: halfway, RANDOM: blind}[side](known)
+            if result is None
+            else scores(result, comparison.measure)
+            for side, result in zip(comparison.sides, pair, strict=True)
+        ]
+        if any(value is None for value in values):
+            return None
+        rows.append(values[0] - values[1])
+    found = np.array(rows)
+    return found[:, ~np.isnan(found).any(axis=0)]
+
+
+def still_learning(trained: Sequence[Result | None]) -> bool:
+    """Whether in more than half of these trainings the best epoch is in the last tenth allowed."""
+    curves = [r for r in trained if r and r.training]
+    late = sum(r.training.best_epoch > paper.LATE * r.parameters["epochs"] for r in curves)
+    return 2 * late > len(curves)
+
+
+# The claims
+
+
+def judge(claim: Claim, evidence: Evidence) -> Verdict:
+    """What becomes of a claim by :data:`cbir_lib.paper.RULE`."""
+    rows, tests = [], []
+    for comparison in claim.comparisons:
+        row = {
+            "one": called(comparison.one),
+            "other": called(comparison.other),
+            "outcome": "not run",
+            "profile": "",
+            "seeds": 0,
+            "allowance": comparison.allowance,
+            "paper": paper.published_difference(comparison),
+            "decides": comparison.decides,
+        }
+        found = pairs(evidence, comparison)
+        measured = None if found is None else differences(found, comparison)
+        if measured is not None:
+            low, high = paired_interval(measured)
+            of_seeds = measured.mean(axis=1)
+            row |= {
+                "outcome": "open",
+                "profile": found.profile,
+                "seeds": len(found.one) if found.epochs else 0,
+                "difference": measured.mean(),
+                "low": low,
+                "high": high,
+                "lowest": of_seeds.min(),
+                "highest": of_seeds.max(),
+                "one learning": still_learning(found.one),
+                "other learning": still_learning(found.other),
+            }
+            tests.append((len(rows), permutation(measured + comparison.allowance)))
+        rows.append(row)
+    for (number, _), p in zip(tests, holm([p for _, p in tests]), strict=True):
+        row = rows[number] | {"p": p}
+        if p <= paper.LEVEL and row["low"] > -row["allowance"]:
+            row["outcome"] = "loser still learning" if row["other learning"] else "for"
+        elif p <= paper.LEVEL and row["high"] < -row["allowance"]:
+            row["outcome"] = "loser still learning" if row["one learning"] else "against"
+        rows[number] = row
+    columns = [
+        *("one", "other", "outcome", "profile", "seeds", "p", "difference", "low", "high"),
+        *("lowest", "highest", "allowance", "paper", "decides"),
+    ]
+    measured = pd.DataFrame(rows).reindex(columns=columns)
+    numbers = columns[5:13]
+    measured[numbers] = measured[numbers].astype(float)
+    return Verdict(claim, *_decide(measured), measured)
+
+
+def judge_all(evidence: Evidence) -> list[Verdict]:
+    """What becomes of each of the ten claims, in their order."""
+    return [judge(claim, evidence) for claim in paper.CLAIMS]
+
+
+def _decide(measured: pd.DataFrame) -> tuple[str, str]:
+    count = measured["outcome"].value_counts().reindex(OUTCOMES, fill_value=0)
+    number = len(measured)
+    refuting = ((measured["outcome"] == "against") & measured["decides"]).sum()
+    if count["for"] == number:
+        return SUPPORTED, f"All {number} comparisons speak for it." if number > 1 else (
+            "The comparison speaks for it."
+        )
+    parts = []
+    if refuting:
+        word = CONTRADICTED
+    else:
+        word = UNTESTED
+        causes = {
+            "not run": "not all of it was run",
+            "loser still learning": "training was cut short",
+            "open": "the measurement does not decide",
+            "against": "others fail as well",
+        }
+        parts = [cause for outcome, cause in causes.items() if count[outcome]][:2]
+    counted = [
+        f"{count[outcome]} {words}"
+        for outcome, words in {
+            "for": "for it",
+            "against": "against it",
+            "open": "open",
+            "loser still learning": "with a loser that was still learning",
+            "not run": "not run",
+        }.items()
+        if count[outcome]
+    ]
+    sentence = " and ".join(parts)
+    sentence = f"{sentence[0].upper()}{sentence[1:]}. " if sentence else ""
+    return word, f"{sentence}Of {number} comparisons: {', '.join(counted)}."
