@@ -25,6 +25,17 @@ def cache_folder() -> Path:
     return Path(given) if given else project_root() / "build" / "cache"
 
 
+def trained_networks(root: Path) -> dict[str, Path]:
+    """The file of each trained network of a project, by the name of its run.
+
+    Those that the project ships (``models/``) go before those of studies done here, and of these
+    the latest before the others.
+    """
+    here = root.glob("build/*/runs/*/model.safetensors")
+    found = {file.parent.name: file for file in sorted(here, key=lambda file: file.stat().st_mtime)}
+    return found | {file.stem: file for file in sorted(root.glob("models/*.safetensors"))}
+
+
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; move it onto ``path`` when the block succeeds.

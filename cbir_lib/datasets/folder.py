@@ -21,6 +21,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 
@@ -82,7 +83,7 @@ def load(root: Path | str | None = None, size: int = 128) -> RadiographSet:
 def read(folder: Path, size: int = 128) -> RadiographSet:
     """Read a folder, image by image."""
     dropped: Counter[str] = Counter()
-    files = _image_files(folder, dropped)
+    files = _differently_named(folder, dropped)
     if (folder / LABELS).is_file():
         class_names, entries = _from_table(folder, files, dropped)
     else:
@@ -104,19 +105,30 @@ def read(folder: Path, size: int = 128) -> RadiographSet:
     return gather("folder", class_names, images, records, remarks, dropped, mend=mend)
 
 
-def _image_files(folder: Path, dropped: Counter[str]) -> list[PurePosixPath]:
-    """The image files of a folder: by suffix, or by what a DICOM file starts with."""
-    files = []
-    for file in walk(folder):
+def image_files(
+    folder: Path,
+    dropped: Counter[str],
+    report: Callable[[Path, str], None] | None = None,
+) -> Iterator[PurePosixPath]:
+    """The image files of a folder: by suffix, or by what a DICOM file starts with.
+
+    What is passed over is counted in ``dropped``; ``report`` is that of
+    :func:`cbir_lib.datasets.listing.walk`.
+    """
+    for file in walk(folder, report):
         if any(part.startswith(".") for part in file.parts):
             dropped["hidden files"] += 1
         elif file == PurePosixPath(LABELS):
             pass
         elif file.suffix.lower() in IMAGE_SUFFIXES or _has_preamble(folder / file):
-            files.append(file)
+            yield file
         else:
             dropped["files that are no images"] += 1
-    # Two names that differ in the form of their accents only are one name to the reader.
+
+
+def _differently_named(folder: Path, dropped: Counter[str]) -> list[PurePosixPath]:
+    """The image files, no two of whose names differ in the form of their accents only."""
+    files = list(image_files(folder, dropped))
     names = Counter(normalize("NFC", str(file)) for file in files)
     if names and (twice := names.most_common(1)[0])[1] > 1:
         raise CbirError(f"{folder} has {twice[1]} files named {twice[0]}", "rename one of them")

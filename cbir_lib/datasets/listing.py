@@ -102,10 +102,15 @@ def read_table(
     return rows
 
 
-def walk(root: Path) -> Iterator[PurePosixPath]:
+def walk(root: Path, report: Callable[[Path, str], None] | None = None) -> Iterator[PurePosixPath]:
     """Every file below ``root``, relative to it, sorted within its folder.
 
     Links to files inside the folder count as files.
+
+    Parameters
+    ----------
+    report
+        Called with the path and the reason in place of the errors below; the walk goes on.
 
     Raises
     ------
@@ -116,24 +121,37 @@ def walk(root: Path) -> Iterator[PurePosixPath]:
     root = root.resolve()
 
     def refuse(error: OSError):
-        raise CbirError(
-            f"cannot read {error.filename}: {error.strerror}", "mend its permissions"
-        ) from error
+        what = f"cannot read {error.filename}: {error.strerror}"
+        if report is None:
+            raise CbirError(what, "mend its permissions") from error
+        report(Path(error.filename), f"cannot be read: {error.strerror}")
 
     for folder, folders, files in os.walk(root, onerror=refuse):
         folders.sort()
+        faulty = set()
         for name in folders + sorted(files):
-            path = Path(folder, name)
             try:
-                name.encode()
-            except UnicodeEncodeError as error:
-                raise CbirError(
-                    f"{os.fsencode(path)!r}: the name is not UTF-8", "rename the file"
-                ) from error
-            if path.is_symlink():
-                _check_link(path, root)
+                _check_name(Path(folder, name), root)
+            except CbirError as error:
+                if report is None:
+                    raise
+                report(Path(folder, name), error.what)
+                faulty.add(name)
+        folders[:] = [name for name in folders if name not in faulty]
         for name in sorted(files):
-            yield PurePosixPath(Path(folder, name).relative_to(root).as_posix())
+            if name not in faulty:
+                yield PurePosixPath(Path(folder, name).relative_to(root).as_posix())
+
+
+def _check_name(path: Path, root: Path) -> None:
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        raise CbirError(
+            f"{os.fsencode(path)!r}: the name is not UTF-8", "rename the file"
+        ) from error
+    if path.is_symlink():
+        _check_link(path, root)
 
 
 def _check_link(path: Path, root: Path) -> None:

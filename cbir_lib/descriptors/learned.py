@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from cbir_lib.errors import CbirError, unknown
-from cbir_lib.files import project_root
+from cbir_lib.files import project_root, trained_networks
 from cbir_lib.models import TrainedNetwork, read_network
 from cbir_lib.preprocessing import as_images
 
@@ -33,23 +33,14 @@ def load_network(run: str, layer: str | None = None) -> LearnedDescriptor:
     CbirError
         When neither has it, or the file is damaged.
     """
-    root = project_root()
-    shipped = root / "models" / f"{run}.safetensors"
-    trained_here = sorted(
-        root.glob("build/*/runs/*/model.safetensors"),
-        key=lambda path: path.stat().st_mtime,
-        reverse=True,
-    )
-    found = [shipped] if shipped.is_file() else []
-    found += [path for path in trained_here if path.parent.name == run]
-    if not found:
-        names = [path.stem for path in root.glob("models/*.safetensors")]
+    found = trained_networks(project_root())
+    if run not in found:
         raise CbirError(
             f"no trained network of a run {run!r}",
             f"train it: cbir study --profile cpu --run {run}; there are "
-            + (", ".join(sorted({*names, *(path.parent.name for path in trained_here)})) or "none"),
+            + (", ".join(sorted(found)) or "none"),
         )
-    return LearnedDescriptor.from_file(found[0], layer)
+    return LearnedDescriptor.from_file(found[run], layer)
 
 
 class LearnedDescriptor:
