@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from statsmodels.stats.proportion import confint_proportions_2indep
 
 from cbir_lib import paper
 from cbir_lib.errors import CbirError, unknown
@@ -55,12 +56,15 @@ class Verdict:
         One row a comparison: ``one``, ``other``, ``outcome``, ``profile``, ``seeds``, ``p`` (Holm),
         and in percentage points ``difference``, ``low``, ``high``, the seeds' ``lowest`` and
         ``highest``, ``allowance``, and ``paper``, its difference. NaN where there is none.
+    runs
+        What was compared, by profile and name of the run.
     """
 
     claim: Claim
     word: str
     reason: str
     measured: pd.DataFrame
+    runs: Mapping[tuple[str, str], Result]
 
 
 # Where the evidence is
@@ -289,7 +293,8 @@ def still_learning(trained: Sequence[Result | None]) -> bool:
 
 def judge(claim: Claim, evidence: Evidence) -> Verdict:
     """What becomes of a claim by :data:`cbir_lib.paper.RULE`."""
-    rows, tests = [], []
+    home = {id(r): profile for profile, of in evidence.items() for r in of}
+    rows, tests, runs = [], [], {}
     for comparison in claim.comparisons:
         row = {
             "one": called(comparison.one),
@@ -306,6 +311,7 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
         if measured is not None:
             low, high = paired_interval(measured)
             of_seeds = measured.mean(axis=1)
+            runs |= {(home[id(r)], r.run): r for r in (*found.one, *found.other) if r}
             row |= {
                 "outcome": "open",
                 "profile": found.profile,
@@ -334,7 +340,7 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     measured = pd.DataFrame(rows).reindex(columns=columns)
     numbers = columns[5:13]
     measured[numbers] = measured[numbers].astype(float)
-    return Verdict(claim, *_decide(measured), measured)
+    return Verdict(claim, *_decide(measured), measured, runs)
 
 
 def judge_all(evidence: Evidence) -> list[Verdict]:
@@ -376,3 +382,136 @@ def _decide(measured: pd.DataFrame) -> tuple[str, str]:
     sentence = " and ".join(parts)
     sentence = f"{sentence[0].upper()}{sentence[1:]}. " if sentence else ""
     return word, f"{sentence}Of {number} comparisons: {', '.join(counted)}."
+
+
+# The paper's tables beside this study's
+
+SAME, HIGHER, LOWER = "≈", "▲", "▼"
+
+
+def accuracy_of(evidence: Evidence, side: Side) -> dict | None:
+    """The accuracy of one side; None where it was not run.
+
+    Returns
+    -------
+    dict or None
+        In percent ``accuracy``, the mean of the seeds, with its 95 % interval ``low``, ``high``: of
+        seeds and images drawn again, with one run Wilson's. ``profile``, ``seeds``, ``results``,
+        and ``learning``, whether most trainings still were.
+    """
+    if isinstance(side, str):
+        options = [(name, family(of, side)) for name, of in evidence.items()]
+        options = [(name, [r]) for name, r in options if r]
+    else:
+        options = [(name, [*runs_of(of, side).values()]) for name, of in evidence.items()]
+    options = [(name, of) for name, of in options if of]
+    if not options:
+        return None
+    profile, of = max(options, key=lambda o: (len(o[1]), o[1][0].parameters.get("epochs", 0)))
+    right = np.array([scores(r, "accuracy") for r in of])
+    low, high = (
+        paired_interval(right)
+        if len(of) > 1
+        else 100 * np.array(of[0].classification.accuracy_interval)
+    )
+    return {
+        "accuracy": right.mean(),
+        "low": low,
+        "high": high,
+        "profile": profile,
+        "seeds": len(of) if isinstance(side, tuple) else 0,
+        "learning": still_learning(of),
+        "results": of,
+    }
+
+
+def table_4(evidence: Evidence) -> pd.DataFrame:
+    """The paper's Table 4 beside ours: one row each, trained as there.
+
+    ``paper`` and ``here`` in percent with ``low`` and ``high``, ``plain`` without remedies; ranks
+    among the rows that both have; ``mark``, :data:`SAME` where the paper's number lies in the
+    interval, else :data:`HIGHER` or :data:`LOWER` here; ``profile``, ``seeds``, ``learning``.
+    """
+    rows = {}
+    for name, value in paper.TABLE_4.items():
+        side = (name, paper.TRAINED[name]) if name in paper.TRAINED else name
+        found = accuracy_of(evidence, side) or {}
+        plain = accuracy_of(evidence, (name, "")) if name in paper.TRAINED else None
+        rows[name] = {
+            "paper": value,
+            "here": found.get("accuracy", np.nan),
+            **{key: found.get(key, np.nan) for key in ("low", "high")},
+            "plain": plain["accuracy"] if plain else np.nan,
+            **{key: found.get(key, "") for key in ("profile", "seeds", "learning")},
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    both = table["here"].notna()
+    table["paper rank"] = table["paper"].where(both).rank(ascending=False)
+    table["rank"] = table["here"].rank(ascending=False)
+    table["mark"] = [
+        mark(row.paper, row.low, row.high) if np.isfinite(row.here) else ""
+        for row in table.itertuples()
+    ]
+    return table
+
+
+def mark(published: float, low: float, high: float) -> str:
+    """How what was measured here lies to a published number."""
+    return HIGHER if low > published else LOWER if high < published else SAME
+
+
+def spread(one: float, other: float, images: int) -> tuple[float, float]:
+    """95 % interval of the difference of two published accuracies, percent, each of one run.
+
+    Of two independent shares of as many images (Newcombe 1998, method 10). Two networks on the same
+    images are more alike than that, but the paper does not say on which images they differ.
+    """
+    counts = [round(value * images / 100) for value in (one, other)]
+    low, high = confint_proportions_2indep(counts[0], images, counts[1], images, method="newcomb")
+    return 100 * low, 100 * high
+
+
+def remedies(evidence: Evidence, variant: str) -> pd.DataFrame:
+    """The paper's Table 5, 6 or 7 beside ours: each network with a way of training against plain.
+
+    In percent ``paper without``, ``paper with``, ``without``, ``with``; their differences in points
+    ``paper``, and ``difference`` with ``low``, ``high``; ``profile``, ``seeds``; ``learning``,
+    whether most of the trainings with it still were; and ``direction``: ``same`` or ``opposite``
+    where the interval lies off 0 and the paper has a difference, else ``open``.
+    """
+    rows = {}
+    for name in paper.TRAINED:
+        comparison = Comparison((name, variant), (name, ""))
+        row = dict(
+            zip(
+                ("paper with", "paper without"), map(paper.published, comparison.sides), strict=True
+            )
+        )
+        row["paper"] = paper.published_difference(comparison)
+        found = pairs(evidence, comparison)
+        if found:
+            points = differences(found, comparison)
+            low, high = paired_interval(points)
+            means = [
+                np.mean([scores(r, "accuracy").mean() for r in of])
+                for of in (found.one, found.other)
+            ]
+            off = (low > 0) - (high < 0)
+            same = row["paper"] is not None and off * row["paper"] > 0
+            row |= {
+                "with": means[0],
+                "without": means[1],
+                "difference": points.mean(),
+                "low": low,
+                "high": high,
+                "profile": found.profile,
+                "seeds": len(found.one),
+                "learning": still_learning(found.one),
+                "direction": "open"
+                if not off or row["paper"] is None
+                else "same"
+                if same
+                else "opposite",
+            }
+        rows[name] = row
+    return pd.DataFrame.from_dict(rows, orient="index")
