@@ -168,6 +168,54 @@ def _draw_pictures(found, folder: Path) -> None:
     print(f"pictures in {folder}")
 
 
+@app.command()
+def report(
+    dataset: Annotated[str, typer.Option(help="On results of these images.")] = "phantom",
+    profile: Annotated[
+        str | None, typer.Option(help="On this profile's results alone; every one's by default.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    study_file: StudyFile = None,
+) -> None:
+    """Write the reproduction report on the results at hand: one HTML file that loads nothing else.
+
+    The paper's ten claims with their rules and verdicts, and its tables beside these results, which
+    are those in `build/`, otherwise those in `results/`. Who holds IRMA runs profile `paper` first.
+    Examples: `cbir report`, `cbir report --dataset irma --out irma.html`
+    """
+    import tempfile
+
+    from cbir_lib import claims
+    from cbir_lib.datasets import source
+    from cbir_lib.notebooks import NotebookFailedError, execute, quiet_kernel
+    from cbir_lib.report import write_page
+    from cbir_lib.study import read_study
+
+    source(dataset)
+    places = claims.places(dataset, profile, read_study(_study_file(study_file)))
+    evidence = claims.gather(places)
+    with tempfile.TemporaryDirectory() as folder:
+        quiet_kernel(Path(folder))
+        executed = Path(folder, "report.ipynb")
+        try:
+            execute(
+                project_root() / "notebooks" / "report.md",
+                executed,
+                {"places": {name: str(place) for name, place in places.items()}},
+                log=Path(folder, "log.ipynb"),
+            )
+        except NotebookFailedError as error:
+            raise CbirError(
+                f"the report cannot be written: {'; '.join(map(str.strip, error.lines))}",
+                "look for a result file that another version wrote, and make it again",
+            ) from None
+        files = ", ".join(f"{len(found)} of profile {name}" for name, found in evidence.items())
+        title = f"The reproduction report on {source(dataset).CAPTION}"
+        footer = f"cbir {cbir_lib.__version__}, from result files: {files}."
+        write_page(executed, out, title, footer)
+    print(f"{sum(map(len, evidence.values()))} results on {dataset}: {out}")
+
+
 @data_app.command("list")
 def data_list() -> None:
     """The data sets, and whether each is here.
