@@ -259,7 +259,10 @@ def expected_average_precision(relevant: np.ndarray, items: int) -> np.ndarray:
 
 
 def differences(found: Pairs, comparison: Comparison) -> np.ndarray | None:
-    """(S, Q) percentage points by which ``one`` is ahead; None where a side has no scores."""
+    """(S, Q) percentage points by which ``one`` is ahead; None where a side has no scores.
+
+    NaN where an image has no average precision.
+    """
     rows = []
     for pair in zip(found.one, found.other, strict=True):
         known = next(r for r in pair if r)
@@ -277,8 +280,34 @@ def differences(found: Pairs, comparison: Comparison) -> np.ndarray | None:
         if any(value is None for value in values):
             return None
         rows.append(values[0] - values[1])
-    found = np.array(rows)
-    return found[:, ~np.isnan(found).any(axis=0)]
+    return np.array(rows)
+
+
+def subjects(evidence: Evidence, like: Result) -> np.ndarray | None:
+    """(Q,) the subject of each test image, from whatever result on the same images knows it."""
+    results = (r for of in evidence.values() for r in of)
+    known = (
+        r.data.test_subjects for r in results if r.data.test_subjects and _same_images(r, like)
+    )
+    found = next(known, None)
+    return None if found is None else np.array(found)
+
+
+def estimate(points: np.ndarray, owners: np.ndarray | None, allowance: float = 0.0) -> dict:
+    """Mean difference of (S, Q) points, its interval, those of the seeds, and the p value."""
+    known = ~np.isnan(points).any(axis=0)
+    points = points[:, known]
+    owners = None if owners is None else owners[known]
+    low, high = paired_interval(points, subjects=owners)
+    of_seeds = points.mean(axis=1)
+    return {
+        "difference": points.mean(),
+        "low": low,
+        "high": high,
+        "lowest": of_seeds.min(),
+        "highest": of_seeds.max(),
+        "p": permutation(points + allowance, subjects=owners),
+    }
 
 
 def still_learning(trained: Sequence[Result | None]) -> bool:
@@ -294,7 +323,7 @@ def still_learning(trained: Sequence[Result | None]) -> bool:
 def judge(claim: Claim, evidence: Evidence) -> Verdict:
     """What becomes of a claim by :data:`cbir_lib.paper.RULE`."""
     home = {id(r): profile for profile, of in evidence.items() for r in of}
-    rows, tests, runs = [], [], {}
+    rows, runs = [], {}
     for comparison in claim.comparisons:
         row = {
             "one": called(comparison.one),
@@ -307,32 +336,24 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
             "decides": comparison.decides,
         }
         found = pairs(evidence, comparison)
-        measured = None if found is None else differences(found, comparison)
-        if measured is not None:
-            low, high = paired_interval(measured)
-            of_seeds = measured.mean(axis=1)
+        points = None if found is None else differences(found, comparison)
+        if points is not None:
             runs |= {(home[id(r)], r.run): r for r in (*found.one, *found.other) if r}
-            row |= {
+            row |= estimate(points, subjects(evidence, found.data), comparison.allowance) | {
                 "outcome": "open",
                 "profile": found.profile,
                 "seeds": len(found.one) if found.epochs else 0,
-                "difference": measured.mean(),
-                "low": low,
-                "high": high,
-                "lowest": of_seeds.min(),
-                "highest": of_seeds.max(),
                 "one learning": still_learning(found.one),
                 "other learning": still_learning(found.other),
             }
-            tests.append((len(rows), permutation(measured + comparison.allowance)))
         rows.append(row)
-    for (number, _), p in zip(tests, holm([p for _, p in tests]), strict=True):
-        row = rows[number] | {"p": p}
+    tested = [row for row in rows if "p" in row]
+    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
+        row["p"] = p
         if p <= paper.LEVEL and row["low"] > -row["allowance"]:
             row["outcome"] = "loser still learning" if row["other learning"] else "for"
         elif p <= paper.LEVEL and row["high"] < -row["allowance"]:
             row["outcome"] = "loser still learning" if row["one learning"] else "against"
-        rows[number] = row
     columns = [
         *("one", "other", "outcome", "profile", "seeds", "p", "difference", "low", "high"),
         *("lowest", "highest", "allowance", "paper", "decides"),
@@ -348,17 +369,26 @@ def judge_all(evidence: Evidence) -> list[Verdict]:
     return [judge(claim, evidence) for claim in paper.CLAIMS]
 
 
+def ahead(row: pd.Series) -> tuple[str, str]:
+    """Winner and loser of a comparison that was measured."""
+    sides = row["one"], row["other"]
+    return sides if row["difference"] > -row["allowance"] else sides[::-1]
+
+
 def _decide(measured: pd.DataFrame) -> tuple[str, str]:
     count = measured["outcome"].value_counts().reindex(OUTCOMES, fill_value=0)
     number = len(measured)
-    refuting = ((measured["outcome"] == "against") & measured["decides"]).sum()
     if count["for"] == number:
-        return SUPPORTED, f"All {number} comparisons speak for it." if number > 1 else (
-            "The comparison speaks for it."
-        )
-    parts = []
-    if refuting:
+        every = f"All {number} comparisons speak" if number > 1 else "The comparison speaks"
+        return SUPPORTED, f"{every} for it."
+    refuting = measured[(measured["outcome"] == "against") & measured["decides"]]
+    if len(refuting):
         word = CONTRADICTED
+        winner, loser = ahead(refuting.iloc[0])
+        more = f", and {len(refuting) - 1} more" if len(refuting) > 1 else ""
+        points = refuting.iloc[0]["allowance"]
+        much = f" by more than {points:g} point" if points else ""
+        cause = f"{winner} is ahead of {loser}{much}{more}"
     else:
         word = UNTESTED
         causes = {
@@ -367,26 +397,29 @@ def _decide(measured: pd.DataFrame) -> tuple[str, str]:
             "open": "the measurement does not decide",
             "against": "others fail as well",
         }
-        parts = [cause for outcome, cause in causes.items() if count[outcome]][:2]
+        cause = " and ".join(words for outcome, words in causes.items() if count[outcome])
     counted = [
         f"{count[outcome]} {words}"
         for outcome, words in {
             "for": "for it",
             "against": "against it",
             "open": "open",
-            "loser still learning": "with a loser that was still learning",
+            "loser still learning": "where the loser was still learning",
             "not run": "not run",
         }.items()
         if count[outcome]
     ]
-    sentence = " and ".join(parts)
-    sentence = f"{sentence[0].upper()}{sentence[1:]}. " if sentence else ""
-    return word, f"{sentence}Of {number} comparisons: {', '.join(counted)}."
+    return word, f"{cause[0].upper()}{cause[1:]}. Of {number} comparisons {', '.join(counted)}."
 
 
 # The paper's tables beside this study's
 
 SAME, HIGHER, LOWER = "≈", "▲", "▼"
+
+
+def in_table_4(row: str) -> Side:
+    """A row of the paper's Table 4 as it was trained."""
+    return (row, paper.TRAINED[row]) if row in paper.TRAINED else row
 
 
 def accuracy_of(evidence: Evidence, side: Side) -> dict | None:
@@ -410,7 +443,7 @@ def accuracy_of(evidence: Evidence, side: Side) -> dict | None:
     profile, of = max(options, key=lambda o: (len(o[1]), o[1][0].parameters.get("epochs", 0)))
     right = np.array([scores(r, "accuracy") for r in of])
     low, high = (
-        paired_interval(right)
+        paired_interval(right, subjects=subjects(evidence, of[0]))
         if len(of) > 1
         else 100 * np.array(of[0].classification.accuracy_interval)
     )
@@ -434,8 +467,7 @@ def table_4(evidence: Evidence) -> pd.DataFrame:
     """
     rows = {}
     for name, value in paper.TABLE_4.items():
-        side = (name, paper.TRAINED[name]) if name in paper.TRAINED else name
-        found = accuracy_of(evidence, side) or {}
+        found = accuracy_of(evidence, in_table_4(name)) or {}
         plain = accuracy_of(evidence, (name, "")) if name in paper.TRAINED else None
         rows[name] = {
             "paper": value,
@@ -476,8 +508,8 @@ def remedies(evidence: Evidence, variant: str) -> pd.DataFrame:
 
     In percent ``paper without``, ``paper with``, ``without``, ``with``; their differences in points
     ``paper``, and ``difference`` with ``low``, ``high``; ``profile``, ``seeds``; ``learning``,
-    whether most of the trainings with it still were; and ``direction``: ``same`` or ``opposite``
-    where the interval lies off 0 and the paper has a difference, else ``open``.
+    whether most of the trainings with it still were; and ``direction``: ``same`` or ``opposite`` to
+    the paper's where the interval lies off 0, else ``open``; empty where the paper has none.
     """
     rows = {}
     for name in paper.TRAINED:
@@ -491,13 +523,15 @@ def remedies(evidence: Evidence, variant: str) -> pd.DataFrame:
         found = pairs(evidence, comparison)
         if found:
             points = differences(found, comparison)
-            low, high = paired_interval(points)
+            low, high = paired_interval(points, subjects=subjects(evidence, found.data))
             means = [
                 np.mean([scores(r, "accuracy").mean() for r in of])
                 for of in (found.one, found.other)
             ]
-            off = (low > 0) - (high < 0)
-            same = row["paper"] is not None and off * row["paper"] > 0
+            off = int(low > 0) - int(high < 0)
+            direction = (
+                "open" if not off else "same" if off * (row["paper"] or 0) > 0 else "opposite"
+            )
             row |= {
                 "with": means[0],
                 "without": means[1],
@@ -507,11 +541,7 @@ def remedies(evidence: Evidence, variant: str) -> pd.DataFrame:
                 "profile": found.profile,
                 "seeds": len(found.one),
                 "learning": still_learning(found.one),
-                "direction": "open"
-                if not off or row["paper"] is None
-                else "same"
-                if same
-                else "opposite",
+                "direction": "" if row["paper"] is None else direction,
             }
         rows[name] = row
     return pd.DataFrame.from_dict(rows, orient="index")

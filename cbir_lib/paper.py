@@ -96,11 +96,11 @@ LATE = 0.9  # of the epochs allowed: a training whose best epoch comes later is 
 RULE = """
 1. A claim is a list of **comparisons**, each of which says who has to be ahead of whom.
 2. A comparison is measured as the mean **difference** over the same test images, and over the
-   seeds that both sides have. Its 95 % interval comes from drawing seeds and images again. Its p
-   value is that of a paired permutation test, adjusted by Holm's method for the number of
-   comparisons of the claim. It speaks **for** the claim where the interval lies above 0 and p is
-   at most 0.05, **against** it where the interval lies below 0 and p is at most 0.05. Otherwise
-   it is **open**.
+   seeds that both sides have. Its 95 % interval comes from drawing seeds and images again, whole
+   subjects where they are known. Its p value is that of a paired permutation test of the same
+   units, adjusted by Holm's method for the number of comparisons of the claim. It speaks **for**
+   the claim where the interval lies above 0 and p is at most 0.05, **against** it where the
+   interval lies below 0 and p is at most 0.05. Otherwise it is **open**.
 3. **Who loses while still learning has not lost.** Where the loser is a network, and in more than
    half of its trainings the lowest validation loss comes in the last tenth of the epochs allowed,
    the difference is shown, but does not count.
@@ -114,7 +114,7 @@ The test is the same in both directions. What is not symmetric is the claims: th
 and to that one counterexample is enough.
 """
 
-HALFWAY = "halfway from one answer to all right"
+HALFWAY = "the halfway mark"
 RANDOM = "a random ranking"
 Side = str | tuple[str, str]
 
