@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,9 +23,11 @@ app = typer.Typer(
     help="Content-based retrieval of radiographs: run the study, fetch its data, search.",
 )
 data_app = typer.Typer(help="The data sets: list, fetch, check.")
+index_app = typer.Typer(help="An archive of your own: build, search, look into it, push it.")
 phantom_app = typer.Typer(help="The simulated radiographs: draw them.")
 job_app = typer.Typer(hidden=True, help="What the Snakefile calls.")
 app.add_typer(data_app, name="data")
+app.add_typer(index_app, name="index")
 app.add_typer(phantom_app, name="phantom")
 app.add_typer(job_app, name="job")
 
@@ -39,7 +43,13 @@ DataRoot = Annotated[
     ),
 ]
 LONGEST_TABLE = 20  # rows shown
+LONGEST_LIST = 5  # files at fault shown
+AnswerForm = Literal["table", "json", "html"]
 SHIPPED_BYTES = 29e6  # of all networks in the repository
+ArchivePlace = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the archive.")]
+Collection = Annotated[
+    str | None, typer.Option(help="Name of the collection; by default that of the descriptor.")
+]
 DataName = Annotated[str, typer.Argument(help="Name of the data set, as `cbir data list` has it.")]
 
 
@@ -96,6 +106,79 @@ def study(
         print(f"the run: {work / 'runs' / run}")
     elif book:
         print(f"the book: {work / 'html' / 'index.html'}")
+
+
+@app.command()
+def verify(
+    profile: ProfileName = "quick",
+    run: Annotated[str | None, typer.Option(help="Verify this published run alone.")] = None,
+    fresh: Annotated[
+        bool, typer.Option(help="Execute everything, in build/PROFILE-fresh; take nothing made.")
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Print every number, not only those that differ.")
+    ] = False,
+    publish: Annotated[
+        bool, typer.Option(help="Keep it in results/verification/, for the book's page.")
+    ] = False,
+    study_file: StudyFile = None,
+    data_root: DataRoot = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="Runs at a time; all cores.")] = None,
+) -> None:
+    """Execute again what was published, and say number by number whether it is the same.
+
+    Results of the study that are up to date count as executed: this checkout made them on this
+    machine. Each number is `same`, `within tolerance`, `different` or `missing`; the tolerance is
+    from measured reruns and seeds. Exit code 1 when a number is different or missing. All of it
+    goes to `build/PROFILE/verification.json`.
+
+    Examples: `cbir verify`, `cbir verify --profile cpu --run phantom-B-s0`, `cbir verify --fresh`
+    """
+    import shutil
+
+    from cbir_lib import results, verification, workflow
+    from cbir_lib.datasets import load
+    from cbir_lib.study import read_study
+
+    if publish and run:
+        raise CbirError("a verification of one run is not published", "leave out --run")
+    if data_root:
+        os.environ["CBIR_DATA"] = str(data_root.resolve())
+    study_file, root = _study_file(study_file), project_root()
+    study = read_study(study_file)
+    names = {one.id for one in study.runs(profile)}
+    published = verification.published(profile, run)
+    work = root / "build" / (profile + "-fresh" * fresh)
+    target = work / "verification.json"
+    if fresh and target.exists():  # the last one came to its end; one that did not goes on
+        shutil.rmtree(work)
+    checksum = load(study.profile(profile).dataset).checksum
+    todo = sorted(n for n in names & set(published) if published[n].data.checksum == checksum)
+    failures = [f"{name} is no longer in {study_file.name}" for name in set(published) - names]
+    undone = set()
+    if todo:
+        try:
+            workflow.conduct(study_file, profile, book=False, runs=todo, fresh=fresh, cores=cores)
+        except RunsFailedError as error:
+            if not error.undone:  # none could be begun
+                raise
+            failures += str(error).splitlines()
+            undone = set(error.undone)
+    now = {
+        name: results.read(work / "runs" / name / "result.json")
+        for name in todo
+        if name not in undone
+    }
+    found = verification.conclude(profile, published, now, checksum, fresh=fresh, failures=failures)
+    verification.write(target, found)
+    print(verification.report(found, everything))
+    print(f"every value that differs: {target}")
+    if publish:
+        kept = root / "results" / verification.FOLDER / f"{profile}.json"
+        verification.write(kept, verification.without_values(found))
+        print(f"for the book: {kept}")
+    if found.verdict in (verification.DIFFERENT, verification.MISSING):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -336,6 +419,184 @@ def search(
     found, picture = search_image(image, run, profile, k, out or Path(f"{image.stem}-ranking.png"))
     print(found.to_string(index=False))
     print(f"picture: {picture}")
+
+
+@contextmanager
+def _counting(what: str):
+    """A bar on a terminal, elsewhere a line for each thousand; yields its (done, total)."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        columns = what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+    else:
+
+        def say(done: int, total: int) -> None:
+            if done % 1000 == 0 or done == total:
+                print(f"{what}: {done:,} of {total:,}", file=sys.stderr, flush=True)
+
+        yield say
+
+
+@index_app.command("build")
+def index_build(
+    folder: Annotated[Path, typer.Argument(help="Images, in sub-folders of any depth.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The archive: a new folder, or itself.")],
+    descriptor: Annotated[
+        str | None,
+        typer.Option(help="A descriptor's name, or the run of a trained network. For a new one."),
+    ] = None,
+    distance: Annotated[
+        str | None, typer.Option(help="Another distance than the descriptor's. For a new one.")
+    ] = None,
+) -> None:
+    """Describe the images of a folder, to be searched; again, what is new, changed or gone.
+
+    Interrupted or killed, it goes on where it was. Files that cannot be read are listed in
+    `faults.csv` of the archive.
+
+    Examples: `cbir index build radiographs --descriptor phantom-B-normalised-s0 --out archive`,
+    `cbir index build radiographs --out archive`
+    """
+    from cbir_lib.archiving import FAULTS, build
+
+    with _counting("images") as progress:
+        report = build(folder, out, descriptor, distance=distance, progress=progress)
+    print(
+        f"{report.added:,} added, {report.changed:,} changed, {report.removed:,} removed, "
+        f"{report.unchanged:,} unchanged: {len(report.archive):,} images in {out}"
+    )
+    for what, count in sorted(report.passed_over.items()):
+        print(f"passed over: {count:,} {what}")
+    if report.faults:
+        print(f"could not be read: {len(report.faults):,} files, all in {out / FAULTS}")
+        for file, reason in list(report.faults.items())[:LONGEST_LIST]:
+            print(f"  {file}: {reason}")
+
+
+@index_app.command("search")
+def index_search(
+    place: ArchivePlace,
+    images: Annotated[list[Path], typer.Argument(help="PNG, JPEG, TIFF, WebP or DICOM files.")],
+    k: Annotated[
+        int | None, typer.Option("-k", help="How many to find for each; 10, or all of fewer.")
+    ] = None,
+    form: Annotated[AnswerForm, typer.Option("--format", help="How to write it.")] = "table",
+    out: Annotated[
+        Path | None, typer.Option(help="A file to write to; similar.html for HTML.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the images lie, if they were moved.")
+    ] = None,
+    milvus: Annotated[
+        str | None, typer.Option(help="Search there: http://host:19530, or a path with .db.")
+    ] = None,
+    collection: Collection = None,
+) -> None:
+    """Find the images of an archive most like some others; an image does not find itself.
+
+    The HTML page has small pictures inside, and loads nothing from elsewhere.
+
+    Examples: `cbir index search archive knee.png`,
+    `cbir index search archive knee.png hand.dcm -k 20 --format html --out similar.html`
+    """
+    from contextlib import nullcontext
+
+    from cbir_lib.archive import Archive
+
+    archive = Archive(place, folder)
+    queries = list(dict.fromkeys(map(str, images)))
+    with _milvus_index(archive, milvus, collection) if milvus else nullcontext() as engine:
+        found = archive.search(queries, k, engine)
+        count = len(engine or archive)
+    if form == "table":
+        text = found.to_string(index=False, float_format="{:.4g}".format)
+    elif form == "json":
+        text = json.dumps(found.to_dict("records"), ensure_ascii=False, indent=1)
+    else:
+        from cbir_lib import result_page
+        from cbir_lib.search import read_image
+
+        about = (
+            f"{count:,} images, described by {archive.description.descriptor}, "
+            f"compared by the distance {archive.description.distance}"
+        )
+        pictures = {query: read_image(Path(query)) for query in queries}
+        text = result_page.page(result_page.sections(found, pictures, archive.folder), about)
+        out = out or Path("similar.html")
+    if out is None:
+        print(text)
+    else:
+        with replacing(out) as part:
+            part.write_text(text + "\n", encoding="utf-8")
+        print(f"{len(found)} results in {out}")
+
+
+@index_app.command("info")
+def index_info(place: ArchivePlace) -> None:
+    """Say what an archive holds.
+
+    Example: `cbir index info archive`
+    """
+    from cbir_lib.archive import Archive
+    from cbir_lib.archiving import FAULTS, read_faults
+
+    archive = Archive(place)
+    described = archive.description
+    faults = len(read_faults(place / FAULTS))
+    size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+    for what, value in (
+        ("descriptor", described.descriptor),
+        ("distance", described.distance),
+        ("images", f"{len(archive):,} of {archive.folder}"),
+        ("faults", f"{faults:,} files, in {place / FAULTS}" if faults else "none"),
+        ("on disk", f"{size / 1e6:,.1f} MB"),
+    ):
+        print(f"{what:11} {value}")
+
+
+@index_app.command("push")
+def index_push(
+    place: ArchivePlace,
+    to: Annotated[
+        str, typer.Option(metavar="URI", help="http://host:19530, or a local path with .db.")
+    ],
+    collection: Collection = None,
+    method: Annotated[
+        str, typer.Option(help="exact, or hnsw: faster and approximate. For a new collection.")
+    ] = "exact",
+) -> None:
+    """Make a collection in Milvus hold what an archive holds; only what differs travels.
+
+    Needs the extra `milvus`. Interrupted or killed, it goes on where it was.
+
+    Examples: `cbir index push archive --to http://localhost:19530`,
+    `cbir index push archive --to archive.db`
+    """
+    from cbir_lib.archive import Archive
+    from cbir_lib.milvus import push
+
+    archive = Archive(place)
+    with (
+        _milvus_index(archive, to, collection, method) as index,
+        _counting("images") as progress,
+    ):
+        pushed = push(archive, index, progress)
+        print(
+            f"{pushed.added:,} added or changed, {pushed.removed:,} removed, "
+            f"{pushed.unchanged:,} unchanged: {len(index):,} images in {index.collection}"
+        )
+
+
+def _milvus_index(archive, uri: str, collection: str | None, method: str = "exact"):
+    from cbir_lib.milvus import MilvusIndex, collection_of
+
+    described = archive.description
+    name = collection or collection_of(archive)
+    return MilvusIndex(uri, name, described.distance, described.identity, method)
 
 
 @job_app.command("run")

@@ -17,7 +17,8 @@ LAYERS = [
     "datasets preprocessing augmentation",
     "descriptors networks models",
     "training distances retrieval evaluation significance classifiers comparison occlusion",
-    "results study figures search notebooks book claims",
+    "results study figures search notebooks book claims "
+    "archive archiving milvus result_page widget",
     "workflow",
     "cli",
 ]

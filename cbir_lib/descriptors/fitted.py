@@ -7,23 +7,27 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from cbir_lib.descriptors import Descriptor, build_descriptor
 from cbir_lib.errors import CbirError
 from cbir_lib.files import replacing
 
 
-def save_descriptor(path: Path | str, name: str, descriptor: Descriptor) -> None:
-    """Write a descriptor as safetensors; what ``fit`` has learnt are its attributes ``..._``."""
-    learnt = {
+def learnt(descriptor: Descriptor) -> dict[str, np.ndarray]:
+    """What ``fit`` has learnt, by name: the attributes ``..._``."""
+    return {
         key: np.ascontiguousarray(value)
         for key, value in vars(descriptor).items()
         if key.endswith("_") and isinstance(value, np.ndarray)
     }
+
+
+def save_descriptor(path: Path | str, name: str, descriptor: Descriptor) -> None:
+    """Write a descriptor as safetensors: its settings, and what ``fit`` has learnt."""
     settings = {"descriptor": name, "parameters": json.dumps(descriptor.get_params())}
     with replacing(path) as part:
-        save_file(learnt, part, metadata=settings)
+        part.write_bytes(save(learnt(descriptor), settings))  # save_file hides it from others
 
 
 def load_descriptor(path: Path | str) -> Descriptor:

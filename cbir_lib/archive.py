@@ -1,0 +1,324 @@
+"""An archive: the vectors of all images of a folder, kept on disk and searched.
+
+::
+
+    DIR/archive.json               what the vectors are; where the images lie
+    DIR/descriptor.safetensors     the descriptor as it was fitted, or network.safetensors
+    DIR/shards/000001.safetensors  up to 512 vectors, and of which file each is
+    DIR/faults.csv                 the files that could not be read, and why
+
+Each file is written beside and moved, and a vector never lies apart from the name of its file: the
+archive is whole at every moment. :mod:`cbir_lib.archiving` makes and updates it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+import numpy as np
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from cbir_lib.datasets.splits import content
+from cbir_lib.errors import CbirError
+from cbir_lib.files import replacing
+from cbir_lib.schema import Strict, first_fault
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cbir_lib.descriptors import Descriptor
+    from cbir_lib.retrieval import Index
+
+FORMAT = "cbir_lib archive 1"
+SIZE_PX = 128  # side of the square that images are fitted on
+SHARD = 512  # vectors in a file; what a killed build loses at most
+DEFAULT_K = 10
+AGAIN = "build it again, into a new folder: cbir index build FOLDER --descriptor NAME --out DIR"
+
+
+class Description(Strict):
+    """What the vectors of an archive are."""
+
+    format: Literal["cbir_lib archive 1"] = FORMAT
+    descriptor: str  # its name among DESCRIPTORS, or the run of a trained network
+    network: bool
+    identity: str  # SHA-256 of its settings and of what it has learnt
+    distance: str
+    size: int  # px
+    folder: str  # of the images, relative to the archive
+
+
+class Row(NamedTuple):
+    """One image of an archive."""
+
+    path: str  # relative to the folder of the images, with /
+    bytes: int
+    modified_ns: int
+    content: str  # SHA-256 of the pixels, hexadecimal
+
+
+class Found(NamedTuple):
+    """What an engine answers to Q queries, nearest first."""
+
+    ids: np.ndarray  # (Q, K) str, "" where there are fewer candidates
+    distances: np.ndarray  # (Q, K) float32, infinite there
+
+
+class Engine(Protocol):
+    """What searches an archive's vectors: an index in memory, or Milvus."""
+
+    def __len__(self) -> int: ...
+
+    def search(self, vectors: np.ndarray, k: int, contents: Sequence[str]) -> Found:
+        """The k nearest of each vector; none with the content of the query."""
+
+
+class InMemory:
+    """All vectors of an archive in an index."""
+
+    def __init__(self, index: Index, contents: dict[str, str]):
+        self.index = index
+        self.contents = np.array([contents[path] for path in index.ids.tolist()], dtype=str)
+        self.times = Counter(self.contents.tolist())
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def search(self, vectors: np.ndarray, k: int, contents: Sequence[str]) -> Found:
+        """As :class:`Engine` says: so many more are looked for as there are copies of a query."""
+        copies = max((self.times[content] for content in contents), default=0)
+        ranking = self.index.search(vectors, min(k + copies, len(self)))
+        ids = np.full((len(vectors), k), "", dtype=object)
+        distances = np.full((len(vectors), k), np.inf, np.float32)
+        for query, own in enumerate(contents):
+            rows = ranking.rows[query]
+            kept = np.flatnonzero((rows >= 0) & (self.contents[rows] != own))[:k]
+            ids[query, : len(kept)] = self.index.ids[rows[kept]]
+            distances[query, : len(kept)] = ranking.distances[query, kept]
+        return Found(ids, distances)
+
+
+class Archive:
+    """An archive that is there, to be searched.
+
+    Parameters
+    ----------
+    place
+        Its folder, as given to ``cbir index build --out``.
+    folder
+        Where the images lie, if not where they lay at the last build.
+
+    Raises
+    ------
+    CbirError
+        When there is none, it is damaged, or another version's.
+    """
+
+    def __init__(self, place: Path | str, folder: Path | str | None = None):
+        self.place = Path(place)
+        self.description = read_description(self.place)
+        self.folder = Path(folder or os.path.normpath(self.place / self.description.folder))
+        self._engine: tuple = ()
+
+    def __len__(self) -> int:
+        return sum(len(self.rows_of(shard)) for shard in self.shards())
+
+    def shards(self) -> list[Path]:
+        """The files with the vectors, in the order they were begun."""
+        return sorted(self.place.glob("shards/*.safetensors"))
+
+    def rows_of(self, shard: Path) -> list[Row]:
+        """Of which images a file has the vectors."""
+        return self.read_shard(shard, vectors=False)[0]
+
+    def read_shard(self, shard: Path, vectors: bool = True) -> tuple[list[Row], np.ndarray | None]:
+        """N rows and, if wanted, (N, D) float32.
+
+        Raises
+        ------
+        CbirError
+            When the file is damaged, or from another archive.
+        """
+        mend = f"delete it and build again: cbir index build {self.folder} --out {self.place}"
+        try:
+            with safe_open(shard, "numpy") as file:
+                described = json.loads(file.metadata()["shard"])
+                rows = [Row(*row) for row in described["rows"]]
+                found = file.get_tensor("vectors") if vectors else None
+                if file.get_slice("vectors").get_shape()[0] != len(rows):
+                    raise ValueError("rows and vectors differ in number")
+        except FileNotFoundError:
+            raise
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise CbirError(f"{shard} is damaged: {error}", mend) from error
+        if described["identity"] != self.description.identity:
+            raise CbirError(f"{shard} is from another archive", mend)
+        return rows, found
+
+    def write_shard(self, shard: Path, rows: Sequence[Row], vectors: np.ndarray) -> None:
+        """Write N rows and (N, D) float32; an empty shard is removed."""
+        if not rows:
+            shard.unlink(missing_ok=True)
+            return
+        # One entry: safetensors writes several in an order that changes.
+        described = json.dumps({"identity": self.description.identity, "rows": rows})
+        with replacing(shard) as part:
+            part.write_bytes(save({"vectors": vectors}, {"shard": described}))
+
+    @cached_property
+    def descriptor(self) -> Descriptor:
+        """The descriptor as it was fitted."""
+        if self.description.network:
+            from cbir_lib.descriptors.learned import LearnedDescriptor
+
+            return LearnedDescriptor.from_file(self.place / "network.safetensors")
+        from cbir_lib.descriptors.fitted import load_descriptor
+
+        return load_descriptor(self.place / "descriptor.safetensors")
+
+    def vectors(self) -> tuple[list[Row], np.ndarray]:
+        """All N rows, ordered by path, and their (N, D) float32 vectors."""
+        while True:
+            try:
+                parts = [self.read_shard(shard) for shard in self.shards()]
+                break
+            except FileNotFoundError:  # a build has just removed it
+                pass
+        rows = [row for part, _ in parts for row in part]
+        if not rows:
+            return [], np.empty((0, 0), np.float32)
+        if len({vectors.shape[1] for _, vectors in parts}) > 1:
+            raise CbirError(f"{self.place} has vectors of several lengths", AGAIN)
+        order = sorted(range(len(rows)), key=lambda i: rows[i].path)
+        place_of = np.empty(len(rows), np.int64)
+        place_of[order] = np.arange(len(rows))
+        gathered = np.empty((len(rows), parts[0][1].shape[1]), np.float32)
+        start = 0
+        for part, vectors in parts:
+            gathered[place_of[start : start + len(part)]] = vectors
+            start += len(part)
+        return [rows[i] for i in order], gathered
+
+    def engine(self) -> Engine:
+        """All vectors in memory; read again when a build has changed them."""
+        from cbir_lib.retrieval import Index
+
+        state = [(file.name, file.stat().st_mtime_ns) for file in self.shards()]
+        if not self._engine or self._engine[0] != state:
+            rows, vectors = self.vectors()
+            index = Index(self.description.distance)
+            if rows:
+                index.add(vectors, [row.path for row in rows])
+            self._engine = state, InMemory(index, {row.path: row.content for row in rows})
+        return self._engine[1]
+
+    def search(
+        self,
+        images: Sequence[Path | str | np.ndarray],
+        k: int | None = None,
+        engine: Engine | None = None,
+    ) -> pd.DataFrame:
+        """Find the images most like each of some images.
+
+        Parameters
+        ----------
+        images
+            Files, or (H, W) uint8 arrays. One with the same pixels as an image of the archive does
+            not find it.
+        k
+            How many for each, 1 to the size of the archive; 10 by default, or all of fewer.
+        engine
+            What to search with; all vectors in memory by default.
+
+        Returns
+        -------
+        DataFrame
+            ``query`` (its path, or "image 1"), ``rank`` from 1, ``path`` relative to
+            :attr:`folder`, ``distance``; k rows a query, or fewer where there are no more.
+
+        Raises
+        ------
+        CbirError
+            When a query cannot be read, the archive is empty, or k is out of range.
+        """
+        import pandas as pd
+
+        from cbir_lib.datasets.decoding import fit
+        from cbir_lib.preprocessing import as_images
+        from cbir_lib.search import read_image
+
+        names, pixels = [], []
+        for number, image in enumerate(images, start=1):
+            given = isinstance(image, np.ndarray)
+            names.append(f"image {number}" if given else str(image))
+            pixels.append(as_images(image[None])[0] if given else read_image(Path(image)))
+        engine = engine or self.engine()
+        if not len(engine):
+            raise CbirError(
+                f"the archive {self.place} has no image", "add some to its folder, and build again"
+            )
+        k = min(DEFAULT_K, len(engine)) if k is None else k
+        if not 1 <= k <= len(engine):
+            raise CbirError(f"k = {k} is out of range", f"give 1 to {len(engine)}, the archive")
+        if not pixels:
+            return pd.DataFrame(columns=["query", "rank", "path", "distance"])
+        fitted = np.stack([fit(image, self.description.size) for image in pixels])
+        contents = [content(image).hex() for image in pixels]
+        found = engine.search(self.descriptor.transform(fitted), k, contents)
+        return pd.DataFrame(
+            [
+                (name, rank, path, float(distance))
+                for name, paths, distances in zip(names, *found, strict=True)
+                for rank, (path, distance) in enumerate(zip(paths, distances, strict=True), start=1)
+                if path
+            ],
+            columns=["query", "rank", "path", "distance"],
+        )
+
+
+def read_description(place: Path) -> Description:
+    """What an archive's vectors are.
+
+    Raises
+    ------
+    CbirError
+        When there is no archive, it is damaged, or another version's.
+    """
+    file = place / "archive.json"
+    try:
+        text = file.read_text(encoding="utf-8")
+        written = json.loads(text)
+        if not isinstance(written, dict):
+            raise ValueError("no description")
+        if written.get("format") != FORMAT:
+            raise CbirError(
+                f"{file} has format {written.get('format')!r}, this version reads {FORMAT!r}", AGAIN
+            )
+        return Description.model_validate_json(text)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CbirError(
+            f"{place} is no archive",
+            "build one: cbir index build FOLDER --descriptor NAME --out DIR",
+        ) from error
+    except ValidationError as error:
+        raise CbirError(f"{file} is damaged: {first_fault(error)}", AGAIN) from error
+    except (OSError, ValueError) as error:
+        raise CbirError(f"cannot read {file}: {error}", AGAIN) from error
+
+
+def identity(name: str, size: int, settings: dict, learnt: dict[str, np.ndarray]) -> str:
+    """SHA-256 of a descriptor: what it is called, its settings, and the arrays it has learnt."""
+    digest = hashlib.sha256(json.dumps([name, size, settings], sort_keys=True).encode())
+    for key, value in sorted(learnt.items()):
+        digest.update(f"{key} {value.dtype} {value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).data)
+    return digest.hexdigest()
