@@ -75,19 +75,33 @@ def choose(
         index.add(descriptor.transform(images["train"]), train.image_ids)
         vectors = descriptor.transform(images["validation"])
         ranking = index.search(vectors, ids=validation.image_ids)
-        right = quality(evaluation.relevance(ranking, validation.labels, train.labels))
+        relevant = evaluation.relevance(ranking, validation.labels, train.labels)
+        right = quality(relevant, ranking.distances)
         tried.append({"settings": settings, "values": vectors.shape[1], **right})
         if best is None or tuple(right.values()) > best[0]:
             best = tuple(right.values()), descriptor, index
     return *best[1:], tried
 
 
-def quality(relevant: np.ndarray) -> dict[str, float]:
+def quality(relevant: np.ndarray, distances: np.ndarray | None = None) -> dict[str, float]:
     """Accuracy of one nearest neighbour, and mean average precision, of (Q, K) relevance."""
+    precisions = evaluation.average_precision(relevant, distances)
     return {
         "accuracy": float(relevant[:, 0].mean()),
-        "mean_average_precision": float(np.nanmean(evaluation.average_precision(relevant))),
+        "mean_average_precision": float(np.nanmean(precisions)),
     }
+
+
+def graded(ranking: Ranking, queries: RadiographSet, gallery: RadiographSet) -> np.ndarray | None:
+    """(Q, K) how far the IRMA codes of what was ranked agree; None where an image has no code."""
+    if not all("irma_code" in each.records for each in (queries, gallery)):
+        return None
+    codes, gallery_codes = (
+        each.records["irma_code"].to_numpy(dtype=str) for each in (queries, gallery)
+    )
+    if (codes == "").any() or (gallery_codes == "").any():
+        return None
+    return evaluation.agreement(ranking, codes, gallery_codes)
 
 
 def judge_vectors(vectors: Mapping[str, np.ndarray], index: Index, data: RadiographSet) -> dict:
@@ -130,9 +144,16 @@ def judge_rankings(rankings: Mapping[str, Ranking], distance: str, data: Radiogr
     labels = {split: data.split(split).labels for split in SPLITS}
     test, train = data.split("test"), data.split("train")
     relevant = evaluation.relevance(rankings["test"], test.labels, train.labels)
+    measures = evaluation.retrieval(
+        relevant,
+        distances=rankings["test"].distances,
+        classes=np.array(data.class_names)[test.labels],
+        subjects=evaluation.owners(test.records),
+        gains=graded(rankings["test"], test, train),
+    )
     one, several = nearest_neighbours(rankings["validation"], rankings["test"], labels)
     return {
-        "retrieval": {"distance": distance, **evaluation.retrieval(relevant)},
+        "retrieval": {"distance": distance, **measures},
         "rules": [
             measured("nearest neighbour", one, data),
             measured("k nearest neighbours", several, data),
@@ -202,7 +223,7 @@ def effect_of_distance(
     found = []
     for distance, ranking in rankings.items():
         relevant = evaluation.relevance(ranking, validation.labels, train.labels)
-        found.append({"distance": distance, **quality(relevant)})
+        found.append({"distance": distance, **quality(relevant, ranking.distances)})
     return found
 
 
@@ -267,7 +288,8 @@ def weigh(
 
     def right(weights: Mapping[str, float]) -> dict[str, float]:
         ranking = Ranking.of(combine(distances, scales, weights))
-        return quality(evaluation.relevance(ranking, labels, gallery_labels))
+        relevant = evaluation.relevance(ranking, labels, gallery_labels)
+        return quality(relevant, ranking.distances)
 
     weights = dict.fromkeys(distances, 1.0)
     tried = [weights, *({n: float(n == name) for n in distances} for name in distances)]

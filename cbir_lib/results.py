@@ -20,7 +20,7 @@ from cbir_lib.datasets import source
 from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
 from cbir_lib.descriptors import COMBINATION, DESCRIPTORS
 from cbir_lib.errors import CbirError
-from cbir_lib.evaluation import paired_interval
+from cbir_lib.evaluation import owners, paired_interval
 from cbir_lib.files import project_root, replacing
 from cbir_lib.schema import Strict, first_fault
 from cbir_lib.study import NetworkRun
@@ -47,6 +47,7 @@ class Data(Strict):
     class_names: list[str]
     images: dict[str, int]  # by split, after sampling
     test_labels: list[int]  # in the order of the test split
+    test_subjects: list[int] | None = None  # likewise; None where unknown, and in format 3
 
 
 class Rule(Strict):
@@ -98,8 +99,26 @@ class Embedding(Strict):
     labels: list[int]
 
 
+class ClassRetrieval(Strict):
+    """The queries of one class."""
+
+    queries: int  # that have a relevant item
+    mean_average_precision: float
+    mean_average_precision_interval: list[float]
+    precision_at_10: float
+    r_precision: float
+    ndcg: float | None  # None without codes, as the next two
+    ndcg_at_10: float | None
+    hierarchical_error: float | None
+    precision_recall: list[float]  # at the eleven recalls
+
+
 class Retrieval(Strict):
-    """Rankings of the training split for each image of the test split."""
+    """Rankings of the training split for each image of the test split.
+
+    The measures are those of :func:`cbir_lib.evaluation.retrieval`. What has a default is None in
+    files of format 3; what is graded by IRMA codes also where images have none.
+    """
 
     distance: str
     queries: int
@@ -112,6 +131,26 @@ class Retrieval(Strict):
     r_precision: float
     precision_recall: list[float]
     average_precisions: list[float | None]  # of each query; None where nothing is relevant
+    mean_average_precision_interval_of_subjects: list[float] | None = None
+    mean_average_precision_by_chance: float | None = None
+    macro_mean_average_precision: float | None = None
+    macro_mean_average_precision_interval: list[float] | None = None
+    recall_at_1: float | None = None
+    recall_at_5: float | None = None
+    recall_at_10: float | None = None
+    ndcg: float | None = None
+    ndcg_interval: list[float] | None = None
+    ndcg_by_chance: float | None = None
+    ndcg_at_10: float | None = None
+    ndcg_at_10_interval: list[float] | None = None
+    ndcg_at_10_by_chance: float | None = None
+    hierarchical_error: float | None = None
+    hierarchical_error_interval: list[float] | None = None
+    hierarchical_error_by_chance: float | None = None
+    ranks: list[int] | None = None
+    precision_by_rank: list[float] | None = None
+    recall_by_rank: list[float] | None = None
+    per_class: dict[str, ClassRetrieval] | None = None  # by name
 
 
 class Training(Strict):
@@ -152,7 +191,7 @@ class Circumstances(Strict):
 class Result(Strict):
     """What one run measured, and under what."""
 
-    format: Literal[3] = 3
+    format: Literal[3, 4] = 4  # 4 has more measures of retrieval, and the subjects
     run: str
     parameters: dict
     data: Data
@@ -183,12 +222,14 @@ class Result(Strict):
 def describe(data: RadiographSet) -> Data:
     """On what was measured: the set, and how many images of each split were taken."""
     counts = data.records["split"].value_counts()
+    subjects = owners(data.split("test").records)
     return Data(
         dataset=data.name,
         checksum=data.checksum,
         class_names=list(data.class_names),
         images={split: int(counts.get(split, 0)) for split in SPLITS},
         test_labels=data.split("test").labels.tolist(),
+        test_subjects=None if subjects is None else subjects.tolist(),
     )
 
 
@@ -264,17 +305,17 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def write(path: Path | str, result: Result) -> None:
-    """Write the result file, checked against its schema."""
-    checked = Result.model_validate_json(result.model_dump_json())
+def write(path: Path | str, result: Strict) -> None:
+    """Write the result file, or another of its kind, checked against its schema."""
+    checked = type(result).model_validate_json(result.model_dump_json())
     # Numbers in a row stay on one line.
     text = NUMBERS.sub(lambda match: " ".join(match[0].split()), checked.model_dump_json(indent=1))
     with replacing(path) as part:
         part.write_text(text + "\n", encoding="utf-8")
 
 
-def read(path: Path | str) -> Result:
-    """Read one result file.
+def read(path: Path | str, schema: type[Strict] = Result) -> Result:
+    """Read one result file, or another of its kind.
 
     Raises
     ------
@@ -282,7 +323,7 @@ def read(path: Path | str) -> Result:
         When it is missing, no JSON, or does not fit the schema.
     """
     try:
-        return Result.model_validate_json(Path(path).read_bytes())
+        return schema.model_validate_json(Path(path).read_bytes())
     except OSError as error:
         raise CbirError(f"cannot read {path}: {error.strerror}", "run the study first") from error
     except ValidationError as error:
@@ -423,7 +464,7 @@ def difference(
     rows = []
     for seed in seeds:
         pair = runs[*one, seed], runs[*other, seed]
-        if pair[0].data != pair[1].data:
+        if not same_images(*pair):
             raise CbirError(
                 f"{pair[0].run} and {pair[1].run} were measured on different images",
                 "compare runs of the same images and classes",
@@ -444,6 +485,13 @@ def difference(
         "lowest": float(of_seeds.min()),
         "highest": float(of_seeds.max()),
     }
+
+
+def same_images(one: Result, other: Result) -> bool:
+    """Whether both were measured on the same images and classes."""
+    # Format 3 does not say whose the images are.
+    a, b = (r.data.model_copy(update={"test_subjects": None}) for r in (one, other))
+    return a == b
 
 
 def measured_on(profile: str, found: Sequence[Result]) -> str:
@@ -600,13 +648,17 @@ def in_words(settings: dict) -> str:
 
 
 def differences(one: Result, other: Result) -> list[str]:
-    """What differs between two results: ``key: this, that``, a line each.
+    """What differs between two results: ``key: this, that``, a line each."""
+    a, b = (flat(r) for r in (one, other))
+    return [f"{key}: {a.get(key)}, {b.get(key)}" for key in a | b if a.get(key) != b.get(key)]
+
+
+def flat(result: Result) -> dict[str, object]:
+    """Every single value of a result by its place, as in ``rules.0.accuracy``.
 
     Circumstances aside, and the embedding, which is a picture and no measurement.
     """
-    left_out = {"circumstances", "embedding"}
-    a, b = (dict(_flat(r.model_dump(exclude=left_out))) for r in (one, other))
-    return [f"{key}: {a.get(key)}, {b.get(key)}" for key in a | b if a.get(key) != b.get(key)]
+    return dict(_flat(result.model_dump(exclude={"circumstances", "embedding"})))
 
 
 def _flat(value, key: str = "") -> Iterator[tuple[str, object]]:

@@ -1,6 +1,11 @@
 """Measures: by hand with the fractions visible, against a naive count, and by their properties."""
 
+import json
+import os
+import subprocess
+import sys
 from fractions import Fraction
+from itertools import pairwise, permutations
 from math import sqrt
 from statistics import NormalDist
 
@@ -12,16 +17,20 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from sklearn import metrics
 
-from cbir_lib import evaluation
+from cbir_lib import evaluation, irma
 from cbir_lib.datasets.radiographs import RadiographSet
 from cbir_lib.errors import CbirError
 from cbir_lib.evaluation import (
     average_precision,
     bootstrap_interval,
+    curve_by_rank,
+    expected,
+    ndcg,
     paired_interval,
     precision_at,
     precision_recall,
     r_precision,
+    recall_at,
     relevance,
 )
 from cbir_lib.retrieval import Index, Ranking
@@ -262,11 +271,27 @@ def test_no_query_with_a_relevant_item_is_an_error():
 
 
 def test_only_relevant_items_give_one_everywhere():
-    found = evaluation.retrieval(np.ones((4, 12), bool))
+    everything = np.ones((4, 12), bool)
+    found = evaluation.retrieval(
+        everything, gains=everything, classes=list("aabb"), subjects=[0, 0, 1, 2]
+    )
     assert found.pop("queries") == 4
     assert found.pop("queries_without_relevant") == 0
-    for value in found.values():
-        assert np.all(np.array(value) == 1)
+    for name in ("hierarchical_error", "hierarchical_error_by_chance"):
+        assert found.pop(name) == 0
+    assert found.pop("hierarchical_error_interval") == [0, 0]
+    for k in (1, 5, 10):
+        assert found.pop(f"recall_at_{k}") == k / 12
+    ranks = found.pop("ranks")
+    assert ranks == [*range(1, 13)]
+    np.testing.assert_allclose(found.pop("recall_by_rank"), np.array(ranks) / 12, atol=1e-5)
+    for of_class in found.pop("per_class").values():
+        assert of_class.pop("queries") == 2
+        assert of_class.pop("hierarchical_error") == 0
+        assert all(value == pytest.approx(1) for value in of_class.values() if np.isscalar(value))
+        assert np.all(np.array(of_class["precision_recall"]) == 1)
+    for name, value in found.items():
+        np.testing.assert_allclose(value, 1, err_msg=name)
 
 
 def test_a_query_in_the_gallery_does_not_count_itself():
@@ -292,6 +317,290 @@ def test_relevance_compares_classes():
     gallery_labels = np.array([5, 6, 5])  # row -1 is no row: it must not count as the last
     found = relevance(ranking, [5, 5], gallery_labels)
     assert found.tolist() == [[True, True, False], [False, True, False]]
+
+
+# Equal distances
+
+MEASURES = {
+    "average precision": average_precision,
+    "R-precision": r_precision,
+    "precision at 2": lambda relevant, distances=None: precision_at(relevant, 2, distances),
+    "recall at 3": lambda relevant, distances=None: recall_at(relevant, 3, distances),
+    "nDCG": ndcg,
+    "nDCG at 2": lambda relevant, distances=None: ndcg(relevant, distances, 2),
+    "precision by rank": lambda relevant, distances=None: curve_by_rank(
+        relevant, np.arange(1, relevant.shape[1] + 1), distances
+    )[0],
+    "recall by rank": lambda relevant, distances=None: curve_by_rank(
+        relevant, np.arange(1, relevant.shape[1] + 1), distances
+    )[1],
+}
+
+
+def orders(relevant, distances):
+    """(P, K) relevance in every order in which the distances are still sorted, each as often."""
+    return np.array(
+        [
+            [relevant[item] for item in order]
+            for order in permutations(range(len(relevant)))
+            if all(distances[a] <= distances[b] for a, b in pairwise(order))
+        ]
+    )
+
+
+@pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+@unhurried
+@given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=6))
+def test_equal_distances_are_the_mean_over_all_their_orders(measure, items):
+    distances, relevant = (np.array(part) for part in zip(*sorted(items), strict=True))
+    found = measure(relevant[None], distances[None].astype(np.float32))
+    every = measure(orders(relevant, distances))
+    if relevant.any():
+        np.testing.assert_allclose(found[0], every.mean(axis=0), atol=1e-12)
+    else:
+        np.testing.assert_array_equal(found[0], every[0])  # NaN or 0
+
+
+@unhurried
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4)), min_size=1, max_size=6))
+def test_graded_gain_of_equal_distances_is_the_mean_over_all_their_orders(items):
+    distances, gains = (np.array(part) for part in zip(*sorted(items), strict=True))
+    every = orders(gains, distances)
+    for k in (None, 1, 3):
+        found = ndcg(gains[None] / 4, distances[None], k)[0]
+        assert found == pytest.approx(ndcg(every / 4, k=k).mean(), abs=1e-12, nan_ok=True)
+    np.testing.assert_allclose(expected(gains[None], distances[None])[0], every.mean(axis=0))
+
+
+@unhurried
+@given(relevances, st.integers(0, 10**6))
+def test_queries_do_not_touch_each_other(relevant, seed):
+    distances = np.sort(np.random.default_rng(seed).integers(0, 4, relevant.shape), axis=1)
+    for measure in (*MEASURES.values(), precision_recall):
+        one_by_one = [
+            measure(relevant[q : q + 1], distances[q : q + 1])[0] for q in range(len(relevant))
+        ]
+        np.testing.assert_allclose(measure(relevant, distances), one_by_one, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_equal_distances_nothing_changes(seed):
+    relevant = random_rankings(seed)
+    distances = np.cumsum(np.random.default_rng(seed).random(relevant.shape) + 0.01, axis=1)
+    for measure in (*MEASURES.values(), precision_recall):  # to the last bit
+        np.testing.assert_array_equal(measure(relevant, distances), measure(relevant))
+
+
+def test_the_order_of_the_gallery_is_no_advantage():
+    # The gallery sorted by class, every distance equal: in that order, class a would be perfect.
+    labels = np.repeat([0, 1], 10)
+    ranking = Ranking.of(np.ones((2, 20), np.float32))
+    relevant = relevance(ranking, [0, 1], labels)
+    assert average_precision(relevant)[0] == 1
+    luckless = average_precision(relevant, ranking.distances)
+    assert luckless[0] == pytest.approx(luckless[1])
+    found = evaluation.retrieval(relevant, distances=ranking.distances)
+    assert found["precision_at_1"] == pytest.approx(1 / 2)
+    assert found["mean_average_precision"] == pytest.approx(luckless[0])
+    assert found["mean_average_precision_by_chance"] == pytest.approx(luckless[0])
+
+
+def test_interpolation_of_equal_distances_by_hand():
+    # Two equal items, one relevant: precision 1/2 at either rank, as expected at each. Interpolated
+    # first and averaged then it would be (1 + 1/2) / 2.
+    curve = precision_recall(rankings("X.", ".X"), np.zeros((2, 2)))
+    assert curve == pytest.approx(np.full((2, 101), 1 / 2))
+
+
+def test_items_left_out_are_no_equals_of_others():
+    # The last two are missing: at distance infinity, never relevant.
+    relevant = rankings("X.X..")
+    distances = np.array([[1.0, 2, 3, np.inf, np.inf]])
+    for measure in MEASURES.values():
+        np.testing.assert_array_equal(measure(relevant, distances), measure(relevant))
+
+
+# Other libraries
+
+OURS = {
+    "map": average_precision,
+    "precision@5": lambda relevant, distances=None: precision_at(relevant, 5, distances),
+    "recall@5": lambda relevant, distances=None: recall_at(relevant, 5, distances),
+    "r-precision": r_precision,
+    "ndcg": ndcg,
+    "ndcg@5": lambda relevant, distances=None: ndcg(relevant, distances, 5),
+}
+# ranx compiles for a minute what it then does in a moment: in a process of its own it need not.
+RANX = """
+import json, sys
+from ranx import Qrels, Run, evaluate
+answers = []
+for measures, gains, scores in json.load(sys.stdin):
+    qrels = {f"q{q:04}": {f"d{d}": gain for d, gain in enumerate(row) if gain} or {"none": 0}
+             for q, row in enumerate(gains)}
+    run = {f"q{q:04}": {f"d{d}": score for d, score in enumerate(scores)}
+           for q in range(len(gains))}
+    found = evaluate(Qrels(qrels), Run(run), measures, return_mean=False)
+    answers.append({name: values.tolist() for name, values in found.items()})
+json.dump(answers, sys.stdout)
+"""
+ALIKE = [[1, 0, 0, 0, 0, 1], [0, 0, 1, 0, 0, 0], [0] * 6, [3, 0, 1, 0, 2, 0]]
+
+
+def cases_for_ranx():
+    """Measures, (Q, K) gains of items as they are given, and their K scores."""
+    relevant = random_rankings(0, 30, 20)
+    relevant[1] = relevant[0] = False  # none relevant; one relevant
+    relevant[1, 7] = True
+    gains = np.random.default_rng(1).integers(0, 5, (20, 12))
+    yield [*OURS], relevant.astype(int), -np.arange(20)
+    yield ["ndcg", "ndcg@5"], gains, -np.arange(12)
+    for items in ALIKE:  # every order of them, all at the same score
+        names = ["ndcg", "ndcg@5"] if max(items) > 1 else [*OURS]
+        yield names, np.array([*permutations(items)]), np.zeros(len(items))
+
+
+@pytest.fixture(scope="module")
+def ranx():
+    """What ranx says of each case: by measure, (Q,) values."""
+    cases = [[names, *(part.tolist() for part in arrays)] for names, *arrays in cases_for_ranx()]
+    done = subprocess.run(
+        [sys.executable, "-c", RANX],
+        input=json.dumps(cases),
+        capture_output=True,
+        text=True,
+        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
+        check=True,
+    )
+    answers = json.loads(done.stdout)
+    return [{name: np.array(values) for name, values in each.items()} for each in answers]
+
+
+def test_measures_are_those_of_ranx(ranx):
+    for (names, gains, _), theirs in zip(cases_for_ranx(), ranx[:2], strict=False):
+        for name in names:
+            ours = OURS[name](gains if gains.max() > 1 else gains.astype(bool))
+            # Where nothing is relevant ranx counts 0; here there is no value.
+            np.testing.assert_allclose(np.nan_to_num(ours), theirs[name], atol=1e-6, err_msg=name)
+            assert theirs[name].std() > 0.01
+
+
+@pytest.mark.parametrize("case", range(len(ALIKE)))
+def test_equal_distances_are_ranx_s_mean_over_the_orders_of_its_input(case, ranx):
+    items, theirs = np.array([ALIKE[case]]), ranx[2 + case]
+    for name, values in theirs.items():
+        ours = OURS[name](items if items.max() > 1 else items.astype(bool), np.zeros(items.shape))
+        assert np.nan_to_num(ours)[0] == pytest.approx(values.mean(), abs=1e-6), name
+    assert (theirs["ndcg"].std() > 0) == items.any()  # it keeps the order of equals
+
+
+def of_metric_learning(queries, labels, gallery=None, gallery_labels=None):
+    """Precision at 1, R-precision and mAP of the calculator, on all of the gallery."""
+    from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+
+    names = ("precision_at_1", "r_precision", "mean_average_precision")
+    calculator = AccuracyCalculator(include=names, k=None)  # with another k the others are wrong
+    found = calculator.get_accuracy(queries, labels, gallery, gallery_labels)
+    return [found[name] for name in names]
+
+
+def ours_on(queries, labels, gallery, gallery_labels, itself=False):
+    ids = np.array([f"g{i}" for i in range(len(gallery))])
+    index = Index("L2").add(gallery, ids)
+    ranking = index.search(queries, ids=ids if itself else None)
+    found = evaluation.retrieval(
+        relevance(ranking, labels, gallery_labels), distances=ranking.distances
+    )
+    return [found[k] for k in ("precision_at_1", "r_precision", "mean_average_precision")]
+
+
+@pytest.mark.parametrize("classes", [2, 5, 40])
+def test_measures_are_those_of_pytorch_metric_learning(classes):
+    # With 40 classes some have one relevant item, some queries have none: both leave these out.
+    rng = np.random.default_rng(classes)
+    queries, gallery = rng.random((30, 3), np.float32), rng.random((50, 3), np.float32)
+    labels, gallery_labels = rng.integers(0, classes, 30), rng.integers(0, classes, 50)
+    assert ours_on(queries, labels, gallery, gallery_labels) == pytest.approx(
+        of_metric_learning(queries, labels, gallery, gallery_labels), abs=1e-6
+    )
+    assert ours_on(gallery, gallery_labels, gallery, gallery_labels, itself=True) == pytest.approx(
+        of_metric_learning(gallery, gallery_labels), abs=1e-6
+    )
+
+
+def test_equal_distances_are_metric_learning_s_mean_over_the_orders_of_the_gallery():
+    gallery_labels = [0, 0, 1, 2, 1]
+    query, gallery = np.zeros((2, 2), np.float32), np.ones((5, 2), np.float32)
+    labels = np.array([0, 2])  # of the second, one is relevant
+    every = {*permutations(gallery_labels)}  # each as often, as equals are alike
+    theirs = [of_metric_learning(query, labels, gallery, np.array(order)) for order in every]
+    ours = ours_on(query, labels, gallery, np.array(gallery_labels))
+    assert ours == pytest.approx(np.mean(theirs, axis=0), abs=1e-6)
+    assert np.std(theirs, axis=0).min() > 0
+
+
+# Codes, classes, curves
+
+CODES = np.array(["1121-127-700-500", "1121-120-700-500", "1121-120-942-700"])
+
+
+def test_agreement_is_one_less_the_hierarchical_error():
+    gallery_codes = CODES[[0, 1, 2, 2]]
+    ranking = Ranking(np.array([[2, 0, 1, 3], [1, 0, 3, -1]]), np.zeros((2, 4), np.float32))
+    found = evaluation.agreement(ranking, CODES[[0, 1]], gallery_codes)
+    branching = irma.Branching.of(gallery_codes)
+    for query in range(2):
+        for rank, row in enumerate(ranking.rows[query]):
+            wrong = irma.error(CODES[query], gallery_codes[row], branching)
+            assert found[query, rank] == pytest.approx(1 - wrong if row >= 0 else 0)
+    assert found[0, 1] == found[1, 0] == 1  # the same code
+    assert 0 < found[0, 0] < found[0, 2] < 1  # another anatomy as well, another direction only
+
+
+def test_graded_measures_by_hand():
+    # Gains 1/2, 1, 0 at distances 1, 2, 2: the second and third are expected to gain 1/2 each.
+    gains, distances = np.array([[0.5, 1.0, 0.0]]), np.array([[1.0, 2.0, 2.0]])
+    found = evaluation.retrieval(rankings("X.."), distances=distances, gains=gains)
+    best = 1 / np.log2(2) + 0.5 / np.log2(3)
+    assert found["ndcg"] == pytest.approx(
+        (0.5 / np.log2(2) + 0.5 / np.log2(3) + 0.5 / np.log2(4)) / best
+    )
+    assert found["hierarchical_error"] == pytest.approx(1 - 0.5)
+    assert found["hierarchical_error_by_chance"] == pytest.approx(1 - (0.5 + 1 + 0) / 3)
+
+
+def test_raw_curve_by_hand():
+    precision, recall = curve_by_rank(rankings("X.X.", "..X."), np.array([1, 3, 4]))
+    np.testing.assert_allclose(precision, [[1 / 1, 2 / 3, 2 / 4], [0 / 1, 1 / 3, 1 / 4]])
+    np.testing.assert_allclose(recall, [[1 / 2, 2 / 2, 2 / 2], [0 / 1, 1 / 1, 1 / 1]])
+    found = evaluation.retrieval(np.tile(rankings("X" * 60 + "." * 1440), (2, 1)))
+    ranks = found["ranks"]
+    assert ranks[0] == 1 and ranks[-1] == 1500 and len(ranks) <= evaluation.RANKS
+    assert found["recall_by_rank"][-1] == 1
+    assert found["precision_by_rank"][-1] == pytest.approx(60 / 1500)
+
+
+def test_classes_count_alike_in_the_macro_mean():
+    relevant = rankings("X.", ".X", ".X", "X.", "..")
+    found = evaluation.retrieval(relevant, classes=np.array(["a", "b", "b", "b", "b"]))
+    of_a, of_b = 1 / 1, (1 / 2 + 1 / 2 + 1 / 1) / 3  # the last has nothing relevant
+    assert found["macro_mean_average_precision"] == pytest.approx((of_a + of_b) / 2)
+    assert found["mean_average_precision"] == pytest.approx((of_a + 3 * of_b) / 4)
+    assert found["per_class"]["a"]["queries"] == 1
+    assert found["per_class"]["b"]["queries"] == 3
+    assert found["per_class"]["b"]["mean_average_precision"] == pytest.approx(of_b)
+    curve = precision_recall(relevant[1:4]).mean(axis=0)
+    np.testing.assert_allclose(found["per_class"]["b"]["precision_recall"], curve[::10], atol=1e-5)
+
+
+def test_owners():
+    def numbers(*names):
+        return evaluation.owners(pd.DataFrame({"subject_id": names}))
+
+    assert numbers("s2", "s1", "s2").tolist() == [0, 1, 0]
+    assert numbers("s2", "", "s2", "").tolist() == [0, 1, 0, 2]  # unknown: each its own
+    assert numbers("", "") is None
+    assert evaluation.owners(pd.DataFrame({"image_id": ["a"]})) is None
 
 
 # The interval of the mean
@@ -321,7 +630,64 @@ def test_bootstrap_interval_of_a_constant_is_that_value(values):
     assert bootstrap_interval(np.array(values)) == [values[0]] * 2
 
 
+def test_interval_over_subjects_is_that_of_drawing_subjects():
+    rng = np.random.default_rng(0)
+    subjects = rng.integers(0, 30, 120)
+    values = rng.normal(0, 1, 30)[subjects] + rng.normal(0, 0.3, 120)
+    found = bootstrap_interval(values, subjects=subjects)
+    images = [np.flatnonzero(subjects == s) for s in np.unique(subjects)]
+    drawn = []
+    for _ in range(4000):
+        rows = np.concatenate([images[s] for s in rng.integers(0, len(images), len(images))])
+        drawn.append(values[rows].mean())
+    np.testing.assert_allclose(found, np.quantile(drawn, [0.025, 0.975]), atol=0.2 * np.std(drawn))
+    alone = bootstrap_interval(values)
+    assert found[1] - found[0] > 1.3 * (alone[1] - alone[0])
+    # Each its own subject: as over queries, but for chance.
+    own = bootstrap_interval(values, subjects=np.arange(120))
+    np.testing.assert_allclose(own, alone, atol=0.2 * values.std() / sqrt(120))
+
+
+def test_interval_of_groups_is_that_of_drawing_queries():
+    rng = np.random.default_rng(1)
+    groups = rng.choice(list("aab"), 80)
+    values = rng.random(80) + (groups == "b")
+    found = bootstrap_interval(values, groups=groups)
+    drawn = []
+    for _ in range(4000):
+        rows = rng.integers(0, 80, 80)
+        drawn.append(np.mean([values[rows][groups[rows] == g].mean() for g in "ab"]))
+    np.testing.assert_allclose(found, np.quantile(drawn, [0.025, 0.975]), atol=0.2 * np.std(drawn))
+
+
+@pytest.mark.parametrize("of_subjects", [False, True])
+def test_the_interval_holds_the_mean_in_about_95_of_100_cases(of_subjects):
+    rng, held = np.random.default_rng(2), 0
+    subjects = np.repeat(np.arange(60), 4)
+    for _ in range(120):
+        values = rng.normal(0, 1, 60)[subjects] + rng.normal(0, 0.5, 240)
+        low, high = bootstrap_interval(values, subjects=subjects if of_subjects else None)
+        held += low <= 0 <= high
+    # 95 % of 120 are 114, give or take 2.4; as if independent, it holds far more seldom.
+    assert held >= 107 if of_subjects else held < 95
+
+
 # The interval of a difference
+
+
+def test_paired_interval_over_subjects_is_that_of_drawing_subjects():
+    rng = np.random.default_rng(3)
+    subjects = rng.integers(0, 15, 60)
+    differences = rng.normal(0, 0.5, 15)[subjects] + rng.normal(0.1, 0.3, (4, 60))
+    found = paired_interval(differences, subjects=subjects)
+    images = [np.flatnonzero(subjects == s) for s in np.unique(subjects)]
+    drawn = []
+    for _ in range(4000):
+        columns = np.concatenate([images[s] for s in rng.integers(0, len(images), len(images))])
+        drawn.append(differences[rng.integers(0, 4, 4)][:, columns].mean())
+    np.testing.assert_allclose(found, np.quantile(drawn, [0.025, 0.975]), atol=0.2 * np.std(drawn))
+    alone = paired_interval(differences)
+    assert found[1] - found[0] > 1.2 * (alone[1] - alone[0])
 
 
 def test_paired_interval_is_that_of_drawing_seeds_and_images():

@@ -12,7 +12,7 @@ from cbir_lib.results import Result
 
 # Every number is another, so that each can be found again in a text.
 WRITTEN = {
-    "format": 3,
+    "format": 4,
     "run": "toy-A-s0",
     "parameters": {
         "dataset": "toy",
@@ -30,6 +30,7 @@ WRITTEN = {
         "class_names": ["hand", "hé"],
         "images": {"train": 611, "validation": 71, "test": 307},
         "test_labels": [0, 0, 1, 1],
+        "test_subjects": [0, 1, 2, 2],
     },
     "settings": {"bins": 16, "clip": 0.25, "weight": 0.0},
     "candidates": [
@@ -76,6 +77,38 @@ WRITTEN = {
         "r_precision": 0.64,
         "precision_recall": [1.0, 0.5, 1 / 3],
         "average_precisions": [0.5, None, 0.25, 0.75],
+        "mean_average_precision_interval_of_subjects": [0.241, 0.359],
+        "mean_average_precision_by_chance": 0.181,
+        "macro_mean_average_precision": 0.336,
+        "macro_mean_average_precision_interval": [0.322, 0.351],
+        "recall_at_1": 0.0031,
+        "recall_at_5": 0.0122,
+        "recall_at_10": 0.0218,
+        "ndcg": 0.9487,
+        "ndcg_interval": [0.9471, 0.9501],
+        "ndcg_by_chance": 0.9254,
+        "ndcg_at_10": 0.7317,
+        "ndcg_at_10_interval": [0.7204, 0.7429],
+        "ndcg_at_10_by_chance": 0.4973,
+        "hierarchical_error": 0.1813,
+        "hierarchical_error_interval": [0.1637, 0.1977],
+        "hierarchical_error_by_chance": 0.5054,
+        "ranks": [1, 2, 611],
+        "precision_by_rank": [0.905, 0.885, 0.215],
+        "recall_by_rank": [0.003, 0.006, 1.0],
+        "per_class": {
+            "hand": {
+                "queries": 150,
+                "mean_average_precision": 0.377,
+                "mean_average_precision_interval": [0.366, 0.388],
+                "precision_at_10": 0.722,
+                "r_precision": 0.644,
+                "ndcg": 0.941,
+                "ndcg_at_10": 0.742,
+                "hierarchical_error": None,
+                "precision_recall": [0.95, 0.105],
+            }
+        },
     },
     "distances": [{"distance": "L2", "accuracy": 0.43, "mean_average_precision": 0.31}],
     "confused": [
@@ -136,6 +169,19 @@ def changed(**replaced):
 @pytest.fixture
 def result():
     return Result.model_validate(WRITTEN)
+
+
+def test_files_of_format_3_are_read_and_lack_what_is_new():
+    older = changed(format=3)
+    new = {
+        name for name, field in results.Retrieval.model_fields.items() if not field.is_required()
+    }
+    assert "ndcg" in new
+    older["retrieval"] = {k: v for k, v in older["retrieval"].items() if k not in new}
+    del older["data"]["test_subjects"]
+    result = Result.model_validate(older)
+    assert result.data.test_subjects is None
+    assert all(getattr(result.retrieval, name) is None for name in new)
 
 
 @pytest.mark.parametrize("training", [WRITTEN["training"], None])
