@@ -1205,3 +1205,65 @@ def accuracy_by(groups: Mapping[str, pd.DataFrame], overall: float, across: int 
         place.set(ylim=(0, 102), yticks=range(0, 101, 25))
     figure.supylabel("accuracy (%)", fontsize=10)
     return figure
+
+
+# How a comparison of the reproduction report ended: mark, colour, whether filled.
+OUTCOME_MARKS = {
+    "for": ("o", RIGHT, True),
+    "against": ("X", WRONG, True),
+    "open": ("o", "#555555", False),
+    "loser still learning": ("^", "#b8860b", False),
+}
+
+
+def claim(panels: Mapping[str, pd.DataFrame], unit: str = "accuracy") -> Figure:
+    """The comparisons that decide a claim, with their 95 % intervals; right of the line is for it.
+
+    Parameters
+    ----------
+    panels
+        By title, one row a comparison, named by the index: ``difference``, ``low``, ``high``,
+        ``allowance`` and ``paper`` in percentage points, and ``outcome``. NaN is not drawn.
+    unit
+        Of what the differences are.
+    """
+    across = min(len(panels), 3)
+    lines = -(-len(panels) // across)
+    longest = max(map(len, panels.values()))
+    figure, axes = plt.subplots(
+        lines, across, figsize=(WIDTH_IN, lines * (0.29 * longest + 0.45) + 0.8),
+        layout="constrained", sharex=True, sharey=across > 1, squeeze=False,
+    )  # fmt: skip
+    for place in axes.flat[len(panels) :]:
+        place.axis("off")
+    for place, (title, rows) in zip(axes.flat, panels.items(), strict=False):
+        heights = np.arange(len(rows))
+        place.axvline(0, color="#555555", lw=1)
+        if (least := -rows["allowance"].max()) < 0:
+            place.axvline(least, color="#555555", lw=1, ls=":", label="what is allowed")
+        for outcome, (mark, colour, filled) in OUTCOME_MARKS.items():
+            own = (rows["outcome"] == outcome).to_numpy()
+            if own.any():
+                of = rows[own]
+                place.errorbar(
+                    of["difference"], heights[own],
+                    xerr=[of["difference"] - of["low"], of["high"] - of["difference"]],
+                    fmt=mark, color=colour, mfc=colour if filled else "white", mew=1.5, ms=6.5,
+                    lw=2, label=outcome,
+                )  # fmt: skip
+        missing = heights[(rows["outcome"] == "not run").to_numpy()]
+        if len(missing):
+            place.plot(np.zeros(len(missing)), missing, "_", color="#888888", label="not run")
+        if rows["paper"].notna().any():
+            style = {"mfc": "none", "mec": "#aa3377", "mew": 1.5, "ms": 4.5, "label": "the paper"}
+            place.plot(rows["paper"], heights + 0.28, "D", **style)
+        place.set_title(title, fontsize=10)
+        place.set(yticks=heights, yticklabels=rows.index, ylim=(len(rows) - 0.4, -0.6))
+        place.tick_params(labelsize=9)
+    figure.supxlabel(f"difference in {unit} (percentage points)", fontsize=10)
+    shown: dict[str, object] = {}
+    for place in axes.flat[: len(panels)]:
+        for handle, label in zip(*place.get_legend_handles_labels(), strict=True):
+            shown.setdefault(label, handle)
+    figure.legend(shown.values(), shown, loc="outside upper center", ncols=5, fontsize=9)
+    return figure
