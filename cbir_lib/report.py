@@ -20,7 +20,7 @@ BOOK_ONLY = (
     (re.compile(r"^:::\n?", re.M), ""),
     (re.compile(r" ?\{cite:p\}`[^`]*`"), ""),
     (re.compile(r"^\((claim-\d+)\)=\n", re.M), r'<a id="\1"></a>\n'),
-    (re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)[^)]*\)"), r"\1"),
+    (re.compile(r"(?<![!\w])\[([^\]]+)\]\((?!https?:|#)[^)]*\)"), r"\1"),
 )
 PAGE = """<!DOCTYPE html>
 <html lang="en">
