@@ -18,7 +18,7 @@ CHAPTERS = [
     *("index", "data", "phantom", "checks"),
     *("networks", "training", "regularisation", "ablations", "inside"),
     *("grey_histogram", "tamura", "gabor", "fourier_mellin", "local_features", "other_classics"),
-    *("comparison", "retrieval"),
+    *("comparison", "retrieval", "report"),
 ]
 JOB = f"{sys.executable} -m cbir_lib.cli job"
 OPTIONS = f"--work {WORK} --study {STUDY} --profile {PROFILE}"
@@ -28,13 +28,15 @@ OPTIONS = f"--work {WORK} --study {STUDY} --profile {PROFILE}"
 LIBRARY = sorted(
     str(path)
     for path in Path("cbir_lib").rglob("*.py")
-    if path.stem not in ("book", "cli", "workflow")
+    if path.stem not in ("book", "cli", "workflow", "report")
 )
-# Chapters on the learned side show the broadest results published, and a shipped network.
+# Chapters on the learned side show the broadest results published, and a shipped network; the report
+# looks at every profile.
 PUBLISHED_BESIDES = sorted(
     str(path)
-    for folder in ("results/search", *(f"results/{profile}" for profile in BROADEST), "models")
-    for path in Path(folder).glob("*.*")
+    for folder in (*Path("results").glob("*/"), Path("models"))
+    if folder.name != PROFILE or PROFILE in BROADEST
+    for path in folder.glob("*.*")
 )
 BOOK = ["_config.yml", "cbir_lib/book.py", *sorted(str(p) for p in Path("book").rglob("*.*"))]
 
