@@ -110,7 +110,7 @@ def places(dataset: str, profile: str | None, study: Study) -> dict[str, Path]:
 def beside(folder: Path | str) -> dict[str, Path]:
     """Folders of a study's own results and of all that are published, by profile, its own first."""
     own = Path(project_root(), folder)
-    name = own.name.removesuffix("-published")
+    name = own.name.removesuffix("-published").removesuffix("-fresh")
     published = sorted(place for place in project_root().glob("results/*/") if place.is_dir())
     return {name: own} | {place.name: place for place in published if place.name != name}
 
