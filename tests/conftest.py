@@ -1,20 +1,63 @@
-"""What several files of tests share; every test keeps its cache of decoded data to itself."""
+"""What several files of tests share: workers, caches of decoded data, the command line.
 
+``pytest`` runs the tests on all cores, one file alone on one (``addopts`` in pyproject.toml);
+``-n 0`` runs any in one process.
+"""
+
+import os
 import sys
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
+import cbir_lib
 from cbir_lib import cli
+
+# One worker a core, so one thread a worker: set before anything is imported that reads it.
+os.environ |= dict.fromkeys(
+    (
+        *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+        *("NUMBA_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"),
+    ),
+    "1",
+)
+# Files that take longest: begun last, they would keep one core from the others' end.
+LONGEST = ("test_workflow.py",)
 
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
 settings.load_profile("unhurried")
 
 
+def pytest_xdist_auto_num_workers(config) -> int:
+    """For ``-n auto``: a worker a core, none besides for one file."""
+    asked = {Path(argument.split("::")[0]) for argument in config.args}
+    if len(asked) == 1 and not asked.pop().is_dir():
+        return 0
+    return os.cpu_count()
+
+
+def pytest_collection_modifyitems(items) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
+    """Every test keeps its cache of decoded data to itself."""
     monkeypatch.setenv("CBIR_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.delenv("CBIR_DATA", raising=False)
+
+
+@pytest.fixture(scope="session")
+def phantom_set(tmp_path_factory, worker_id):
+    """The embedded phantom, decoded once for all tests that only read it; a read-only map."""
+    base = tmp_path_factory.getbasetemp()
+    cache = (base if worker_id == "master" else base.parent) / "phantom"
+    with pytest.MonkeyPatch.context() as patch, FileLock(cache.with_suffix(".lock")):
+        patch.setenv("CBIR_CACHE", str(cache))
+        patch.delenv("CBIR_DATA", raising=False)
+        return cbir_lib.load("phantom")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from scipy.fft import fft2, fftshift
 from scipy.ndimage import map_coordinates
 from sklearn.base import clone
 
-from cbir_lib import load
 from cbir_lib.descriptors.fourier_mellin import FourierMellin
 from cbir_lib.distances import pairwise
 from cbir_lib.errors import CbirError
@@ -24,11 +23,9 @@ IMAGES = (
 
 
 @pytest.fixture(scope="module")
-def radiographs(tmp_path_factory):
+def radiographs(phantom_set):
     """40 of the phantom's images, (40, 128, 128) uint8."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CBIR_CACHE", str(tmp_path_factory.mktemp("cache")))
-        images = load("phantom").images
+    images = phantom_set.images
     return images[:: len(images) // 40][:40]
 
 

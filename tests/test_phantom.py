@@ -629,9 +629,9 @@ def test_the_embedded_set_is_the_one_of_the_recipe():
 
 
 @embedded
-def test_the_embedded_set_is_small_and_whole():
+def test_the_embedded_set_is_small_and_whole(phantom_set):
     assert sum(path.stat().st_size for path in EMBEDDED.iterdir()) < LARGEST_SET
-    data = phantom.read(EMBEDDED)
+    data = phantom_set
     assert data.images.shape == (14410, 128, 128)
     assert data.remarks.empty
     assert data.exact_copies() == (0, 0)
