@@ -242,8 +242,8 @@ def retrieval(
         ``precision_by_rank`` and ``recall_by_rank``. Graded: ``ndcg``, ``ndcg_at_10`` and
         ``hierarchical_error`` of the nearest neighbour's code. ``macro_mean_average_precision``,
         the mean of the classes' means, and ``per_class``. ``..._by_chance`` is the expectation of a
-        measure when all distances are equal. What was not given is None in what follows from it;
-        intervals are over subjects where these are given.
+        measure when all distances are equal. ``..._interval``, of several: 95 %,
+        over subjects where these are given. What follows from something not given is None.
 
     Raises
     ------
@@ -319,7 +319,7 @@ def retrieval(
         **{f"recall_at_{k}": mean(recall_at(found, k, distances)) for k in CUTOFFS},
         "r_precision": mean(measures["r_precision"]),
         **{key: mean(values) for key, values in graded.items()},
-        **{f"{key}_interval": interval(values) for key, values in graded.items()},
+        **{f"{key}_interval": interval(each) for key, each in (measures | graded).items()},
         "ndcg_by_chance": None if gains is None else mean(ndcg(gains, all_equal)),
         "ndcg_at_10_by_chance": None if gains is None else mean(ndcg(gains, all_equal, 10)),
         "hierarchical_error_by_chance": None if gains is None else float(1 - gains.mean()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +23,7 @@ from cbir_lib.errors import CbirError
 from cbir_lib.evaluation import owners, paired_interval
 from cbir_lib.files import project_root, replacing
 from cbir_lib.schema import Strict, first_fault
+from cbir_lib.significance import holm, mcnemar, nemenyi, permutation
 from cbir_lib.study import NetworkRun
 
 NUMBERS = re.compile(r'\[\n[^][{}"]+\]')  # a list of numbers in an indented JSON text
@@ -135,6 +136,8 @@ class Retrieval(Strict):
     mean_average_precision_by_chance: float | None = None
     macro_mean_average_precision: float | None = None
     macro_mean_average_precision_interval: list[float] | None = None
+    precision_at_10_interval: list[float] | None = None
+    r_precision_interval: list[float] | None = None
     recall_at_1: float | None = None
     recall_at_5: float | None = None
     recall_at_10: float | None = None
@@ -469,11 +472,8 @@ def difference(
                 f"{pair[0].run} and {pair[1].run} were measured on different images",
                 "compare runs of the same images and classes",
             )
-        if measure == "accuracy":
-            first, second = (np.equal(r.answers, r.data.test_labels) for r in pair)
-        else:
-            first, second = (np.array(r.retrieval.average_precisions, float) for r in pair)
-        rows.append(100 * (first.astype(float) - second))
+        first, second = (of_each_query(result, measure) for result in pair)
+        rows.append(100 * (first - second))
     differences = np.array(rows)[:, ~np.isnan(rows).any(axis=0)]
     low, high = paired_interval(differences)
     of_seeds = differences.mean(axis=1)
@@ -485,6 +485,74 @@ def difference(
         "lowest": float(of_seeds.min()),
         "highest": float(of_seeds.max()),
     }
+
+
+def of_each_query(result: Result, measure: Literal["accuracy", "mAP"]) -> np.ndarray:
+    """(Q,) float: 1 where the method's own answer is right, or average precision; may be NaN."""
+    if measure == "accuracy":
+        return np.equal(result.answers, result.data.test_labels).astype(float)
+    return np.array(result.retrieval.average_precisions, float)
+
+
+def paired_tests(
+    found: Mapping[str, Result], measure: Literal["accuracy", "mAP"], against: str
+) -> pd.DataFrame:
+    """One row a method: how far one of them, ``against``, is ahead of it on the same queries.
+
+    ``difference``, ``low`` and ``high`` (95 % interval) in percentage points; ``p``, McNemar's for
+    accuracy, by permutation for mAP; ``holm``, the same adjusted for the number of rows. Intervals
+    and permutations are over subjects where these are known.
+
+    Raises
+    ------
+    CbirError
+        When the methods were measured on different images.
+    """
+    best, rows = found[against], {}
+    subjects = best.data.test_subjects
+    for name, result in found.items():
+        if name == against:
+            continue
+        if not same_images(best, result):
+            raise CbirError(
+                f"{best.run} and {result.run} were measured on different images",
+                "compare runs of the same images and classes",
+            )
+        first, second = (of_each_query(r, measure) for r in (best, result))
+        known = ~np.isnan(first - second)
+        gaps, owner = (first - second)[known], subjects and np.array(subjects)[known]
+        low, high = paired_interval(100 * gaps[None], subjects=owner)
+        p = mcnemar(first, second) if measure == "accuracy" else permutation(gaps, subjects=owner)
+        rows[name] = {"difference": 100 * gaps.mean(), "low": low, "high": high, "p": p}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table.assign(holm=holm(table["p"]))
+
+
+def mean_ranks(found: Mapping[str, Result]) -> tuple[pd.Series, float, int]:
+    """Ranks of the methods by average precision, query by query; subject by subject where known.
+
+    Returns
+    -------
+    Series
+        The mean rank of each method, 1 the best.
+    float
+        The critical difference of two mean ranks (:func:`cbir_lib.significance.nemenyi`).
+    int
+        How many blocks were ranked: subjects, by the mean of their queries, or queries.
+    """
+    values = pd.DataFrame({name: of_each_query(r, "mAP") for name, r in found.items()})
+    subjects = next(iter(found.values())).data.test_subjects
+    known = values.notna().all(axis=1)
+    values = values[known]
+    if subjects:
+        values = values.groupby(np.array(subjects)[known]).mean()
+    ranks, critical = nemenyi(values.to_numpy())
+    return pd.Series(ranks, values.columns), critical, len(values)
+
+
+def p_in_words(p: float) -> str:
+    """``0.012``, or ``< 0.001``."""
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def same_images(one: Result, other: Result) -> bool:

@@ -1,5 +1,6 @@
 """The rule of the comparison: what is chosen on which split, and what is said of it."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from cbir_lib import classifiers, comparison, results
+from cbir_lib import classifiers, comparison, evaluation, results
 from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
 from cbir_lib.descriptors import build_descriptor
 from cbir_lib.descriptors.combination import combine
@@ -217,6 +218,68 @@ def test_what_is_judged_fits_a_result(data, prepared):
     assert len(result.embedding.places) == len(result.embedding.labels) == COUNTS["test"]
     assert np.abs(result.embedding.places).max() == 1
     assert len({c.label for c in result.confused} | {0, 1, 2}) == 3
+
+
+CODES = np.array(["1121-110-213-700", "1121-120-310-700", "1121-120-942-700"])
+
+
+def with_records(data, **columns):
+    return replace(data, records=data.records.assign(**columns))
+
+
+@pytest.fixture(scope="module")
+def rankings(data):
+    """Distances with many equals, of a descriptor that sees a little."""
+    rng, train = np.random.default_rng(0), data.split("train").labels
+    found = {}
+    for split in ("validation", "test"):
+        other = data.split(split).labels[:, None] != train
+        found[split] = Ranking.of((other + rng.integers(0, 3, other.shape)).astype(np.float32))
+    return found
+
+
+def test_what_is_known_of_the_images_is_measured(data, rankings):
+    known = with_records(
+        data, irma_code=CODES[data.labels], subject_id=[f"s{i // 4}" for i in range(len(data))]
+    )
+    measured = comparison.judge_rankings(rankings, "L1", known)["retrieval"]
+    test, train = known.split("test"), known.split("train")
+    relevant = evaluation.relevance(rankings["test"], test.labels, train.labels)
+    distances = rankings["test"].distances
+    precisions = evaluation.average_precision(relevant, distances)
+    assert measured["mean_average_precision"] == pytest.approx(precisions.mean())
+    # Equal distances by expectation: the order of the gallery, class by class, counts for nothing.
+    assert precisions.mean() != pytest.approx(evaluation.average_precision(relevant).mean())
+    subjects = test.records["subject_id"].to_numpy()
+    assert measured["mean_average_precision_interval_of_subjects"] == pytest.approx(
+        evaluation.bootstrap_interval(precisions, subjects=subjects)
+    )
+    gains = evaluation.agreement(rankings["test"], CODES[test.labels], CODES[train.labels])
+    assert measured["ndcg"] == pytest.approx(evaluation.ndcg(gains, distances).mean())
+    # The nearest of all items at the least distance, each as likely.
+    errors = [np.mean(1 - gains[q][distances[q] == distances[q, 0]]) for q in range(len(relevant))]
+    assert measured["hierarchical_error"] == pytest.approx(np.mean(errors))
+    assert set(measured["per_class"]) == set(data.class_names)
+    for label, name in enumerate(data.class_names):
+        own = precisions[test.labels == label].mean()
+        assert measured["per_class"][name]["mean_average_precision"] == pytest.approx(own)
+    results.Retrieval(**measured)  # the schema takes them all
+
+
+@pytest.mark.parametrize("missing", [{}, {"irma_code": "", "subject_id": ""}])
+def test_what_is_not_known_of_the_images_is_not_measured(data, rankings, missing):
+    measured = comparison.judge_rankings(rankings, "L1", with_records(data, **missing))
+    found = results.Retrieval(**measured["retrieval"])
+    assert found.ndcg is found.hierarchical_error is found.ndcg_interval is None
+    assert found.mean_average_precision_interval_of_subjects is None
+    assert found.macro_mean_average_precision is not None
+
+
+def test_one_image_without_a_code_is_enough(data, rankings):
+    codes = CODES[data.labels]
+    codes[0] = ""  # of the training split
+    known = with_records(data, irma_code=codes)
+    assert comparison.graded(rankings["test"], known.split("test"), known.split("train")) is None
 
 
 def test_distances_that_vectors_do_not_allow_are_left_out(data):

@@ -5,10 +5,12 @@ import re
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from cbir_lib import results
 from cbir_lib.errors import CbirError
 from cbir_lib.results import Result
+from cbir_lib.significance import permutation
 
 # Every number is another, so that each can be found again in a text.
 WRITTEN = {
@@ -81,6 +83,8 @@ WRITTEN = {
         "mean_average_precision_by_chance": 0.181,
         "macro_mean_average_precision": 0.336,
         "macro_mean_average_precision_interval": [0.322, 0.351],
+        "precision_at_10_interval": [0.7212, 0.7488],
+        "r_precision_interval": [0.631, 0.652],
         "recall_at_1": 0.0031,
         "recall_at_5": 0.0122,
         "recall_at_10": 0.0218,
@@ -182,6 +186,71 @@ def test_files_of_format_3_are_read_and_lack_what_is_new():
     result = Result.model_validate(older)
     assert result.data.test_subjects is None
     assert all(getattr(result.retrieval, name) is None for name in new)
+
+
+def methods(subjects=(0, 1, 2, 2)):
+    """Three methods on four images, two of which are of one subject."""
+    answers = {"right": [0, 0, 1, 1], "half": [0, 1, 1, 0], "wrong": [1, 1, 0, 0]}
+    precisions = {
+        "right": [0.9, 0.8, 0.7, None], "half": [0.5, 0.9, 0.6, 0.1], "wrong": [0.1, 0.2, 0.3, 0.4]
+    }  # fmt: skip
+    return {
+        name: Result.model_validate(
+            changed(
+                run=name,
+                answers=answers[name],
+                retrieval__average_precisions=precisions[name],
+                data__test_subjects=subjects and list(subjects),
+            )
+        )
+        for name in answers
+    }
+
+
+def test_every_method_is_tested_against_one():
+    table = results.paired_tests(methods(), "accuracy", "right")
+    assert [*table.index] == ["half", "wrong"]
+    assert table["difference"].tolist() == [50, 100]
+    # One is right alone on 2 and on 4 images: 2 / 2^2 and 2 / 2^4, the smaller one twice.
+    np.testing.assert_allclose(table["p"], [2 / 2**2, 2 / 2**4])
+    np.testing.assert_allclose(table["holm"], [2 / 2**2, 2 * 2 / 2**4])
+    assert (table["low"] <= table["difference"]).all()
+    assert (table["high"] >= table["difference"]).all()
+
+
+@pytest.mark.parametrize("subjects", [(0, 1, 2, 2), (0, 1, 1, 2), None])
+def test_precisions_are_tested_over_subjects(subjects):
+    table = results.paired_tests(methods(subjects), "mAP", "right")
+    gaps = [0.9 - 0.5, 0.8 - 0.9, 0.7 - 0.6]  # the last query has no average precision
+    assert table.loc["half", "difference"] == pytest.approx(100 * sum(gaps) / 3)
+    known = None if subjects is None else np.array(subjects[:3])
+    assert table.loc["half", "p"] == permutation(np.array(gaps), subjects=known)
+    assert table.loc["wrong", "p"] == (2 / 4 if subjects == (0, 1, 1, 2) else 2 / 8)
+
+
+def test_methods_on_different_images_are_not_tested():
+    found = methods()
+    found["wrong"] = Result.model_validate(changed(data__checksum="1f"))
+    with pytest.raises(CbirError, match="different images"):
+        results.paired_tests(found, "accuracy", "right")
+
+
+def test_ranks_are_means_over_subjects():
+    ranks, critical, blocks = results.mean_ranks(methods())
+    # Of the third subject, one image has no value for one method, and counts for none.
+    assert blocks == 3
+    means = {"right": [0.9, 0.8, 0.7], "half": [0.5, 0.9, 0.6], "wrong": [0.1, 0.2, 0.3]}
+    expected = stats.rankdata(-np.array([*means.values()]), axis=0).mean(axis=1)
+    np.testing.assert_allclose(ranks[[*means]], expected)
+    assert critical > 0
+    ranks, critical_of_queries, blocks = results.mean_ranks(methods(None))
+    assert blocks == 3  # the query without a value is left out
+    assert critical_of_queries == critical
+
+
+@pytest.mark.parametrize(("p", "words"), [(0.0004, "< 0.001"), (0.001, "0.001"), (1.0, "1.000")])
+def test_p_in_words(p, words):
+    assert results.p_in_words(p) == words
 
 
 @pytest.mark.parametrize("training", [WRITTEN["training"], None])
