@@ -261,7 +261,7 @@ class Archive:
             given = isinstance(image, np.ndarray)
             names.append(f"image {number}" if given else str(image))
             pixels.append(as_images(image[None])[0] if given else read_image(Path(image)))
-        engine = engine or self.engine()
+        engine = self.engine() if engine is None else engine  # an empty one is not true
         if not len(engine):
             raise CbirError(
                 f"the archive {self.place} has no image", "add some to its folder, and build again"

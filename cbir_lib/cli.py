@@ -189,7 +189,7 @@ def publish(profile: ProfileName = "quick", study_file: StudyFile = None) -> Non
     broadest profiles (`cpu`, `paper`) the best networks go to `models/`, in half precision.
     Examples: `cbir publish --profile quick`, `cbir publish --profile cpu`
     """
-    from cbir_lib import results
+    from cbir_lib import effects, results
 
     root = project_root()
     found = results.read_all(root / "build" / profile, _run_ids(study_file, profile))
@@ -199,6 +199,8 @@ def publish(profile: ProfileName = "quick", study_file: StudyFile = None) -> Non
             stale.unlink()
     for result in found:
         results.write(target / f"{result.run}.json", result)
+    for path in sorted((root / "build" / profile / "effects").glob("*.json")):
+        effects.write(target / "effects" / path.name, effects.read(path))
     print(f"{len(found)} results in results/{profile}/")
     if profile == "quick" and found[0].data.dataset == "phantom":  # whose images are ours
         _draw_pictures(found, root / "book" / "assets")
@@ -509,9 +511,12 @@ def index_search(
 
     archive = Archive(place, folder)
     queries = list(dict.fromkeys(map(str, images)))
-    with _milvus_index(archive, milvus, collection) if milvus else nullcontext() as engine:
+    there = nullcontext()
+    if milvus:
+        there = _milvus_index(archive, milvus, collection, filled=True)
+    with there as engine:
         found = archive.search(queries, k, engine)
-        count = len(engine or archive)
+        count = len(archive if engine is None else engine)
     if form == "table":
         text = found.to_string(index=False, float_format="{:.4g}".format)
     elif form == "json":
@@ -581,7 +586,7 @@ def index_push(
 
     archive = Archive(place)
     with (
-        _milvus_index(archive, to, collection, method) as index,
+        _milvus_index(archive, to, collection, method=method) as index,
         _counting("images") as progress,
     ):
         pushed = push(archive, index, progress)
@@ -591,12 +596,12 @@ def index_push(
         )
 
 
-def _milvus_index(archive, uri: str, collection: str | None, method: str = "exact"):
+def _milvus_index(archive, uri: str, collection: str | None, **options):
     from cbir_lib.milvus import MilvusIndex, collection_of
 
     described = archive.description
     name = collection or collection_of(archive)
-    return MilvusIndex(uri, name, described.distance, described.identity, method)
+    return MilvusIndex(uri, name, described.distance, described.identity, **options)
 
 
 @job_app.command("run")
@@ -621,6 +626,28 @@ def job_run(
     _job(work, run_id, run.notebook, folder / "notebook.ipynb", parameters, run.title, published)
 
 
+@job_app.command("effects")
+def job_effects(
+    name: str,
+    work: Annotated[Path, typer.Option()],
+    profile: Annotated[str, typer.Option()],
+    study_file: StudyFile = None,
+    published: Annotated[Path | None, typer.Option()] = None,
+) -> None:
+    """Execute the notebook of one set of effects."""
+    import shutil
+
+    from cbir_lib.study import read_study
+
+    run = next(r for r in read_study(_study_file(study_file)).effects(profile) if r.name == name)
+    target = work / "effects" / f"{name}.ipynb"
+    if published:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(published, target.with_suffix(".json"))
+    parameters = run.model_dump() | {"folder": str(work)}
+    _job(work, run.id, run.notebook, target, parameters, run.title, published, "effects")
+
+
 @job_app.command("chapter")
 def job_chapter(
     chapter: str,
@@ -634,7 +661,9 @@ def job_chapter(
     _job(work, f"chapter-{chapter}", chapter, target, {"folder": str(work), "runs": runs})
 
 
-def _job(work, name, notebook, target, parameters, title=None, published=None) -> None:
+def _job(
+    work, name, notebook, target, parameters, title=None, published=None, reader="results"
+) -> None:
     """Execute a notebook and tell the conductor."""
     from cbir_lib.notebooks import NotebookFailedError, execute, quiet_kernel
 
@@ -653,6 +682,7 @@ def _job(work, name, notebook, target, parameters, title=None, published=None) -
             log=log,
             title=title,
             published=published,
+            reader=reader,
             echo=say,
         )
     except NotebookFailedError as error:

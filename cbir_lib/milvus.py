@@ -68,6 +68,8 @@ class MilvusIndex:
         Of what descriptor the vectors are; a collection of another is refused.
     method
         ``exact`` (FLAT) or ``hnsw``, for a collection that is yet to be made.
+    filled
+        Refuse a collection that is not there, or empty.
 
     Raises
     ------
@@ -77,7 +79,13 @@ class MilvusIndex:
     """
 
     def __init__(
-        self, uri: str, collection: str, distance: str, descriptor: str, method: str = "exact"
+        self,
+        uri: str,
+        collection: str,
+        distance: str,
+        descriptor: str,
+        method: str = "exact",
+        filled: bool = False,
     ):
         if distance not in METRICS:
             raise CbirError(
@@ -97,6 +105,8 @@ class MilvusIndex:
         try:
             with self._telling():
                 self.dimension = self._look() if self._call("has_collection") else None
+            if filled and not len(self):
+                raise self._missing()
         except BaseException:
             self.close()
             raise
@@ -147,7 +157,7 @@ class MilvusIndex:
         with self._telling():
             if self.dimension is None:
                 self._create(vectors.shape[1])
-            self._check_dimension(vectors)
+            self.check_dimension(vectors)
             step = max(1, BATCH_BYTES // (4 * self.dimension))
             for start in range(0, len(vectors), step):
                 part = slice(start, start + step)
@@ -175,13 +185,10 @@ class MilvusIndex:
             When the collection is not there, the dimensions differ, or the server fails.
         """
         if self.dimension is None:
-            raise CbirError(
-                f"{self.shown} has no collection {self.collection}",
-                "fill it: cbir index push DIR --to URI",
-            )
+            raise self._missing()
         if k > MOST_RESULTS:
             raise CbirError(f"k = {k} is out of range", f"Milvus gives {MOST_RESULTS} at most")
-        self._check_dimension(vectors)
+        self.check_dimension(vectors)
         to_ours = METRICS[self.distance][1]
         ids = np.full((len(vectors), k), "", dtype=object)
         distances = np.full((len(vectors), k), np.inf, np.float32)
@@ -202,6 +209,12 @@ class MilvusIndex:
                 ids[query, : len(hits)] = paths[order]
                 distances[query, : len(hits)] = values[order]
         return Found(ids, distances)
+
+    def _missing(self) -> CbirError:
+        return CbirError(
+            f"{self.shown} has no collection {self.collection}, or an empty one",
+            f"fill it: cbir index push DIR --to {self.shown}",
+        )
 
     def _create(self, dimension: int) -> None:
         from pymilvus import DataType, MilvusClient
@@ -249,8 +262,9 @@ class MilvusIndex:
         field = next(field for field in described["fields"] if field["name"] == "vector")
         return int(field["params"]["dim"])
 
-    def _check_dimension(self, vectors: np.ndarray) -> None:
-        if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
+    def check_dimension(self, vectors: np.ndarray) -> None:
+        """Refuse vectors that do not fit the collection, if it is there."""
+        if self.dimension is not None and vectors.shape[1:] != (self.dimension,):
             raise CbirError(
                 f"vectors of shape {vectors.shape} do not fit a collection of {self.dimension}",
                 "use the descriptor the collection was filled with",
@@ -287,6 +301,8 @@ def push(
     A push that was interrupted goes on where it was. ``progress`` is called with the number of
     images that were looked at, and of all.
     """
+    if shards := archive.shards():
+        index.check_dimension(archive.read_shard(shards[0])[1])  # before anything is removed
     there = index.contents()
     wanted = {id_of(row.path) for shard in archive.shards() for row in archive.rows_of(shard)}
     gone = [id for id in there if id not in wanted]
@@ -329,7 +345,9 @@ def _connect(uri: str):
     if local:
         _open_files[_place(uri)] += 1
     try:
-        return pymilvus.MilvusClient(_place(uri) if local else uri, timeout=CONNECT_S)
+        # Dedicated: another client's broken connection is not taken over.
+        place = _place(uri) if local else uri
+        return pymilvus.MilvusClient(place, timeout=CONNECT_S, dedicated=True)
     except (MilvusException, ValueError) as error:
         if local:
             _release(uri)
