@@ -404,12 +404,12 @@ def _decide(measured: pd.DataFrame) -> tuple[str, str]:
             "for": "for it",
             "against": "against it",
             "open": "open",
-            "loser still learning": "where the loser was still learning",
+            "loser still learning": "with a loser that was still learning",
             "not run": "not run",
         }.items()
         if count[outcome]
     ]
-    return word, f"{cause[0].upper()}{cause[1:]}. Of {number} comparisons {', '.join(counted)}."
+    return word, f"{cause[0].upper()}{cause[1:]}. Comparisons: {', '.join(counted)}."
 
 
 # The paper's tables beside this study's
