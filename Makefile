@@ -3,11 +3,14 @@ PYTHON ?= python3
 PROFILE ?= quick
 BIN := .venv/bin
 
-.PHONY: study test data book lab lint clean lock help
+.PHONY: study verify test data book lab lint clean lock help
 .DEFAULT_GOAL := help
 
 study: .venv/ready ## set up, run the study (PROFILE=quick), build the book
 	@$(BIN)/cbir study --profile $(PROFILE)
+
+verify: .venv/ready ## run what is published again, and compare number by number
+	@$(BIN)/cbir verify --profile $(PROFILE)
 
 test: .venv/ready ## set up, run the tests
 	@$(BIN)/python -m pytest

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from cbir_lib import paper
+from cbir_lib import paper, verification
 from cbir_lib.errors import CbirError, unknown
 from cbir_lib.evaluation import paired_interval
 from cbir_lib.files import project_root
@@ -111,7 +111,8 @@ def beside(folder: Path | str) -> dict[str, Path]:
     """Folders of a study's own results and of all that are published, by profile, its own first."""
     own = Path(project_root(), folder)
     name = own.name.removesuffix("-published").removesuffix("-fresh")
-    published = sorted(place for place in project_root().glob("results/*/") if place.is_dir())
+    places = (place for place in project_root().glob("results/*/") if place.is_dir())
+    published = sorted(place for place in places if place.name != verification.FOLDER)
     return {name: own} | {place.name: place for place in published if place.name != name}
 
 

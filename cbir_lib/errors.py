@@ -30,7 +30,14 @@ INTERRUPTED = CbirError("interrupted", "start again: what is finished is kept, t
 
 
 class RunsFailedError(Exception):
-    """Runs of a study failed; the text has a few lines for each. Exit code 1."""
+    """Runs of a study failed; the text has a few lines for each. Exit code 1.
+
+    ``undone`` names the jobs that were to do and are not done.
+    """
+
+    def __init__(self, what: str, undone: Iterable[str] = ()):
+        super().__init__(what)
+        self.undone = list(undone)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> CbirError:

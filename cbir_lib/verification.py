@@ -1,0 +1,787 @@
+"""Whether a re-execution gives what was published, number by number.
+
+Two results of one run are compared number by number. What decides the run (data, parameters) must
+be equal, else nothing else means anything. A measured number is ``same`` when it is equal to the
+last bit, ``within tolerance`` when it differs by no more than reruns were measured to differ, and
+``different`` otherwise.
+
+**Where the tolerance comes from.** Let d be the difference of a number between two executions that
+should agree.
+
+- A method without training is repeated under other circumstances: other threads, other instructions
+  of the processor, other kernels of the libraries (``benchmarks/spread.py``, kept in
+  ``results/verification/spread.json``). Each rerun gives one d to the run as the study makes it.
+- A trained network gives the same bits on one machine. On another its sums are rounded otherwise,
+  and training amplifies that, at most to what another seed gives: d is then a difference of two
+  runs whose seeds differ, of which published results have many. For k seeds of one network, the
+  mean of d squared over all pairs is twice their variance, with k - 1 degrees of freedom.
+
+Of all d of one kind of number, D is the root of the mean square: over reruns, or over networks,
+each weighted by its degrees of freedom, which are f together. If d is normal with mean 0, d / D has
+Student's t distribution with f degrees of freedom, and a new difference of that kind stays with
+probability 1 - p within
+
+    D t(1 - p / 2, f).
+
+With M numbers compared, p = LEVEL / M, so that all of them stay within their tolerances at once
+with probability 1 - LEVEL or more (Bonferroni), however they depend on one another. The mean over R
+networks has D divided by the root of R. Differences are not quite normal, and some methods vary
+more than others: a tolerance of a single number is never less than the largest d that was measured.
+
+What counts the images that are answered otherwise, or is a mean of magnitudes, is no difference
+around 0: its tolerance is the one-sided bound mean + sd t(1 - p, f) sqrt(1 + 1 / n) of n measured.
+Where no rerun has differed the tolerance is 0. A choice differs by 0 or 1, and may differ where
+reruns were seen to choose otherwise.
+
+A kind that has not been measured takes the largest tolerance of those beside it in the result file.
+What follows from the same answers and rankings is compared and not judged: intervals, confusion
+matrices, curves, examples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+from scipy.stats import t as student
+
+from cbir_lib import results
+from cbir_lib.errors import CbirError, unknown
+from cbir_lib.files import project_root, replacing
+from cbir_lib.results import Data, Result
+from cbir_lib.schema import Strict, first_fault
+from cbir_lib.study import CombinationRun, DescriptorRun, NetworkRun
+
+FOLDER = "verification"  # of results/
+LEVEL = 0.01  # at most how often anything at all is called different where nothing is wrong
+SAME, WITHIN, DIFFERENT, MISSING = "same", "within tolerance", "different", "missing"
+VERDICTS = (SAME, WITHIN, DIFFERENT, MISSING)  # from good to bad
+CURVES = ("train_loss", "validation_loss", "validation_accuracy")
+COUNTED = ("answers", "retrieval.average_precisions")  # not differences around 0
+HEADLINE = re.compile(
+    r"data|parameters|settings|answers|rules\.[^.]*\.(balanced_)?accuracy|retrieval\."
+)
+SHOWN = {"accuracy": r"rules\..*\.accuracy", "mAP": r"retrieval\.mean_average_precision$"}
+MEAN = "mean of the networks"
+
+Verdict = Literal[VERDICTS]
+Source = Literal["must be equal", "reruns", "seeds"]
+
+
+class Number(Strict):
+    """One published number beside the same one now."""
+
+    key: str  # where it is in the result file, rules by their names
+    published: float | str
+    now: float | str | None
+    difference: float | None  # now - published; 0 or 1 for a choice
+    tolerance: float
+    source: Source  # of the tolerance
+    verdict: Verdict
+
+
+class Verified(Strict):
+    """One run: its numbers, and whatever else differs."""
+
+    run: str
+    published_sha256: str  # of the published file
+    published_on: str
+    now_on: str | None  # None where there is no result now
+    verdict: Verdict
+    numbers: list[Number]
+    others: int  # values besides that were compared
+    others_that_differ: int
+    values: dict[str, list]  # every single value that differs: published, now
+
+
+class Verification(Strict):
+    """A re-execution of published results, number by number."""
+
+    format: Literal[1] = 1
+    profile: str
+    finished: str  # UTC
+    fresh: bool  # all executed for it; else results that were up to date were taken
+    level: float
+    judged: int  # numbers with a tolerance
+    seeds_from: str  # profile whose seeds were compared, and how many
+    reruns_from: str
+    runs: list[Verified]
+    networks: list[Number]  # means over the networks
+    failures: list[str]  # what the runs said that failed
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all."""
+        verdicts = [r.verdict for r in self.runs] + [n.verdict for n in self.networks]
+        return max(verdicts, key=VERDICTS.index)
+
+    @property
+    def other_data(self) -> list[str]:
+        """Runs that were published on other data or with other parameters."""
+        return [
+            r.run
+            for r in self.runs
+            if any(n.source == "must be equal" and n.verdict == DIFFERENT for n in r.numbers)
+        ]
+
+
+class Rerun(Strict):
+    """How far one run differs under other circumstances from the run as the study makes it."""
+
+    run: str
+    trained: bool  # a network
+    circumstances: str
+    values_that_differ: int  # of all in the result file
+    differences: dict[str, float]  # the largest of each kind; those that are 0 left out
+
+
+class Spread(Strict):
+    """Reruns under other circumstances, as differences: the numbers themselves may change."""
+
+    format: Literal[1] = 1
+    profile: str
+    measured: str  # UTC
+    processor: str
+    versions: dict[str, str]
+    circumstances: dict[str, dict[str, str]]  # variables of the environment, by name
+    kinds: list[str]  # of numbers that were compared
+    reruns: list[Rerun]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A number in two results of a run."""
+
+    path: str  # in the result file
+    published: float | str
+    now: float | str | None
+    difference: float | None
+
+
+def kind(key: str) -> str:
+    """What sort of number it is: one that varies as others of its kind do."""
+    return re.sub(r"^(candidates|distances)\.[^.]+", r"\1", key)
+
+
+def label(key: str) -> str:
+    """A number as tables call it: ``accuracy, linear SVM``."""
+    first, *rest = key.split(".")
+    last = rest[-1].replace("_", " ").replace("mean average precision", "mAP") if rest else first
+    if first == "answers":
+        return "test images answered otherwise"
+    if first == "retrieval":
+        return "queries, mean change" if last == "average precisions" else last
+    if first == "settings":
+        return "settings chosen"
+    if first in ("data", "parameters"):
+        return f"data: {last}" if rest else first
+    if first == "training":
+        return "epoch kept" if last == "best epoch" else f"{last}, last epoch"
+    if first in ("candidates", "distances"):
+        return f"{last}, {first[:-1]} {rest[0]}"
+    return f"{last}, {rest[0]}"
+
+
+def gaps(published: Result, now: Result) -> dict[str, Gap]:
+    """Every number that is compared one by one, by its key; those that must be equal first."""
+    found: dict[str, Gap] = {}
+
+    def put(key: str, path: str, old, new, gap=None) -> None:
+        if old is not None:
+            found[key] = Gap(path, old, new, None if new is None else gap(old, new))
+
+    for name in Data.model_fields:
+        old, new = (getattr(r.data, name) for r in (published, now))
+        if old is not None:
+            put(f"data.{name}", f"data.{name}", _text(old), _text(new), _other)
+    old, new = (_decided(r.parameters) for r in (published, now))
+    put("parameters", "parameters", _text(old), _text({k: new.get(k) for k in old}), _other)
+    put("settings", "settings", *_chosen(published.settings, now.settings), _other)
+    answered = [np.array(r.answers) for r in (published, now)]
+    found["answers"] = _count("answers", *answered, "images", lambda a, b: (a != b).mean())
+    rules = {rule.rule: rule.model_dump() for rule in now.rules}
+    for number, rule in enumerate(published.rules):
+        same_rule = rules.get(rule.rule, {})
+        for name, value in _numbers(rule.model_dump()):
+            key = f"rules.{rule.rule}.{name}"
+            put(key, f"rules.{number}.{name}", value, same_rule.get(name), _minus)
+        chosen = _chosen(rule.settings, same_rule.get("settings"))
+        put(f"rules.{rule.rule}.settings", f"rules.{number}.settings", *chosen, _other)
+    ranked = now.retrieval.model_dump()
+    for name, value in _numbers(published.retrieval.model_dump()):
+        put(f"retrieval.{name}", f"retrieval.{name}", value, ranked.get(name), _minus)
+    precisions = [np.array(r.retrieval.average_precisions, float) for r in (published, now)]
+    key = "retrieval.average_precisions"
+    found[key] = _count(key, *precisions, "queries", _mean_change)
+    if published.training:
+        curves = now.training.model_dump() if now.training else {}
+        for name in CURVES:
+            values = getattr(published.training, name)
+            last = curves.get(name, [None])[-1]
+            put(f"training.{name}", f"training.{name}.{len(values) - 1}", values[-1], last, _minus)
+        epochs = float(published.training.best_epoch), curves.get("best_epoch")
+        put("training.best_epoch", "training.best_epoch", *map(_float, epochs), _minus)
+    for table in ("candidates", "distances"):
+        tried = [getattr(r, table) for r in (published, now)]
+        for number, old in enumerate(tried[0]):
+            new = tried[1][number].model_dump() if number < len(tried[1]) else {}
+            name = str(number + 1) if table == "candidates" else old.distance
+            for field, value in _numbers(old.model_dump()):
+                path = f"{table}.{number}.{field}"
+                put(f"{table}.{name}.{field}", path, value, new.get(field), _minus)
+    return found
+
+
+def _numbers(values: Mapping[str, object]) -> list[tuple[str, float]]:
+    return [(name, value) for name, value in values.items() if isinstance(value, float)]
+
+
+def _float(value) -> float | None:
+    return None if value is None else float(value)
+
+
+def _minus(old: float, new: float) -> float:
+    return new - old
+
+
+def _other(old: str, new: str) -> float:
+    return float(old != new)
+
+
+def _text(value) -> str:
+    if isinstance(value, list) and len(value) > 20:
+        return f"{len(value)} values, {hashlib.sha256(repr(value).encode()).hexdigest()[:12]}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {each}" for name, each in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _chosen(old: Mapping, new: Mapping | None) -> tuple[str, str | None]:
+    # A parameter that a later version adds is not another choice.
+    return _text(dict(old)), None if new is None else _text({k: new.get(k) for k in old})
+
+
+def _decided(parameters: dict) -> dict:
+    """Parameters of a run with the defaults of those that a later version adds."""
+    kinds = {"network": NetworkRun, "descriptor": DescriptorRun, "members": CombinationRun}
+    for name, run in kinds.items():
+        if name in parameters:
+            try:
+                return run(**parameters).model_dump()
+            except ValidationError:
+                break  # of another version altogether
+    return parameters
+
+
+def _mean_change(old: np.ndarray, new: np.ndarray) -> float:
+    if (np.isnan(old) != np.isnan(new)).any():
+        return 1.0  # other queries have something to find
+    return float(np.nanmean(np.abs(new - old))) if (~np.isnan(old)).any() else 0.0
+
+
+def _count(path: str, old: np.ndarray, new: np.ndarray, things: str, change) -> Gap:
+    said = f"{len(old)} {things}"
+    if len(old) != len(new):
+        return Gap(path, said, f"{len(new)} {things}", 1.0)
+    k = int((~np.isclose(old, new, rtol=0, atol=0, equal_nan=True)).sum())
+    return Gap(path, said, f"{k} differ", float(change(old, new)) if k else 0.0)
+
+
+def largest(found: Mapping[str, Gap]) -> dict[str, float]:
+    """The largest difference of each kind of measured number, without its sign."""
+    largest: dict[str, float] = {}
+    for key, gap in found.items():
+        if not key.startswith(("data", "parameters")) and gap.difference is not None:
+            of = kind(key)
+            largest[of] = max(largest.get(of, 0.0), abs(gap.difference))
+    return largest
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Differences between executions that should agree, by kind of number.
+
+    ``differences`` are (n, 2): without their sign, and the degrees of freedom that each brings.
+    """
+
+    differences: Mapping[str, np.ndarray]
+    said: str  # what was measured, in words
+
+    def tolerance(self, of: str, level: float, runs: int = 1) -> float:
+        """How far a number of this kind may differ, or the mean of it over ``runs`` runs.
+
+        ``level`` is the probability of a larger difference. A kind that has not been measured takes
+        the largest tolerance of those that stand beside it in the result file; 0 if there are none.
+        """
+        if of not in self.differences:
+            family = of.split(".")[0] + "."
+            beside = [o for o in self.differences if o.startswith(family) and o not in COUNTED]
+            return max((self.tolerance(o, level, runs) for o in beside), default=0.0)
+        sizes, weights = self.differences[of].T
+        if not sizes.any():
+            return 0.0
+        if of.endswith("settings"):
+            return 1.0
+        freedom = weights.sum()
+        if of in COUNTED:
+            mean = np.average(sizes, weights=weights)
+            spread = np.sqrt(np.average((sizes - mean) ** 2, weights=weights))
+            bound = mean + spread * student.ppf(1 - level, freedom) * np.sqrt(1 + 1 / len(sizes))
+        else:
+            root = np.sqrt(np.average(sizes**2, weights=weights) / runs)
+            bound = root * student.ppf(1 - level / 2, freedom)
+        return float(max(bound, sizes.max() if runs == 1 else 0))
+
+
+def between_seeds(found: Iterable[Result], profile: str) -> Measured:
+    """Differences of all pairs of runs that differ in nothing but the seed."""
+    groups: dict[str, list[Result]] = {}
+    for result in found:
+        if "seed" in result.parameters:
+            groups.setdefault(_text(result.parameters | {"seed": None}), []).append(result)
+    groups = {name: same for name, same in groups.items() if len(same) > 1}
+    differences: dict[str, list[tuple[float, float]]] = {}
+    for same in groups.values():
+        # The k (k - 1) / 2 pairs of k seeds have k - 1 degrees of freedom.
+        for pair in itertools.combinations(same, 2):
+            for of, size in largest(gaps(*pair)).items():
+                differences.setdefault(of, []).append((size, 2 / len(same)))
+    pairs = sum(len(same) * (len(same) - 1) // 2 for same in groups.values())
+    said = f"{pairs} pairs of seeds of {len(groups)} networks, profile {profile}"
+    return Measured({of: np.array(sizes) for of, sizes in differences.items()}, said)
+
+
+def between_reruns(spread: Spread | None) -> Measured:
+    """Differences of reruns of methods without training under other circumstances."""
+    if spread is None:
+        return Measured({}, "no reruns measured")
+    reruns = [rerun for rerun in spread.reruns if not rerun.trained]
+    return Measured(
+        {
+            of: np.array([(rerun.differences.get(of, 0.0), 1.0) for rerun in reruns])
+            for of in spread.kinds
+        },
+        f"{len(reruns)} reruns under {len(spread.circumstances) - 1} other circumstances, "
+        f"profile {spread.profile}",
+    )
+
+
+def seeds_for(profile: str) -> Measured:
+    """The spread over seeds of a profile that has several, else of the broadest published."""
+    for name in (profile, *results.BROADEST):
+        measured = between_seeds(results.read_published(name), name)
+        if measured.differences:
+            return measured
+    return Measured({}, "no network with more than one seed published")
+
+
+def compare(
+    published: Mapping[str, Result],
+    now: Mapping[str, Result],
+    seeds: Measured,
+    reruns: Measured,
+) -> tuple[list[Verified], list[Number]]:
+    """Judge every number of the published runs, and the means of the networks' numbers.
+
+    A run that is not in ``now`` is missing.
+    """
+    found = {run: gaps(old, now.get(run, old)) for run, old in published.items()}
+    trained = [run for run in found if run in now and "network" in published[run].parameters]
+    means = _means({run: found[run] for run in trained if not _about_another_thing(found[run])})
+    judged = len(means) + sum(not _exact(key) for gap in found.values() for key in gap)
+    level = LEVEL / max(judged, 1)
+
+    verified = []
+    for run, old in published.items():
+        measured = seeds if "network" in old.parameters else reruns
+        source = "seeds" if "network" in old.parameters else "reruns"
+        numbers = [
+            _judge(key, gap, 0.0, "must be equal")
+            if _exact(key)
+            else _judge(key, gap, measured.tolerance(kind(key), level), source)
+            for key, gap in found[run].items()
+        ]
+        if run not in now:
+            gone = {"now": None, "difference": None, "verdict": MISSING}
+            numbers = [number.model_copy(update=gone) for number in numbers]
+        verified.append(_verified(old, now.get(run), numbers, found[run]))
+    networks = [
+        _judge(key, gap, seeds.tolerance(kind(key), level, len(trained)), "seeds")
+        for key, gap in means.items()
+    ]
+    return verified, networks
+
+
+def conclude(
+    profile: str,
+    published: Mapping[str, Result],
+    now: Mapping[str, Result],
+    checksum: str,
+    *,
+    fresh: bool = False,
+    failures: Iterable[str] = (),
+) -> Verification:
+    """The verification of a profile's published runs.
+
+    Parameters
+    ----------
+    checksum
+        Of the data here. Where the published runs were measured on others, this is all that is said
+        of them.
+    """
+    seeds, reruns = seeds_for(profile), between_reruns(read_spread())
+    others = {run: r for run, r in published.items() if r.data.checksum != checksum}
+    runs, networks = compare(
+        {run: r for run, r in published.items() if run not in others}, now, seeds, reruns
+    )
+    for old in others.values():
+        gap = Gap("data.checksum", old.data.checksum, checksum, 1.0)
+        number = _judge("data.checksum", gap, 0.0, "must be equal")
+        runs.append(_verified(old, None, [number], {}))
+    return Verification(
+        profile=profile,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        fresh=fresh,
+        level=LEVEL,
+        judged=sum(n.source != "must be equal" for run in runs for n in run.numbers)
+        + len(networks),
+        seeds_from=seeds.said,
+        reruns_from=reruns.said,
+        runs=sorted(runs, key=lambda run: run.run),
+        networks=networks,
+        failures=list(failures),
+    )
+
+
+def _exact(key: str) -> bool:
+    return key.startswith(("data.", "parameters"))
+
+
+def _about_another_thing(found: Mapping[str, Gap]) -> bool:
+    return any(gap.difference for key, gap in found.items() if _exact(key))
+
+
+def _judge(key: str, gap: Gap, tolerance: float, source: Source) -> Number:
+    if gap.difference is None:
+        verdict = MISSING
+    elif gap.difference == 0:
+        verdict = SAME
+    else:
+        verdict = WITHIN if abs(gap.difference) <= tolerance else DIFFERENT
+    return Number(
+        key=key,
+        published=gap.published,
+        now=gap.now,
+        difference=gap.difference,
+        tolerance=tolerance,
+        source=source,
+        verdict=verdict,
+    )
+
+
+def _means(found: Mapping[str, Mapping[str, Gap]]) -> dict[str, Gap]:
+    """Means over runs of the headline numbers that all of them have; none of a single run."""
+    if len(found) < 2:
+        return {}
+    first = next(iter(found.values()))
+    shared = [
+        key
+        for key, gap in first.items()
+        if HEADLINE.match(key)
+        and key not in COUNTED
+        and isinstance(gap.published, float)
+        and all(key in other and other[key].difference is not None for other in found.values())
+    ]
+    return {
+        key: Gap(
+            key,
+            *(
+                float(np.mean([getattr(each[key], name) for each in found.values()]))
+                for name in ("published", "now", "difference")
+            ),
+        )
+        for key in shared
+    }
+
+
+def _verified(
+    published: Result, now: Result | None, numbers: list[Number], found: Mapping[str, Gap]
+) -> Verified:
+    covered = tuple(gap.path for gap in found.values())
+    values, others, others_differ = {}, 0, 0
+    if now:
+        one, other = (results.flat(r) for r in (published, now))
+        for key, value in one.items():
+            judged = key.startswith(covered) and any(
+                key == path or key.startswith(path + ".") for path in covered
+            )
+            differs = value is not None and value != other.get(key)  # None: of an older version
+            others += not judged
+            others_differ += differs and not judged
+            if differs:
+                values[key] = [value, other.get(key)]
+    verdict = max((number.verdict for number in numbers), key=VERDICTS.index)
+    if verdict == SAME and others_differ:
+        verdict = WITHIN
+    return Verified(
+        run=published.run,
+        published_sha256=digest(published),
+        published_on=_occasion(published),
+        now_on=now and _occasion(now),
+        verdict=verdict,
+        numbers=numbers,
+        others=others,
+        others_that_differ=others_differ,
+        values=values,
+    )
+
+
+def digest(result: Result) -> str:
+    """SHA-256 of what a result file says."""
+    text = result.model_dump_json(exclude_none=True)  # a later version may have more of them
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _occasion(result: Result) -> str:
+    c = result.circumstances
+    device = c.processor if c.accelerator == "cpu" else c.accelerator
+    return f"{c.finished[:10]}, {device}, torch {c.versions['torch']}"
+
+
+# What is said
+
+
+def summary(verification: Verification) -> pd.DataFrame:
+    """One row a run: how many numbers have which verdict, and the run's own."""
+    rows = {
+        run.run: {verdict: sum(n.verdict == verdict for n in run.numbers) for verdict in VERDICTS}
+        | {"others that differ": run.others_that_differ, "verdict": run.verdict}
+        for run in verification.runs
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def table(verification: Verification, headline: bool = True) -> pd.DataFrame:
+    """One row a number: ``run``, ``number``, ``published``, ``now``, ..., ``verdict``.
+
+    ``headline`` leaves out what a run tried on the validation split, and its curves.
+    """
+    runs = [(run.run, run.numbers) for run in verification.runs]
+    return pd.DataFrame(
+        [
+            {"run": run, "number": label(number.key)} | number.model_dump()
+            for run, numbers in [*runs, (MEAN, verification.networks)]
+            for number in numbers
+            if HEADLINE.match(number.key) or not headline
+        ]
+    )
+
+
+def report(verification: Verification, everything: bool = False) -> str:
+    """The verification as lines of at most 100 columns.
+
+    First what makes all else moot, then one line a run, then each number that is not the same, or
+    each.
+    """
+    lines = [f"profile {verification.profile}: {len(verification.runs)} published runs"]
+    lines += [f"published: {on}" for on in _occasions(verification, "published_on")]
+    lines += [f"now:       {on}" for on in _occasions(verification, "now_on")]
+    if verification.other_data:
+        lines += ["", "OTHER DATA OR PARAMETERS than published; the rest means nothing, for:"]
+        lines += [f"  {run}" for run in verification.other_data]
+    else:
+        lines.append("data and parameters: the same")
+    lines += ["", f"{'run':36}{'same':>6}{'within':>8}{'different':>11}{'missing':>9}   verdict"]
+    for run, row in summary(verification).iterrows():
+        counts = f"{row[SAME]:6}{row[WITHIN]:8}{row[DIFFERENT]:11}{row[MISSING]:9}"
+        lines.append(f"{_cut(run, 35):36}{counts}   {row['verdict']}")
+    for run in verification.runs:
+        shown = [n for n in run.numbers if everything or n.verdict in (WITHIN, DIFFERENT)]
+        if shown or run.others_that_differ:
+            lines += ["", *_heading(run.run), *itertools.chain(*map(_number_lines, shown))]
+            lines.append(
+                f"  not judged: {run.others_that_differ:,} of {run.others:,} other values differ"
+            )
+    means = [n for n in verification.networks if everything or n.verdict != SAME]
+    if means:
+        lines += ["", *_heading(MEAN), *itertools.chain(*map(_number_lines, means))]
+    lines += ["", *textwrap.wrap(tolerances_in_words(verification), 100), ""]
+    lines += [*verification.failures, *([""] if verification.failures else [])]
+    return "\n".join([*lines, f"{verification.profile}: {verification.verdict.upper()}"])
+
+
+def tolerances_in_words(verification: Verification) -> str:
+    """Where the tolerances come from."""
+    return (
+        f"Tolerances: methods without training by {verification.reruns_from}; networks by "
+        f"{verification.seeds_from}. {verification.judged:,} numbers are judged, so that with "
+        f"probability {1 - verification.level:.0%} none is called different where nothing is wrong."
+    )
+
+
+def outdated(verification: Verification) -> list[str]:
+    """Runs of which another result is published now."""
+    folder = project_root() / "results" / verification.profile
+
+    def published_now(run: str) -> str | None:
+        try:
+            return digest(results.read(folder / f"{run}.json"))
+        except CbirError:
+            return None
+
+    return [run.run for run in verification.runs if published_now(run.run) != run.published_sha256]
+
+
+def spread_table(spread: Spread) -> pd.DataFrame:
+    """One row a rerun: its largest changes in percentage points, and how many values differ."""
+
+    def most(rerun: Rerun, pattern: str) -> float:
+        return 100 * max(
+            (d for of, d in rerun.differences.items() if re.match(pattern, of)), default=0
+        )
+
+    return pd.DataFrame(
+        {
+            "run": rerun.run,
+            "circumstances": rerun.circumstances,
+            "trained": rerun.trained,
+            "values that differ": rerun.values_that_differ,
+            **{measure: most(rerun, pattern) for measure, pattern in SHOWN.items()},
+        }
+        for rerun in spread.reruns
+    )
+
+
+def spread_of_seeds(seeds: Measured) -> dict[str, np.ndarray]:
+    """The largest changes between two seeds as :func:`spread_table` has them, one a pair."""
+    kinds = {
+        measure: [s[:, 0] for of, s in seeds.differences.items() if re.match(pattern, of)]
+        for measure, pattern in SHOWN.items()
+    }
+    return {measure: 100 * np.max(sizes, axis=0) for measure, sizes in kinds.items()}
+
+
+def _occasions(verification: Verification, name: str) -> list[str]:
+    return sorted({on for run in verification.runs if (on := getattr(run, name))})
+
+
+def _heading(name: str) -> list[str]:
+    columns = f"{'published':>11}{'now':>11}{'difference':>12}{'tolerance':>11}   verdict"
+    return [f"{_cut(name, 39):40}{columns}"]
+
+
+def _number_lines(number: Number) -> list[str]:
+    name, both = label(number.key), (number.published, number.now)
+    if number.key in COUNTED:
+        cells = [*both, f"{number.difference:.2g}" if number.difference is not None else ""]
+    elif isinstance(number.published, str):
+        cells = ["", "", ""]
+    else:
+        cells = ["" if value is None else f"{value:.6g}" for value in both]
+        cells.append("" if number.difference is None else f"{number.difference:+.2g}")
+    cells = [str(cell or "") for cell in cells]
+    row = (
+        f"  {_cut(name, 37):38}{cells[0]:>11}{cells[1]:>11}{cells[2]:>12}"
+        f"{number.tolerance:11.2g}   {number.verdict}"
+    )
+    lines = [row]
+    if cells == ["", "", ""] and number.verdict != SAME:
+        lines += [f"    published: {_cut(number.published, 80)}"]
+        lines += [f"    now:       {_cut(str(number.now), 80)}"]
+    return lines
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+# Files
+
+
+def published(profile: str, run: str | None = None) -> dict[str, Result]:
+    """The published results of a profile, or one of them, by run.
+
+    Raises
+    ------
+    CbirError
+        When nothing is published, not this run, or in the format of another version.
+    """
+    folder = project_root() / "results" / profile
+    names = sorted(path.stem for path in folder.glob("*.json"))
+    if not names:
+        has = sorted({p.parent.name for p in folder.parent.glob("*/*.json")} - {FOLDER})
+        raise CbirError(
+            f"no results of profile {profile} are published",
+            f"published are {', '.join(has)}" if has else f"cbir publish --profile {profile}",
+        )
+    if run and run not in names:
+        raise unknown(f"published run of profile {profile}", run, names)
+    try:
+        return {
+            name: results.read(folder / f"{name}.json") for name in names if run in (None, name)
+        }
+    except CbirError as error:
+        raise CbirError(
+            error.what,
+            "published by another version: check that one out, or publish anew with cbir study "
+            f"--profile {profile} and cbir publish --profile {profile}",
+        ) from error
+
+
+def write(path: Path | str, verification: Verification) -> None:
+    """Write a verification, checked against its schema."""
+    _write(path, verification)
+
+
+def without_values(verification: Verification) -> Verification:
+    """The same with what is judged alone: small enough to be kept with the results."""
+    runs = [run.model_copy(update={"values": {}}) for run in verification.runs]
+    return verification.model_copy(update={"runs": runs})
+
+
+def write_spread(path: Path | str, spread: Spread) -> None:
+    """Write the spread of reruns, checked against its schema."""
+    _write(path, spread)
+
+
+def _write(path: Path | str, data: Strict) -> None:
+    text = type(data).model_validate_json(data.model_dump_json()).model_dump_json(indent=1)
+    with replacing(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")
+
+
+def read(path: Path | str) -> Verification:
+    """Read a verification.
+
+    Raises
+    ------
+    CbirError
+        When it is missing, no JSON, or does not fit the schema.
+    """
+    return _read(path, Verification, "a verification", "cbir verify writes one")
+
+
+def read_spread() -> Spread | None:
+    """The spread of reruns that is part of the project; None where there is none."""
+    path = project_root() / "results" / FOLDER / "spread.json"
+    hint = "measure it anew: benchmarks/spread.py"
+    return _read(path, Spread, "a spread of reruns", hint) if path.exists() else None
+
+
+def _read(path, model, what: str, hint: str):
+    try:
+        return model.model_validate_json(Path(path).read_bytes())
+    except OSError as error:
+        raise CbirError(f"cannot read {path}: {error.strerror}", hint) from error
+    except ValidationError as error:
+        raise CbirError(f"{path} is not {what}: {first_fault(error)}", hint) from error
