@@ -77,3 +77,57 @@ def test_every_row_of_table_4_stands_beside_a_run_of_the_study():
     runs = read_study(ROOT / "study.yml").runs("quick")
     assert {paper.row_of(run.model_dump()) for run in runs} - {None} == set(paper.TABLE_4)
     assert paper.row_of({"descriptor": "hog"}) is None
+
+
+# The claims
+
+
+def test_there_are_ten_claims_and_each_says_what_decides_it():
+    assert [claim.number for claim in paper.CLAIMS] == list(range(1, 11))
+    assert len({claim.title for claim in paper.CLAIMS}) == 10
+    for claim in paper.CLAIMS:
+        assert claim.says.endswith(".")
+        assert claim.rule.endswith(".")
+        assert claim.where
+        assert len(set(claim.comparisons)) == len(claim.comparisons) > 0
+        assert any(comparison.decides for comparison in claim.comparisons)
+
+
+def test_the_papers_own_numbers_speak_for_its_claims():
+    count = 0
+    for claim in paper.CLAIMS:
+        for comparison in claim.comparisons:
+            difference = paper.published_difference(comparison)
+            if difference is not None:
+                assert difference > -comparison.allowance, (claim.title, comparison)
+                count += 1
+    assert count > 50
+
+
+def test_the_networks_of_table_4_are_those_of_the_other_tables():
+    for name, variant in paper.TRAINED.items():
+        assert paper.published((name, variant)) == paper.TABLE_4[name]
+    assert (
+        *("Local features", "Colour histogram", "Tamura histogram", "Gabor histogram"),
+        "Fourier-Mellin",
+    ) == paper.FAMILIES
+
+
+@pytest.mark.parametrize(
+    ("side", "value"),
+    [
+        (("E", ""), 86.18),
+        (("E", "dropout"), 87.41),
+        (("F", "augment"), 87.09),
+        (("G", "dropout-augment"), 90.38),
+        (("G", ""), None),
+        (("B", "augment"), None),
+        (("B", "normalised"), None),
+        (("H", ""), None),
+        ("Local features", 87.0),
+        (paper.RANDOM, None),
+        (paper.HALFWAY, 50 + 50 * 596 / (142 + 213 + 596 + 93 + 449)),
+    ],
+)
+def test_a_sides_published_accuracy(side, value):
+    assert paper.published(side) == (None if value is None else pytest.approx(value))
