@@ -1,7 +1,8 @@
 # The study as a graph of files. `cbir study` starts it, shows its progress and mends what a kill left;
 # `snakemake --cores 2 --config profile=quick` runs it bare.
 #
-# Config: study (file), profile, published (true: read results/, train nothing), data (checksum).
+# Config: study (file), profile, published (true: read results/, train nothing), fresh (true: in a
+# folder of its own), data (checksum).
 import re
 import sys
 from pathlib import Path
@@ -12,13 +13,15 @@ from cbir_lib.study import CombinationRun, DescriptorRun, NetworkRun, read_study
 STUDY = config.get("study", "study.yml")
 PROFILE = config.get("profile", "quick")
 PUBLISHED = str(config.get("published", False)).lower() == "true"
-WORK = f"build/{PROFILE}" + ("-published" if PUBLISHED else "")
+FRESH = str(config.get("fresh", False)).lower() == "true"
+WORK = f"build/{PROFILE}" + ("-published" if PUBLISHED else "-fresh" if FRESH else "")
 RUNS = {run.id: run for run in read_study(STUDY).runs(PROFILE)}
 CHAPTERS = [
     *("index", "data", "phantom", "checks"),
     *("networks", "training", "regularisation", "ablations", "inside"),
     *("grey_histogram", "tamura", "gabor", "fourier_mellin", "local_features", "other_classics"),
     *("comparison", "retrieval", "report"),
+    "verification",
 ]
 JOB = f"{sys.executable} -m cbir_lib.cli job"
 OPTIONS = f"--work {WORK} --study {STUDY} --profile {PROFILE}"
@@ -28,16 +31,21 @@ OPTIONS = f"--work {WORK} --study {STUDY} --profile {PROFILE}"
 LIBRARY = sorted(
     str(path)
     for path in Path("cbir_lib").rglob("*.py")
-    if path.stem not in ("book", "cli", "workflow", "report")
+    if path.stem not in ("book", "cli", "workflow", "verification", "report")
 )
 # Chapters on the learned side show the broadest results published, and a shipped network; the report
 # looks at every profile.
 PUBLISHED_BESIDES = sorted(
     str(path)
     for folder in (*Path("results").glob("*/"), Path("models"))
-    if folder.name != PROFILE or PROFILE in BROADEST
+    if folder.name != "verification" and (folder.name != PROFILE or PROFILE in BROADEST)
     for path in folder.glob("*.*")
 )
+# The chapter on verification alone shows these.
+VERIFIED = [
+    "cbir_lib/verification.py",
+    *sorted(str(p) for kind in ("verification", PROFILE) for p in Path("results", kind).glob("*.json")),
+]
 BOOK = ["_config.yml", "cbir_lib/book.py", *sorted(str(p) for p in Path("book").rglob("*.*"))]
 
 
@@ -153,6 +161,7 @@ rule chapter:
         notebook="notebooks/{chapter}.md",
         results=rules.runs.input,
         published=PUBLISHED_BESIDES,
+        verified=lambda wc: VERIFIED if wc.chapter == "verification" else [],
     output:
         f"{WORK}/chapters/{{chapter}}.ipynb",
     wildcard_constraints:

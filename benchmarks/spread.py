@@ -21,10 +21,9 @@ THREADS = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
     *("NUMBA_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"),
 )
-AS_IN_THE_STUDY = "as in the study"
 # What each library reads when it starts; unknown to those that are not on this processor.
 SETTINGS = {
-    AS_IN_THE_STUDY: {"OMP_NUM_THREADS": "1"},
+    verification.USUAL: {"OMP_NUM_THREADS": "1"},
     "without AVX": {
         "OMP_NUM_THREADS": "1",
         "ATEN_CPU_CAPABILITY": "default",
@@ -95,10 +94,10 @@ def spread(profile: str, runs: list[str]) -> verification.Spread:
         for name in SETTINGS
     }
     read = {name: results.read_all(folder(name), some) for name, some in executed.items() if some}
-    usual = {result.run: result for result in read[AS_IN_THE_STUDY]}
+    usual = {result.run: result for result in read[verification.USUAL]}
     reruns, kinds = [], set()
     for name, found in read.items():
-        for result in found if name != AS_IN_THE_STUDY else ():
+        for result in found if name != verification.USUAL else ():
             sizes = verification.largest(verification.gaps(usual[result.run], result))
             trained = "network" in result.parameters
             kinds |= set() if trained else set(sizes)
@@ -111,7 +110,7 @@ def spread(profile: str, runs: list[str]) -> verification.Spread:
                     differences={of: size for of, size in sizes.items() if size},
                 )
             )
-    occasion = read[AS_IN_THE_STUDY][-1].circumstances
+    occasion = read[verification.USUAL][-1].circumstances
     return verification.Spread(
         profile=profile,
         measured=occasion.finished,

@@ -1267,3 +1267,80 @@ def claim(panels: Mapping[str, pd.DataFrame], unit: str = "accuracy") -> Figure:
             shown.setdefault(label, handle)
     figure.legend(shown.values(), shown, loc="outside upper center", ncols=5, fontsize=9)
     return figure
+
+
+def verified(numbers: pd.DataFrame) -> Figure:
+    """How far each number of each run is off, in units of its tolerance.
+
+    Parameters
+    ----------
+    numbers
+        One row a number: ``run``, ``difference``, ``tolerance``, ``verdict``; without a difference
+        it is not drawn.
+    """
+    most = 1.6  # what is farther off is drawn there
+    marks = {
+        "same": ("o", "#4477aa"),
+        "within tolerance": ("s", "#ccbb44"),
+        "different": ("X", WRONG),
+    }
+    drawn = numbers.dropna(subset="difference").copy()
+    # A difference where none is tolerated is beyond any number of tolerances.
+    off = drawn["difference"].abs() / drawn["tolerance"].where(drawn["tolerance"] > 0)
+    drawn["off"] = off.fillna((drawn["difference"] != 0) * np.inf).clip(upper=most)
+    runs = list(dict.fromkeys(numbers["run"]))
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 0.27 * len(runs) + 1.3), layout="constrained")
+    axes.axvline(1, color="#555555", lw=1, ls="--")
+    for verdict, (mark, colour) in marks.items():
+        rows = drawn[drawn["verdict"] == verdict]
+        places = [runs.index(run) for run in rows["run"]]
+        alpha = 1 if verdict == "different" else 0.5
+        axes.plot(rows["off"], places, mark, color=colour, ms=6, alpha=alpha, label=verdict)
+    counts = drawn.groupby(["run", "verdict"]).size()
+    for place, run in enumerate(runs):
+        axes.annotate(
+            f"{counts.get((run, 'same'), 0)} same", (0, place), (-8, 0),
+            textcoords="offset points", va="center", ha="right", fontsize=8, color="#4477aa",
+        )  # fmt: skip
+    axes.set(yticks=range(len(runs)), yticklabels=runs, ylim=(len(runs) - 0.5, -0.5))
+    axes.set(xlim=(-0.25, most + 0.05), xlabel="difference, in units of the tolerance")
+    axes.set_xticks([0, 0.5, 1, 1.5])
+    axes.tick_params(axis="y", labelsize=9)
+    figure.legend(loc="outside upper center", ncols=3, fontsize=9)
+    return figure
+
+
+def spread_of_reruns(reruns: pd.DataFrame, seeds: Mapping[str, np.ndarray]) -> Figure:
+    """Largest change of a measure in each rerun, beside the changes from one seed to another.
+
+    Parameters
+    ----------
+    reruns
+        One row a rerun: ``run``, ``circumstances``, and one column a measure, in percentage points.
+    seeds
+        Changes between two seeds of a network, by the same measures.
+    """
+    runs = list(dict.fromkeys(reruns["run"]))
+    figure, axes = plt.subplots(
+        1, len(seeds), figsize=(WIDTH_IN, 0.25 * len(runs) + 1.7), layout="constrained",
+        sharey=True, squeeze=False,
+    )  # fmt: skip
+    for place, (measure, changes) in zip(axes[0], seeds.items(), strict=True):
+        groups = reruns.groupby("circumstances", sort=False)
+        for (name, rows), mark, colour in zip(groups, "osD^v", CLASS_COLOURS, strict=False):
+            lines = [runs.index(run) for run in rows["run"]]
+            place.plot(
+                rows[measure], lines, mark, color=colour, label=name, ms=6, mfc="none", mew=1.4
+            )
+        place.plot(changes, [len(runs)] * len(changes), "|", color="#777777", ms=10)
+        place.set_xscale("symlog", linthresh=1e-6, linscale=0.5)
+        place.set(xlabel=f"{measure}: largest change\n(percentage points)", xlim=(-4e-7, 100))
+        place.set_xticks([0, 1e-6, 1e-4, 0.01, 1, 100], ["0", "1e-6", "1e-4", "0.01", "1", "100"])
+        place.minorticks_off()
+    axes[0, 0].set(yticks=range(len(runs) + 1), yticklabels=[*runs, "two seeds of a network"])
+    axes[0, 0].set_ylim(len(runs) + 0.6, -0.6)
+    axes[0, 0].tick_params(axis="y", labelsize=9)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9
+    )
+    return figure

@@ -16,8 +16,9 @@ should agree.
   runs whose seeds differ, of which published results have many. For k seeds of one network, the
   mean of d squared over all pairs is twice their variance, with k - 1 degrees of freedom.
 
-Of all d of one kind of number, D is the root of the mean square: over reruns, or over networks,
-each weighted by its degrees of freedom, which are f together. If d is normal with mean 0, d / D has
+Of all d of one kind of number, D is the root of the mean square: over networks, each weighted by
+its degrees of freedom, which are f together; or over f reruns, those of methods that answered every
+test image the same in each rerun apart from the others. If d is normal with mean 0, d / D has
 Student's t distribution with f degrees of freedom, and a new difference of that kind stays with
 probability 1 - p within
 
@@ -62,6 +63,8 @@ from cbir_lib.results import Data, Result
 from cbir_lib.schema import Strict, first_fault
 from cbir_lib.study import CombinationRun, DescriptorRun, NetworkRun
 
+USUAL = "as in the study"  # of circumstances
+FLAT = re.compile(r"[{[][^][{}]*[]}]")  # an object or a list that holds no other
 FOLDER = "verification"  # of results/
 LEVEL = 0.01  # at most how often anything at all is called different where nothing is wrong
 SAME, WITHIN, DIFFERENT, MISSING = "same", "within tolerance", "different", "missing"
@@ -205,7 +208,7 @@ def gaps(published: Result, now: Result) -> dict[str, Gap]:
         if old is not None:
             put(f"data.{name}", f"data.{name}", _text(old), _text(new), _other)
     old, new = (_decided(r.parameters) for r in (published, now))
-    put("parameters", "parameters", _text(old), _text({k: new.get(k) for k in old}), _other)
+    put("parameters", "parameters", *_chosen(old, new), _other)
     put("settings", "settings", *_chosen(published.settings, now.settings), _other)
     answered = [np.array(r.answers) for r in (published, now)]
     found["answers"] = _count("answers", *answered, "images", lambda a, b: (a != b).mean())
@@ -267,8 +270,11 @@ def _text(value) -> str:
 
 
 def _chosen(old: Mapping, new: Mapping | None) -> tuple[str, str | None]:
-    # A parameter that a later version adds is not another choice.
-    return _text(dict(old)), None if new is None else _text({k: new.get(k) for k in old})
+    """Both as text; where they differ, that alone. What a later version adds is no difference."""
+    if new is None:
+        return _text(dict(old)), None
+    names = [name for name in old if old[name] != new.get(name)] or old
+    return _text({name: old[name] for name in names}), _text({n: new.get(n) for n in names})
 
 
 def _decided(parameters: dict) -> dict:
@@ -361,19 +367,50 @@ def between_seeds(found: Iterable[Result], profile: str) -> Measured:
     return Measured({of: np.array(sizes) for of, sizes in differences.items()}, said)
 
 
-def between_reruns(spread: Spread | None) -> Measured:
-    """Differences of reruns of methods without training under other circumstances."""
+@dataclass(frozen=True)
+class Reruns:
+    """Differences of reruns of methods without training, under other circumstances.
+
+    Of methods that answered every test image the same in all reruns, and of those that did not:
+    what these learn (words of a vocabulary) amplifies rounding.
+    """
+
+    steady: Measured
+    varying: Measured
+    steady_methods: frozenset[str]
+    said: str
+
+    def of(self, run: str) -> Measured:
+        """Those that a run is held against; a method that was not rerun may vary."""
+        return self.steady if _method(run) in self.steady_methods else self.varying
+
+
+def between_reruns(spread: Spread | None) -> Reruns:
+    """What was measured of methods without training, to take tolerances from."""
     if spread is None:
-        return Measured({}, "no reruns measured")
+        nothing = Measured({}, "no reruns")
+        return Reruns(nothing, nothing, frozenset(), nothing.said)
     reruns = [rerun for rerun in spread.reruns if not rerun.trained]
-    return Measured(
-        {
-            of: np.array([(rerun.differences.get(of, 0.0), 1.0) for rerun in reruns])
-            for of in spread.kinds
-        },
-        f"{len(reruns)} reruns under {len(spread.circumstances) - 1} other circumstances, "
-        f"profile {spread.profile}",
+    answered_otherwise = {_method(r.run) for r in reruns if "answers" in r.differences}
+    groups = []
+    for varying in (False, True):
+        own = [r for r in reruns if (_method(r.run) in answered_otherwise) == varying]
+        sizes = {of: [(r.differences.get(of, 0.0), 1.0) for r in own] for of in spread.kinds}
+        found = {of: np.array(each) for of, each in sizes.items() if each}
+        groups.append(Measured(found, str(len(own))))
+    steady, varying = groups
+    circumstances = ", ".join(name for name in spread.circumstances if name != USUAL)
+    return Reruns(
+        steady,
+        varying,
+        frozenset(_method(r.run) for r in reruns) - answered_otherwise,
+        f"{len(reruns)} reruns ({circumstances}; {varying.said} of them of methods whose answers "
+        f"vary), profile {spread.profile}",
     )
+
+
+def _method(run: str) -> str:
+    return run.partition("-")[2]  # without the data set
 
 
 def seeds_for(profile: str) -> Measured:
@@ -389,7 +426,7 @@ def compare(
     published: Mapping[str, Result],
     now: Mapping[str, Result],
     seeds: Measured,
-    reruns: Measured,
+    reruns: Reruns,
 ) -> tuple[list[Verified], list[Number]]:
     """Judge every number of the published runs, and the means of the networks' numbers.
 
@@ -403,7 +440,7 @@ def compare(
 
     verified = []
     for run, old in published.items():
-        measured = seeds if "network" in old.parameters else reruns
+        measured = seeds if "network" in old.parameters else reruns.of(run)
         source = "seeds" if "network" in old.parameters else "reruns"
         numbers = [
             _judge(key, gap, 0.0, "must be equal")
@@ -756,6 +793,7 @@ def write_spread(path: Path | str, spread: Spread) -> None:
 
 def _write(path: Path | str, data: Strict) -> None:
     text = type(data).model_validate_json(data.model_dump_json()).model_dump_json(indent=1)
+    text = FLAT.sub(lambda match: re.sub(r"\n\s*", " ", match[0]), text)  # a number on one line
     with replacing(path) as part:
         part.write_text(text + "\n", encoding="utf-8")
 

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,6 +50,8 @@ def conduct(
     published: bool = False,
     book: bool = True,
     run: str | None = None,
+    runs: Sequence[str] = (),
+    fresh: bool = False,
     cores: int | None = None,
 ) -> Path:
     """Run what is missing or changed of a profile, build the book, and return the folder of both.
@@ -62,6 +64,10 @@ def conduct(
         Build the chapters and the book after the runs.
     run
         Name of the only run to do, with those it takes vectors from; then no book is built.
+    runs
+        Names of several of which the same holds.
+    fresh
+        In a folder of its own, beside the study's.
     cores
         Runs at a time, each on one core; all of them by default. On a GPU, one at a time.
 
@@ -76,8 +82,9 @@ def conduct(
     console = Console(highlight=False, soft_wrap=True)
     root = project_root()
     study = read_study(study_file)
-    work = root / "build" / (profile + ("-published" if published else ""))
+    work = root / "build" / (profile + ("-published" if published else "-fresh" * fresh))
     config = [f"study={study_file}", f"profile={profile}", f"published={published}"]
+    config.append(f"fresh={fresh}")
     if not published:
         config.append(f"data={_prepared_data(study, profile, console)}")
     elif missing := [
@@ -90,11 +97,12 @@ def conduct(
     if book and not run and not study.profile(profile).descriptors:
         console.print(f"profile {profile} leaves out the handcrafted descriptors: no book of it")
         book = False
-    target = "all" if book else "runs"
-    if run:
-        target = str((work / "runs" / study.run(profile, run).id / "result.json").relative_to(root))
+    folder = (work / "runs").relative_to(root)
+    only = [study.run(profile, name).id for name in ([run] if run else runs)]
+    targets = [str(folder / name / "result.json") for name in only]
+    targets = targets or ["all" if book else "runs"]
     with alone(root / "build"):
-        graph = _Graph(root, target, config, cores or os.cpu_count() or 1)
+        graph = _Graph(root, targets, config, cores or os.cpu_count() or 1)
         planned = graph.plan()
         if planned:
             console.print(f"{len(planned)} jobs to do; log: {work / 'study.log'}")
@@ -103,7 +111,7 @@ def conduct(
             code = graph.run(work / "study.log", progress)
             if code:
                 failures = progress.failures or _tail(work / "study.log")
-                raise RunsFailedError("\n".join(failures))
+                raise RunsFailedError("\n".join(failures), graph.plan())
             console.print(f"all done in {_minutes(time.monotonic() - started)}")
         else:
             console.print("nothing to do: everything is up to date")
@@ -206,8 +214,8 @@ def _interruptible() -> Iterator[None]:
 class _Graph:
     """Snakemake on the project's Snakefile."""
 
-    def __init__(self, root: Path, target: str, config: list[str], cores: int):
-        self.root, self.target = root, ["--", target]
+    def __init__(self, root: Path, targets: list[str], config: list[str], cores: int):
+        self.root, self.targets = root, ["--", *targets]
         # The project's lock is `alone`; Snakemake's own would outlive a kill.
         self.command = [
             *(sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile")),
@@ -232,7 +240,7 @@ class _Graph:
     def plan(self) -> list[str]:
         """The jobs to do, by name."""
         done = subprocess.run(
-            [*self.command, "--dry-run", *self.target],
+            [*self.command, "--dry-run", *self.targets],
             env=self.environment,
             cwd=self.root,
             capture_output=True,
@@ -248,7 +256,7 @@ class _Graph:
         """Run them, hand each line to ``progress``, and return Snakemake's exit code."""
         log.parent.mkdir(parents=True, exist_ok=True)
         process = subprocess.Popen(
-            [*self.command, *self.target],
+            [*self.command, *self.targets],
             env=self.environment,
             cwd=self.root,
             stdin=subprocess.DEVNULL,

@@ -17,7 +17,7 @@ LAYERS = [
     "datasets preprocessing augmentation",
     "descriptors networks models",
     "training distances retrieval evaluation significance classifiers comparison occlusion",
-    "results study figures search notebooks book claims report "
+    "results study figures search notebooks book claims report verification "
     "archive archiving milvus result_page widget",
     "workflow",
     "cli",

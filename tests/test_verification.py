@@ -11,7 +11,17 @@ from test_results import changed
 from cbir_lib import cli, results, verification
 from cbir_lib.errors import CbirError
 from cbir_lib.results import Result
-from cbir_lib.verification import DIFFERENT, LEVEL, MISSING, SAME, WITHIN, Measured, Rerun, Spread
+from cbir_lib.verification import (
+    DIFFERENT,
+    LEVEL,
+    MISSING,
+    SAME,
+    WITHIN,
+    Measured,
+    Rerun,
+    Reruns,
+    Spread,
+)
 
 VERSIONS = {"circumstances__versions": {"torch": "2.0"}}
 IMAGES = 300
@@ -45,7 +55,10 @@ def trained(network="A", seed=0, accuracy=0.8, **values):
 
 def judge(published, now, seeds=NOTHING, reruns=NOTHING):
     (run,), _ = verification.compare(
-        {published.run: published}, {} if now is None else {now.run: now}, seeds, reruns
+        {published.run: published},
+        {} if now is None else {now.run: now},
+        seeds,
+        Reruns(reruns, reruns, frozenset(), ""),
     )
     return run
 
@@ -277,36 +290,58 @@ def test_the_mean_of_networks_finds_what_no_single_one_shows():
     )
     published = {n: trained(n, 0, 0.7) for n in names}
     now = {n: trained(n, 0, 0.6) for n in names}
-    runs, networks = verification.compare(published, now, seeds, NOTHING)
+    nothing = verification.between_reruns(None)
+    runs, networks = verification.compare(published, now, seeds, nothing)
     assert {run.verdict for run in runs} == {WITHIN}
     (mean,) = (n for n in networks if n.verdict != SAME)
     assert mean.key == "rules.softmax.accuracy" and mean.verdict == DIFFERENT
     assert mean.difference == pytest.approx(-0.1)
     assert mean.tolerance < 0.1
-    assert verification.compare({"A": published["A"]}, now, seeds, NOTHING)[1] == []
+    _, networks = verification.compare({"A": published["A"]}, now, seeds, nothing)
+    assert networks == []
 
 
-def test_reruns_of_networks_are_no_tolerance_of_descriptors():
-    rerun = {"circumstances": "other", "values_that_differ": 1}
-    spread = Spread(
+def spread_of(**differences):
+    """A spread of one rerun a run: ``toy_hog={"answers": 0.5}``."""
+    return Spread(
         profile="toy",
         measured="2020",
         processor="abacus",
         versions={},
         circumstances={"as in the study": {}, "other": {"OMP_NUM_THREADS": "2"}},
-        kinds=["retrieval.ndcg", "retrieval.r_precision"],
+        kinds=["retrieval.ndcg", "retrieval.r_precision", "answers"],
         reruns=[
-            Rerun(run="toy-hog", trained=False, differences={"retrieval.ndcg": 0.125}, **rerun),
-            Rerun(run="toy-A-s0", trained=True, differences={"retrieval.ndcg": 0.5}, **rerun),
+            Rerun(
+                run=run.replace("_", "-"),
+                trained=run.endswith("s0"),
+                circumstances="other",
+                values_that_differ=len(sizes),
+                differences=sizes,
+            )
+            for run, sizes in differences.items()
         ],
     )
+
+
+def test_methods_that_answer_otherwise_and_networks_are_no_tolerance_of_the_others():
+    spread = spread_of(
+        toy_hog={"retrieval.ndcg": 0.125},
+        toy_lbp={},
+        toy_vlad={"retrieval.ndcg": 0.25, "answers": 0.01},
+        toy_A_s0={"retrieval.ndcg": 0.5, "answers": 0.1},
+    )
     found = verification.between_reruns(spread)
-    assert found.said == "1 reruns under 1 other circumstances, profile toy"
-    assert found.differences["retrieval.ndcg"].tolist() == [[0.125, 1]]
-    assert found.differences["retrieval.r_precision"].tolist() == [[0, 1]]
+    assert found.said.startswith("3 reruns (other; 1 of them of methods")
+    for run in ("toy-hog", "other-lbp"):  # on other data the same method
+        sizes = found.of(run).differences
+        assert sizes["retrieval.ndcg"].tolist() == [[0.125, 1], [0, 1]]
+        assert not sizes["answers"][:, 0].any()
+    for run in ("toy-vlad", "toy-new"):
+        assert found.of(run).differences["retrieval.ndcg"].tolist() == [[0.25, 1]]
     table = verification.spread_table(spread)
-    assert table["trained"].tolist() == [False, True]
-    assert verification.between_reruns(None).tolerance("retrieval.ndcg", LEVEL) == 0
+    assert table["trained"].tolist() == [False, False, False, True]
+    nothing = verification.between_reruns(None)
+    assert nothing.of("toy-hog").tolerance("retrieval.ndcg", LEVEL) == 0
 
 
 # What is said, and files

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from fixtures import heed_ctrl_c, write_mednist
 
-from cbir_lib import book, results
+from cbir_lib import book, results, verification
 from cbir_lib.workflow import MARK
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -245,3 +245,44 @@ def test_interrupted_refused_killed_and_gone_on(tmp_path, data, finished):
     for run in RUNS:
         undisturbed, killed = (results.read(p.result(run)) for p in (finished, project))
         assert results.differences(undisturbed, killed) == []
+
+
+def test_a_verification_says_whether_it_is_what_was_published(finished):
+    published = finished.root / "results" / "tiny"
+    shutil.rmtree(published, ignore_errors=True)
+    published.mkdir(parents=True)
+    for run in RUNS:
+        shutil.copy2(finished.result(run), published / f"{run}.json")
+
+    def verify(*options: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "cbir_lib.cli", "verify", "--profile", "tiny", *options],
+            cwd=finished.root,
+            env=finished.environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode < 2, done.stdout + done.stderr
+        return done.returncode, done.stdout
+
+    code, out = verify()
+    assert code == 0 and "nothing to do" in out
+    assert out.splitlines()[-2] == "tiny: SAME"
+
+    result = results.read(published / f"{RUNS[1]}.json")
+    rule = result.rules[0]
+    one_image_off = rule.model_copy(update={"accuracy": rule.accuracy - 1 / 24})
+    results.write(
+        published / f"{RUNS[1]}.json",
+        result.model_copy(update={"rules": [one_image_off, *result.rules[1:]]}),
+    )
+    before = finished.times()
+    code, out = verify("--run", RUNS[1], "--fresh")  # in a folder of its own
+    assert code == 1 and "1 jobs to do" in out
+    assert finished.times() == before
+    (line,) = (line for line in out.splitlines() if line.endswith("different"))
+    assert line.split()[:3] == ["accuracy,", "nearest", "neighbour"]
+    found = verification.read(finished.root / "build" / "tiny-fresh" / "verification.json")
+    assert found.fresh and [run.run for run in found.runs] == [RUNS[1]]
+    assert found.runs[0].values == {"rules.0.accuracy": [one_image_off.accuracy, rule.accuracy]}
+    shutil.rmtree(published)
