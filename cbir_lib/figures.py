@@ -19,6 +19,7 @@ from cbir_lib.networks import NETWORKS, layers
 from cbir_lib.results import Example, Result, networks_table, variant_of
 
 WIDTH_IN = 8.0
+LEARNED, HANDCRAFTED = "#4477aa", "#aa6644"  # networks and descriptors, where these are all to tell
 RIGHT, WRONG = "#1b7837", "#b2182b"  # told apart by the colour blind too, and labelled besides
 KIND_COLOURS = {"c3": "#4477aa", "c5": "#66ccee", "P": "#bbbbbb", "fc": "#ccbb44"}
 KIND_NAMES = {
@@ -233,6 +234,178 @@ def precision_recall(curves: Mapping[str, Sequence[float]]) -> Figure:
     axes.set(xlabel="recall", ylabel="precision (interpolated)", xlim=(0, 1))
     axes.set_ylim(0.95 * lowest, 1.01)
     axes.legend(fontsize=9, ncols=2, loc="upper right")
+    return figure
+
+
+def precision_recall_of_all(networks: Mapping[str, Result], others: Mapping[str, Result]) -> Figure:
+    """Mean interpolated precision at recalls 0 to 1: networks in colour, all others in grey.
+
+    Each curve carries a tag, and the key on the right names the tags in the order of mAP.
+    """
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 5.6))
+    figure.subplots_adjust(0.075, 0.09, 0.66, 0.99)
+    levels = np.linspace(
+        0, 1, len(next(iter((networks | others).values())).retrieval.precision_recall)
+    )
+    curves, key = {}, []
+    for group, title in ((networks, "Networks"), (others, "Handcrafted")):
+        if not group:
+            continue
+        key.append((f"{title}: mAP (%)", "", "#000000"))
+        order = sorted(group, key=lambda name: -group[name].retrieval.mean_average_precision)
+        for number, name in enumerate(order, start=1):
+            result = group[name]
+            letter = result.parameters.get("network")
+            tag = letter or str(number)
+            colour = NETWORK_COLOURS[letter] if letter else HANDCRAFTED
+            style = "-" if letter else ("-", "--", "-.", ":")[number % 4]
+            curve = np.array(result.retrieval.precision_recall)
+            axes.plot(
+                levels,
+                curve,
+                style,
+                color=colour,
+                lw=2 if letter else 1.2,
+                zorder=3 if letter else 2,
+            )
+            curves[tag] = curve, colour
+            key.append(
+                (tag, f"{name}: {100 * result.retrieval.mean_average_precision:.1f}", colour)
+            )
+    for tag, (place, height) in tag_places({t: c for t, (c, _) in curves.items()}, levels).items():
+        axes.text(
+            place, height, tag, color=curves[tag][1], fontsize=8, fontweight="bold", ha="center",
+            va="center", zorder=4, bbox={"boxstyle": "round,pad=0.12", "fc": "white", "ec": "none"},
+        )  # fmt: skip
+    chance = next(iter((networks | others).values())).retrieval.mean_average_precision_by_chance
+    if chance is not None:
+        axes.axhline(chance, color="#555555", lw=1, ls=(0, (1, 3)))
+        axes.text(0.01, chance, "chance", fontsize=8, color="#555555", va="bottom")
+    axes.set(xlabel="recall", ylabel="precision (interpolated)", xlim=(0, 1), ylim=(0, 1.01))
+    step = min(0.98 / len(key), 0.05)
+    for line, (tag, words, colour) in enumerate(key):
+        height = 1 - step * (line + 0.5)
+        style = {"transform": axes.transAxes, "va": "center", "fontsize": 8.5}
+        if not words:
+            axes.text(1.025, height, tag, fontweight="bold", **style)
+            continue
+        axes.text(1.055, height, tag, color=colour, fontweight="bold", ha="center", **style)
+        axes.text(1.09, height, words, **style)
+    return figure
+
+
+def tag_places(
+    curves: Mapping[str, np.ndarray], levels: np.ndarray
+) -> dict[str, tuple[float, float]]:
+    """Where on each curve its tag is clear of the other curves and of the tags before it."""
+    inner = np.flatnonzero((levels >= 0.04) & (levels <= 0.96))
+    stacked, placed = np.array([*curves.values()]), {}
+    for number, (tag, curve) in enumerate(curves.items()):
+        gaps = np.abs(np.delete(stacked, number, axis=0) - curve).min(axis=0, initial=1)[inner]
+        apart = np.full(len(inner), np.inf)
+        for x, y in placed.values():  # a tag is about twice as wide as the curves' gaps are high
+            apart = np.minimum(apart, np.hypot((levels[inner] - x) / 2, curve[inner] - y))
+        best = inner[np.argmax(np.minimum(gaps, 0.02) + np.minimum(apart, 0.04))]
+        placed[tag] = float(levels[best]), float(curve[best])
+    return placed
+
+
+def precision_recall_by_class(
+    networks: Mapping[str, Result], others: Mapping[str, Result], across: int = 3
+) -> Figure:
+    """The eleven points of every method, one panel a class; the best of either kind is named."""
+    class_names = next(iter((networks | others).values())).data.class_names
+    lines = -(-len(class_names) // across)
+    figure, axes = plt.subplots(
+        lines, across, figsize=(WIDTH_IN, 2.6 * lines), layout="constrained",
+        sharex=True, sharey=True, squeeze=False,
+    )  # fmt: skip
+    for place in axes.flat[len(class_names) :]:
+        place.axis("off")
+    for place, class_name in zip(axes.flat, class_names, strict=False):
+        for line, (group, colour) in enumerate(((networks, LEARNED), (others, HANDCRAFTED))):
+            of_class = {
+                name: result.retrieval.per_class[class_name]
+                for name, result in group.items()
+                if class_name in result.retrieval.per_class
+            }
+            best = max(of_class, key=lambda n: of_class[n].mean_average_precision, default=None)
+            for name, measured in of_class.items():
+                style = {"lw": 2.4, "zorder": 3} if name == best else {"lw": 0.9, "alpha": 0.45}
+                curve = measured.precision_recall
+                place.plot(np.linspace(0, 1, len(curve)), curve, color=colour, **style)
+            if best:
+                words = f"{best}: {100 * of_class[best].mean_average_precision:.0f}"
+                style = {"fontsize": 8.5, "color": colour, "transform": place.transAxes}
+                place.text(0.5, 1.12 - 0.095 * line, words, ha="center", **style)
+        place.set(xlim=(0, 1), ylim=(0, 1.02))
+        place.set_title(class_name, pad=32)
+        place.tick_params(labelsize=8)
+    figure.supxlabel("recall", fontsize=10)
+    figure.supylabel("precision (interpolated)", fontsize=10)
+    return figure
+
+
+def critical_difference(ranks: pd.Series, critical: float) -> Figure:
+    """Mean ranks on a line, the best on the left; bars join what is nearer than ``critical``."""
+    from scikit_posthocs import critical_difference_diagram
+
+    near = np.abs(ranks.to_numpy()[:, None] - ranks.to_numpy()) <= critical
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 0.13 * len(ranks) + 1.7), layout="constrained")
+    axes.grid(False)
+    critical_difference_diagram(
+        ranks, pd.DataFrame(near.astype(float), ranks.index, ranks.index), ax=axes,
+        label_fmt_left="{label}  {rank:.1f} ", label_fmt_right=" {rank:.1f}  {label}",
+        label_props={"fontsize": 9}, crossbar_props={"color": "#444444", "linewidth": 3},
+        color_palette={
+            name: LEARNED if name.startswith("Network") else HANDCRAFTED for name in ranks.index
+        },
+        text_h_margin=0.012 * len(ranks),
+    )  # fmt: skip
+    # The library would write the critical difference across the axis of the ranks.
+    ruler = {"transform": axes.get_xaxis_transform(), "clip_on": False}
+    axes.plot([ranks.min(), ranks.min() + critical], [1.18, 1.18], color="#444444", lw=1.5, **ruler)
+    words = f" critical difference {critical:.2f}"
+    axes.text(ranks.min() + critical, 1.18, words, fontsize=9, va="center", **ruler)
+    return figure
+
+
+def embedding_map(result: Result, pictures: Sequence[np.ndarray], side_in: float = 0.36) -> Figure:
+    """Test images where the embedding puts them, framed by class, as many as find room.
+
+    Parameters
+    ----------
+    pictures
+        Of each place of the embedding. In their order each is shown whose thumbnail would cover
+        none before it; the others are points.
+    side_in
+        Of a thumbnail, in inches.
+    """
+    places, labels = np.array(result.embedding.places), np.array(result.embedding.labels)
+    lowest, spans = places.min(axis=0), np.ptp(places, axis=0)
+    side = spans[0] * side_in / (WIDTH_IN - 1.4 * side_in)  # in units of the places
+    low, high = lowest - 0.7 * side, lowest + spans + 0.7 * side
+    height_in = WIDTH_IN * (high - low)[1] / (high - low)[0]
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, height_in + 0.4))
+    figure.subplots_adjust(0, 0, 1, height_in / (height_in + 0.4))
+    axes.grid(False)
+    for label, class_name in enumerate(result.data.class_names):
+        axes.scatter(
+            *places[labels == label].T, s=14, color=CLASS_COLOURS[label % 8], label=class_name,
+            marker="osD^vP*X"[label % 8], linewidths=0,
+        )  # fmt: skip
+    shown = np.empty((0, 2))
+    for place, label, image in zip(places, labels, pictures, strict=True):
+        if (np.abs(shown - place).max(axis=1) < 1.04 * side).any():
+            continue
+        shown = np.vstack([shown, place])
+        corner, colour = place - side / 2, CLASS_COLOURS[label % 8]
+        extent = (corner[0], corner[0] + side, corner[1], corner[1] + side)
+        small = fit(image, max(image.shape))  # square
+        axes.imshow(small, cmap="gray", vmin=0, vmax=255, extent=extent, zorder=2)
+        axes.add_patch(plt.Rectangle(corner, side, side, fill=False, ec=colour, lw=2, zorder=3))
+    axes.set(xticks=[], yticks=[], xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
+    figure.legend(loc="upper center", ncols=len(result.data.class_names), fontsize=9, markerscale=2)
     return figure
 
 
@@ -1343,4 +1516,111 @@ def spread_of_reruns(reruns: pd.DataFrame, seeds: Mapping[str, np.ndarray]) -> F
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9
     )
+    return figure
+
+
+def levels(panels: Mapping[str, pd.DataFrame], label: str) -> Figure:
+    """Measures at the levels of a factor, one line a level, one panel a measure, a colour a method.
+
+    Parameters
+    ----------
+    panels
+        By title, one row a measurement: ``level``, ``method``, ``value``, and ``low`` and ``high``
+        where there is an interval.
+    label
+        Of the horizontal axis.
+    """
+    first = next(iter(panels.values()))
+    names, methods = list(first["level"].unique()), list(first["method"].unique())
+    figure, axes = plt.subplots(
+        1,
+        len(panels),
+        figsize=(WIDTH_IN, 0.28 * len(names) + 1.4),
+        layout="constrained",
+        sharey=True,
+        squeeze=False,
+    )
+    for place, (title, rows) in zip(axes[0], panels.items(), strict=True):
+        for number, method in enumerate(methods):
+            own = rows[rows["method"] == method]
+            lines = own["level"].map(names.index) + (number - (len(methods) - 1) / 2) * 0.24
+            spread = [own["value"] - own["low"], own["high"] - own["value"]]
+            place.errorbar(
+                own["value"],
+                lines,
+                xerr=None if own["low"].isna().any() else spread,
+                fmt="osD^v"[number % 5],
+                color=CLASS_COLOURS[number],
+                lw=1.8,
+                ms=5,
+                label=method,
+            )
+        place.set_title(title)
+        place.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+        place.tick_params(labelsize=9)
+    figure.supxlabel(label, fontsize=10)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9
+    )
+    return figure
+
+
+def level_curves(
+    panels: Mapping[str, pd.DataFrame],
+    xlabels: Sequence[str],
+    ylabel: str,
+    *,
+    across: int = 3,
+    logarithmic: bool = False,
+    whole: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+) -> Figure:
+    """A measure along the levels of a factor, one panel a factor, a curve a method, with its band.
+
+    Parameters
+    ----------
+    panels
+        By title, one row a measurement: ``level`` (a number), ``method``, ``value``, ``low``,
+        ``high``.
+    xlabels
+        Of each panel.
+    logarithmic
+        Whether levels are on a logarithmic axis.
+    whole
+        By title, places (level, value) of what was not reduced: a black star each.
+    """
+    methods = list(dict.fromkeys(m for rows in panels.values() for m in rows["method"]))
+    across = min(across, len(panels))
+    down = -(-len(panels) // across)
+    figure, axes = plt.subplots(
+        down,
+        across,
+        figsize=(WIDTH_IN, 2.5 * down + 0.7),
+        layout="constrained",
+        sharey=True,
+        squeeze=False,
+    )
+    for place, (title, rows), xlabel in zip(axes.flat, panels.items(), xlabels, strict=False):
+        for method, own in rows.groupby("method", sort=False):
+            number = methods.index(method)
+            own, colour = own.sort_values("level"), CLASS_COLOURS[number % len(CLASS_COLOURS)]
+            place.fill_between(
+                own["level"], own["low"], own["high"], color=colour, alpha=0.15, lw=0
+            )
+            style = "osD^vPX*"[number % 8] + "-"
+            place.plot(own["level"], own["value"], style, color=colour, ms=5, lw=1.5, label=method)
+        for level, value in (whole or {}).get(title, ()):
+            place.plot(level, value, "k*", ms=11, label="whole vector")
+        if logarithmic:
+            place.set_xscale("log", base=2)
+        place.set_title(title)
+        place.set_xlabel(textwrap.fill(xlabel, 30), fontsize=9)
+        place.tick_params(labelsize=9)
+    for place in axes.flat[len(panels) :]:
+        place.axis("off")
+    shown = {}
+    for place in axes.flat:
+        handles, labels = place.get_legend_handles_labels()
+        shown |= dict(zip(labels, handles, strict=True))
+    figure.supylabel(ylabel, fontsize=10)
+    figure.legend(shown.values(), shown, loc="outside upper center", ncols=3, fontsize=9)
     return figure

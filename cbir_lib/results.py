@@ -641,8 +641,10 @@ def accuracy_in_words(result: Result) -> str:
     return f"{100 * answers.accuracy:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
 
 
-def with_interval(share: float, interval: Sequence[float]) -> str:
-    """A share and its interval in percent: ``84.2 (81.0 to 86.9)``."""
+def with_interval(share: float, interval: Sequence[float] | None = None) -> str:
+    """A share in percent, with its interval if there is one: ``84.2 (81.0 to 86.9)``."""
+    if interval is None:
+        return f"{100 * share:.1f}"
     return f"{100 * share:.1f} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
 
 
