@@ -16,11 +16,12 @@ PUBLISHED = str(config.get("published", False)).lower() == "true"
 FRESH = str(config.get("fresh", False)).lower() == "true"
 WORK = f"build/{PROFILE}" + ("-published" if PUBLISHED else "-fresh" if FRESH else "")
 RUNS = {run.id: run for run in read_study(STUDY).runs(PROFILE)}
+EFFECTS = {run.name: run for run in read_study(STUDY).effects(PROFILE)}
 CHAPTERS = [
     *("index", "data", "phantom", "checks"),
     *("networks", "training", "regularisation", "ablations", "inside"),
     *("grey_histogram", "tamura", "gabor", "fourier_mellin", "local_features", "other_classics"),
-    *("comparison", "retrieval", "report"),
+    *("comparison", "representation", "robustness", "retrieval", "report"),
     "verification",
 ]
 JOB = f"{sys.executable} -m cbir_lib.cli job"
@@ -83,6 +84,25 @@ if PUBLISHED:
         shell:
             JOB + " run {wildcards.run} {OPTIONS} --published {input.published}"
 
+    rule published_effects:
+        input:
+            library=LIBRARY,
+            notebook="notebooks/run_{effects}.md",
+            published=f"results/{PROFILE}/effects/{{effects}}.json",
+        output:
+            f"{WORK}/effects/{{effects}}.ipynb",
+            f"{WORK}/effects/{{effects}}.json",
+        wildcard_constraints:
+            effects="|".join(EFFECTS) or "none",
+        params:
+            run=lambda wc: EFFECTS[wc.effects].model_dump_json(),
+        log:
+            f"{WORK}/logs/effects-{{effects}}.ipynb",
+        message:
+            "effects-{wildcards.effects}"
+        shell:
+            JOB + " effects {wildcards.effects} {OPTIONS} --published {input.published}"
+
 else:
 
     rule network_run:
@@ -130,6 +150,33 @@ else:
         shell:
             JOB + " run {wildcards.run} {OPTIONS}"
 
+    rule effects:
+        input:
+            library=LIBRARY,
+            notebook="notebooks/run_{effects}.md",
+            networks=lambda wc: expand(
+                f"{WORK}/runs/{{run}}/model.safetensors", run=EFFECTS[wc.effects].networks
+            ),
+            descriptors=lambda wc: expand(
+                f"{WORK}/runs/{{run}}/{{kind}}.safetensors",
+                run=EFFECTS[wc.effects].descriptor_runs,
+                kind=["descriptor", "index", "queries"],
+            ),
+        output:
+            f"{WORK}/effects/{{effects}}.ipynb",
+            f"{WORK}/effects/{{effects}}.json",
+        wildcard_constraints:
+            effects="|".join(EFFECTS) or "none",
+        params:
+            run=lambda wc: EFFECTS[wc.effects].model_dump_json(),
+            data=config.get("data", ""),
+        log:
+            f"{WORK}/logs/effects-{{effects}}.ipynb",
+        message:
+            "effects-{wildcards.effects}"
+        shell:
+            JOB + " effects {wildcards.effects} {OPTIONS}"
+
     rule combination_run:
         input:
             library=LIBRARY,
@@ -160,6 +207,7 @@ rule chapter:
         library=LIBRARY,
         notebook="notebooks/{chapter}.md",
         results=rules.runs.input,
+        effects=expand(f"{WORK}/effects/{{effects}}.json", effects=EFFECTS),
         published=PUBLISHED_BESIDES,
         verified=lambda wc: VERIFIED if wc.chapter == "verification" else [],
     output:
@@ -179,6 +227,7 @@ rule book:
         book=BOOK,
         chapters=expand(f"{WORK}/chapters/{{chapter}}.ipynb", chapter=CHAPTERS),
         runs=expand(f"{WORK}/runs/{{run}}/notebook.ipynb", run=RUNS),
+        effects=expand(f"{WORK}/effects/{{effects}}.ipynb", effects=EFFECTS),
     output:
         f"{WORK}/html/index.html",
     log:

@@ -47,6 +47,8 @@ def assemble(work: Path, runs: list[str]) -> Path:
     (site / "runs").mkdir()
     for run in runs:
         shutil.copy2(work / "runs" / run / "notebook.ipynb", site / "runs" / f"{run}.ipynb")
+    for notebook in (work / "effects").glob("*.ipynb"):
+        shutil.copy2(notebook, site / "runs" / f"effects-{notebook.name}")
     return site
 
 

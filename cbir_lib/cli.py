@@ -25,10 +25,12 @@ app = typer.Typer(
 data_app = typer.Typer(help="The data sets: list, fetch, check.")
 index_app = typer.Typer(help="An archive of your own: build, search, look into it, push it.")
 phantom_app = typer.Typer(help="The simulated radiographs: draw them.")
+effects_app = typer.Typer(help="What a study alone cannot measure: other data, images drawn anew.")
 job_app = typer.Typer(hidden=True, help="What the Snakefile calls.")
 app.add_typer(data_app, name="data")
 app.add_typer(index_app, name="index")
 app.add_typer(phantom_app, name="phantom")
+app.add_typer(effects_app, name="effects")
 app.add_typer(job_app, name="job")
 
 StudyFile = Annotated[
@@ -602,6 +604,60 @@ def _milvus_index(archive, uri: str, collection: str | None, **options):
     described = archive.description
     name = collection or collection_of(archive)
     return MilvusIndex(uri, name, described.distance, described.identity, **options)
+
+
+@effects_app.command("transfer")
+def effects_transfer(
+    study_file: StudyFile = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file; by default that of results/transfer/.")
+    ] = None,
+) -> None:
+    """Train a network on each of two data sets, use each on both, and write what was measured.
+
+    The phantom and MedNIST (`cbir data fetch mednist`), as `grid.effects.transfer` of the study
+    file has it; some minutes. No image is written.
+
+    Example: `cbir effects transfer`
+    """
+    from cbir_lib import effects, transfer
+
+    plan, grids = _effects_plan(study_file, "transfer")
+    found = transfer.measure(plan, grids, lambda line: print(line, flush=True))
+    path = out or effects.published_path("transfer", "transfer")
+    effects.write(path, found)
+    print(f"the effects: {path}")
+
+
+@effects_app.command("redrawn")
+def effects_redrawn(
+    study_file: StudyFile = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file; by default that of results/redrawn/.")
+    ] = None,
+) -> None:
+    """Draw queries of the phantom with other exposures, search with them, and write the measures.
+
+    Needs the extra `phantom`; as `grid.effects.redrawn` of the study file has it; some minutes.
+
+    Example: `cbir effects redrawn`
+    """
+    from cbir_lib import effects, redrawn
+
+    plan, grids = _effects_plan(study_file, "redrawn")
+    found = redrawn.measure(plan, grids, lambda line: print(line, flush=True))
+    path = out or effects.published_path("redrawn", "redrawn")
+    effects.write(path, found)
+    print(f"the effects: {path}")
+
+
+def _effects_plan(study_file: Path | None, name: str):
+    from cbir_lib.study import read_study
+
+    grid = read_study(_study_file(study_file)).grid
+    if (plan := getattr(grid.effects, name)) is None:
+        raise CbirError(f"the study has no grid.effects.{name}", "enter it in study.yml")
+    return plan, grid.descriptors
 
 
 @job_app.command("run")

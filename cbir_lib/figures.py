@@ -12,7 +12,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, ScalarFormatter
 
 from cbir_lib.datasets.decoding import fit
 from cbir_lib.networks import NETWORKS, layers
@@ -1612,6 +1612,7 @@ def level_curves(
             place.plot(level, value, "k*", ms=11, label="whole vector")
         if logarithmic:
             place.set_xscale("log", base=2)
+            place.xaxis.set_major_formatter(ScalarFormatter())
         place.set_title(title)
         place.set_xlabel(textwrap.fill(xlabel, 30), fontsize=9)
         place.tick_params(labelsize=9)

@@ -24,7 +24,7 @@ from papermill.inspection import inspect_notebook
 from cbir_lib.errors import CbirError, unknown
 from cbir_lib.files import project_root, replacing
 
-READ_PUBLISHED = "from cbir_lib import results\n\nresult = results.read({path!r})"
+READ_PUBLISHED = "from cbir_lib import {module}\n\nresult = {module}.read({path!r})"
 
 
 class NotebookFailedError(Exception):
@@ -43,6 +43,7 @@ def execute(
     log: Path,
     title: str | None = None,
     published: Path | None = None,
+    reader: str = "results",
     echo: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Execute a text notebook and write the executed copy to ``target``.
@@ -59,6 +60,8 @@ def execute(
         Replaces the first heading.
     published
         A result file to read in place of the cells tagged ``measure``.
+    reader
+        The module of this library whose ``read`` reads it.
     echo
         Receives each line the cells print.
 
@@ -77,7 +80,7 @@ def execute(
         heading = next(cell for cell in notebook.cells if cell.cell_type == "markdown")
         heading.source = re.sub(r"(?m)^# .*$", f"# {title}", heading.source, count=1)
     if published:
-        read_instead_of_measuring(notebook, published)
+        read_instead_of_measuring(notebook, published, reader)
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         converted = Path(folder) / (source.stem + ".ipynb")
@@ -116,7 +119,9 @@ def execute(
         nbformat.write(executed, part)
 
 
-def read_instead_of_measuring(notebook: nbformat.NotebookNode, published: Path) -> None:
+def read_instead_of_measuring(
+    notebook: nbformat.NotebookNode, published: Path, reader: str = "results"
+) -> None:
     """Turn the cells tagged ``measure`` into text, and read the result file in their place.
 
     Those whose code a reader would not see are left out.
@@ -125,7 +130,9 @@ def read_instead_of_measuring(notebook: nbformat.NotebookNode, published: Path) 
     for cell in notebook.cells:
         if "measure" in cell.metadata.get("tags", []):
             if not read:
-                reading = nbformat.v4.new_code_cell(READ_PUBLISHED.format(path=str(published)))
+                reading = nbformat.v4.new_code_cell(
+                    READ_PUBLISHED.format(module=reader, path=str(published))
+                )
                 reading.metadata["tags"] = ["remove-cell"]
                 cells.append(reading)
                 read = True

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, ValidationError
 
+from cbir_lib.changes import CHANGES
 from cbir_lib.datasets import SOURCES
 from cbir_lib.descriptors import COMBINATION, DESCRIPTORS
 from cbir_lib.errors import CbirError, unknown
@@ -194,6 +195,53 @@ class Training(Strict):
     learning_rate: Annotated[float, Field(gt=0)] | None = None
 
 
+class Representation(Strict):
+    """What to try with vectors: see :mod:`cbir_lib.effects`."""
+
+    descriptors: list[str]  # scaled, reduced and hashed besides the network
+    fused: Annotated[list[str], Field(min_length=1)]  # with the network
+    dimensions: Annotated[list[AtLeastOne], Field(min_length=1)]  # principal components
+    bits: Annotated[list[AtLeastOne], Field(min_length=1)]
+    hash_seeds: AtLeastOne
+
+
+class Robustness(Strict):
+    """How to change queries: see :mod:`cbir_lib.changes`."""
+
+    descriptors: list[str]  # besides the network
+    queries: AtLeastOne  # of the test split, evenly spaced
+    levels: dict[str, list[float]]
+
+
+class EffectsRun(Run):
+    """What changes around a network and handcrafted descriptors that are there already."""
+
+    name: Literal["representation", "robustness"]
+    networks: list[str]  # runs, of which the best on the validation split are taken
+    levels: dict  # a Representation or a Robustness
+
+    @property
+    def id(self) -> str:
+        return f"effects-{self.name}"
+
+    @property
+    def notebook(self) -> str:
+        return f"run_{self.name}"
+
+    @property
+    def title(self) -> str:
+        return {
+            "representation": "Effects of the representation",
+            "robustness": "Effects of changed queries",
+        }[self.name]
+
+    @property
+    def descriptor_runs(self) -> list[str]:
+        """Names of the runs whose descriptors and vectors are used."""
+        names = [*self.levels["descriptors"], *self.levels.get("fused", ())]
+        return [f"{self.dataset}-{name}" for name in dict.fromkeys(names)]
+
+
 class Profile(Strict):
     """On what, for how long, and which rows of the grid's networks."""
 
@@ -207,12 +255,46 @@ class Profile(Strict):
     descriptors: bool = True  # with the handcrafted ones
 
 
+class Transfer(Strict):
+    """A network trained on each of some data sets, and used on each: `cbir effects transfer`."""
+
+    network: str
+    datasets: Annotated[dict[str, Images], Field(min_length=2)]
+    size: Annotated[int, Field(ge=16, le=1024)]  # pixels
+    seeds: Annotated[list[int], Field(min_length=1)]
+    training: Training
+    descriptors: list[str]  # beside it, with the first values of their grids
+
+
+class Redrawn(Strict):
+    """Queries drawn anew with other exposures: `cbir effects redrawn`."""
+
+    networks: list[str]  # of models/
+    descriptors: list[str]  # beside them, with the first values of their grids
+    images: Images
+    size: Annotated[int, Field(ge=16, le=1024)]  # pixels
+    queries: AtLeastOne  # of the test split
+    photons: list[float]  # factors of each image's own
+    rotation: list[float]  # degrees, added to each image's own
+    field: list[float]  # factors of each image's own
+
+
+class EffectsGrid(Strict):
+    """The first two are measured around the runs of a profile with networks and descriptors."""
+
+    representation: Representation | None = None
+    robustness: Robustness | None = None
+    transfer: Transfer | None = None
+    redrawn: Redrawn | None = None
+
+
 class Grid(Strict):
     """What runs."""
 
     networks: dict[str, dict[str, list]] = {}  # values of a run's parameters
     descriptors: dict[str, dict[str, list]] = {}  # values to try, by descriptor and parameter
     combination: list[str] = []  # of these descriptors; none if empty
+    effects: EffectsGrid = EffectsGrid()
 
 
 class Study(Strict):
@@ -252,6 +334,19 @@ class Study(Strict):
             )
         return found
 
+    def effects(self, profile: str) -> list[EffectsRun]:
+        """What is measured around the runs of a profile; nothing without both kinds of them."""
+        runs = self.runs(profile)
+        networks = [run for run in runs if isinstance(run, NetworkRun) and not run.classes]
+        if not networks or not self.profile(profile).descriptors:
+            return []
+        common = {name: getattr(networks[0], name) for name in Run.model_fields}
+        return [
+            EffectsRun(**common, name=name, networks=[run.id for run in networks], levels=levels)
+            for name, levels in self.grid.effects.model_dump(exclude_none=True).items()
+            if name in ("representation", "robustness")
+        ]
+
     def profile(self, name: str) -> Profile:
         """The profile of that name."""
         if name not in self.profiles:
@@ -289,6 +384,14 @@ def read_study(path: Path | str) -> Study:
         _known(f"{path}: grid.descriptors", "descriptor", name, DESCRIPTORS)
     for name in study.grid.combination:
         _known(f"{path}: grid.combination", "run of a descriptor", name, study.grid.descriptors)
+    for name, levels in study.grid.effects.model_dump(exclude_none=True).items():
+        where = f"{path}: grid.effects.{name}"
+        for descriptor in [*levels["descriptors"], *levels.get("fused", ())]:
+            _known(where, "run of a descriptor", descriptor, study.grid.descriptors)
+        for change in levels.get("levels", ()):
+            _known(f"{where}.levels", "change", change, CHANGES)
+        for name in levels.get("datasets", ()):
+            _known(f"{where}.datasets", "data set", name, SOURCES)
     for key, profile in study.profiles.items():
         _known(f"{path}: profiles.{key}.dataset", "data set", profile.dataset, SOURCES)
         for row in profile.networks or ():

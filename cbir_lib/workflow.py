@@ -88,7 +88,12 @@ def conduct(
     if not published:
         config.append(f"data={_prepared_data(study, profile, console)}")
     elif missing := [
-        r.id for r in study.runs(profile) if not _result(root, profile, r.id).exists()
+        name
+        for name in [
+            *(run.id for run in study.runs(profile)),
+            *(f"effects/{run.name}" for run in study.effects(profile)),
+        ]
+        if not _result(root, profile, name).exists()
     ]:
         raise CbirError(
             f"results/{profile}/ lacks {', '.join(missing)}",

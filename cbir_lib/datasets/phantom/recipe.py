@@ -95,34 +95,42 @@ def _subject(seed: int, subject_id: str):
     return Subject.draw(np.random.default_rng([seed, 1, int(subject_id[1:])]))
 
 
+def scene(planned: Planned, seed: int = SEED):
+    """What one entry of the plan shows (a ``Scene``), and the generator of what is not in it."""
+    from cbir_lib.datasets.phantom.render import Scene
+    from cbir_lib.datasets.phantom.views import VIEWS
+
+    of_scene, of_image = np.random.default_rng([seed, 2, int(planned.image_id[1:])]).spawn(2)
+    subject = _subject(seed, planned.subject_id)
+    return Scene.draw(subject, VIEWS[planned.view], of_scene), of_image
+
+
 def draw(planned: Planned, seed: int = SEED, size: int = SIZE_PX) -> tuple[np.ndarray, dict]:
     """The image of one entry of the plan, (H, W) uint8, and its record.
 
     It depends on the seed and the entry alone, not on what was drawn before.
     """
-    from cbir_lib.datasets.phantom.render import Scene, render
-    from cbir_lib.datasets.phantom.views import VIEWS
+    from cbir_lib.datasets.phantom.render import render
 
-    of_scene, of_image = np.random.default_rng([seed, 2, int(planned.image_id[1:])]).spawn(2)
-    view = VIEWS[planned.view]
-    scene = Scene.draw(_subject(seed, planned.subject_id), view, of_scene)
-    grey = render(scene, size, of_image).grey
-    exposure = asdict(scene.exposure)
+    shown, of_image = scene(planned, seed)
+    view = shown.view
+    grey = render(shown, size, of_image).grey
+    exposure = asdict(shown.exposure)
     record = {
         "image_id": planned.image_id,
         "split": planned.split,
         "class": view.region,
-        "irma_code": view.code(scene.left),
+        "irma_code": view.code(shown.left),
         "subject_id": planned.subject_id,
         "view": view.name,
-        "side": ("left" if scene.left else "right") if view.sided else "",
+        "side": ("left" if shown.left else "right") if view.sided else "",
         "width_px": grey.shape[1],
         "height_px": grey.shape[0],
         "seed": seed,
-        "quarter_turns": scene.quarter_turns,
-        "inverted": scene.inverted,
-        "metal": scene.implant is not None,
-        "marked": scene.marked,
+        "quarter_turns": shown.quarter_turns,
+        "inverted": shown.inverted,
+        "metal": shown.implant is not None,
+        "marked": shown.marked,
         **{name: round(exposure[name], 4) for name in KEPT},
     }
     return grey, record

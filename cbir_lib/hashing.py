@@ -1,0 +1,82 @@
+"""Binary hashing: a vector as a few bits, compared by how many of them differ."""
+
+from __future__ import annotations
+
+import faiss
+import numpy as np
+
+from cbir_lib.errors import CbirError, unknown
+
+HASHES = ("random", "PCA", "ITQ")
+
+
+class BinaryHash:
+    """Signs of projections of centred vectors, one bit each.
+
+    Parameters
+    ----------
+    method
+        ``random``: orthogonal projections in random directions (Charikar 2002), which learn nothing
+        but the mean. ``PCA``: the principal axes. ``ITQ``: vectors of length 1 on the principal
+        axes, turned so that they lie near the corners of a cube (Gong, Lazebnik 2011).
+    bits
+        A multiple of 8. ``PCA`` and ``ITQ`` have no more than vectors have values.
+    seed
+        Of the directions, and of the turn that ITQ begins with.
+
+    References
+    ----------
+    M. Charikar: Similarity estimation techniques from rounding algorithms. STOC 2002.
+    Y. Gong, S. Lazebnik: Iterative quantization, a Procrustean approach to learning binary codes.
+    CVPR 2011. The projections are those of faiss.
+    """
+
+    def __init__(self, method: str, bits: int, seed: int = 0):
+        if method not in HASHES:
+            raise unknown("hash", method, HASHES)
+        if bits < 8 or bits % 8:
+            raise CbirError(f"{bits} bits do not fill bytes", "give a multiple of 8")
+        self.method, self.bits, self.seed = method, bits, seed
+
+    def fit(self, vectors: np.ndarray) -> BinaryHash:
+        """Learn from (N, D) float32 vectors of the gallery.
+
+        Raises
+        ------
+        CbirError
+            When PCA or ITQ is asked for more bits than there are values, or vectors.
+        """
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        self.mean_ = vectors.mean(axis=0)
+        values, most = vectors.shape[1], min(vectors.shape)
+        if self.method == "random":
+            self._projection = faiss.RandomRotationMatrix(values, self.bits)
+            self._projection.init(self.seed)
+            return self
+        if self.bits > most:
+            raise CbirError(
+                f"{self.bits} bits by {self.method} need as many values and vectors, not {most}",
+                "take fewer bits, or random directions",
+            )
+        if self.method == "PCA":
+            self._projection = faiss.PCAMatrix(values, self.bits)
+        else:
+            self._projection = faiss.ITQTransform(values, self.bits, True)
+            self._projection.itq.seed = self.seed
+        self._projection.train(vectors - self.mean_)
+        return self
+
+    def transform(self, vectors: np.ndarray) -> np.ndarray:
+        """(N, D) float32 → (N, bits / 8) uint8."""
+        centred = np.ascontiguousarray(vectors - self.mean_, np.float32)
+        return np.packbits(self._projection.apply(centred) > 0, axis=1)
+
+
+def hamming(codes: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """(Q, G) float32: how many bits of (Q, B) and (G, B) uint8 codes differ."""
+    index = faiss.IndexBinaryFlat(8 * gallery.shape[1])
+    index.add(np.ascontiguousarray(gallery))
+    nearest, rows = index.search(np.ascontiguousarray(codes), len(gallery))
+    distances = np.empty(nearest.shape, np.float32)
+    np.put_along_axis(distances, rows, nearest.astype(np.float32), axis=1)
+    return distances
