@@ -1,7 +1,7 @@
 """Training with this library against the pipeline that one would write after a tutorial.
 
-``python benchmarks/training.py`` measures networks B and C at 64 and 128 px, ``python
-benchmarks/training.py E --sizes 64`` one of them; on a GPU where there is one.
+``python benchmarks/training.py`` measures network B at 64 px, ``python benchmarks/training.py C E
+--sizes 64 128`` others; on a GPU where there is one.
 
 Ours is :func:`cbir_lib.training.fit` in the environment of a study (``cbir_lib/workflow.py``):
 images contrasted and resized beforehand, as bytes on the device; turned and cropped a batch at a
@@ -9,15 +9,22 @@ time; layout channels last; fused SGD; sums on the device, read once an epoch.
 
 The textbook is Lightning with all of the Trainer's defaults on one device (progress bar, into
 nothing; logger; checkpoint each epoch; model summary), loss and accuracy logged in every step, and
-a DataLoader with two workers on a Dataset that takes one PNG at a time through PIL, resize, CLAHE,
-turn, crop and the mean image; default layout and SGD, threads as torch sets them.
+a DataLoader with two workers, kept from epoch to epoch, on a Dataset that takes one PNG in memory
+at a time through PIL, resize, CLAHE, turn, crop and the mean image; default layout and SGD, threads
+and memory as torch and the system set them.
 
-Both train the same network on the same simulated radiographs, with the same loss, optimiser
-settings and batch. Each side is a process of its own that waits between its epochs: one epoch each
-in turn, after one that warms up. An epoch lasts from its start to the next one's, with what is
-written to disk in between. Ours validates, on one image; the textbook does not. What ours does
-beforehand is not in its rate; it is printed beside it. On a CPU both take all cores; besides, as a
-study trains one network a core, two of ours at once, on one thread each, against the one textbook.
+Between the two is a ladder: each rung is the one above with one thing more of ours, so that it says
+where the difference comes from. What a thing brings depends on what is there already; this is one
+order of many. Above the textbook stands what a DataLoader does unless told otherwise: its workers
+are started anew for each epoch.
+
+All rungs train the same network on the same simulated radiographs, with the same loss, optimiser
+settings and batch. Each is a process of its own that waits while another is measured: some epochs
+each in turn, after one that warms up (and starts the workers that are kept). An epoch lasts from
+its start to the next one's, with what is written to disk in between. Ours validates, on one image;
+the others do not. What a rung does once, before the first epoch, is not in its rate; it is printed.
+On a CPU all take all cores; besides, as a study trains one network a core, two of ours at once, on
+one thread each.
 
 On a GPU also the share of the memory bandwidth that a training step uses: the time in which the
 bytes that it must move at least could be moved, over the time it takes. For N images of S pixels
@@ -44,13 +51,14 @@ from collections import OrderedDict
 from contextlib import ExitStack
 from functools import partial
 from itertools import product
-from multiprocessing import get_context
+from multiprocessing import get_context, set_start_method
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest import mock
 
 import cv2
 import numpy as np
+import psutil
 import pytorch_lightning as pl
 import torch
 from PIL import Image
@@ -66,18 +74,40 @@ from cbir_lib.training import Batches, KeepBest, Settings
 from cbir_lib.workflow import MARK, _Graph
 
 CLASSES = 5  # of the simulated radiographs
-WORKERS = 2
+WORKERS = 2  # a DataLoader's
 TINY_PX, TINY_BATCH, TINY_STEPS = 8, 16, 1000
+OVERHEAD_REPEATS = 7
+TRANSFORMED, TRANSFORM_RUNS = 256, 5  # images, and how often
+# The ladder: what each rung has besides what is in those above, ours at the end.
+MEASURES = {
+    "none": "DataLoader as it comes: workers anew each epoch",
+    "kept": "the textbook: workers kept",
+    "prepared": "+ decoded, resized, contrasted once",
+    "batched": "+ bytes on the device, moved by batches",
+    "quiet": "+ Lightning's options off, sums once an epoch",
+    "memory": "+ a study's environment: memory kept",
+    "layout": "+ channels last",
+    "fused": "+ fused SGD",
+    "fit": "ours: cbir_lib.training.fit",
+}
+TEXTBOOK = "kept"
+PARTS = ("ladder", "transforms", "overhead", "share")
+PAIR = "two of ours at once, one thread each"
+KINDS = {
+    "bare": "a loop in plain torch",
+    "defaults": "Trainer's defaults, logs in every step",
+    "off": "no logger, bar, checkpoint, summary",
+    "ours": "as used here",
+}
 PRECISIONS = {"float32": 4, "bfloat16": 2}  # bytes of a value
 COPIED = 2**30  # bytes
 EXPLANATION = f"""\
 {{device}}, torch {torch.__version__}, Lightning {pl.__version__}; batches of {{batch}}.
-Images per second, medians of {{repeats}} epochs of {{images}} images: both on as many threads as
-there are cores, the textbook with {WORKERS} workers besides; "times" is ours / textbook, median
-(range) of epochs measured in turn; "prepared" is the seconds that ours spends once, before the
-first epoch."""
-TWO = """
-"two" is two trainings of ours at once, one thread each, against the same one of the textbook."""
+Images per second, median (range) of {{repeats}} repeats of {{epochs}} epochs of {{images}} images,
+in turn. "step": times the rung above; "times": times the textbook; both median (range) of the
+repeats. "saved" is the share of the textbook's time that the rung saves; "core-ms" the milliseconds
+of a core for an image, workers included, which hardly depend on what else the machine does;
+"prepared" the seconds spent once, before the first epoch."""
 ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 
@@ -89,18 +119,28 @@ ALL_CORES = STUDY | {"OMP_NUM_THREADS": str(os.cpu_count())}
 SYSTEM = {name: value for name, value in os.environ.items() if name not in CHOSEN}
 
 
+def clocks() -> np.ndarray:
+    """Seconds by the clock, and of all cores for this process and its workers, ended or not."""
+    workers = [one.cpu_times() for one in psutil.Process().children(recursive=True)]
+    cores = sum(os.times()[:4]) + sum(one.user + one.system for one in workers)
+    return np.array([time.perf_counter(), cores])
+
+
 class Gate:
-    """Lets one epoch through whenever the parent says so, and tells it how long that took."""
+    """Lets so many epochs through as the parent says, and tells it how long they took."""
 
     def __init__(self, pipe):
-        self.pipe, self.started = pipe, 0.0
+        self.pipe, self.started, self.left = pipe, clocks(), 1
 
     def __call__(self) -> None:
+        self.left -= 1
+        if self.left:
+            return
         if ON_GPU:
             torch.cuda.synchronize()
-        self.pipe.send(time.perf_counter() - self.started)
-        self.pipe.recv()  # ends the process when the parent has closed its end
-        self.started = time.perf_counter()
+        self.pipe.send(clocks() - self.started)
+        self.left = self.pipe.recv()  # ends the process when the parent has closed its end
+        self.started = clocks()
 
 
 class Gated(pl.Callback):
@@ -130,33 +170,50 @@ class GatedKeepBest(KeepBest):
 
 
 class Png(Dataset):
-    """Radiographs as files in memory; each goes through everything whenever it is asked for."""
+    """Radiographs as files in memory; each goes through everything whenever it is asked for.
 
-    def __init__(self, drawn: RadiographSet, size: int, crop: int):
+    With ``prepared`` they are decoded, resized and contrasted beforehand.
+    """
+
+    def __init__(self, drawn: RadiographSet, size: int, crop: int, prepared: bool = False):
         self.labels, self.size, self.crop, self.files = drawn.labels, size, crop, []
         for pixels in drawn.images:
             file = io.BytesIO()
             Image.fromarray(pixels).save(file, "PNG")
             self.files.append(file.getvalue())
+        images = [self.contrasted(self.resized(self.decoded(i))) for i in range(len(self))]
         corner = (size - crop) // 2
-        mean = mean_image(np.stack([self.prepared(i) for i in range(len(self))]))
+        mean = mean_image(np.stack([np.asarray(image) for image in images]))
         self.mean = mean[corner : corner + crop, corner : corner + crop]
+        self.prepared = images if prepared else None
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def prepared(self, index: int) -> Image.Image:
-        image = Image.open(io.BytesIO(self.files[index])).convert("L")
-        image = np.asarray(image.resize((self.size, self.size)))
-        tiles = self.size // 16
-        return Image.fromarray(cv2.createCLAHE(2.0, (tiles, tiles)).apply(image))
+    def decoded(self, index: int) -> Image.Image:
+        return Image.open(io.BytesIO(self.files[index])).convert("L")
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        image = self.prepared(index).rotate(90 * random.randrange(4))
+    def resized(self, image: Image.Image) -> Image.Image:
+        return image.resize((self.size, self.size))
+
+    def contrasted(self, image: Image.Image) -> Image.Image:
+        tiles = self.size // 16
+        clahe = cv2.createCLAHE(2.0, (tiles, tiles))
+        return Image.fromarray(clahe.apply(np.asarray(image)))
+
+    def moved(self, image: Image.Image) -> torch.Tensor:
+        image = image.rotate(90 * random.randrange(4))
         left, top = (random.randint(0, self.size - self.crop) for _ in range(2))
         image = image.crop((left, top, left + self.crop, top + self.crop))
         pixels = (np.asarray(image, np.float32) - self.mean) / 255
-        return torch.from_numpy(pixels).unsqueeze(0), self.labels[index]
+        return torch.from_numpy(pixels).unsqueeze(0)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        if self.prepared:
+            image = self.prepared[index]
+        else:
+            image = self.contrasted(self.resized(self.decoded(index)))
+        return self.moved(image), self.labels[index]
 
 
 class Textbook(pl.LightningModule):
@@ -174,6 +231,20 @@ class Textbook(pl.LightningModule):
 
     def configure_optimizers(self):
         return sgd(self.network, fused=self.fused)
+
+
+class Summed(training.Classifier):
+    """The library's module, which sums on the device, with an optimiser to choose."""
+
+    def __init__(self, network: nn.Module, fused: bool | None, batch: int):
+        super().__init__(network, Settings(batch_size=batch))
+        self.fused = fused
+
+    def configure_optimizers(self):
+        return sgd(self.network, fused=self.fused)
+
+    def on_train_epoch_end(self) -> None:
+        self._finish("train", self.trainer.train_dataloader)
 
 
 def sgd(network: nn.Module, fused: bool | None) -> torch.optim.SGD:
@@ -209,10 +280,20 @@ def with_library(gate, network, images, labels, batch, precision="float32") -> N
         training.fit(network, images, labels, images[:1], labels[:1], settings, checkpoint=state)
 
 
-def with_defaults(gate, module: Textbook, batches) -> None:
+def with_trainer(gate, module: pl.LightningModule, batches, quiet: bool = False) -> None:
+    off = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     with TemporaryDirectory() as folder:
         trainer = pl.Trainer(
-            max_epochs=1000, devices=1, callbacks=[Gated(gate)], default_root_dir=folder
+            max_epochs=1000,
+            devices=1,
+            callbacks=[Gated(gate)],
+            default_root_dir=folder,
+            **(off if quiet else {}),
         )
         trainer.fit(module, batches)
 
@@ -229,18 +310,39 @@ def ours(gate, name, size, images, batch, precision="float32", compiled=False) -
     with_library(gate, network, pixels, drawn.labels, batch, precision)
 
 
-def textbook(gate, name, size, images, batch) -> None:
+def rung(gate, name, size, images, batch, have) -> None:
+    """A training with these things of ours, and the textbook's in place of the others."""
+    if "fit" in have:
+        ours(gate, name, size, images, batch)
     cv2.setNumThreads(0)  # as advised where workers use OpenCV
     drawn = radiographs(images)
-    crop = cropped(size)
-    loader = DataLoader(
-        Png(drawn, size, crop), batch, shuffle=True, num_workers=WORKERS, pin_memory=ON_GPU
-    )
-    layers = OrderedDict(built(name, np.zeros((size, size), np.float32)).named_children())
-    del layers["centre"], layers["augmentation"]
-    network = nn.Sequential(layers).to(memory_format=torch.contiguous_format)
-    gate.pipe.send(0.0)
-    with_defaults(gate, Textbook(network), loader)
+    layout = torch.channels_last if "layout" in have else torch.contiguous_format
+    fused = True if "fused" in have else None
+    if "batched" in have:
+        started = time.perf_counter()
+        pixels = Preprocessing(size=size).transform(drawn.images)
+        network = built(name, mean_image(pixels)).to(memory_format=layout)
+        on_device = [torch.tensor(array, device=DEVICE) for array in (pixels, drawn.labels)]
+        gate.pipe.send(time.perf_counter() - started)
+        batches = Batches(*on_device, batch, seed=0)
+    else:
+        started = time.perf_counter()
+        files = Png(drawn, size, cropped(size), "prepared" in have)
+        gate.pipe.send(time.perf_counter() - started if "prepared" in have else 0.0)
+        batches = DataLoader(
+            files,
+            batch,
+            shuffle=True,
+            num_workers=WORKERS,
+            persistent_workers="kept" in have,
+            pin_memory=ON_GPU,
+        )
+        layers = OrderedDict(built(name, np.zeros((size, size), np.float32)).named_children())
+        del layers["centre"], layers["augmentation"]
+        network = nn.Sequential(layers).to(memory_format=layout)
+    quiet = "quiet" in have
+    module = Summed(network, fused, batch) if quiet else Textbook(network, fused)
+    with_trainer(gate, module, batches, quiet)
 
 
 def tiny(gate, kind) -> None:
@@ -256,8 +358,8 @@ def tiny(gate, kind) -> None:
         with_library(gate, network, images, labels, TINY_BATCH)
     on_device = [torch.tensor(array, device=DEVICE) for array in (images, labels)]
     batches = Batches(*on_device, TINY_BATCH, seed=0)
-    if kind == "defaults":
-        with_defaults(gate, Textbook(network, fused=True), batches)
+    if kind in ("defaults", "off"):
+        with_trainer(gate, Textbook(network, fused=True), batches, quiet=kind == "off")
     optimiser = sgd(network.to(DEVICE), fused=True)
     while True:
         gate()
@@ -271,6 +373,9 @@ def child(pipe, work, options) -> None:
     nothing = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nothing, stream)
+    # Where this process was spawned, so would be a DataLoader's workers: with imports anew, seconds
+    # each, which no script that one starts pays. Theirs is the system's way again.
+    set_start_method(None, force=True)
     try:
         work(Gate(pipe), **options)
     except EOFError:  # nothing more to measure
@@ -291,7 +396,7 @@ class Side:
         theirs.close()
         self.prepared_s = self.heard()
         self.heard()  # it waits
-        self.epoch()  # the one that warms up
+        self.take()  # the one that warms up
 
     def __enter__(self) -> "Side":
         return self
@@ -300,7 +405,7 @@ class Side:
         self.pipe.close()
         self.process.join()
 
-    def heard(self) -> float:
+    def heard(self) -> float | np.ndarray:
         try:
             said = self.pipe.recv()
         except EOFError:
@@ -309,12 +414,12 @@ class Side:
             sys.exit(said)
         return said
 
-    def go(self) -> None:
-        self.pipe.send(None)
+    def go(self, epochs: int = 1) -> None:
+        self.pipe.send(epochs)
 
-    def epoch(self) -> float:
-        """Seconds of one more epoch."""
-        self.go()
+    def take(self, epochs: int = 1) -> np.ndarray:
+        """Seconds of so many more epochs, by the clock and of all cores."""
+        self.go(epochs)
         return self.heard()
 
 
@@ -323,45 +428,82 @@ def spread(values: list[float], form: str) -> str:
     return f"{middle} ({low} to {high})"
 
 
-def compare(options: dict, repeats: int) -> None:
-    """One line of the first table."""
-    images, both = options["images"], []
+def compare(options: dict, repeats: int, epochs: int) -> None:
+    """The ladder of one network at one size."""
+    print(f"\nNetwork {options['name']} at {options['size']} px")
+    print(
+        f"{'':50}{'images/s':26}{'step':22}{'times':22}{'saved':>6}{'core-ms':>9}{'prepared':>10}"
+    )
+    lines = list(MEASURES)
     with ExitStack() as stack:
-        mine = stack.enter_context(Side(ALL_CORES, ours, **options))
-        theirs = stack.enter_context(Side(SYSTEM, textbook, **options))
-        pair = [
-            stack.enter_context(Side(STUDY, ours, **options)) for _ in range(0 if ON_GPU else 2)
-        ]
-        times = []
+        sides = []
+        for number in range(len(lines)):
+            have = lines[1 : number + 1]
+            environment = ALL_CORES if "memory" in have else SYSTEM
+            sides.append(stack.enter_context(Side(environment, rung, have=have, **options)))
+        pair = [] if ON_GPU else [stack.enter_context(Side(STUDY, ours, **options)) for _ in "12"]
+        took = []
         for _ in range(repeats):
-            times.append((mine.epoch(), theirs.epoch()))
+            row = [side.take(epochs) for side in sides]
             for side in pair:
-                side.go()
+                side.go(epochs)
             if pair:
-                both.append(max([side.heard() for side in pair]))
-    my, their = np.median(times, axis=0)
-    print(f"{options['name']:8}{options['size']:5}{images / my:9.1f}{images / their:10.1f}", end="")
-    print(f"  {spread([t / m for m, t in times], '.2f'):22}", end="")
-    if both:
-        print(f"{2 * images / np.median(both):9.1f}", end="")
-        ratios = [2 * t / b for (_, t), b in zip(times, both, strict=True)]
-        print(f"  {spread(ratios, '.2f'):22}", end="")
-    print(f"{mine.prepared_s:8.2f}", flush=True)
+                both = np.array([side.heard() for side in pair])
+                row.append([both[:, 0].max() / len(pair), both[:, 1].mean()])
+            took.append(row)
+    took = np.array(took) / (options["images"] * epochs)  # repeats x rungs x (clock, cores)
+    each, cores = took[..., 0], 1000 * np.median(took[..., 1], axis=0)
+    book = each[:, [lines.index(TEXTBOOK)]]
+    for number, column in enumerate(each.T):
+        label = MEASURES[lines[number]] if number < len(lines) else PAIR
+        print(f"{label:50}{spread(1 / column, '.1f'):26}", end="")
+        above = each[:, number - 1] / column if number else None
+        print(f"{'' if above is None else spread(above, '.2f'):22}", end="")
+        print(f"{spread(book[:, 0] / column, '.2f'):22}", end="")
+        saved = np.median((each[:, number - 1] - column) / book[:, 0]) if number else None
+        print(f"{'' if saved is None else format(saved, '.0%'):>6}{cores[number]:9.2f}", end="")
+        side = [*sides, *pair][number]
+        print(f"{side.prepared_s:10.2f}" if side.prepared_s else "", flush=True)
+
+
+def transforms(size: int) -> None:
+    """What the textbook does with one image, a line each."""
+    cv2.setNumThreads(0)
+    files = Png(radiographs(TRANSFORMED), size, cropped(size))
+    numbers = range(len(files))
+    steps = {
+        "decoding the PNG": files.decoded,
+        "resizing": files.resized,
+        "CLAHE": files.contrasted,
+        "turn, crop, mean image": files.moved,
+    }
+    print(f"\nMicroseconds of one core for one image at {size} px, in the textbook's Dataset")
+    given = list(numbers)
+    for label, step in steps.items():
+        took = []
+        for _ in range(TRANSFORM_RUNS + 1):
+            started = time.process_time()
+            made = [step(one) for one in given]
+            took.append(1e6 * (time.process_time() - started) / len(given))
+        print(f"  {label:24}{spread(took[1:], '.0f')}", flush=True)
+        given = made
 
 
 def overhead(repeats: int) -> None:
-    kinds = ("bare", "ours", "defaults")
     with ExitStack() as stack:
-        sides = [stack.enter_context(Side(STUDY, tiny, kind=kind)) for kind in kinds]
-        times = np.array([[side.epoch() for side in sides] for _ in range(repeats)])
+        sides = [stack.enter_context(Side(STUDY, tiny, kind=kind)) for kind in KINDS]
+        times = np.array([[side.take()[0] for side in sides] for _ in range(repeats)])
     times *= 1e6 / TINY_STEPS
     print(
         f"\nMicroseconds of a step with one linear layer on {TINY_BATCH} images of {TINY_PX} x "
         f"{TINY_PX}, same batches and optimiser,\none thread; an epoch's own costs spread over its "
-        f"{TINY_STEPS} steps: bare loop {np.median(times[:, 0]):.0f}. Lightning adds"
+        f"{TINY_STEPS} steps; median (range) of {repeats} epochs in turn"
     )
-    print(f"  as used here            {spread(times[:, 1] - times[:, 0], '.0f')}")
-    print(f"  with defaults and logs  {spread(times[:, 2] - times[:, 0], '.0f')}")
+    print(f"{'':42}{'a step':24}Lightning adds")
+    for number, label in enumerate(KINDS.values()):
+        column = times[:, number]
+        more = spread(column - times[:, 0], ".0f") if number else ""
+        print(f"  {label:40}{spread(column, '.0f'):24}{more}".rstrip())
 
 
 def least_bytes(name: str, side: int, classes: int, batch: int, value: int, **more) -> int:
@@ -402,7 +544,7 @@ def share(options: dict, repeats: int, speed: float) -> None:
     batch, images = options["batch"], options["images"]
     for precision, compiled in product(PRECISIONS, (False, True)):
         with Side(STUDY, ours, **options, precision=precision, compiled=compiled) as side:
-            seconds = np.array([side.epoch() for _ in range(repeats)])
+            seconds = np.array([side.take()[0] for _ in range(repeats)])
         value = PRECISIONS[precision]
         moved = least_bytes(options["name"], cropped(options["size"]), CLASSES, batch, value)
         steps = seconds * batch / images
@@ -413,16 +555,22 @@ def share(options: dict, repeats: int, speed: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("networks", nargs="*", default=["B", "C"], metavar="NETWORK")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128], metavar="PX")
-    parser.add_argument("--images", type=int, default=10240 if ON_GPU else 1536, help="an epoch")
-    parser.add_argument("--batch", type=int, default=256 if ON_GPU else 64)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("networks", nargs="*", default=["B"], metavar="NETWORK", help="B")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64], metavar="PX", help="64")
+    images = 10240 if ON_GPU else 1536
+    parser.add_argument("--images", type=int, default=images, help=f"an epoch, {images}")
+    batch = 256 if ON_GPU else 64
+    parser.add_argument("--batch", type=int, default=batch, help=f"images of a step, {batch}")
+    parser.add_argument("--epochs", type=int, default=2, help="of a repeat, 2")
+    parser.add_argument("--repeats", type=int, default=3, help="of everything, 3")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="parts to measure")
     asked = parser.parse_args()
     images = asked.images // max(1, asked.batch) * asked.batch  # whole batches
-    if min(images, asked.batch, asked.repeats) < 1:
-        parser.error("give one batch of images and one repeat at least")
+    if min(images, asked.batch, asked.epochs, asked.repeats) < 1:
+        parser.error("give one batch of images, one epoch and one repeat at least")
     every = [
         {"name": name, "size": size, "images": images, "batch": asked.batch}
         for name in asked.networks
@@ -434,15 +582,25 @@ def main() -> None:
     except CbirError as error:
         parser.error(str(error))
     device = torch.cuda.get_device_name() if ON_GPU else f"{os.cpu_count()} CPU cores"
-    print(
-        EXPLANATION.format(device=device, batch=asked.batch, repeats=asked.repeats, images=images)
-        + ("" if ON_GPU else TWO)
-    )
-    print(f"\n{'network':8}{'px':>5}{'ours':>9}{'textbook':>10}  {'times':22}", end="")
-    print(("" if ON_GPU else f"{'two':>9}  {'times':22}") + f"{'prepared':>8}")
-    for row in every:
-        compare(row, asked.repeats)
-    overhead(asked.repeats)
+    if "ladder" in asked.only:
+        print(
+            EXPLANATION.format(
+                device=device,
+                batch=asked.batch,
+                repeats=asked.repeats,
+                epochs=asked.epochs,
+                images=images,
+            )
+        )
+        for row in every:
+            compare(row, asked.repeats, asked.epochs)
+    if "transforms" in asked.only:
+        for size in asked.sizes:
+            transforms(size)
+    if "overhead" in asked.only:
+        overhead(max(OVERHEAD_REPEATS, asked.repeats))
+    if "share" not in asked.only:
+        return
     if not ON_GPU:
         print("\nShare of the memory bandwidth: skipped, for there is no GPU.")
         return
