@@ -16,8 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
@@ -83,28 +83,20 @@ class Engine(Protocol):
 
 
 class InMemory:
-    """All vectors of an archive in an index."""
+    """All vectors of an archive in an index, whose subjects are the contents."""
 
-    def __init__(self, index: Index, contents: dict[str, str]):
+    def __init__(self, index: Index):
         self.index = index
-        self.contents = np.array([contents[path] for path in index.ids.tolist()], dtype=str)
-        self.times = Counter(self.contents.tolist())
 
     def __len__(self) -> int:
         return len(self.index)
 
     def search(self, vectors: np.ndarray, k: int, contents: Sequence[str]) -> Found:
-        """As :class:`Engine` says: so many more are looked for as there are copies of a query."""
-        copies = max((self.times[content] for content in contents), default=0)
-        ranking = self.index.search(vectors, min(k + copies, len(self)))
-        ids = np.full((len(vectors), k), "", dtype=object)
-        distances = np.full((len(vectors), k), np.inf, np.float32)
-        for query, own in enumerate(contents):
-            rows = ranking.rows[query]
-            kept = np.flatnonzero((rows >= 0) & (self.contents[rows] != own))[:k]
-            ids[query, : len(kept)] = self.index.ids[rows[kept]]
-            distances[query, : len(kept)] = ranking.distances[query, kept]
-        return Found(ids, distances)
+        """As :class:`Engine` says."""
+        ranking = self.index.search(vectors, k, subjects=contents)
+        return Found(
+            np.where(ranking.rows < 0, "", self.index.ids[ranking.rows]), ranking.distances
+        )
 
 
 class Archive:
@@ -127,7 +119,7 @@ class Archive:
         self.place = Path(place)
         self.description = read_description(self.place)
         self.folder = Path(folder or os.path.normpath(self.place / self.description.folder))
-        self._engine: tuple = ()
+        self._engines: dict[str, tuple] = {}  # by method: the state of the shards, and the engine
 
     def __len__(self) -> int:
         return sum(len(self.rows_of(shard)) for shard in self.shards())
@@ -208,18 +200,37 @@ class Archive:
             start += len(part)
         return [rows[i] for i in order], gathered
 
-    def engine(self) -> Engine:
-        """All vectors in memory; read again when a build has changed them."""
+    def engine(self, method: str = "exact") -> Engine:
+        """All vectors in memory; read again when a build has changed them.
+
+        What an approximate method makes of them is kept beside them, as ``hnsw.safetensors``.
+
+        Parameters
+        ----------
+        method
+            One of :data:`cbir_lib.retrieval.METHODS`.
+        """
+        state = [(file.name, file.stat().st_mtime_ns) for file in self.shards()]
+        if self._engines.get(method, (None,))[0] != state:
+            self._engines[method] = state, InMemory(self._index(method, state))
+        return self._engines[method][1]
+
+    def _index(self, method: str, state: list) -> Index:
         from cbir_lib.retrieval import Index
 
-        state = [(file.name, file.stat().st_mtime_ns) for file in self.shards()]
-        if not self._engine or self._engine[0] != state:
-            rows, vectors = self.vectors()
-            index = Index(self.description.distance)
-            if rows:
-                index.add(vectors, [row.path for row in rows])
-            self._engine = state, InMemory(index, {row.path: row.content for row in rows})
-        return self._engine[1]
+        kept = self.place / f"{method}.safetensors"
+        of = hashlib.sha256(json.dumps([self.description.identity, state]).encode()).hexdigest()
+        index = Index(self.description.distance, method, of)
+        if method != "exact" and kept.exists():
+            with suppress(CbirError):  # of what the archive was before, or damaged
+                return Index.load(kept, of)
+        rows, vectors = self.vectors()
+        if rows:
+            index.add(vectors, [row.path for row in rows], [row.content for row in rows])
+            if method != "exact":
+                with suppress(PermissionError):  # an archive may be searched by who cannot write
+                    index.save(kept)
+        return index
 
     def search(
         self,
@@ -237,7 +248,8 @@ class Archive:
         k
             How many for each, 1 to the size of the archive; 10 by default, or all of fewer.
         engine
-            What to search with; all vectors in memory by default.
+            What to search with, as :meth:`engine` gives it or Milvus; by default all vectors
+            exactly.
 
         Returns
         -------

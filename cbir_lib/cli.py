@@ -499,6 +499,9 @@ def index_search(
         str | None, typer.Option(help="Search there: http://host:19530, or a path with .db.")
     ] = None,
     collection: Collection = None,
+    method: Annotated[
+        str, typer.Option(help="exact; or hnsw, ivf-pq: faster for many images, approximate.")
+    ] = "exact",
 ) -> None:
     """Find the images of an archive most like some others; an image does not find itself.
 
@@ -513,12 +516,13 @@ def index_search(
 
     archive = Archive(place, folder)
     queries = list(dict.fromkeys(map(str, images)))
-    there = nullcontext()
     if milvus:
         there = _milvus_index(archive, milvus, collection, filled=True)
+    else:
+        there = nullcontext(archive.engine(method))
     with there as engine:
         found = archive.search(queries, k, engine)
-        count = len(archive if engine is None else engine)
+        count = len(engine)
     if form == "table":
         text = found.to_string(index=False, float_format="{:.4g}".format)
     elif form == "json":

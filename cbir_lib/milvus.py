@@ -26,6 +26,7 @@ from cbir_lib.errors import CbirError, unknown
 METRICS = {
     "L2": ("L2", lambda values: np.sqrt(np.maximum(values, 0))),
     "cosine": ("COSINE", lambda values: np.clip(1 - values, 0, 2)),
+    "inner product": ("IP", np.negative),
 }
 METHODS = {
     "exact": ("FLAT", {}),
@@ -63,7 +64,7 @@ class MilvusIndex:
     collection
         Its name; made by the first :meth:`add`.
     distance
-        ``L2`` or ``cosine``.
+        ``L2``, ``cosine`` or ``inner product``.
     descriptor
         Of what descriptor the vectors are; a collection of another is refused.
     method
@@ -90,7 +91,7 @@ class MilvusIndex:
         if distance not in METRICS:
             raise CbirError(
                 f"Milvus has no distance {distance}",
-                f"build an archive with --distance {' or '.join(METRICS)}, or search without it",
+                "build an archive with --distance L2 or --distance cosine, or search without it",
             )
         if method not in METHODS:
             raise unknown("method in Milvus", method, METHODS)

@@ -615,6 +615,49 @@ def test_vectors_of_another_length_are_refused(tmp_path, images, small_shards):
         there.search([images / "0" / "000.png"])
 
 
+# Approximate methods
+
+
+@pytest.mark.parametrize(("method", "count"), [("hnsw", 20), ("ivf-pq", 280)])
+def test_what_a_method_has_made_is_kept_until_the_archive_changes(
+    cbir, tmp_path, monkeypatch, method, count
+):
+    images = draw(tmp_path / "images", count)
+    place, query = tmp_path / "archive", images / "0" / "000.png"
+    build(images, place, "hog")
+
+    def found():
+        there = Archive(place)
+        return there.search([query], 5, there.engine(method))
+
+    def assert_near_exact(answers):
+        exact = Archive(place).search([query], 5)
+        assert set(answers["path"]) & set(exact["path"]) and len(answers) == 5
+        if method == "hnsw":  # of 20 images nothing is missed
+            assert answers.equals(exact)
+
+    expected = found()
+    assert_near_exact(expected)
+    kept = place / f"{method}.safetensors"
+    with monkeypatch.context() as patch:
+        patch.setattr(Archive, "vectors", lambda self: 1 / 0)
+        assert found().equals(expected)
+    kept.write_bytes(kept.read_bytes()[:-9])
+    assert found().equals(expected)
+    shutil.copy(images / "0" / "001.png", images / "copy.png")
+    (images / expected["path"][0]).unlink()
+    build(images, place)
+    assert_near_exact(found())
+    assert not found().equals(expected)
+    search = ("index", "search", place, query, "-k", "5", "--format", "json")
+    assert json.loads(cbir(*search, "--method", method)[1]) == found().to_dict("records")
+    assert_two_lines(cbir(*search, "--method", "hnws"), "method 'hnws'", "'hnsw'")
+    few = draw(tmp_path / "few", 3)
+    build(few, tmp_path / "histograms", NAME)
+    search = ("index", "search", tmp_path / "histograms", query, "--method", method)
+    assert_two_lines(cbir(*search), "Jensen-Shannon", "exact")
+
+
 # What is shown
 
 
