@@ -97,7 +97,9 @@ def spread(profile: str, runs: list[str]) -> verification.Spread:
     usual = {result.run: result for result in read[verification.USUAL]}
     reruns, kinds = [], set()
     for name, found in read.items():
-        for result in found if name != verification.USUAL else ():
+        for result in found:
+            if name == verification.USUAL or result.run not in usual:
+                continue
             sizes = verification.largest(verification.gaps(usual[result.run], result))
             trained = "network" in result.parameters
             kinds |= set() if trained else set(sizes)

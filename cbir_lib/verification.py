@@ -17,10 +17,10 @@ should agree.
   mean of d squared over all pairs is twice their variance, with k - 1 degrees of freedom.
 
 Of all d of one kind of number, D is the root of the mean square: over networks, each weighted by
-its degrees of freedom, which are f together; or over f reruns, those of methods that answered every
-test image the same in each rerun apart from the others. If d is normal with mean 0, d / D has
-Student's t distribution with f degrees of freedom, and a new difference of that kind stays with
-probability 1 - p within
+its degrees of freedom, which are f together; or over f reruns, apart for methods whose nearest
+neighbours named every image the same in each rerun and for the others. If d is normal with mean 0,
+d / D has Student's t distribution with f degrees of freedom, and a new difference of that kind
+stays with probability 1 - p within
 
     D t(1 - p / 2, f).
 
@@ -71,6 +71,7 @@ SAME, WITHIN, DIFFERENT, MISSING = "same", "within tolerance", "different", "mis
 VERDICTS = (SAME, WITHIN, DIFFERENT, MISSING)  # from good to bad
 CURVES = ("train_loss", "validation_loss", "validation_accuracy")
 COUNTED = ("answers", "retrieval.average_precisions")  # not differences around 0
+ANSWERS = {"answers", "candidates.accuracy", "distances.accuracy"}  # of nearest neighbours
 HEADLINE = re.compile(
     r"data|parameters|settings|answers|rules\.[^.]*\.(balanced_)?accuracy|retrieval\."
 )
@@ -343,6 +344,7 @@ class Measured:
             mean = np.average(sizes, weights=weights)
             spread = np.sqrt(np.average((sizes - mean) ** 2, weights=weights))
             bound = mean + spread * student.ppf(1 - level, freedom) * np.sqrt(1 + 1 / len(sizes))
+            bound = min(bound, 1)
         else:
             root = np.sqrt(np.average(sizes**2, weights=weights) / runs)
             bound = root * student.ppf(1 - level / 2, freedom)
@@ -371,8 +373,8 @@ def between_seeds(found: Iterable[Result], profile: str) -> Measured:
 class Reruns:
     """Differences of reruns of methods without training, under other circumstances.
 
-    Of methods that answered every test image the same in all reruns, and of those that did not:
-    what these learn (words of a vocabulary) amplifies rounding.
+    Of methods whose nearest neighbours named every image the same in all reruns, with all settings
+    tried, and of those where some did not: what these learn (a vocabulary) amplifies rounding.
     """
 
     steady: Measured
@@ -382,7 +384,11 @@ class Reruns:
 
     def of(self, run: str) -> Measured:
         """Those that a run is held against; a method that was not rerun may vary."""
-        return self.steady if _method(run) in self.steady_methods else self.varying
+        return self.steady if self.is_steady(run) else self.varying
+
+    def is_steady(self, run: str) -> bool:
+        """Whether it is of a method whose answers stayed the same."""
+        return _method(run) in self.steady_methods
 
 
 def between_reruns(spread: Spread | None) -> Reruns:
@@ -391,7 +397,7 @@ def between_reruns(spread: Spread | None) -> Reruns:
         nothing = Measured({}, "no reruns")
         return Reruns(nothing, nothing, frozenset(), nothing.said)
     reruns = [rerun for rerun in spread.reruns if not rerun.trained]
-    answered_otherwise = {_method(r.run) for r in reruns if "answers" in r.differences}
+    answered_otherwise = {_method(r.run) for r in reruns if set(r.differences) & ANSWERS}
     groups = []
     for varying in (False, True):
         own = [r for r in reruns if (_method(r.run) in answered_otherwise) == varying]

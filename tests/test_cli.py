@@ -91,7 +91,9 @@ def test_version_and_help(cbir):
     assert code == 0 and "study" in out and "search" in out
 
 
-@pytest.mark.parametrize("command", ["study", "publish", "search", "data list", "data check"])
+@pytest.mark.parametrize(
+    "command", ["study", "verify", "publish", "search", "data list", "data check"]
+)
 def test_every_help_has_an_example(cbir, command):
     code, out, _ = cbir(*command.split(), "--help")
     assert code == 0 and "cbir " + command in out.split("Usage")[1].split("\n", 1)[1]
@@ -106,6 +108,10 @@ def test_every_help_has_an_example(cbir, command):
         (["search"], "Missing argument", "cbir search --help"),
         (["study", "--cores", "0"], "--cores", "cbir study --help"),
         (["study", "--profile", "quik"], "profile 'quik'", "'quick'"),
+        (["verify", "--profile", "quik"], "profile 'quik'", "'quick'"),
+        (["verify", "--profile", "paper"], "no results of profile paper", "cpu"),
+        (["verify", "--profile", "cpu", "--run", "phantom-B-s9"], "'phantom-B-s9'", "did you mean"),
+        (["verify", "--run", "phantom-B-s0", "--publish"], "one run is not published", "--run"),
         (["study", "--study", "nowhere.yml"], "nowhere.yml", "--study"),
         (["data", "check", "mednits"], "data set 'mednits'", "'mednist'"),
         (["data", "fetch", "mednits"], "data set 'mednits'", "'mednist'"),
