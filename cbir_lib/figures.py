@@ -1625,3 +1625,45 @@ def level_curves(
     figure.supylabel(ylabel, fontsize=10)
     figure.legend(shown.values(), shown, loc="outside upper center", ncols=3, fontsize=9)
     return figure
+
+
+def scaling(points: pd.DataFrame, predicted: Mapping[tuple[str, str], pd.DataFrame]) -> Figure:
+    """What a search costs by the size of the gallery, measured and extrapolated, on log axes.
+
+    Parameters
+    ----------
+    points
+        As :func:`cbir_lib.scaling.table` gives them.
+    predicted
+        By method and quantity, as :func:`cbir_lib.scaling.predict` gives it.
+    """
+    panels = {
+        "latency_ms": ("one query (ms)", 1),
+        "bytes": ("memory (GB)", 1e-9),
+        "build_s": ("building (s)", 1),
+    }
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH_IN, 3.4), layout="constrained", sharex=True)
+    looks = zip(("#4477aa", "#aa3377", "#228833", "#ccbb44"), "os^D", strict=True)
+    for (method, rows), (colour, mark) in zip(points.groupby("method", sort=False), looks):
+        largest = rows["vectors"].max()
+        for place, (quantity, (_, factor)) in zip(axes, panels.items(), strict=True):
+            values = factor * rows[quantity]
+            place.plot(rows["vectors"], values, mark, color=colour, ms=5, label=method)
+            if (method, quantity) not in predicted:
+                continue
+            line = factor * predicted[method, quantity]
+            beyond = line[line.index >= largest]
+            within = line[line.index <= largest]
+            place.plot(within.index, within["value"], "-", color=colour, lw=1.2)
+            place.plot(beyond.index, beyond["value"], "--", color=colour, lw=1.2)
+            place.fill_between(
+                line.index, line["low"], line["high"], color=colour, alpha=0.12, lw=0
+            )
+    for place, (title, _) in zip(axes, panels.values(), strict=True):
+        place.set(xscale="log", yscale="log", title=title)
+        place.tick_params(labelsize=9)
+        place.xaxis.set_major_locator(LogLocator(numticks=5))
+    figure.supxlabel("vectors in the gallery", fontsize=10)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=9)
+    return figure

@@ -524,7 +524,8 @@ def paired_tests(
         low, high = paired_interval(100 * gaps[None], subjects=owner)
         p = mcnemar(first, second) if measure == "accuracy" else permutation(gaps, subjects=owner)
         rows[name] = {"difference": 100 * gaps.mean(), "low": low, "high": high, "p": p}
-    table = pd.DataFrame.from_dict(rows, orient="index")
+    columns = ["difference", "low", "high", "p"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=None if rows else columns)
     return table.assign(holm=holm(table["p"]))
 
 
