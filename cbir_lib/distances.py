@@ -1,6 +1,7 @@
 """Distances between two sets of vectors; smaller is more alike.
 
-All are zero between equal vectors, and symmetric but for the image distortion.
+All are zero between equal vectors, but for the inner product, and symmetric, but for the image
+distortion.
 """
 
 from __future__ import annotations
@@ -13,16 +14,21 @@ from scipy.spatial.distance import cdist
 from cbir_lib.errors import CbirError, unknown
 
 
-def pairwise(distance: str, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+def pairwise(
+    distance: str, queries: np.ndarray, gallery: np.ndarray, device: str | None = None
+) -> np.ndarray:
     """Distance of every query to every vector of the gallery.
 
     Parameters
     ----------
     distance
-        ``L1``, ``L2``, ``cosine``, ``Jensen-Shannon``, ``chi-square``, ``intersection``,
-        ``earth mover`` or ``image distortion``.
+        ``L1``, ``L2``, ``cosine``, ``inner product``, ``Jensen-Shannon``, ``chi-square``,
+        ``intersection``, ``earth mover`` or ``image distortion``.
     queries : (Q, D) float32
     gallery : (G, D) float32
+    device
+        Of torch, as ``cuda``: computed there in float32, so last digits differ. None: by NumPy and
+        SciPy, as the study does.
 
     Returns
     -------
@@ -45,6 +51,8 @@ def pairwise(distance: str, queries: np.ndarray, gallery: np.ndarray) -> np.ndar
         )
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise CbirError("a vector has a value that is not finite", "look for NaN in the vectors")
+    if device is not None and distance != "image distortion":  # which has a device of its own
+        return on_device(distance, a, b, device)
     return DISTANCES[distance](a, b).astype(np.float32, copy=False)
 
 
@@ -71,6 +79,11 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     distances = np.clip(np.round(1 - scaled[0] @ scaled[1].T, 9), 0, 2)
     distances[(norms[0] == 0) & (norms[1] == 0).T] = 0
     return distances
+
+
+def inner_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Minus the inner product, so that smaller is more alike: any sign, not 0 of equal vectors."""
+    return -(a.astype(np.float64) @ b.astype(np.float64).T)
 
 
 def jensen_shannon(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -158,6 +171,67 @@ def image_distortion(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return thumbnail.image_distortion(*images)
 
 
+BLOCK_VALUES = 1 << 26  # of a block of differences on a device
+
+
+def on_device(distance: str, a: np.ndarray, b: np.ndarray, device: str) -> np.ndarray:
+    """The distances by torch: (Q, G) float32."""
+    import torch
+
+    if distance in ("Jensen-Shannon", "intersection", "earth mover"):
+        a, b = summing_to_one(distance, a.astype(np.float64), b.astype(np.float64))
+        if distance == "earth mover":
+            a, b = a.cumsum(1), b.cumsum(1)
+        a, b = a.astype(np.float32), b.astype(np.float32)
+    if distance == "chi-square" and min(a.min(initial=0), b.min(initial=0)) < 0:
+        raise no_histograms(distance, "no negative value")
+    x, y = (torch.from_numpy(np.ascontiguousarray(v)).to(checked_device(device)) for v in (a, b))
+    if distance in ("L1", "intersection", "earth mover"):
+        return (torch.cdist(x, y, p=1) / (2 if distance == "intersection" else 1)).cpu().numpy()
+    if distance == "L2":
+        apart = "donot_use_mm_for_euclid_dist"  # products would cancel between near vectors
+        return torch.cdist(x, y, compute_mode=apart).cpu().numpy()
+    if distance in ("cosine", "inner product"):
+        x, y = x.double(), y.double()
+        if distance == "inner product":
+            return (-(x @ y.T)).float().cpu().numpy()
+        norms = [v.norm(dim=1, keepdim=True) for v in (x, y)]
+        x, y = (v / torch.where(n > 0, n, 1) for v, n in zip((x, y), norms, strict=True))
+        distances = torch.round(1 - x @ y.T, decimals=9).clamp(0, 2)
+        distances[(norms[0] == 0) & (norms[1] == 0).T] = 0
+        return distances.float().cpu().numpy()
+    distances = torch.empty(len(x), len(y), device=x.device)
+    step = max(1, BLOCK_VALUES // max(1, y.numel()))
+    for start in range(0, len(x), step):
+        p, q = x[start : start + step, None], y[None]
+        total = p + q
+        if distance == "chi-square":
+            terms = (p - q) ** 2 / total.clamp_min(torch.finfo(total.dtype).tiny)
+        else:
+            terms = torch.xlogy(p, p) + torch.xlogy(q, q) - torch.xlogy(total, total / 2)
+        distances[start : start + step] = terms.sum(dim=2).clamp_min(0)
+    return distances.cpu().numpy()
+
+
+def checked_device(device: str) -> str:
+    """The device, if torch has it.
+
+    Raises
+    ------
+    CbirError
+        When there is no such device.
+    """
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise CbirError(
+            f"there is no device {device!r} here", "leave device out to search on the processor"
+        ) from error
+    return device
+
+
 def summing_to_one(distance: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both sets of histograms, each vector divided by its sum."""
     if (a < 0).any() or (b < 0).any() or not (a.any(1).all() and b.any(1).all()):
@@ -177,6 +251,7 @@ DISTANCES = {
     "L1": l1,
     "L2": l2,
     "cosine": cosine,
+    "inner product": inner_product,
     "Jensen-Shannon": jensen_shannon,
     "chi-square": chi_square,
     "intersection": intersection,

@@ -1,8 +1,14 @@
-"""Exact search: vectors in, rankings out."""
+"""Search: vectors in, rankings out; exact, or approximate by faiss.
+
+Exact search of the k nearest by L2, cosine or inner product is :mod:`cbir_lib.nearest`'s; of all
+other distances, and of whole rankings, it is that of :mod:`cbir_lib.distances`, in blocks.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +16,27 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from cbir_lib.distances import DISTANCES, pairwise
+from cbir_lib import nearest
+from cbir_lib.distances import DISTANCES, checked_device, pairwise
 from cbir_lib.errors import CbirError, unknown
 from cbir_lib.files import replacing
 
-FORMAT = "cbir_lib index 1"
+FORMAT = "cbir_lib index 2"
 BLOCK_QUERIES = 256
+BLOCK_GALLERY = 8192  # unless whole rankings are wanted
+FAST_FROM = 4096  # vectors in a gallery that are worth making ready for nearest.search
+
+# What each method can be told, with what it does unless told; None: by the size of the gallery.
+METHODS = {
+    "exact": {"device": None},
+    # Neighbours of a node, candidates when building and when searching (Malkov, Yashunin, IEEE
+    # TPAMI 42(4), 2020, DOI 10.1109/TPAMI.2018.2889473).
+    "hnsw": {"M": 32, "efConstruction": 80, "efSearch": 64},
+    # Cells, parts of a vector, bits of a part, cells visited (Jegou, Douze, Schmid, IEEE TPAMI
+    # 33(1), 2011, DOI 10.1109/TPAMI.2010.57); of `rerank` times k, the distances are measured.
+    "ivf-pq": {"nlist": None, "m": None, "nbits": 8, "nprobe": None, "rerank": 8, "seed": 0},
+}
+APPROXIMATE_FOR = tuple(nearest.KINDS)
 
 
 @dataclass(frozen=True)
@@ -33,32 +54,82 @@ class Ranking:
     @classmethod
     def of(cls, distances: np.ndarray, k: int | None = None) -> Ranking:
         """The first k of every row of (Q, G) distances; infinite ones are no candidates."""
-        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
-        nearest = np.take_along_axis(distances, order, axis=1)
-        return cls(np.where(np.isinf(nearest), -1, order), nearest)
+        if k is not None and 4 * k < distances.shape[1]:
+            # Sorting is dear: of each row only what is no farther than the kth.
+            kth = np.partition(distances, k - 1, axis=1)[:, k - 1 : k]
+            order = np.empty((len(distances), k), np.int64)
+            for query, near in enumerate(distances <= kth):
+                candidates = np.flatnonzero(near)
+                first = np.argsort(distances[query, candidates], kind="stable")[:k]
+                order[query] = candidates[first]
+        else:
+            order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        found = np.take_along_axis(distances, order, axis=1)
+        return cls(np.where(np.isinf(found), -1, order), found)
 
 
 class Index:
-    """A gallery of vectors, searched exactly.
+    """A gallery of vectors to search.
 
     Parameters
     ----------
     distance
-        One of :data:`cbir_lib.distances.DISTANCES`.
+        One of :data:`cbir_lib.distances.DISTANCES`; of approximate methods L2, cosine or inner
+        product.
+    method
+        ``exact``, or by faiss ``hnsw`` (a graph) or ``ivf-pq`` (cells, and codes of few bytes).
+        These are built at the first search after a change, so removing costs as much as building.
+        The distances of what they find are exact; what they miss is measured by
+        :func:`recall_against_exact`.
+    descriptor
+        What the vectors are of: any text; :meth:`load` can insist on it.
+    settings
+        Of the method, as :data:`METHODS` has them. ``device`` of the exact one is torch's, as
+        ``cuda``, and is not saved; without it the processor computes.
+
+    Notes
+    -----
+    ``ivf-pq`` is the same for the same vectors, seed and machine. ``hnsw`` is only if built on one
+    thread (``OMP_NUM_THREADS=1``): on several its nodes are linked in any order.
     """
 
-    def __init__(self, distance: str):
+    def __init__(self, distance: str, method: str = "exact", descriptor: str = "", **settings):
         if distance not in DISTANCES:
             raise unknown("distance", distance, DISTANCES)
-        self.distance = distance
+        if method not in METHODS:
+            raise unknown("method", method, METHODS)
+        for name, value in settings.items():
+            if name not in METHODS[method]:
+                raise unknown(f"setting of {method}", name, METHODS[method])
+            least = 0 if name == "seed" else 1
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if name != "device" and value is not None and not (whole and value >= least):
+                raise CbirError(
+                    f"{name} {value!r} is out of range", f"give a whole number, {least} or more"
+                )
+        if method != "exact" and distance not in APPROXIMATE_FOR:
+            raise CbirError(
+                f"{method} cannot search by the distance {distance!r}",
+                f"choose method exact, or one of {', '.join(APPROXIMATE_FOR)}",
+            )
+        if settings.get("device") is not None:
+            checked_device(settings["device"])
+        self.distance, self.method, self.descriptor = distance, method, descriptor
+        self.settings = METHODS[method] | settings
         self.vectors = np.empty((0, 0), np.float32)  # (G, D)
         self.ids = np.empty(0, str)  # (G,)
+        self.subjects = np.empty(0, str)  # (G,), "" of whom nothing is known
+        self._built = None  # what a search needs besides, made when it is needed
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def add(self, vectors: np.ndarray, ids: np.ndarray) -> Index:
+    def add(
+        self, vectors: np.ndarray, ids: np.ndarray, subjects: np.ndarray | None = None
+    ) -> Index:
         """Add (N, D) float32 vectors with (N,) unique identifiers; returns itself.
+
+        ``subjects`` (N,) says whom each is of, "" where that is not known.
 
         Raises
         ------
@@ -70,6 +141,12 @@ class Index:
             raise CbirError(
                 f"{len(ids)} identifiers do not fit vectors of shape {vectors.shape}",
                 "give (N, D) vectors and N identifiers",
+            )
+        subjects = np.full(len(ids), "") if subjects is None else np.asarray(subjects, dtype=str)
+        if subjects.shape != ids.shape:
+            raise CbirError(
+                f"{len(subjects)} subjects do not fit {len(ids)} identifiers",
+                'give one of each vector, "" where it is not known',
             )
         if len(self) and vectors.shape[1] != self.vectors.shape[1]:
             raise CbirError(
@@ -83,11 +160,37 @@ class Index:
             twice = str(names[counts > 1][0])
             raise CbirError(f"{twice!r} is in the index twice", "give each image its own name")
         self.vectors = np.concatenate([self.vectors, vectors]) if len(self) else vectors
-        self.ids = all_ids
+        self.ids, self.subjects = all_ids, np.concatenate([self.subjects, subjects])
+        self._built = None
+        return self
+
+    def remove(self, ids: np.ndarray) -> Index:
+        """Take vectors out, by their identifiers; returns itself.
+
+        Raises
+        ------
+        CbirError
+            When an identifier is not there; then nothing is removed.
+        """
+        ids = np.atleast_1d(np.asarray(ids, dtype=str))
+        missing = ids[~np.isin(ids, self.ids)]
+        if len(missing):
+            raise CbirError(
+                f"{str(missing[0])!r} is not in the index", "give identifiers that were added"
+            )
+        kept = ~np.isin(self.ids, ids)
+        self.vectors, self.ids, self.subjects = (
+            each[kept] for each in (self.vectors, self.ids, self.subjects)
+        )
+        self._built = None
         return self
 
     def search(
-        self, vectors: np.ndarray, k: int | None = None, ids: np.ndarray | None = None
+        self,
+        vectors: np.ndarray,
+        k: int | None = None,
+        ids: np.ndarray | None = None,
+        subjects: np.ndarray | None = None,
     ) -> Ranking:
         """Rank the gallery for each query.
 
@@ -98,6 +201,8 @@ class Index:
             How many to return, 1 to the size of the gallery; all by default.
         ids : (Q,) str
             Identifiers of the queries: a query that is in the gallery does not find itself.
+        subjects : (Q,) str
+            Of the queries: none finds what is of its own subject; "" excludes nothing.
 
         Raises
         ------
@@ -109,44 +214,295 @@ class Index:
         k = len(self) if k is None else k
         if not 1 <= k <= len(self):
             raise CbirError(f"k = {k} is out of range", f"give 1 to {len(self)}, the gallery")
+        vectors = np.asarray(vectors, np.float32)
+        if vectors.ndim != 2 or vectors.shape[1] != self.vectors.shape[1]:
+            pairwise(self.distance, vectors, self.vectors)  # refuses them
+        for what, given in (("identifiers", ids), ("subjects", subjects)):
+            if given is not None and len(given) != len(vectors):
+                raise CbirError(
+                    f"{len(given)} {what} do not fit {len(vectors)} queries", "give one of each"
+                )
+        own, of_queries, codes = self._excluded(len(vectors), ids, subjects)
+        excluded = own, of_queries, codes
+        if self.method != "exact":
+            return self._approximate(vectors, k, *excluded)
+        fast = (
+            self.distance in nearest.KINDS
+            and self.settings["device"] is None
+            and len(self) >= FAST_FROM
+            and k <= nearest.CAPACITY // 4
+        )
+        return (self._nearest if fast else self._blocks)(vectors, k, *excluded)
+
+    def _excluded(self, count: int, ids, subjects) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The row of each query itself and the number of its subject, (Q,), and those of (G,)."""
+        own, of_queries = (np.full(count, -1, np.int64) for _ in range(2))
+        codes = np.full(len(self), -1, np.int64)
+        if ids is not None:
+            order = np.argsort(self.ids, kind="stable")
+            ids = np.asarray(ids, dtype=str)
+            places = np.minimum(np.searchsorted(self.ids, ids, sorter=order), len(self) - 1)
+            own = np.where(self.ids[order[places]] == ids, order[places], -1)
+        if subjects is not None:
+            names = np.concatenate([self.subjects, np.asarray(subjects, dtype=str)])
+            _, numbers = np.unique(names, return_inverse=True)
+            numbers = np.where(names == "", -1, numbers)
+            codes, of_queries = numbers[: len(self)], numbers[len(self) :]
+        return own, of_queries, codes
+
+    def _blocks(self, vectors, k, own, subjects, codes) -> Ranking:
+        """By the matrix of distances, of few queries and, unless all are wanted, few vectors."""
         rows = np.empty((len(vectors), k), np.int64)
-        nearest = np.empty((len(vectors), k), np.float32)
+        found = np.empty((len(vectors), k), np.float32)
+        size = len(self) if k == len(self) else max(BLOCK_GALLERY, k)
         for start in range(0, len(vectors), BLOCK_QUERIES):
             block = slice(start, start + BLOCK_QUERIES)
-            distances = pairwise(self.distance, vectors[block], self.vectors)
-            if ids is not None:
-                distances[np.asarray(ids[block])[:, None] == self.ids] = np.inf
-            part = Ranking.of(distances, k)
-            rows[block], nearest[block] = part.rows, part.distances
-        return Ranking(rows, nearest)
+            best = None
+            for first in range(0, len(self), size):
+                part = slice(first, first + size)
+                distances = pairwise(
+                    self.distance, vectors[block], self.vectors[part], self.settings.get("device")
+                )
+                here = np.arange(first, first + distances.shape[1])
+                distances[own[block, None] == here] = np.inf
+                if (subjects[block] >= 0).any():
+                    same = subjects[block, None] == codes[part]
+                    distances[same & (subjects[block, None] >= 0)] = np.inf
+                ranking = Ranking.of(distances, k)
+                these = np.where(ranking.rows < 0, -1, ranking.rows + first)
+                if best is None:
+                    best = these, ranking.distances
+                    continue
+                # Those before stand first, so that equal ones keep the gallery's order.
+                both = [
+                    np.hstack(pair) for pair in zip(best, (these, ranking.distances), strict=True)
+                ]
+                order = np.argsort(both[1], axis=1, kind="stable")[:, :k]
+                best = tuple(np.take_along_axis(each, order, axis=1) for each in both)
+            rows[block], found[block] = best
+        return Ranking(rows, found)
+
+    def _nearest(self, vectors, k, own, subjects, codes) -> Ranking:
+        """By :mod:`cbir_lib.nearest`, and by blocks where that decides nothing."""
+        vectors, gallery = self._finite(vectors), np.ascontiguousarray(self.vectors)
+        rows = np.empty((len(vectors), k), np.int64)
+        distances = np.empty((len(vectors), k), np.float32)
+        left = np.arange(len(vectors))
+        self._built = self._built or {}
+        for half in (True, False) if nearest.has_bfloat16() else (False,):
+            if not len(left):
+                break
+            if half not in self._built:
+                self._built[half] = nearest.prepare(self.distance, self._finite(gallery), half)
+            undecided = []
+            for part, *found, decided in nearest.search(
+                self._built[half], gallery, vectors[left], k, own[left], subjects[left], codes
+            ):
+                rows[left[part]], distances[left[part]] = found
+                undecided.append(left[part][~decided])
+            left = np.concatenate(undecided)
+        if len(left):
+            other = self._blocks(vectors[left], k, own[left], subjects[left], codes)
+            rows[left], distances[left] = other.rows, other.distances
+        return Ranking(rows, distances)
+
+    def _approximate(self, vectors, k, own, subjects, codes) -> Ranking:
+        """By faiss: more than k candidates, of which the k nearest are measured."""
+        vectors = self._finite(vectors)
+        if self._built is None:
+            self._built = self._build()
+        beyond = int((own >= 0).any())
+        if (subjects >= 0).any():
+            beyond += int(np.bincount(codes[codes >= 0], minlength=1).max())
+        wanted = min(len(self), k * self.settings.get("rerank", 1) + beyond)
+        structure = self._built
+        if self.method == "hnsw":
+            structure.hnsw.efSearch = max(self.settings["efSearch"], wanted)
+        rows = np.empty((len(vectors), k), np.int64)
+        distances = np.empty((len(vectors), k), np.float32)
+        for start in range(0, len(vectors), BLOCK_GALLERY):
+            block = slice(start, start + BLOCK_GALLERY)
+            found = structure.search(self._as_faiss(vectors[block]), wanted)[1]
+            same = (codes[found] == subjects[block, None]) & (subjects[block, None] >= 0)
+            found[same | (found == own[block, None])] = -1
+            rows[block], distances[block] = nearest.measured(
+                self.distance, vectors[block], np.ascontiguousarray(self.vectors), found, k
+            )
+        return Ranking(rows, distances)
+
+    def _finite(self, vectors: np.ndarray) -> np.ndarray:
+        """The vectors, row by row in memory, if all values are finite."""
+        if not np.isfinite(vectors).all():
+            pairwise(self.distance, vectors, vectors[:1])  # refuses them
+        return np.ascontiguousarray(vectors)
+
+    def _as_faiss(self, vectors: np.ndarray) -> np.ndarray:
+        """As faiss takes them: for the cosine, of length 1."""
+        if self.distance == "cosine":
+            norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+            vectors = vectors / np.where(norms > 0, norms, 1)
+        return np.ascontiguousarray(vectors, np.float32)
+
+    def _build(self):
+        """A faiss index of the gallery."""
+        import faiss
+
+        gallery = self._finite(self.vectors)
+        count, dimensions = self.vectors.shape
+        metric = _metric(self.distance)
+        said = self.settings
+        if self.method == "hnsw":
+            index = faiss.IndexHNSWFlat(dimensions, said["M"], metric)
+            index.hnsw.efConstruction = said["efConstruction"]
+        else:
+            cells = said["nlist"] or max(1, min(int(4 * count**0.5), count // 39))
+            parts = said["m"] or next(
+                m for m in range(max(1, dimensions // 8), 0, -1) if dimensions % m == 0
+            )
+            if dimensions % parts or said["nbits"] > 12:
+                raise CbirError(
+                    f"ivf-pq cannot code {dimensions} values in {parts} parts of "
+                    f"{said['nbits']} bits",
+                    "give an m that divides the values of a vector, and nbits up to 12",
+                )
+            least = max(cells, 2 ** said["nbits"])
+            if count < least:
+                raise CbirError(
+                    f"a gallery of {count} is too small to train ivf-pq: it needs {least}",
+                    "choose exact or hnsw, or fewer nlist or nbits",
+                )
+            coarse = faiss.IndexFlat(dimensions, metric)
+            index = faiss.IndexIVFPQ(coarse, dimensions, cells, parts, said["nbits"], metric)
+            index.nprobe = min(cells, said["nprobe"] or max(8, cells // 16))
+            for training in (index.cp, index.pq.cp):
+                training.seed = said["seed"]
+                training.min_points_per_centroid = 1  # a small gallery is no warning
+        prepared = self._as_faiss(gallery)
+        index.train(prepared)
+        index.add(prepared)
+        return index
 
     def save(self, path: Path | str) -> None:
-        """Write the gallery to one safetensors file."""
+        """Write the gallery, and what faiss built of it, to one safetensors file."""
         described = {
             "format": FORMAT,
             "distance": self.distance,
+            "method": self.method,
+            "settings": json.dumps({n: v for n, v in self.settings.items() if n != "device"}),
+            "descriptor": self.descriptor,
             "ids": json.dumps(self.ids.tolist()),
+            "subjects": json.dumps(self.subjects.tolist()),
         }
+        arrays = {"vectors": np.ascontiguousarray(self.vectors)}
+        if self.method != "exact" and len(self):
+            import faiss
+
+            self._built = self._built or self._build()
+            arrays["structure"] = faiss.serialize_index(self._built)
+        described["sha256"] = _digest(described, arrays)
         with replacing(path) as part:
-            part.write_bytes(save({"vectors": self.vectors}, described))
+            part.write_bytes(save(arrays, described))
 
     @classmethod
-    def load(cls, path: Path | str) -> Index:
+    def load(cls, path: Path | str, descriptor: str | None = None) -> Index:
         """Read what :meth:`save` wrote. Nothing in it is executed.
+
+        A SHA-256 over all of it is compared first, so faiss never sees a damaged file. It is no
+        signature: who rewrites a file can write its sum too, and faiss trusts what it reads. Load
+        approximate indexes only from those whose programs you would run.
+
+        Parameters
+        ----------
+        path
+        descriptor
+            What the vectors have to be of; anything by default.
 
         Raises
         ------
         CbirError
-            When the file is missing, damaged, or not an index of this library.
+            When the file is missing, damaged, not an index of this library or version, or of
+            another descriptor.
         """
-        again = "run the study again: it writes index.safetensors beside each result"
+        again = "build it again: a study writes index.safetensors beside each result"
         try:
             with safe_open(path, framework="numpy") as file:
-                described = file.metadata() or {}
-                if described.get("format") != FORMAT:
+                described = dict(file.metadata() or {})
+                found = described.get("format", "")
+                if found != FORMAT and found.startswith("cbir_lib index "):
+                    raise CbirError(
+                        f"{path} is of another version: {found!r}, not {FORMAT!r}", again
+                    )
+                if found != FORMAT:
                     raise CbirError(f"{path} is not an index of this library", again)
-                index = cls(described["distance"])
-                ids, vectors = json.loads(described["ids"]), file.get_tensor("vectors")
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+                arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
+            if described.pop("sha256") != _digest(described, arrays):
+                raise CbirError(f"{path} is damaged: its checksum differs", again)
+            index = cls(
+                described["distance"],
+                described["method"],
+                described["descriptor"],
+                **json.loads(described["settings"]),
+            )
+            ids, subjects = (json.loads(described[name]) for name in ("ids", "subjects"))
+            index.add(arrays["vectors"], np.array(ids, str), np.array(subjects, str))
+            if "structure" in arrays:
+                index._built = _structure(arrays["structure"], index)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise CbirError(f"cannot read the index {path}: {error}", again) from error
-        return index.add(vectors, ids)
+        if descriptor is not None and descriptor != index.descriptor:
+            raise CbirError(
+                f"{path} is an index of {index.descriptor!r}, not of {descriptor!r}",
+                "search it with the descriptor it was built with",
+            )
+        return index
+
+
+def _digest(described: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of what a file says and holds, but for the sum itself."""
+    digest = hashlib.sha256(json.dumps(dict(described), sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.data if array.size else b"")
+    return digest.hexdigest()
+
+
+def _metric(distance: str) -> int:
+    """Faiss's; between vectors of length 1, L2 and the cosine rank alike."""
+    import faiss
+
+    return faiss.METRIC_INNER_PRODUCT if distance == "inner product" else faiss.METRIC_L2
+
+
+def _structure(content: np.ndarray, index: Index):
+    """A faiss index from its bytes, if it is one of this gallery."""
+    import faiss
+
+    structure = faiss.deserialize_index(np.ascontiguousarray(content, np.uint8))
+    kind = {"hnsw": faiss.IndexHNSWFlat, "ivf-pq": faiss.IndexIVFPQ}.get(index.method)
+    if kind is None or not isinstance(structure, kind):
+        raise ValueError("what faiss built is not of its method")
+    metric = _metric(index.distance)
+    if (structure.ntotal, structure.d) != index.vectors.shape or structure.metric_type != metric:
+        raise ValueError("what faiss built is of another gallery")
+    return structure
+
+
+def recall_against_exact(
+    index: Index,
+    vectors: np.ndarray,
+    k: int = 10,
+    ids: np.ndarray | None = None,
+    subjects: np.ndarray | None = None,
+) -> np.ndarray:
+    """Of each query, the share of the exact k nearest that an index finds: (Q,) float64, 0 to 1.
+
+    What is as near as the kth counts as found in its place, so ties cost nothing.
+    """
+    exact = Index(index.distance).add(index.vectors, index.ids, index.subjects)
+    truth = exact.search(vectors, k, ids, subjects)
+    found = index.search(vectors, k, ids, subjects)
+    there = (truth.rows >= 0).sum(axis=1)
+    farthest = np.where(np.isinf(truth.distances), -np.inf, truth.distances).max(axis=1)
+    right = ((found.distances <= farthest[:, None]) & (found.rows >= 0)).sum(axis=1)
+    return np.where(there > 0, np.minimum(right, there) / np.maximum(there, 1), 1.0)

@@ -4,12 +4,14 @@ from math import log, sqrt
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
 
+from cbir_lib import distances
 from cbir_lib.descriptors.thumbnail import image_distortion
 from cbir_lib.distances import DISTANCES, pairwise
 from cbir_lib.errors import CbirError
@@ -44,12 +46,15 @@ def scipy_s(distance, a, b):
     if distance == "earth mover":
         places = np.arange(a.shape[1])
         return np.array([[wasserstein_distance(places, places, p, q) for q in b] for p in a])
+    if distance == "inner product":
+        return -np.einsum("qd,gd->qg", a, b)
     return cdist(a, b, {"L1": "cityblock", "L2": "euclidean", "cosine": "cosine"}[distance])
 
 
 OF_HISTOGRAMS = ("Jensen-Shannon", "chi-square", "intersection", "earth mover")
 # The image distortion has tests of its own, below and in tests/test_thumbnail.py.
 EVERY = [name for name in DISTANCES if name != "image distortion"]
+ZERO = [name for name in EVERY if name != "inner product"]  # between equal vectors
 every_distance = pytest.mark.parametrize("distance", EVERY)
 
 
@@ -80,6 +85,7 @@ BY_HAND = [
     ("cosine", [0, 0], [1, 2], 1),  # no direction
     ("cosine", [1, 2], [0, 0], 1),
     ("cosine", [0, 0], [0, 0], 0),
+    ("inner product", [1, 2], [4, -3], -(1 * 4 - 2 * 3)),
     ("Jensen-Shannon", [1, 0], [0, 1], 2 * log(2)),  # nothing in common
     # p = (1/2, 1/2, 0), q = (0, 1/2, 1/2): the middle bin adds nothing, the outer ones 1/2 ln 2.
     ("Jensen-Shannon", [1, 1, 0], [0, 2, 2], log(2) / 2 + log(2) / 2),
@@ -112,10 +118,10 @@ def test_is_symmetric_and_never_negative(distance, sets):
     a, b = sets
     there, back = pairwise(distance, a, b), pairwise(distance, b, a)
     np.testing.assert_allclose(there, back.T, rtol=1e-6, atol=1e-6)
-    assert (there >= 0).all()
+    assert (there >= 0).all() or distance not in ZERO
 
 
-@every_distance
+@pytest.mark.parametrize("distance", ZERO)
 @unhurried
 @given(sets=histograms())
 def test_is_zero_between_equal_vectors(distance, sets):
@@ -123,7 +129,7 @@ def test_is_zero_between_equal_vectors(distance, sets):
     np.testing.assert_allclose(itself, 0, atol=1e-6)
 
 
-@every_distance
+@pytest.mark.parametrize("distance", ZERO)
 def test_is_zero_between_equal_vectors_only(distance):
     a = np.random.default_rng(0).random((6, 5))
     assert (pairwise(distance, a, a)[~np.eye(6, dtype=bool)] > 1e-3).all()
@@ -217,9 +223,38 @@ def test_copies_are_equally_far_wherever_they_stand():
     gallery = np.repeat(vector, 67, axis=0)
     queries = np.concatenate([vector, rng.random((30, 37), dtype=np.float32)])
     for distance in EVERY:
-        distances = pairwise(distance, queries, gallery)
-        assert (distances == distances[:, :1]).all(), distance
-        assert (distances[0] == 0).all(), distance
+        found = pairwise(distance, queries, gallery)
+        assert (found == found[:, :1]).all(), distance
+        assert (found[0] == 0).all() or distance not in ZERO, distance
+
+
+# On a device of torch. The processor is one: this is the code that runs on a GPU.
+
+
+@every_distance
+def test_torch_computes_the_same(distance, monkeypatch):
+    monkeypatch.setattr(distances, "BLOCK_VALUES", 700)
+    rng = np.random.default_rng(0)
+    a, b = rng.random((13, 9), dtype=np.float32), rng.random((21, 9), dtype=np.float32)
+    a[:, 3:5], b[:9, 4:6] = 0, 0  # empty in one, and in both
+    a[5] = b[7]
+    here, there = pairwise(distance, a, b), pairwise(distance, a, b, device="cpu")
+    assert there.dtype == np.float32
+    np.testing.assert_allclose(there, here, rtol=1e-5, atol=1e-6)
+    for v in (a, b):
+        v[2] = 0
+    if distance in ("L1", "L2", "cosine", "inner product", "chi-square"):
+        here, there = pairwise(distance, a, b), pairwise(distance, a, b, device="cpu")
+        np.testing.assert_allclose(there, here, rtol=1e-5, atol=1e-6)
+    if distance in OF_HISTOGRAMS:
+        with pytest.raises(CbirError, match="needs histograms"):
+            pairwise(distance, -a, b, device="cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(CbirError, match="no device 'cuda'"):
+        pairwise("L2", np.ones((1, 2)), np.ones((1, 2)), device="cuda")
 
 
 # The image distortion

@@ -1,16 +1,19 @@
 """The index: against a naive search, what it refuses, and what it keeps on disk."""
 
 import pickle
+import tracemalloc
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from cbir_lib import retrieval
+from cbir_lib import nearest, retrieval
+from cbir_lib.distances import pairwise
 from cbir_lib.errors import CbirError
-from cbir_lib.retrieval import Index
+from cbir_lib.retrieval import Index, recall_against_exact
 
 unhurried = settings(deadline=None)  # a busy machine is no failure
 
@@ -74,12 +77,16 @@ def test_a_query_never_finds_itself(case, data):
 
 @pytest.mark.parametrize("distance", retrieval.DISTANCES)
 @pytest.mark.parametrize("block", [1, 7, 1000])
-def test_every_distance_and_block_gives_the_same_ranking(distance, block, monkeypatch):
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_every_distance_and_block_gives_the_same_ranking(distance, block, device, monkeypatch):
     rng = np.random.default_rng(0)
     gallery, queries = rng.random((30, 9)), rng.random((20, 9))
     ids = np.concatenate([names(3), names(17, "q")])  # the first three are in the gallery
     monkeypatch.setattr(retrieval, "BLOCK_QUERIES", block)
-    ranking = filled(gallery, distance).search(queries, ids=ids)
+    monkeypatch.setattr(retrieval, "BLOCK_GALLERY", block)
+    index = Index(distance, device=device).add(gallery, names(30))
+    ranking, first = index.search(queries, ids=ids), index.search(queries, 4, ids)
+    assert np.array_equal(first.rows, ranking.rows[:, :4])
     matrix = retrieval.pairwise(distance, queries, gallery)
     for i, row in enumerate(matrix):
         order = [j for j in np.argsort(row) if not (i < 3 and i == j)]
@@ -92,6 +99,188 @@ def test_equal_distances_keep_the_order_of_the_gallery():
     many = 500  # NumPy's unstable sort would keep a short list in order
     ranking = filled(np.tile([[1.0], [2.0]], (many, 1))).search([[1.0]])
     assert ranking.rows[0].tolist() == [*range(0, 2 * many, 2), *range(1, 2 * many, 2)]
+
+
+@unhurried
+@given(searches(), st.integers(1, 5), st.data())
+def test_blocks_of_the_gallery_keep_its_order_and_leave_out_the_own_subject(case, block, data):
+    gallery, queries, k = case
+    whose = st.sampled_from(["", "p", "q", "r"])
+    subjects = data.draw(st.lists(whose, min_size=len(gallery), max_size=len(gallery)))
+    own = data.draw(st.lists(whose, min_size=len(queries), max_size=len(queries)))
+    index = Index("L1").add(np.array(gallery), names(len(gallery)), subjects)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval, "BLOCK_GALLERY", block)
+        ranking = index.search(np.array(queries), k, subjects=own)
+    for i, query in enumerate(queries):
+        left_out = [row for row, name in enumerate(subjects) if own[i] and name == own[i]]
+        rows, distances = naive(gallery, query, left_out)
+        missing = len(gallery) - len(rows)
+        assert ranking.rows[i].tolist() == (rows + [-1] * missing)[:k]
+        assert ranking.distances[i].tolist() == (distances + [np.inf] * missing)[:k]
+
+
+def gaussian(rng, count, dimensions):
+    return rng.normal(size=(count, dimensions))
+
+
+def clustered(rng, count, dimensions):
+    centres = 50 * rng.normal(size=(7, dimensions))
+    return centres[np.sort(rng.integers(0, 7, count))] + rng.normal(size=(count, dimensions))
+
+
+def copied(rng, count, dimensions):
+    """Few of many are different, one is there more often than candidates are kept, some zero."""
+    few = np.vstack([np.zeros(dimensions), rng.normal(size=(count // 20, dimensions))])
+    rows = rng.integers(0, len(few), count)
+    rows[: count // 3] = 1
+    return few[rows]
+
+
+def histograms(rng, count, dimensions):
+    values = rng.random((count, dimensions)) ** 8
+    return values / values.sum(axis=1, keepdims=True)
+
+
+def far_off(rng, count, dimensions):
+    return 1e4 + rng.normal(size=(count, dimensions))
+
+
+def of_all_sizes(rng, count, dimensions):
+    return gaussian(rng, count, dimensions) * 10.0 ** rng.integers(-30, 15, (count, 1))
+
+
+KINDS_OF_VECTORS = (gaussian, clustered, copied, histograms, far_off, of_all_sizes)
+
+
+@pytest.mark.parametrize("distance", nearest.KINDS)
+@pytest.mark.parametrize("kind", KINDS_OF_VECTORS)
+@pytest.mark.parametrize("half", [True, False], ids=["rounded", "as it is"])
+def test_looking_in_bfloat16_finds_what_float64_finds(distance, kind, half, monkeypatch):
+    rng = np.random.default_rng(0)
+    count, dimensions, asked, k = 2000, 33, 150, 10
+    vectors = kind(rng, count, dimensions).astype(np.float32)
+    ids = names(count)
+    subjects = rng.integers(0, 300, count).astype(str)
+    queries, some = np.roll(vectors, -3, axis=0)[::13][:asked], np.arange(3, count, 13)[:asked]
+    queries = np.vstack([queries, kind(rng, asked, dimensions).astype(np.float32)])
+    query_ids = np.append(ids[some], names(asked, "q"))
+    of_queries = np.append(subjects[some], np.full(asked, ""))
+    monkeypatch.setattr(retrieval, "FAST_FROM", 1)
+    monkeypatch.setattr(nearest, "BLOCK_QUERIES", 77)
+    monkeypatch.setattr(nearest, "BLOCK_GALLERY", 333)
+    monkeypatch.setattr(nearest, "has_bfloat16", lambda: half)
+    index = Index(distance).add(vectors, ids, subjects)
+    found = index.search(queries, k, query_ids, of_queries)
+    monkeypatch.setattr(retrieval, "FAST_FROM", count + 1)
+    expected = index.search(queries, k, query_ids, of_queries)
+    # Sums in another order differ in the 16th digit, which may be another float32.
+    scale = np.maximum(np.abs(expected.distances).max(axis=1, keepdims=True), 1e-30)
+    np.testing.assert_allclose(found.distances / scale, expected.distances / scale, rtol=3e-7)
+    differ = found.rows != expected.rows
+    assert differ.mean() < 1e-3
+    at = np.nonzero(differ)[0]
+    exact = pairwise(distance, queries[at], vectors)[np.arange(len(at)), found.rows[differ]]
+    np.testing.assert_allclose(exact, expected.distances[differ], rtol=3e-7)
+
+
+@pytest.mark.parametrize(("kind", "half"), [(histograms, True), (clustered, False)])
+def test_looking_leaves_few_to_decide(kind, half):
+    # Of clusters far apart, bfloat16 leaves whole ones.
+    vectors = kind(np.random.default_rng(0), 5000, 64).astype(np.float32)
+    none = np.full(5000, -1)
+    prepared = nearest.prepare("L2", vectors, half)
+    searched = nearest.search(prepared, vectors, vectors, 10, none, none, none)
+    assert all(decided.all() for *_, decided in searched)
+
+
+@pytest.mark.parametrize("distance", nearest.KINDS)
+def test_finds_what_faiss_finds(distance):
+    vectors = gaussian(np.random.default_rng(0), retrieval.FAST_FROM, 48).astype(np.float32)
+    queries = vectors[:100]
+    ours = Index(distance).add(vectors, names(len(vectors))).search(queries, 5)
+    if distance == "cosine":
+        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        queries = vectors[:100]
+    theirs = (faiss.IndexFlatL2 if distance == "L2" else faiss.IndexFlatIP)(48)
+    theirs.add(vectors)
+    values, rows = theirs.search(queries, 5)
+    expected = {"L2": values**0.5, "cosine": 1 - values, "inner product": -values}[distance]
+    assert (ours.rows == rows).mean() > 0.999  # theirs is float32
+    np.testing.assert_allclose(ours.distances, expected, rtol=1e-5, atol=2e-3)
+
+
+def test_memory_does_not_grow_with_the_matrix():
+    count = 3 * retrieval.BLOCK_GALLERY
+    vectors = np.random.default_rng(0).random((count, 4), dtype=np.float32)
+    index = Index("L1").add(vectors, names(count))
+    tracemalloc.start()
+    index.search(vectors[:1200], 5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    block = retrieval.BLOCK_QUERIES * retrieval.BLOCK_GALLERY
+    assert peak < 20 * block < 4 * 1200 * count  # bytes; the last is the whole matrix
+
+
+APPROXIMATE = [("hnsw", {}, 0.95), ("ivf-pq", {"nlist": 16, "nprobe": 8, "m": 8}, 0.85)]
+
+
+@pytest.mark.parametrize("distance", nearest.KINDS)
+@pytest.mark.parametrize(("method", "said", "least"), APPROXIMATE)
+def test_approximate_search(method, said, least, distance, tmp_path):
+    rng = np.random.default_rng(0)
+    vectors = clustered(rng, 1500, 16).astype(np.float32)
+    subjects = rng.integers(0, 500, 1500).astype(str)
+    index = Index(distance, method, "d", **said)
+    index.add(vectors[:900], names(1500)[:900], subjects[:900])
+    index.add(vectors[900:], names(1500)[900:], subjects[900:])
+    queries = vectors[::10] + rng.normal(size=(150, 16)).astype(np.float32) / 10
+    assert recall_against_exact(index, queries, 5).mean() > least
+    # Distances are those of exact search; nobody finds himself or his own.
+    asked = queries, 5, index.ids[::10], subjects[::10]
+    ranking = index.search(*asked)
+    assert (ranking.rows >= 0).all()
+    assert not (index.subjects[ranking.rows] == subjects[::10, None]).any()
+    exact = np.take_along_axis(pairwise(distance, queries, vectors), ranking.rows, axis=1)
+    np.testing.assert_allclose(ranking.distances, exact, rtol=1e-5, atol=1e-6)
+    assert (np.diff(ranking.distances, axis=1) >= 0).all()
+    # What is saved is the structure, not only the vectors.
+    index.save(tmp_path / "index")
+    again = Index.load(tmp_path / "index", "d")
+    assert again._built is not None
+    assert (again.method, again.settings) == (method, index.settings)
+    found = again.search(*asked)
+    assert np.array_equal(found.rows, ranking.rows)
+    assert np.array_equal(found.distances, ranking.distances)
+    # Removed is not found.
+    gone = index.ids[ranking.rows[0]]
+    assert not np.isin(index.remove(gone).ids[index.search(queries[:1], 5).rows], gone).any()
+
+
+def test_recall_is_what_it_says():
+    index = Index("L2", "hnsw").add(np.arange(20.0)[:, None], names(20))
+    assert recall_against_exact(index, np.array([[0.1]]), 4).tolist() == [1]
+    index.search(np.zeros((1, 1)), 4)
+    half = index.search(np.array([[0.1]]), 4)
+    half.rows[0, 2:], half.distances[0, 2:] = [18, 19], [17.9, 18.9]
+    index.search = lambda *_: half
+    assert recall_against_exact(index, np.array([[0.1]]), 4).tolist() == [2 / 4]
+
+
+def test_built_twice_on_one_thread_is_the_same():
+    vectors = gaussian(np.random.default_rng(0), 600, 16).astype(np.float32)
+    for method in ("hnsw", "ivf-pq"):
+        one, other = (Index("L2", method).add(vectors, names(600))._build() for _ in range(2))
+        assert np.array_equal(faiss.serialize_index(one), faiss.serialize_index(other))
+
+
+def test_removed_is_as_if_never_added():
+    vectors = np.random.default_rng(0).random((9, 4)).astype(np.float32)
+    index = filled(vectors).remove(["g8", "g3"])
+    assert index.ids.tolist() == ["g0", "g1", "g2", "g4", "g5", "g6", "g7"]
+    kept = [0, 1, 2, 4, 5, 6, 7]
+    other = Index("L1").add(vectors[kept], names(9)[kept])
+    assert np.array_equal(index.search(vectors).rows, other.search(vectors).rows)
 
 
 def test_added_in_two_steps_is_added_at_once():
@@ -120,6 +309,29 @@ def test_what_was_saved_is_what_is_read(tmp_path):
     ("wrong", "said"),
     [
         (lambda: Index("L3"), "unknown distance 'L3'"),
+        (lambda: Index("L2", "hnws"), "unknown method 'hnws'"),
+        (lambda: Index("L2", "hnsw", nlist=3), "unknown setting of hnsw 'nlist'"),
+        (lambda: Index("L2", "hnsw", M=0), "M 0 is out of range"),
+        (lambda: Index("L1", "hnsw"), "hnsw cannot search by the distance 'L1'"),
+        (lambda: Index("L1", device="nowhere"), "no device 'nowhere'"),
+        (
+            lambda: Index("L2", "ivf-pq").add(np.ones((9, 8)), names(9)).search(np.ones((1, 8)), 1),
+            "9 is too small to train ivf-pq: it needs 256",
+        ),
+        (
+            lambda: Index("L2", "ivf-pq", m=3).add(np.ones((9, 8)), names(9)).save("nowhere"),
+            "8 values in 3 parts",
+        ),
+        (lambda: filled(np.ones((3, 2))).remove(["g1", "no"]), "'no' is not in the index"),
+        (lambda: Index("L1").add(np.ones((1, 2)), ["a"], ["p", "q"]), "2 subjects do not fit 1"),
+        (
+            lambda: filled(np.ones((3, 2))).search(np.ones((1, 2)), ids=["a", "b"]),
+            "2 identifiers do not fit 1 queries",
+        ),
+        (
+            lambda: Index("L2", "hnsw").add([[np.nan]], ["a"]).search([[1.0]], 1),
+            "not finite",
+        ),
         (lambda: Index("L1").search(np.ones((1, 2))), "the gallery is empty"),
         (lambda: filled(np.ones((3, 2))).search(np.ones((1, 2)), 0), "k = 0 is out of range"),
         (lambda: filled(np.ones((3, 2))).search(np.ones((1, 2)), -1), "k = -1 is out of range"),
@@ -167,6 +379,8 @@ DAMAGED = {
     "truncated": truncated,
     "not described": lambda path: save_file({"vectors": np.ones((1, 2), np.float32)}, path),
     "other": described(format=None),
+    "earlier": described(format="cbir_lib index 1"),
+    "its sum is another": described(method="exact", descriptor="", settings="{}", sha256="0"),
     "later": described(format=retrieval.FORMAT + "0"),
     "without distance": described(distance=None),
     "without ids": described(ids=None),
@@ -182,3 +396,48 @@ def test_a_file_that_is_no_index_is_refused(damage, tmp_path):
         Index.load(path)
     assert str(path) in caught.value.what
     assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The bytes of an index of each method."""
+    path = tmp_path_factory.mktemp("written") / "index"
+    vectors = np.random.default_rng(0).random((40, 8), dtype=np.float32)
+    found = {}
+    for method, said in (("exact", {}), ("hnsw", {"M": 4}), ("ivf-pq", {"nbits": 3, "nlist": 2})):
+        Index("L2", method, "d", **said).add(vectors, names(40)).save(path)
+        found[method] = path.read_bytes()
+    return path, found
+
+
+@unhurried
+@given(st.data())
+def test_no_damage_goes_unseen(written, data):
+    path, files = written
+    content = bytearray(files[data.draw(st.sampled_from(sorted(files)))])
+    place = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content[place] ^= data.draw(st.integers(1, 255))
+    else:
+        content = content[:place]
+    path.write_bytes(content)
+    try:
+        index = Index.load(path)
+    except CbirError as error:
+        assert len(str(error).splitlines()) == 2
+    else:  # a byte that means nothing, as white space
+        assert index.descriptor == "d" and len(index) == 40
+
+
+def test_another_descriptor_is_refused(written):
+    path, files = written
+    path.write_bytes(files["hnsw"])
+    assert len(Index.load(path, "d")) == 40
+    with pytest.raises(CbirError, match="is an index of 'd', not of 'e'"):
+        Index.load(path, "e")
+
+
+def test_an_empty_index_is_kept_too(tmp_path):
+    for method in retrieval.METHODS:
+        Index("L2", method).save(tmp_path / method)
+        assert len(Index.load(tmp_path / method)) == 0
