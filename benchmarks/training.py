@@ -492,12 +492,14 @@ def transforms(size: int) -> None:
 def overhead(repeats: int) -> None:
     with ExitStack() as stack:
         sides = [stack.enter_context(Side(STUDY, tiny, kind=kind)) for kind in KINDS]
-        times = np.array([[side.take()[0] for side in sides] for _ in range(repeats)])
+        times = np.array([[side.take() for side in sides] for _ in range(repeats)])
+    times = times[..., 0 if ON_GPU else 1]
     times *= 1e6 / TINY_STEPS
+    clock = "by the clock" if ON_GPU else "by its core's work"
     print(
         f"\nMicroseconds of a step with one linear layer on {TINY_BATCH} images of {TINY_PX} x "
-        f"{TINY_PX}, same batches and optimiser,\none thread; an epoch's own costs spread over its "
-        f"{TINY_STEPS} steps; median (range) of {repeats} epochs in turn"
+        f"{TINY_PX}, same batches and optimiser,\none thread, {clock}; an epoch's own costs spread "
+        f"over its {TINY_STEPS} steps; median (range) of\n{repeats} epochs in turn"
     )
     print(f"{'':42}{'a step':24}Lightning adds")
     for number, label in enumerate(KINDS.values()):
