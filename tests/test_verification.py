@@ -206,6 +206,9 @@ def test_a_network_may_differ_as_another_seed_does_and_a_descriptor_may_not():
     key = "rules.softmax.accuracy"
     found = judge(trained(accuracy=0.8), trained(accuracy=0.78), seeds=seeds)
     assert verdicts(found) == {key: WITHIN}
+    judged = [n for n in found.numbers if n.source != "must be equal"]
+    tolerance = seeds.tolerance(key, LEVEL / len(judged))  # Bonferroni: as many as are judged
+    assert [n.tolerance for n in judged if n.key == key] == [tolerance]
     found = judge(trained(accuracy=0.8), trained(accuracy=0.1), seeds=seeds)
     assert verdicts(found) == {key: DIFFERENT}
     now = described(rules__0__accuracy=0.8125 - 0.001)
