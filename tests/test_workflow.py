@@ -280,8 +280,9 @@ def test_a_verification_says_whether_it_is_what_was_published(finished):
     code, out = verify("--run", RUNS[1], "--fresh")  # in a folder of its own
     assert code == 1 and "1 jobs to do" in out
     assert finished.times() == before
-    (line,) = (line for line in out.splitlines() if line.endswith("different"))
-    assert line.split()[:3] == ["accuracy,", "nearest", "neighbour"]
+    of_run, of_number = (line for line in out.splitlines() if line.endswith("different"))
+    assert of_run.split()[0] == RUNS[1]
+    assert of_number.split()[:3] == ["accuracy,", "nearest", "neighbour"]
     found = verification.read(finished.root / "build" / "tiny-fresh" / "verification.json")
     assert found.fresh and [run.run for run in found.runs] == [RUNS[1]]
     assert found.runs[0].values == {"rules.0.accuracy": [one_image_off.accuracy, rule.accuracy]}
