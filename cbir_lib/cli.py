@@ -156,7 +156,9 @@ def verify(
         shutil.rmtree(work)
     checksum = load(study.profile(profile).dataset).checksum
     todo = sorted(n for n in names & set(published) if published[n].data.checksum == checksum)
-    failures = [f"{name} is no longer in {study_file.name}" for name in set(published) - names]
+    failures = [
+        f"{name} is no longer in {study_file.name}" for name in sorted(set(published) - names)
+    ]
     undone = set()
     if todo:
         try:
