@@ -22,7 +22,7 @@ CHAPTERS = [
     *("networks", "training", "regularisation", "ablations", "inside"),
     *("grey_histogram", "tamura", "gabor", "fourier_mellin", "local_features", "other_classics"),
     *("comparison", "representation", "robustness", "retrieval", "report"),
-    "verification",
+    *("verification", "scale"),
 ]
 JOB = f"{sys.executable} -m cbir_lib.cli job"
 OPTIONS = f"--work {WORK} --study {STUDY} --profile {PROFILE}"

@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from cbir_lib import paper, verification
+from cbir_lib import paper
 from cbir_lib.errors import CbirError, unknown
 from cbir_lib.evaluation import paired_interval
 from cbir_lib.files import project_root
 from cbir_lib.paper import HALFWAY, RANDOM, Claim, Comparison, Side
 from cbir_lib.results import Result, read, read_all, variant_of
 from cbir_lib.significance import holm, permutation
-from cbir_lib.study import Study
+from cbir_lib.study import Study, read_study
 
 # What a comparison can say, and the mark by which it reads without colour.
 OUTCOMES = {
@@ -111,8 +111,8 @@ def beside(folder: Path | str) -> dict[str, Path]:
     """Folders of a study's own results and of all that are published, by profile, its own first."""
     own = Path(project_root(), folder)
     name = own.name.removesuffix("-published").removesuffix("-fresh")
-    places = (place for place in project_root().glob("results/*/") if place.is_dir())
-    published = sorted(place for place in places if place.name != verification.FOLDER)
+    profiles = read_study(project_root() / "study.yml").profiles
+    published = sorted(p for p in project_root().glob("results/*/") if p.name in profiles)
     return {name: own} | {place.name: place for place in published if place.name != name}
 
 

@@ -1644,7 +1644,8 @@ def scaling(points: pd.DataFrame, predicted: Mapping[tuple[str, str], pd.DataFra
     }
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH_IN, 3.4), layout="constrained", sharex=True)
     looks = zip(("#4477aa", "#aa3377", "#228833", "#ccbb44"), "os^D", strict=True)
-    for (method, rows), (colour, mark) in zip(points.groupby("method", sort=False), looks):
+    methods = points.groupby("method", sort=False)
+    for (method, rows), (colour, mark) in zip(methods, looks, strict=False):
         largest = rows["vectors"].max()
         for place, (quantity, (_, factor)) in zip(axes, panels.items(), strict=True):
             values = factor * rows[quantity]

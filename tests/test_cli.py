@@ -249,7 +249,7 @@ def test_search_mistakes(cbir, project, data):
     assert_two_lines(cbir("search", query, *run, "--profile", "paper", *out), "no finished run")
     index = project / "build/quick/runs/mednist-grey-histogram/index.safetensors"
     index.write_bytes(index.read_bytes()[:-100])
-    assert_two_lines(cbir("search", query, *run, *out), "index.safetensors", "run the study again")
+    assert_two_lines(cbir("search", query, *run, *out), "index.safetensors", "build it again")
     assert not (project / "r.png").exists()
 
 

@@ -16,7 +16,8 @@ LAYERS = [
     "errors files schema paper irma",
     "datasets preprocessing augmentation changes",
     "descriptors networks models",
-    "training distances nearest retrieval evaluation significance classifiers comparison occlusion hashing",
+    "training distances nearest retrieval evaluation significance classifiers comparison "
+    "occlusion hashing",
     "results study figures search notebooks book claims effects transfer redrawn report scaling "
     "archive archiving milvus result_page widget verification",
     "workflow",

@@ -1,0 +1,191 @@
+"""What a search costs from ten thousand vectors to a million: ``python benchmarks/scale.py``.
+
+Vectors are the activations of a shipped network for the simulated radiographs, reduced to 128
+values by a PCA. The repository has 14,410 of them; larger galleries are filled up with points
+between neighbours (:func:`cbir_lib.scaling.between_neighbours`). Queries are images of the test
+split, which no gallery holds.
+
+Every method and size is measured in a process of its own: the time from vectors to the first
+answer, the memory it takes beyond the process without it, the median time of one query alone, the
+rate of many at once, and the recall of the exact ten nearest. Milvus is its embedded form, up to
+100,000 vectors, in which it keeps a collection on disk: its memory is that of the files.
+
+A million vectors take about half an hour on two cores; ``--largest 100000`` a few minutes. The
+result is ``results/scale/scale.json``, which the chapter on scale shows.
+"""
+
+import argparse
+import sys
+import time
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import psutil
+from sklearn.decomposition import PCA
+
+import cbir_lib
+from cbir_lib import CbirError, results, scaling
+from cbir_lib.descriptors.learned import load_network
+from cbir_lib.files import project_root
+from cbir_lib.retrieval import Index
+
+RUN = "phantom-B-normalised-s0"
+DIMENSIONS, K, NEIGHBOURS = 128, 10, 10
+SIZES = (12_000, 40_000, 100_000, 300_000, 1_000_000)
+MILVUS_UP_TO = 100_000
+ALONE, AT_ONCE = 50, 500  # queries
+METHODS = {
+    "exact": ("exact", {}),
+    "HNSW": ("hnsw", {}),
+    "IVF-PQ": ("ivf-pq", {}),
+    "Milvus, embedded": ("milvus", {}),
+}
+
+
+def describe(folder: Path) -> dict:
+    """Galleries of every size wanted and queries, as files; what the file says of them."""
+    data = cbir_lib.load("phantom")
+    descriptor = load_network(RUN)
+    gallery = data.images[data.records["split"] != "test"]
+    descriptor.transform(gallery[:256])  # warms up
+    start = time.perf_counter()
+    vectors = descriptor.transform(gallery)
+    seconds = time.perf_counter() - start
+    pca = PCA(DIMENSIONS, random_state=0).fit(vectors)
+    vectors = pca.transform(vectors).astype(np.float32)
+    queries = pca.transform(descriptor.transform(data.split("test").images)).astype(np.float32)
+    near = Index("L2").add(vectors, np.arange(len(vectors)).astype(str))
+    found = near.search(vectors, NEIGHBOURS, ids=near.ids).rows
+    np.save(folder / "vectors.npy", vectors)
+    np.save(folder / "neighbours.npy", found)
+    np.save(folder / "queries.npy", np.random.default_rng(0).permutation(queries)[:AT_ONCE])
+    return {"real_vectors": len(vectors), "describe_per_s": len(vectors) / seconds}
+
+
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    return psutil.Process().memory_info().rss
+
+
+def measure(pipe, folder: Path, method: str, settings: dict, count: int) -> None:
+    """One point, sent to the parent."""
+    vectors, neighbours, queries = (
+        np.load(folder / f"{name}.npy") for name in ("vectors", "neighbours", "queries")
+    )
+    gallery = scaling.between_neighbours(vectors, count, neighbours)
+    ids = np.arange(count).astype(str)
+    if method == "milvus":
+        pipe.send(measure_milvus(folder, gallery, ids, queries))
+        return
+    small = Index("L2", method, **settings).add(gallery[:10_000], ids[:10_000])
+    small.search(queries[:1], K)  # compiles and loads what is needed
+    del small
+    before, start = resident(), time.perf_counter()
+    index = Index("L2", method, **settings).add(gallery, ids)
+    index.search(queries[:1], K)
+    built = time.perf_counter() - start
+    size = resident() - before + gallery.nbytes  # what add() keeps is the gallery itself
+    alone = [clocked(lambda q=q: index.search(q[None], K))[0] for q in queries[:ALONE]]
+    at_once, ranking = clocked(lambda: index.search(queries, K))
+    truth = Index("L2").add(gallery, ids).search(queries, K)
+    pipe.send((built, size, alone, at_once, recall(ranking.rows, truth.rows)))
+
+
+def measure_milvus(folder: Path, gallery: np.ndarray, ids: np.ndarray, queries: np.ndarray):
+    """The same of a collection in the embedded form of Milvus, searched by its graph."""
+    from cbir_lib.milvus import MilvusIndex
+
+    with TemporaryDirectory(dir=folder) as place:
+        start = time.perf_counter()
+        address = str(Path(place) / "scale.db")
+        with MilvusIndex(address, "scale", "L2", "scale", method="hnsw") as index:
+            index.add(gallery, list(ids), list(ids))
+            index.search(queries[:1], K)
+            built = time.perf_counter() - start
+            alone = [clocked(lambda q=q: index.search(q[None], K))[0] for q in queries[:ALONE]]
+            at_once, found = clocked(lambda: index.search(queries, K))
+        size = sum(path.stat().st_size for path in Path(place).rglob("*") if path.is_file())
+    truth = Index("L2").add(gallery, ids).search(queries, K)
+    return built, size, alone, at_once, recall(found.ids.astype(int), truth.rows)
+
+
+def recall(found: np.ndarray, truth: np.ndarray) -> float:
+    """Mean share of the rows of the truth that were found."""
+    shares = [len(np.intersect1d(*pair)) / K for pair in zip(found, truth, strict=True)]
+    return float(np.mean(shares))
+
+
+def clocked(work) -> tuple[float, object]:
+    """Seconds that ``work`` takes, and what it returns."""
+    start = time.perf_counter()
+    done = work()
+    return time.perf_counter() - start, done
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--largest", type=int, default=SIZES[-1], help="vectors in a gallery")
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
+    parser.add_argument(
+        "--out", type=Path, default=project_root() / "results" / "scale" / "scale.json"
+    )
+    chosen = parser.parse_args()
+    started, points = time.perf_counter(), []
+    context = get_context("spawn")
+    with TemporaryDirectory() as folder:
+        about = describe(Path(folder))
+        print(f"{'method':18}{'vectors':>10}{'build s':>9}{'MiB':>8}{'ms':>9}{'1/s':>9}  recall")
+        for count in (size for size in SIZES if size <= chosen.largest):
+            for name in chosen.methods:
+                method, settings = METHODS[name]
+                if method == "milvus" and count > MILVUS_UP_TO:
+                    continue
+                here, there = context.Pipe(duplex=False)
+                child = context.Process(
+                    target=measure, args=(there, Path(folder), method, settings, count)
+                )
+                child.start()
+                there.close()
+                try:
+                    built, size, alone, at_once, share = here.recv()
+                except EOFError:
+                    sys.exit(f"{name} failed at {count:,} vectors")
+                child.join()
+                point = scaling.Point(
+                    method=name,
+                    settings=settings,
+                    vectors=count,
+                    build_s=round(built, 3),
+                    bytes=int(size),
+                    latency_ms=round(1000 * float(np.median(alone)), 4),
+                    queries_per_s=round(AT_ONCE / at_once, 1),
+                    recall=round(share, 4),
+                )
+                points.append(point)
+                print(
+                    f"{name:18}{count:10,}{point.build_s:9.1f}{point.bytes / 2**20:8.0f}"
+                    f"{point.latency_ms:9.2f}{point.queries_per_s:9.0f}  {point.recall:.3f}",
+                    flush=True,
+                )
+    scaling.write(
+        chosen.out,
+        scaling.Scaling(
+            dimensions=DIMENSIONS,
+            k=K,
+            descriptor=RUN,
+            points=points,
+            circumstances=results.circumstances({"all": time.perf_counter() - started}),
+            **about,
+        ),
+    )
+    print(f"written: {chosen.out}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except CbirError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
