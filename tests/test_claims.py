@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from itertools import permutations
 from zlib import crc32
@@ -306,6 +307,9 @@ def write(folder, found):
 
 def test_results_are_gathered_from_runs_and_from_published_files(tmp_path, monkeypatch):
     monkeypatch.setattr(claims, "project_root", lambda: tmp_path)
+    shutil.copy(ROOT / "study.yml", tmp_path)
+    (tmp_path / "results" / "scale").mkdir(parents=True)  # of no profile
+    (tmp_path / "results" / "scale" / "scale.json").write_text("{}")
     found = series(PLAIN)
     for r in found[:2]:
         results.write(tmp_path / "build" / "cpu" / "runs" / r.run / "result.json", r)
