@@ -397,13 +397,23 @@ def hashed(
         search.effect(reference, reference, level="all", settings={"hash": "none"}, **what, **whole)
     ]
     for name in methods:
-        for count in bits:
-            if name != "random" and count > min(vectors.gallery.shape):
+        possible = [n for n in bits if name == "random" or n <= min(vectors.gallery.shape)]
+        coders = {}
+        for count in sorted(possible, reverse=True):
+            # Principal axes come one after another: a longer code begins with a shorter one.
+            if name == "PCA" and coders:
+                coders[count] = coders[max(coders)]
                 continue
+            coders[count] = [
+                BinaryHash(name, count, seed).fit(vectors.gallery)
+                for seed in range(seeds if name == "random" else 1)
+            ]
+        for count in possible:
             scores = []
-            for seed in range(seeds if name == "random" else 1):
-                coder = BinaryHash(name, count, seed).fit(vectors.gallery)
-                codes, gallery = map(coder.transform, (vectors.queries, vectors.gallery))
+            for coder in coders[count]:
+                codes, gallery = (
+                    coder.transform(v)[:, : count // 8] for v in (vectors.queries, vectors.gallery)
+                )
                 scores.append(search.scores(hamming(codes, gallery)))
             found.append(
                 search.effect(

@@ -16,6 +16,7 @@ from cbir_lib import effects, evaluation, results
 from cbir_lib.changes import CHANGES, changed
 from cbir_lib.datasets.phantom import recipe
 from cbir_lib.descriptors import build_descriptor
+from cbir_lib.descriptors.combination import combine, mean_distance
 from cbir_lib.descriptors.learned import LearnedDescriptor
 from cbir_lib.distances import pairwise
 from cbir_lib.effects import Method, Search, Vectors
@@ -239,6 +240,14 @@ def test_hashed_rows_name_their_bytes_and_seeds():
     assert by_level(found, hash="none")["all"].bytes == 80
 
 
+def test_short_codes_of_principal_axes_are_those_fitted_alone():
+    found = by_level(effects.hashed(VECTORS, SEARCH, [8, 16], 1, ["PCA"]), hash="PCA")
+    coder = BinaryHash("PCA", 8).fit(GALLERY)
+    alone = SEARCH.scores(hamming(coder.transform(QUERIES), coder.transform(GALLERY)))
+    assert found[8.0].mean_average_precision == pytest.approx(alone[0].mean())
+    assert found[8.0].mean_average_precision != found[16.0].mean_average_precision
+
+
 # Fusion
 
 
@@ -260,7 +269,14 @@ def test_fusion_with_one_weight_is_the_single_method(small):
     for vectors, level in zip(both, ("alone", "grey-histogram alone"), strict=True):
         expected = search.scores(vectors.distances())[0].mean()
         assert found[level].mean_average_precision == pytest.approx(expected)
-    assert set(found["with grey-histogram"].settings["weights"]) == {"hog", "grey-histogram"}
+    weights = found["with grey-histogram"].settings["weights"]
+    scales = {v.method: mean_distance(pairwise(v.distance, v.gallery, v.gallery)) for v in both}
+    total = combine({v.method: v.distances() for v in both}, scales, weights)
+    expected = search.scores(total)[0].mean()
+    assert found["with grey-histogram"].mean_average_precision == pytest.approx(expected)
+    assert found["with grey-histogram"].difference == pytest.approx(
+        expected - found["alone"].mean_average_precision
+    )
     # A partner that is always equally far leaves every ranking as it was.
     still = Vectors(
         "still",
@@ -270,7 +286,7 @@ def test_fusion_with_one_weight_is_the_single_method(small):
     )
     weights = {"hog": 1.0, "still": 4.0}
     distances = {"hog": both[0].distances(), "still": still.distances()}
-    total = effects.combine(distances, {"hog": 1.0, "still": 0.5}, weights)
+    total = combine(distances, {"hog": 1.0, "still": 0.5}, weights)
     assert np.allclose(search.scores(total), search.scores(both[0].distances()))
 
 
