@@ -130,8 +130,8 @@ def predict(sizes: Sequence[int], values: Sequence[float], wanted: Sequence[int]
 
     if len(set(sizes)) < 3:
         raise CbirError("a curve needs three sizes at least", "measure at more sizes")
-    x = sm.add_constant(np.log(sizes))
-    fitted = sm.OLS(np.log(values), x).fit()
+    x = sm.add_constant(np.log(np.asarray(sizes, float)))
+    fitted = sm.OLS(np.log(np.asarray(values, float)), x).fit()
     frame = fitted.get_prediction(sm.add_constant(np.log(wanted), has_constant="add"))
     frame = np.exp(frame.summary_frame(alpha=0.05)[["mean", "obs_ci_lower", "obs_ci_upper"]])
     frame.columns = ["value", "low", "high"]

@@ -1,6 +1,7 @@
 """The file of what a search costs, and the way beyond what was measured."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,7 +61,7 @@ def test_a_missing_file_names_the_command(tmp_path):
 )
 def test_a_power_is_found_again(factor, exponent, wanted):
     values = [factor * size**exponent for size in SIZES]
-    found = scaling.predict(SIZES, values, [wanted])
+    found = scaling.predict(pd.Series(SIZES, index=[7, 8, 9]), values, [wanted])
     assert found.attrs["exponent"] == pytest.approx(exponent, abs=1e-6)
     assert found.loc[wanted, "value"] == pytest.approx(factor * wanted**exponent, rel=1e-4)
 
