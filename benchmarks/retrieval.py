@@ -20,7 +20,7 @@ from scipy.spatial.distance import cdist
 
 from cbir_lib import Preprocessing, load
 from cbir_lib.descriptors import build_descriptor
-from cbir_lib.errors import CbirError
+from cbir_lib.errors import CbirError, unknown
 from cbir_lib.retrieval import Index, recall_against_exact
 
 K = 10
@@ -179,6 +179,9 @@ PARTS = {part.__name__: part for part in (exact, whole, memory, distances, appro
 
 def main(chosen: list[str]) -> None:
     try:
+        for name in chosen:
+            if name not in PARTS:
+                raise unknown("part", name, PARTS)
         vectors = described()
     except CbirError as error:
         sys.exit(str(error))
