@@ -10,7 +10,7 @@ answer, the memory it takes beyond the process without it, the median time of on
 rate of many at once, and the recall of the exact ten nearest. Milvus is its embedded form, up to
 100,000 vectors, in which it keeps a collection on disk: its memory is that of the files.
 
-A million vectors take about half an hour on two cores; ``--largest 100000`` a few minutes. The
+All takes some minutes on two idle cores, less with ``--largest 100000``. The
 result is ``results/scale/scale.json``, which the chapter on scale shows.
 """
 
