@@ -15,8 +15,9 @@ PROFILE = config.get("profile", "quick")
 PUBLISHED = str(config.get("published", False)).lower() == "true"
 FRESH = str(config.get("fresh", False)).lower() == "true"
 WORK = f"build/{PROFILE}" + ("-published" if PUBLISHED else "-fresh" if FRESH else "")
-RUNS = {run.id: run for run in read_study(STUDY).runs(PROFILE)}
-EFFECTS = {run.name: run for run in read_study(STUDY).effects(PROFILE)}
+READ = read_study(STUDY)
+RUNS = {run.id: run for run in READ.runs(PROFILE)}
+EFFECTS = {run.name: run for run in READ.effects(PROFILE)}
 CHAPTERS = [
     *("index", "data", "phantom", "checks"),
     *("networks", "training", "regularisation", "ablations", "inside"),

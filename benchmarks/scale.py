@@ -29,7 +29,7 @@ import cbir_lib
 from cbir_lib import CbirError, results, scaling
 from cbir_lib.descriptors.learned import load_network
 from cbir_lib.files import project_root
-from cbir_lib.retrieval import Index
+from cbir_lib.retrieval import Index, recall_against_exact
 
 RUN = "phantom-B-normalised-s0"
 DIMENSIONS, K, NEIGHBOURS = 128, 10, 10
@@ -88,9 +88,9 @@ def measure(pipe, folder: Path, method: str, settings: dict, count: int) -> None
     built = time.perf_counter() - start
     size = resident() - before + gallery.nbytes  # what add() keeps is the gallery itself
     alone = [clocked(lambda q=q: index.search(q[None], K))[0] for q in queries[:ALONE]]
-    at_once, ranking = clocked(lambda: index.search(queries, K))
-    truth = Index("L2").add(gallery, ids).search(queries, K)
-    pipe.send((built, size, alone, AT_ONCE / at_once, recall(ranking.rows, truth.rows)))
+    at_once, _ = clocked(lambda: index.search(queries, K))
+    share = float(recall_against_exact(index, queries, K).mean())
+    pipe.send((built, size, alone, AT_ONCE / at_once, share))
 
 
 def measure_milvus(folder: Path, gallery: np.ndarray, ids: np.ndarray, queries: np.ndarray):
@@ -109,13 +109,9 @@ def measure_milvus(folder: Path, gallery: np.ndarray, ids: np.ndarray, queries: 
             at_once, found = clocked(lambda: index.search(few, K))
         size = sum(path.stat().st_size for path in Path(place).rglob("*") if path.is_file())
     truth = Index("L2").add(gallery, ids).search(few, K)
-    return built, size, alone, len(few) / at_once, recall(found.ids.astype(int), truth.rows)
-
-
-def recall(found: np.ndarray, truth: np.ndarray) -> float:
-    """Mean share of the rows of the truth that were found."""
-    shares = [len(np.intersect1d(*pair)) / K for pair in zip(found, truth, strict=True)]
-    return float(np.mean(shares))
+    pairs = zip(found.ids.astype(int), truth.rows, strict=True)
+    share = float(np.mean([len(np.intersect1d(*pair)) / K for pair in pairs]))
+    return built, size, alone, len(few) / at_once, share
 
 
 def clocked(work) -> tuple[float, object]:

@@ -18,7 +18,7 @@ from cbir_lib.errors import CbirError, unknown
 from cbir_lib.evaluation import paired_interval
 from cbir_lib.files import project_root
 from cbir_lib.paper import HALFWAY, RANDOM, Claim, Comparison, Side
-from cbir_lib.results import Result, read, read_all, variant_of
+from cbir_lib.results import Result, of_each_query, read, read_all, same_images, variant_of
 from cbir_lib.significance import holm, permutation
 from cbir_lib.study import Study, read_study
 
@@ -163,16 +163,15 @@ def family(found: Sequence[Result], row: str, like: Result | None = None) -> Res
             for r in found
             if "descriptor" in r.parameters
             and paper.row_of(r.parameters) == row
-            and (like is None or _same_images(r, like))
+            and (like is None or _same_pixels(r, like))
         ),
         None,
     )
 
 
-def _same_images(one: Result, other: Result) -> bool:
-    keys = "dataset", "checksum", "class_names", "images", "test_labels"  # later fields may lack
-    same = all(getattr(one.data, key) == getattr(other.data, key) for key in keys)
-    return same and one.parameters["size"] == other.parameters["size"]
+def _same_pixels(one: Result, other: Result) -> bool:
+    """The same images at the same size."""
+    return same_images(one, other) and one.parameters["size"] == other.parameters["size"]
 
 
 @dataclass(frozen=True)
@@ -224,9 +223,7 @@ def pairs(evidence: Evidence, comparison: Comparison) -> Pairs | None:
 
 def scores(result: Result, measure: str) -> np.ndarray:
     """(Q,) in percent, of each test image: 0 or 100 for accuracy; average precision, maybe NaN."""
-    if measure == "accuracy":
-        return 100.0 * np.equal(result.answers, result.data.test_labels)
-    return 100 * np.array(result.retrieval.average_precisions, float)
+    return 100 * of_each_query(result, measure)
 
 
 def halfway(result: Result) -> np.ndarray:
@@ -267,7 +264,7 @@ def differences(found: Pairs, comparison: Comparison) -> np.ndarray | None:
     rows = []
     for pair in zip(found.one, found.other, strict=True):
         known = next(r for r in pair if r)
-        if None not in pair and not _same_images(*pair):
+        if None not in pair and not _same_pixels(*pair):
             raise CbirError(
                 f"{pair[0].run} and {pair[1].run} were measured on different images",
                 "compare runs of the same images and classes",
@@ -288,7 +285,7 @@ def subjects(evidence: Evidence, like: Result) -> np.ndarray | None:
     """(Q,) the subject of each test image, from whatever result on the same images knows it."""
     results = (r for of in evidence.values() for r in of)
     known = (
-        r.data.test_subjects for r in results if r.data.test_subjects and _same_images(r, like)
+        r.data.test_subjects for r in results if r.data.test_subjects and _same_pixels(r, like)
     )
     found = next(known, None)
     return None if found is None else np.array(found)

@@ -102,7 +102,12 @@ def study(
     if data_root:
         os.environ["CBIR_DATA"] = str(data_root.resolve())
     work = workflow.conduct(
-        _study_file(study_file), profile, published=published, book=book, run=run, cores=cores
+        _study_file(study_file),
+        profile,
+        published=published,
+        book=book,
+        runs=[run] if run else [],
+        cores=cores,
     )
     if run:
         print(f"the run: {work / 'runs' / run}")
@@ -626,13 +631,9 @@ def effects_transfer(
 
     Example: `cbir effects transfer`
     """
-    from cbir_lib import effects, transfer
+    from cbir_lib import transfer
 
-    plan, grids = _effects_plan(study_file, "transfer")
-    found = transfer.measure(plan, grids, lambda line: print(line, flush=True))
-    path = out or effects.published_path("transfer", "transfer")
-    effects.write(path, found)
-    print(f"the effects: {path}")
+    _write_effects("transfer", transfer.measure, study_file, out)
 
 
 @effects_app.command("redrawn")
@@ -648,22 +649,22 @@ def effects_redrawn(
 
     Example: `cbir effects redrawn`
     """
-    from cbir_lib import effects, redrawn
+    from cbir_lib import redrawn
 
-    plan, grids = _effects_plan(study_file, "redrawn")
-    found = redrawn.measure(plan, grids, lambda line: print(line, flush=True))
-    path = out or effects.published_path("redrawn", "redrawn")
-    effects.write(path, found)
-    print(f"the effects: {path}")
+    _write_effects("redrawn", redrawn.measure, study_file, out)
 
 
-def _effects_plan(study_file: Path | None, name: str):
+def _write_effects(name: str, measure, study_file: Path | None, out: Path | None) -> None:
+    """Measure what ``grid.effects`` of the study file has under this name, and write it."""
+    from cbir_lib import effects
     from cbir_lib.study import read_study
 
     grid = read_study(_study_file(study_file)).grid
     if (plan := getattr(grid.effects, name)) is None:
         raise CbirError(f"the study has no grid.effects.{name}", "enter it in study.yml")
-    return plan, grid.descriptors
+    path = out or effects.published_path(name, name)
+    effects.write(path, measure(plan, grid.descriptors, lambda line: print(line, flush=True)))
+    print(f"the effects: {path}")
 
 
 @job_app.command("run")

@@ -33,7 +33,7 @@ from cbir_lib.hashing import BinaryHash, hamming
 from cbir_lib.models import TrainedNetwork, build_network, read_network
 from cbir_lib.preprocessing import Preprocessing
 from cbir_lib.retrieval import Index, Ranking
-from cbir_lib.schema import Strict
+from cbir_lib.schema import Strict, read_json, write_json
 
 MOST_VALUES = 32768  # of a layer whose whole output is searched; larger ones only averaged
 TINY = 1e-6  # share of the largest variance below which a principal axis is rounding error
@@ -82,12 +82,13 @@ def read(path: Path | str) -> Effects:
     CbirError
         When it is missing, no JSON, or does not fit the schema.
     """
-    return results.read(path, Effects)
+    again = "remove it and run the study again"
+    return read_json(path, Effects, "not a result file", "run the study first", again)
 
 
 def write(path: Path | str, found: Effects) -> None:
     """Write an effects file, checked against its schema."""
-    results.write(path, found)
+    write_json(path, found)
 
 
 def of_study(folder: Path | str, name: str) -> tuple[str, Effects]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import platform
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import psutil
-from pydantic import ValidationError
 
 from cbir_lib import paper
 from cbir_lib.datasets import source
@@ -21,12 +19,11 @@ from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
 from cbir_lib.descriptors import COMBINATION, DESCRIPTORS
 from cbir_lib.errors import CbirError
 from cbir_lib.evaluation import owners, paired_interval
-from cbir_lib.files import project_root, replacing
-from cbir_lib.schema import Strict, first_fault
+from cbir_lib.files import project_root
+from cbir_lib.schema import Strict, read_json, write_json
 from cbir_lib.significance import holm, mcnemar, nemenyi, permutation
 from cbir_lib.study import NetworkRun
 
-NUMBERS = re.compile(r'\[\n[^][{}"]+\]')  # a list of numbers in an indented JSON text
 BROADEST = ("paper", "paper-phantom", "cpu")  # published, with every row of the grid; best first
 NO_PICTURES = (
     "*The pictures are not part of the repository. They appear when the data set is at hand: "
@@ -308,32 +305,21 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def write(path: Path | str, result: Strict) -> None:
-    """Write the result file, or another of its kind, checked against its schema."""
-    checked = type(result).model_validate_json(result.model_dump_json())
-    # Numbers in a row stay on one line.
-    text = NUMBERS.sub(lambda match: " ".join(match[0].split()), checked.model_dump_json(indent=1))
-    with replacing(path) as part:
-        part.write_text(text + "\n", encoding="utf-8")
+def write(path: Path | str, result: Result) -> None:
+    """Write the result file, checked against its schema."""
+    write_json(path, result)
 
 
-def read(path: Path | str, schema: type[Strict] = Result) -> Result:
-    """Read one result file, or another of its kind.
+def read(path: Path | str) -> Result:
+    """Read one result file.
 
     Raises
     ------
     CbirError
         When it is missing, no JSON, or does not fit the schema.
     """
-    try:
-        return schema.model_validate_json(Path(path).read_bytes())
-    except OSError as error:
-        raise CbirError(f"cannot read {path}: {error.strerror}", "run the study first") from error
-    except ValidationError as error:
-        raise CbirError(
-            f"{path} is not a result file: {first_fault(error)}",
-            "remove it and run the study again",
-        ) from error
+    again = "remove it and run the study again"
+    return read_json(path, Result, "not a result file", "run the study first", again)
 
 
 def read_all(folder: Path | str, runs: Sequence[str] | None = None) -> list[Result]:
@@ -707,6 +693,25 @@ def beside_the_paper(result: Result) -> str:
         f'*The paper has {paper.TABLE_4[row]:.1f} % for "{row}" (Table 4): on IRMA, other classes '
         "and 128 x 128 pixels, not comparable number by number.*"
     )
+
+
+def signed(points: float) -> str:
+    """Percentage points with their sign and one decimal; a true minus, and no zero below."""
+    return f"{round(points, 1) + 0:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def in_points(difference: Mapping[str, float]) -> str:
+    """``difference`` and, in brackets, ``low`` to ``high``; a dash where it was not measured."""
+    if not np.isfinite(difference["difference"]):
+        return "\N{EN DASH}"
+    value, low, high = (signed(difference[key]) for key in ("difference", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
+def listed(words: Iterable[str]) -> str:
+    """``one, two and three``."""
+    words = list(words)
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def in_words(settings: dict) -> str:

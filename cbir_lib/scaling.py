@@ -12,12 +12,10 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
 
 from cbir_lib.errors import CbirError
-from cbir_lib.files import replacing
 from cbir_lib.results import Circumstances
-from cbir_lib.schema import Strict, first_fault
+from cbir_lib.schema import Strict, read_json, write_json
 
 QUANTITIES = ("latency_ms", "build_s", "bytes")  # that grow with the gallery
 
@@ -50,9 +48,7 @@ class Scaling(Strict):
 
 def write(path: Path | str, measured: Scaling) -> None:
     """Write the file, checked against its schema."""
-    checked = Scaling.model_validate_json(measured.model_dump_json())
-    with replacing(path) as part:
-        part.write_text(checked.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_json(path, measured)
 
 
 def read(path: Path | str) -> Scaling:
@@ -63,13 +59,7 @@ def read(path: Path | str) -> Scaling:
     CbirError
         When it is missing, or no such file.
     """
-    again = "measure: python benchmarks/scale.py"
-    try:
-        return Scaling.model_validate_json(Path(path).read_bytes())
-    except OSError as error:
-        raise CbirError(f"cannot read {path}: {error.strerror}", again) from error
-    except ValidationError as error:
-        raise CbirError(f"{path} is no file of scale: {first_fault(error)}", again) from error
+    return read_json(path, Scaling, "no file of scale", "measure: python benchmarks/scale.py")
 
 
 def table(measured: Scaling) -> pd.DataFrame:

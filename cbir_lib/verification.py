@@ -58,9 +58,9 @@ from scipy.stats import t as student
 
 from cbir_lib import results
 from cbir_lib.errors import CbirError, unknown
-from cbir_lib.files import project_root, replacing
+from cbir_lib.files import project_root
 from cbir_lib.results import Data, Result
-from cbir_lib.schema import Strict, first_fault
+from cbir_lib.schema import Strict, read_json, write_json
 from cbir_lib.study import CombinationRun, DescriptorRun, NetworkRun
 
 USUAL = "as in the study"  # of circumstances
@@ -783,7 +783,7 @@ def published(profile: str, run: str | None = None) -> dict[str, Result]:
 
 def write(path: Path | str, verification: Verification) -> None:
     """Write a verification, checked against its schema."""
-    _write(path, verification)
+    write_json(path, verification, FLAT)
 
 
 def without_values(verification: Verification) -> Verification:
@@ -794,14 +794,7 @@ def without_values(verification: Verification) -> Verification:
 
 def write_spread(path: Path | str, spread: Spread) -> None:
     """Write the spread of reruns, checked against its schema."""
-    _write(path, spread)
-
-
-def _write(path: Path | str, data: Strict) -> None:
-    text = type(data).model_validate_json(data.model_dump_json()).model_dump_json(indent=1)
-    text = FLAT.sub(lambda match: re.sub(r"\n\s*", " ", match[0]), text)  # a number on one line
-    with replacing(path) as part:
-        part.write_text(text + "\n", encoding="utf-8")
+    write_json(path, spread, FLAT)
 
 
 def read(path: Path | str) -> Verification:
@@ -812,20 +805,11 @@ def read(path: Path | str) -> Verification:
     CbirError
         When it is missing, no JSON, or does not fit the schema.
     """
-    return _read(path, Verification, "a verification", "cbir verify writes one")
+    return read_json(path, Verification, "not a verification", "cbir verify writes one")
 
 
 def read_spread() -> Spread | None:
     """The spread of reruns that is part of the project; None where there is none."""
     path = project_root() / "results" / FOLDER / "spread.json"
     hint = "measure it anew: benchmarks/spread.py"
-    return _read(path, Spread, "a spread of reruns", hint) if path.exists() else None
-
-
-def _read(path, model, what: str, hint: str):
-    try:
-        return model.model_validate_json(Path(path).read_bytes())
-    except OSError as error:
-        raise CbirError(f"cannot read {path}: {error.strerror}", hint) from error
-    except ValidationError as error:
-        raise CbirError(f"{path} is not {what}: {first_fault(error)}", hint) from error
+    return read_json(path, Spread, "not a spread of reruns", hint) if path.exists() else None

@@ -49,7 +49,6 @@ def conduct(
     *,
     published: bool = False,
     book: bool = True,
-    run: str | None = None,
     runs: Sequence[str] = (),
     fresh: bool = False,
     cores: int | None = None,
@@ -62,10 +61,8 @@ def conduct(
         Read ``results/<profile>/`` in place of training.
     book
         Build the chapters and the book after the runs.
-    run
-        Name of the only run to do, with those it takes vectors from; then no book is built.
     runs
-        Names of several of which the same holds.
+        Names of the only runs to do, with those they take vectors from; then no book is built.
     fresh
         In a folder of its own, beside the study's.
     cores
@@ -99,11 +96,11 @@ def conduct(
             f"results/{profile}/ lacks {', '.join(missing)}",
             f"train them: cbir study --profile {profile}",
         )
-    if book and not run and not study.profile(profile).descriptors:
+    if book and not runs and not study.profile(profile).descriptors:
         console.print(f"profile {profile} leaves out the handcrafted descriptors: no book of it")
         book = False
     folder = (work / "runs").relative_to(root)
-    only = [study.run(profile, name).id for name in ([run] if run else runs)]
+    only = [study.run(profile, name).id for name in runs]
     targets = [str(folder / name / "result.json") for name in only]
     targets = targets or ["all" if book else "runs"]
     with alone(root / "build"):

@@ -647,3 +647,18 @@ def test_energy_is_the_difference_of_the_counters(monkeypatch):
     assert results.circumstances({}, energy_before_j=200.0).energy_j is None  # began anew
     monkeypatch.setattr(results, "energy_j", lambda: None)
     assert results.circumstances({}, energy_before_j=100.0).energy_j is None
+
+
+@pytest.mark.parametrize(
+    ("points", "text"),
+    [(1.25, "+1.2"), (-0.34, "\N{MINUS SIGN}0.3"), (-0.04, "+0.0"), (0, "+0.0"), (12, "+12.0")],
+)
+def test_points_have_a_sign_and_no_zero_has_a_minus(points, text):
+    assert results.signed(points) == text
+
+
+def test_differences_and_lists_in_words():
+    difference = {"difference": 1.0, "low": -2.0, "high": 4.0}
+    assert results.in_points(difference) == "+1.0 (\N{MINUS SIGN}2.0 to +4.0)"
+    assert results.in_points(difference | {"difference": np.nan}) == "\N{EN DASH}"
+    assert [results.listed("ABC"[:n]) for n in range(4)] == ["", "A", "A and B", "A, B and C"]
