@@ -451,7 +451,7 @@ def fusions(
     """
     scales, of_validation, of_test = {}, {}, {}
     for vectors in (own, *others):
-        some = vectors.gallery[comparison.plotted(len(vectors.gallery))]
+        some = vectors.gallery[comparison.evenly_spaced(len(vectors.gallery), comparison.PLOTTED)]
         scales[vectors.method] = mean_distance(pairwise(vectors.distance, some, some))
         of_validation[vectors.method] = pairwise(
             vectors.distance, validation[vectors.method], vectors.gallery

@@ -237,9 +237,10 @@ def retrieval(
         ``mean_average_precision`` with its 95 % ``mean_average_precision_interval`` (percentile
         bootstrap over queries, 2,000 draws) and ``mean_average_precision_interval_of_subjects``;
         ``precision_at_1``, ``_5``, ``_10``, ``recall_at_1``, ``_5``, ``_10``, ``r_precision``,
-        ``precision_recall`` (101 values), ``average_precisions`` (of each query, None where nothing
-        is relevant), ``queries`` and ``queries_without_relevant``. The raw curve: ``ranks``, mean
-        ``precision_by_rank`` and ``recall_by_rank``. Graded: ``ndcg``, ``ndcg_at_10`` and
+        ``precision_recall`` (101 values), ``average_precisions``, ``precisions_at_1`` and
+        ``precisions_at_10`` (of each query, None where nothing is relevant), ``queries`` and
+        ``queries_without_relevant``. The raw curve: ``ranks``, mean ``precision_by_rank`` and
+        ``recall_by_rank``. Graded: ``ndcg``, ``ndcg_at_10`` and
         ``hierarchical_error`` of the nearest neighbour's code. ``macro_mean_average_precision``,
         the mean of the classes' means, and ``per_class``. ``..._by_chance`` is the expectation of a
         measure when all distances are equal. ``..._interval``, of several: 95 %,
@@ -302,8 +303,11 @@ def retrieval(
             }
         macro = float(np.mean([each["mean_average_precision"] for each in per_class.values()]))
         macro_interval = _interval(of_class)
-    whole = np.full(len(relevant), np.nan)
-    whole[answerable] = precisions
+
+    def of_each(values):
+        rounded = iter(np.round(values, 5).tolist())
+        return [next(rounded) if known else None for known in answerable]
+
     return {
         "queries": len(relevant),
         "queries_without_relevant": int((~answerable).sum()),
@@ -327,9 +331,9 @@ def retrieval(
         "ranks": ranks.tolist(),
         "precision_by_rank": by_rank[0].mean(axis=0).round(5).tolist(),
         "recall_by_rank": by_rank[1].mean(axis=0).round(5).tolist(),
-        "average_precisions": [
-            round(float(value), 5) if np.isfinite(value) else None for value in whole
-        ],
+        "average_precisions": of_each(precisions),
+        "precisions_at_1": of_each(precision_at(found, 1, distances)),
+        "precisions_at_10": of_each(measures["precision_at_10"]),
         "per_class": per_class,
     }
 

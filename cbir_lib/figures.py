@@ -36,8 +36,8 @@ RULE_MARKS = {
     "softmax": ("D", "#000000"),
     "nearest neighbour": ("o", "#4477aa"),
     "k nearest neighbours": ("s", "#66ccee"),
-    "linear SVM": ("^", "#ccbb44"),
-    "RBF SVM": ("v", "#aa3377"),
+    "logistic regression": ("^", "#ccbb44"),
+    "RBF kernel": ("v", "#aa3377"),
 }
 
 sns.set_theme(

@@ -51,7 +51,10 @@ class Data(Strict):
 class Rule(Strict):
     """A way to name classes, and what it named on the test split."""
 
-    rule: Literal["softmax", "nearest neighbour", "k nearest neighbours", "linear SVM", "RBF SVM"]
+    rule: Literal[
+        *("softmax", "nearest neighbour", "k nearest neighbours"),
+        *("logistic regression", "RBF kernel"),
+    ]
     settings: dict  # chosen on the validation split
     validation_accuracy: float
     accuracy: float
@@ -129,6 +132,8 @@ class Retrieval(Strict):
     r_precision: float
     precision_recall: list[float]
     average_precisions: list[float | None]  # of each query; None where nothing is relevant
+    precisions_at_1: list[float | None]  # likewise
+    precisions_at_10: list[float | None]
     mean_average_precision_interval_of_subjects: list[float] | None = None
     mean_average_precision_by_chance: float | None = None
     macro_mean_average_precision: float | None = None
@@ -154,13 +159,14 @@ class Retrieval(Strict):
 
 
 class Training(Strict):
-    """The curves of the training, one value an epoch."""
+    """The curves of the training, one value an epoch, and what became of its settings."""
 
     train_loss: list[float]
     validation_loss: list[float]
     validation_accuracy: list[float]
-    best_epoch: int
+    best_epoch: int  # whose weights were kept
     batch_size: int
+    precision: Literal["float32", "bfloat16"]
 
 
 class Example(Strict):
@@ -191,7 +197,7 @@ class Circumstances(Strict):
 class Result(Strict):
     """What one run measured, and under what."""
 
-    format: Literal[3, 4] = 4  # 4 has more measures of retrieval, and the subjects
+    format: Literal[5] = 5
     run: str
     parameters: dict
     data: Data

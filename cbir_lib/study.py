@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from cbir_lib.changes import CHANGES
 from cbir_lib.datasets import SOURCES
@@ -69,14 +69,15 @@ class NetworkRun(Run):
     crop: AtLeastOne | None = None  # pixels; with augment by default as 120 of 128
     seed: int = 0
     epochs: AtLeastOne = 1000
-    patience: AtLeastOne = 50
-    early_stopping: bool = True
+    budget: AtLeastOne = 1  # times the epochs
+    early_stopping: bool = False
+    patience: AtLeastOne = 50  # epochs, with early stopping
     batch_size: AtLeastOne = 256
-    learning_rate: Annotated[float, Field(gt=0)] = 0.005
-    schedule: Literal["constant", "cosine"] = "constant"
+    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    schedule: Literal["cosine", "constant"] = "cosine"
     momentum: NotNegative = 0.9
     weight_decay: NotNegative = 5e-4
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     @property
     def variant(self) -> str:
@@ -108,6 +109,11 @@ class NetworkRun(Run):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
     @property
+    def all_epochs(self) -> int:
+        """Return how many epochs the training lasts: the profile's, times the budget."""
+        return self.epochs * self.budget
+
+    @property
     def options(self) -> dict:
         """What :func:`cbir_lib.models.build_network` is told besides the network's name."""
         crop = self.crop or (self.size * 15 // 16 if self.augment else None)
@@ -134,12 +140,13 @@ VARIANTS = {
     "dropout": lambda share: "dropout" if share == 0.5 else f"dropout{share:g}",
     "augment": "augment",
     "flips": "flips",
-    "early_stopping": "tolast",
-    "learning_rate": lambda value: f"rate{value:g}",
     "schedule": lambda name: name,
+    "early_stopping": "stopped",
+    "learning_rate": lambda value: f"rate{value:g}",
     "momentum": lambda value: f"momentum{value:g}",
     "weight_decay": lambda value: f"decay{value:g}",
     "precision": lambda name: name,
+    "budget": lambda times: f"{times}xepochs",
 }
 
 
@@ -193,6 +200,17 @@ class Training(Strict):
     patience: AtLeastOne | None = None
     batch_size: AtLeastOne | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
+    schedule: Literal["cosine", "constant"] | None = None
+
+    @field_validator("schedule")
+    @classmethod
+    def _ends(cls, schedule: str | None) -> str | None:
+        if schedule == "constant":
+            raise ValueError(
+                "a constant rate never ends; leave it to cosine, and put constant in a row of "
+                "grid.networks to compare"
+            )
+        return schedule
 
 
 class Representation(Strict):

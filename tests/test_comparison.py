@@ -320,7 +320,7 @@ def test_confused_pairs_are_the_surest_mistakes():
 
 
 def test_an_embedding_brings_together_what_is_near(data):
-    rows = comparison.plotted(COUNTS["test"])
+    rows = comparison.evenly_spaced(COUNTS["test"], comparison.PLOTTED)
     labels = data.split("test").labels[rows]
     points = np.random.default_rng(0).normal(size=(len(rows), 4)) + 20 * labels[:, None]
     between = pairwise("L2", points, points)
@@ -335,6 +335,6 @@ def test_an_embedding_brings_together_what_is_near(data):
 
 @pytest.mark.parametrize(("count", "most"), [(5, 5), (2500, comparison.PLOTTED)])
 def test_pictures_show_a_thousand_images_at_most(count, most):
-    rows = comparison.plotted(count)
+    rows = comparison.evenly_spaced(count, comparison.PLOTTED)
     assert len(rows) == len(set(rows)) == most
     assert rows[0] == 0 and rows[-1] == count - 1
