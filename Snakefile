@@ -126,6 +126,9 @@ else:
             "{wildcards.run}"
         resources:
             gpu=1,
+        # One seed of everything first: a study that is cut short has something of each network.
+        priority:
+            lambda wc: -RUNS[wc.run].seed
         shell:
             JOB + " run {wildcards.run} {OPTIONS}"
 

@@ -23,8 +23,8 @@ NEIGHBOURS = (1, 3, 5, 9, 15, 25)
 PENALTIES = (1.0, 10.0, 100.0, 1000.0)  # C of a logistic regression
 GAMMAS = (0.25, 1.0, 4.0)  # of an RBF kernel, for training vectors of mean squared length 1
 ITERATIONS = 100
-LONGEST = 1024  # values of a vector that a classifier takes; longer ones are projected
-LANDMARKS = 1000  # training vectors that approximate a kernel
+LONGEST = 800  # values of a vector that a classifier takes, a network's; longer ones are projected
+LANDMARKS = 500  # training vectors that approximate a kernel
 
 
 class Answer(NamedTuple):
@@ -97,6 +97,7 @@ def linear_classifiers(
     because an exact one needs all pairs of training images.
     """
     linear = kernel = None
+    vectors = shorten(vectors)
     for each in (False, True):
         moved = scale(vectors, each=each)
         found = _regression(moved, labels, {"scaled": "each" if each else "together"})
@@ -135,21 +136,27 @@ def _regression(
     return best
 
 
+def shorten(vectors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Project vectors of each split on the principal axes of the training split.
+
+    (N, D) → (N, ``LONGEST``) float32, if they have more values and there are more images.
+    """
+    if min(vectors["train"].shape) <= LONGEST:
+        return vectors
+    axes = PCA(LONGEST, svd_solver="randomized", iterated_power=2, random_state=0)
+    axes.fit(vectors["train"])
+    return {split: axes.transform(v) for split, v in vectors.items()}
+
+
 def scale(vectors: Mapping[str, np.ndarray], each: bool) -> dict[str, np.ndarray]:
-    """Centre and scale vectors of each split, (N, D) → (N, at most LONGEST) float32.
+    """Centre and scale vectors of each split, (N, D) float32.
 
     By those of the training split alone: their mean squared length is 1 afterwards, unless they are
     all alike.
     """
-    scaler = StandardScaler(with_std=each).fit(vectors["train"].astype(np.float64))
-    moved = {
-        split: scaler.transform(v.astype(np.float64)).astype(np.float32)
-        for split, v in vectors.items()
-    }
-    if min(moved["train"].shape) > LONGEST:
-        axes = PCA(LONGEST, svd_solver="randomized", random_state=0).fit(moved["train"])
-        moved = {split: axes.transform(v) for split, v in moved.items()}
-    length = np.sqrt((moved["train"].astype(np.float64) ** 2).sum(axis=1).mean())
+    scaler = StandardScaler(with_std=each).fit(vectors["train"])
+    moved = {split: scaler.transform(v) for split, v in vectors.items()}
+    length = np.linalg.norm(moved["train"].astype(np.float64)) / np.sqrt(len(moved["train"]))
     return {
         split: (v / length if length > 0 else v).astype(np.float32) for split, v in moved.items()
     }

@@ -71,6 +71,16 @@ def _run_ids(study_file: Path | None, profile: str) -> list[str]:
     return [run.id for run in read_study(_study_file(study_file)).runs(profile)]
 
 
+def _unpublished(study_file: Path | None, profile: str) -> list[str]:
+    """Return the runs of a profile of which ``results/`` has no result with the same parameters."""
+    from cbir_lib import results
+    from cbir_lib.study import read_study
+
+    published = {r.run: r.parameters for r in results.read_published(profile)}
+    runs = read_study(_study_file(study_file)).runs(profile)
+    return [run.id for run in runs if published.get(run.id) != run.model_dump()]
+
+
 @app.callback()
 def _options(
     version: Annotated[
@@ -89,15 +99,27 @@ def study(
         bool, typer.Option(help="Build the book from results/ instead; nothing is trained.")
     ] = False,
     book: Annotated[bool, typer.Option(help="Build the book after the runs.")] = True,
-    run: Annotated[str | None, typer.Option(help="Do this run alone, without the book.")] = None,
+    run: Annotated[
+        list[str] | None, typer.Option(help="Do this run alone, without the book; may be repeated.")
+    ] = None,
+    missing: Annotated[
+        bool, typer.Option(help="Do only the runs that results/ lacks, without the book.")
+    ] = False,
     cores: Annotated[int | None, typer.Option(min=1, help="Runs at a time; all cores.")] = None,
 ) -> None:
     """Run what is missing or changed of the study, and build the book.
 
     Examples: `cbir study`, `cbir study --profile quick --cores 4`, `cbir study --published`,
-    `cbir study --profile cpu --run phantom-B-dropout-s0`
+    `cbir study --profile full --run phantom-B-dropout-s0`, `cbir study --profile full --missing`
     """
     from cbir_lib import workflow
+
+    runs = run or []
+    if missing:
+        runs = _unpublished(study_file, profile)
+        if not runs:
+            print(f"results/{profile}/ has every run of the profile")
+            return
 
     if data_root:
         os.environ["CBIR_DATA"] = str(data_root.resolve())
@@ -106,11 +128,12 @@ def study(
         profile,
         published=published,
         book=book,
-        runs=[run] if run else [],
+        runs=runs,
         cores=cores,
     )
-    if run:
-        print(f"the run: {work / 'runs' / run}")
+    if runs:
+        for name in runs:
+            print(f"the run: {work / 'runs' / name}")
     elif book:
         print(f"the book: {work / 'html' / 'index.html'}")
 

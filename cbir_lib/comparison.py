@@ -39,7 +39,8 @@ WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # of a distance in a combination
 ROUNDS = 2  # over all weights
 PAIRS = 6  # of confused images shown
 PLOTTED = 600  # points of a picture
-TRIED = 300  # validation images on which other distances are tried
+TRIED = (50, 200)  # validation images on which other distances are tried, at least and at most
+VALUES_TRIED = 2_000_000_000  # pairs of values compared for it, about
 
 
 def choose(
@@ -211,10 +212,12 @@ def effect_of_distance(
 ) -> list[dict]:
     """Try the method's vectors at its own and other distances.
 
-    On at most ``TRIED`` validation images; ``own`` is the ranking of all of them at its own.
+    On ``TRIED`` validation images, fewer if the vectors are long; ``own`` is the ranking of all of
+    them at its own.
     """
     train, validation = data.split("train"), data.split("validation")
-    rows = evenly_spaced(len(validation), TRIED)
+    affordable = VALUES_TRIED // index.vectors.size
+    rows = evenly_spaced(len(validation), int(np.clip(affordable, *TRIED)))
     rankings = {index.distance: Ranking(own.rows[rows], own.distances[rows])}
     labels, ids = validation.labels[rows], validation.image_ids[rows]
     for distance in DISTANCES_TRIED:

@@ -25,6 +25,7 @@ from cbir_lib.retrieval import Ranking
 
 CUTOFFS = (1, 5, 10)
 DRAWS = 2000  # of a bootstrap
+BLOCK = 256  # queries measured at once: their whole rankings have to fit into the memory
 RECALL_LEVELS = np.linspace(0, 1, 101)
 ELEVEN = slice(None, None, 10)  # of these levels: 0, 0.1, ..., 1, the eleven points of TREC
 RANKS = 40  # of a raw curve, about: a result file need not have every rank
@@ -254,37 +255,28 @@ def retrieval(
     answerable = relevant.any(axis=1)
     if not answerable.any():
         raise CbirError("no query has a relevant image in the gallery", "check the classes of both")
-    found = relevant[answerable]
-    distances, classes, subjects, gains = (
-        None if given is None else np.asarray(given)[answerable]
-        for given in (distances, classes, subjects, gains)
+    rows = np.flatnonzero(answerable)
+    classes, subjects = (
+        None if given is None else np.asarray(given)[rows] for given in (classes, subjects)
     )
-    all_equal = np.zeros(found.shape, np.int8)
-    precisions = average_precision(found, distances)
-    ranks = np.unique(np.geomspace(1, found.shape[1], RANKS).round().astype(int))
-    by_rank = curve_by_rank(found, ranks, distances)
-    measures = {  # of each query
-        "precision_at_10": precision_at(found, 10, distances),
-        "r_precision": r_precision(found, distances),
-    }
-    graded = dict.fromkeys(("ndcg", "ndcg_at_10", "hierarchical_error"))
-    if gains is not None:
-        graded = {
-            "ndcg": ndcg(gains, distances),
-            "ndcg_at_10": ndcg(gains, distances, 10),
-            "hierarchical_error": 1 - expected(gains, distances)[:, 0],
-        }
-    curve = precision_recall(found, distances)
+    ranks = np.unique(np.geomspace(1, relevant.shape[1], RANKS).round().astype(int))
+    blocks = [
+        _measures(relevant[some], ranks, *(a if a is None else a[some] for a in (distances, gains)))
+        for some in np.split(rows, range(BLOCK, len(rows), BLOCK))
+    ]
+    each = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    precisions = each["average_precision"]
+    graded = "ndcg" in each
+    shares = _drawn(len(rows), np.random.default_rng(seed), subjects)
 
-    shares = _drawn(len(found), np.random.default_rng(seed), subjects)
+    def mean(name):
+        return float(each[name].mean()) if name in each else None
 
-    def mean(values):
-        return None if values is None else float(values.mean())
-
-    def interval(values):
-        return None if values is None else _interval(_drawn_means(shares, values))
+    def interval(name):
+        return _interval(_drawn_means(shares, each[name])) if name in each else None
 
     per_class = macro = macro_interval = None
+    in_classes = ("precision_at_10", "r_precision", "ndcg", "ndcg_at_10", "hierarchical_error")
     if classes is not None:
         names = np.unique(classes)
         of_class = _drawn_means(shares, precisions, classes)  # (DRAWS, C)
@@ -293,49 +285,79 @@ def retrieval(
             own = classes == name
             per_class[str(name)] = {
                 "queries": int(own.sum()),
-                "mean_average_precision": mean(precisions[own]),
+                "mean_average_precision": float(precisions[own].mean()),
                 "mean_average_precision_interval": _interval(means),
-                **{
-                    key: None if values is None else mean(values[own])
-                    for key, values in (measures | graded).items()
-                },
-                "precision_recall": curve[own][:, ELEVEN].mean(axis=0).round(5).tolist(),
+                **{k: float(each[k][own].mean()) if k in each else None for k in in_classes},
+                "precision_recall": each["curve"][own][:, ELEVEN].mean(axis=0).round(5).tolist(),
             }
-        macro = float(np.mean([each["mean_average_precision"] for each in per_class.values()]))
+        macro = float(np.mean([one["mean_average_precision"] for one in per_class.values()]))
         macro_interval = _interval(of_class)
 
-    def of_each(values):
-        rounded = iter(np.round(values, 5).tolist())
+    def of_each(name):
+        rounded = iter(each[name].round(5).tolist())
         return [next(rounded) if known else None for known in answerable]
 
     return {
         "queries": len(relevant),
         "queries_without_relevant": int((~answerable).sum()),
-        "mean_average_precision": mean(precisions),
+        "mean_average_precision": mean("average_precision"),
         "mean_average_precision_interval": bootstrap_interval(precisions, seed),
         "mean_average_precision_interval_of_subjects": (
-            None if subjects is None else interval(precisions)
+            None if subjects is None else interval("average_precision")
         ),
-        "mean_average_precision_by_chance": mean(average_precision(found, all_equal)),
+        "mean_average_precision_by_chance": mean("average_precision_by_chance"),
         "macro_mean_average_precision": macro,
         "macro_mean_average_precision_interval": macro_interval,
-        **{f"precision_at_{k}": mean(precision_at(found, k, distances)) for k in CUTOFFS},
-        **{f"recall_at_{k}": mean(recall_at(found, k, distances)) for k in CUTOFFS},
-        "r_precision": mean(measures["r_precision"]),
-        **{key: mean(values) for key, values in graded.items()},
-        **{f"{key}_interval": interval(each) for key, each in (measures | graded).items()},
-        "ndcg_by_chance": None if gains is None else mean(ndcg(gains, all_equal)),
-        "ndcg_at_10_by_chance": None if gains is None else mean(ndcg(gains, all_equal, 10)),
-        "hierarchical_error_by_chance": None if gains is None else float(1 - gains.mean()),
-        "precision_recall": curve.mean(axis=0).tolist(),
+        **{
+            f"{name}_at_{k}": mean(f"{name}_at_{k}")
+            for name in ("precision", "recall")
+            for k in CUTOFFS
+        },
+        "r_precision": mean("r_precision"),
+        **{name: mean(name) for name in in_classes[2:]},
+        **{f"{name}_interval": interval(name) for name in in_classes},
+        "ndcg_by_chance": mean("ndcg_by_chance"),
+        "ndcg_at_10_by_chance": mean("ndcg_at_10_by_chance"),
+        "hierarchical_error_by_chance": float(1 - gains[rows].mean()) if graded else None,
+        "precision_recall": each["curve"].mean(axis=0).tolist(),
         "ranks": ranks.tolist(),
-        "precision_by_rank": by_rank[0].mean(axis=0).round(5).tolist(),
-        "recall_by_rank": by_rank[1].mean(axis=0).round(5).tolist(),
-        "average_precisions": of_each(precisions),
-        "precisions_at_1": of_each(precision_at(found, 1, distances)),
-        "precisions_at_10": of_each(measures["precision_at_10"]),
+        "precision_by_rank": each["precision_by_rank"].mean(axis=0).round(5).tolist(),
+        "recall_by_rank": each["recall_by_rank"].mean(axis=0).round(5).tolist(),
+        "average_precisions": of_each("average_precision"),
+        "precisions_at_1": of_each("precision_at_1"),
+        "precisions_at_10": of_each("precision_at_10"),
         "per_class": per_class,
     }
+
+
+def _measures(
+    relevant: np.ndarray,
+    ranks: np.ndarray,
+    distances: np.ndarray | None,
+    gains: np.ndarray | None,
+) -> dict[str, np.ndarray]:
+    """Measure each of some queries: (Q,), (Q, 101) ``curve``, (Q, P) ``..._by_rank``."""
+    all_equal = np.zeros(relevant.shape, np.int8)
+    by_rank = curve_by_rank(relevant, ranks, distances)
+    found = {
+        "average_precision": average_precision(relevant, distances),
+        "average_precision_by_chance": average_precision(relevant, all_equal),
+        **{f"precision_at_{k}": precision_at(relevant, k, distances) for k in CUTOFFS},
+        **{f"recall_at_{k}": recall_at(relevant, k, distances) for k in CUTOFFS},
+        "r_precision": r_precision(relevant, distances),
+        "curve": precision_recall(relevant, distances),
+        "precision_by_rank": by_rank[0],
+        "recall_by_rank": by_rank[1],
+    }
+    if gains is not None:
+        found |= {
+            "ndcg": ndcg(gains, distances),
+            "ndcg_at_10": ndcg(gains, distances, 10),
+            "ndcg_by_chance": ndcg(gains, all_equal),
+            "ndcg_at_10_by_chance": ndcg(gains, all_equal, 10),
+            "hierarchical_error": 1 - expected(gains, distances)[:, 0],
+        }
+    return found
 
 
 def examples(ranking: Ranking, queries, gallery, neighbours: int = 8) -> list[dict]:
