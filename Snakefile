@@ -7,7 +7,6 @@ import re
 import sys
 from pathlib import Path
 
-from cbir_lib.results import BROADEST
 from cbir_lib.study import CombinationRun, DescriptorRun, NetworkRun, read_study
 
 STUDY = config.get("study", "study.yml")
@@ -35,12 +34,11 @@ LIBRARY = sorted(
     for path in Path("cbir_lib").rglob("*.py")
     if path.stem not in ("book", "cli", "workflow", "verification", "report")
 )
-# Chapters on the learned side show the broadest results published, and a shipped network; the report
-# looks at every profile.
+# Chapters show the published evidence beside the study at hand, and shipped networks.
 PUBLISHED_BESIDES = sorted(
     str(path)
     for folder in (*Path("results").glob("*/"), Path("models"))
-    if folder.name != "verification" and (folder.name != PROFILE or PROFILE in BROADEST)
+    if folder.name != "verification"
     for path in folder.glob("*.*")
 )
 # The chapter on verification alone shows these.

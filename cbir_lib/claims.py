@@ -6,31 +6,22 @@ Nothing is computed here that is not in a result file, and no rule is written he
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 from cbir_lib import paper
-from cbir_lib.errors import CbirError, unknown
+from cbir_lib.errors import CbirError
 from cbir_lib.evaluation import paired_interval
-from cbir_lib.files import project_root
-from cbir_lib.paper import HALFWAY, RANDOM, Claim, Comparison, Side
-from cbir_lib.results import Result, of_each_query, read, read_all, same_images, variant_of
+from cbir_lib.paper import HALFWAY, RANDOM, Claim, Comparison, Measure, Side
+from cbir_lib.results import Result, of_each_query, same_images, variant_of
 from cbir_lib.significance import holm, permutation
-from cbir_lib.study import Study, read_study
 
 # What a comparison can say, and the mark by which it reads without colour.
-OUTCOMES = {
-    "for": "✓",
-    "against": "✗",
-    "open": "○",
-    "loser still learning": "…",
-    "not run": "-",
-}
-SUPPORTED, CONTRADICTED, UNTESTED = paper.VERDICTS
+OUTCOMES = {"for": "✓", "against": "✗", "open": "○", "not run": "-"}
+SUPPORTED, CONTRADICTED, UNDECIDED = paper.VERDICTS
 VARIANT_WORDS = {
     "": "",
     "dropout": " with dropout",
@@ -39,7 +30,7 @@ VARIANT_WORDS = {
     "normalised": " with batch normalisation",
     "decay0.005": " with ten times the decay",
 }
-Evidence = Mapping[str, Sequence[Result]]  # by profile
+DOUBLED = "2xepochs"  # last in the name of a variant
 
 
 @dataclass(frozen=True)
@@ -53,86 +44,28 @@ class Verdict:
     reason
         Why, in words.
     measured
-        One row a comparison: ``one``, ``other``, ``outcome``, ``profile``, ``seeds``, ``p`` (Holm),
+        One row a comparison: ``one``, ``other``, ``measure``, ``outcome``, ``seeds``, ``p`` (Holm),
         and in percentage points ``difference``, ``low``, ``high``, the seeds' ``lowest`` and
         ``highest``, ``allowance``, and ``paper``, its difference. NaN where there is none.
+    reported
+        The same of what decides nothing.
+    doubled
+        The same of the comparisons whose networks all have a training of twice the epochs, measured
+        with it; ``outcome`` beside ``before``, with the profile's own epochs.
+    doubled_word
+        The verdict with these in place of the others.
     runs
-        What was compared, by profile and name of the run.
+        What was compared, by the name of the run.
     """
 
     claim: Claim
     word: str
     reason: str
     measured: pd.DataFrame
-    runs: Mapping[tuple[str, str], Result]
-
-
-# Where the evidence is
-
-
-def places(dataset: str, profile: str | None, study: Study) -> dict[str, Path]:
-    """Folders of the results on a data set, by profile: those built here, otherwise the published.
-
-    Raises
-    ------
-    CbirError
-        When there is none, naming the command that makes them.
-    """
-    root = project_root()
-    names = [name for name, each in study.profiles.items() if each.dataset == dataset]
-    if profile is not None:
-        if profile not in study.profiles:
-            raise unknown("profile", profile, study.profiles)
-        if profile not in names:
-            raise CbirError(
-                f"profile {profile} is not on {dataset}",
-                f"name another: {', '.join(names) or 'none in the study file is'}",
-            )
-        names = [profile]
-    if not names:
-        raise CbirError(
-            f"no profile is on {dataset}", "enter one in study.yml, or name another data set"
-        )
-    found = {}
-    for name in names:
-        if any(root.glob(f"build/{name}/runs/*/result.json")):
-            found[name] = root / "build" / name
-        elif any(root.glob(f"results/{name}/*.json")):
-            found[name] = root / "results" / name
-    if not found:
-        data = "" if dataset == "phantom" else " --data-root FOLDER"
-        raise CbirError(
-            f"no result on {dataset}", f"make some: cbir study --profile {names[0]}{data}"
-        )
-    return found
-
-
-def beside(folder: Path | str) -> dict[str, Path]:
-    """Folders of a study's own results and of all that are published, by profile, its own first."""
-    own = Path(project_root(), folder)
-    name = own.name.removesuffix("-published").removesuffix("-fresh")
-    profiles = read_study(project_root() / "study.yml").profiles
-    published = sorted(p for p in project_root().glob("results/*/") if p.name in profiles)
-    return {name: own} | {place.name: place for place in published if place.name != name}
-
-
-def gather(folders: Mapping[str, Path | str], runs: Sequence[str] | None = None) -> Evidence:
-    """The results in these folders, by profile: all that are on the data set of the first.
-
-    ``runs`` are those of the first folder; all that are there.
-    """
-    found: dict[str, list[Result]] = {}
-    for name, folder in folders.items():
-        built = Path(folder, "runs").is_dir()
-        of = (
-            read_all(folder, None if found else runs)
-            if built
-            else [read(path) for path in sorted(Path(folder).glob("*.json"))]
-        )
-        dataset = next(iter(found.values()), of)[0].data.dataset if of or found else None
-        if of and of[0].data.dataset == dataset:
-            found[name] = of
-    return found
+    reported: pd.DataFrame
+    doubled: pd.DataFrame
+    doubled_word: str
+    runs: Mapping[str, Result]
 
 
 # One comparison
@@ -143,7 +76,9 @@ def called(side: Side) -> str:
     if isinstance(side, str):
         return side
     name, variant = side
-    return name + VARIANT_WORDS.get(variant, f", {variant}")
+    plain = variant.removesuffix(DOUBLED).removesuffix("-")
+    longer = " and twice the epochs" if plain != variant else ""
+    return name + VARIANT_WORDS.get(plain, f", {plain}") + longer
 
 
 def runs_of(found: Sequence[Result], side: tuple[str, str]) -> dict[int, Result]:
@@ -178,7 +113,6 @@ def _same_pixels(one: Result, other: Result) -> bool:
 class Pairs:
     """Both sides of a comparison, seed by seed; a side that nobody trains is None."""
 
-    profile: str
     one: list[Result | None]
     other: list[Result | None]
 
@@ -188,41 +122,32 @@ class Pairs:
         return next(r for r in (*self.one, *self.other) if r)
 
     @property
-    def epochs(self) -> int:
-        """Allowed to the networks in it; 0 where there is none."""
-        return max(r.parameters.get("epochs", 0) for r in (*self.one, *self.other) if r)
+    def trained(self) -> bool:
+        """Whether a network is in it."""
+        return any("network" in r.parameters for r in (*self.one, *self.other) if r)
 
 
-def pairs(evidence: Evidence, comparison: Comparison) -> Pairs | None:
-    """The runs that decide a comparison: most seeds, then most epochs; None where one is missing.
-
-    Networks are compared within one profile. A handcrafted run may be of another, on the same
-    images: nothing in it depends on the training.
-    """
-    found = []
-    for profile, results in evidence.items():
-        trained = {s: runs_of(results, s) for s in comparison.sides if isinstance(s, tuple)}
-        if not all(trained.values()):
-            continue
-        seeds = sorted(set.intersection(*map(set, trained.values()))) if trained else [None]
-        everywhere = [*results, *(r for each in evidence.values() for r in each)]
-        known = next((runs[seed] for runs in trained.values() for seed in seeds), None)
-        fixed = {}
-        for side in comparison.sides:
-            if isinstance(side, str) and side not in (HALFWAY, RANDOM):
-                fixed[side] = family(results if known is None else everywhere, side, known)
-        if not seeds or None in fixed.values():
-            continue
-        one, other = (
-            [trained[side][seed] if side in trained else fixed.get(side) for seed in seeds]
-            for side in comparison.sides
-        )
-        found.append(Pairs(profile, one, other))
-    return max(found, key=lambda each: (len(each.one), each.epochs), default=None)
+def pairs(found: Sequence[Result], comparison: Comparison) -> Pairs | None:
+    """Return the runs that decide a comparison, of all seeds that both have; None without any."""
+    trained = {s: runs_of(found, s) for s in comparison.sides if isinstance(s, tuple)}
+    seeds = sorted(set.intersection(*map(set, trained.values()))) if trained else [None]
+    known = next((runs[seed] for runs in trained.values() for seed in seeds), None)
+    fixed = {
+        side: family(found, side, known)
+        for side in comparison.sides
+        if isinstance(side, str) and side not in (HALFWAY, RANDOM)
+    }
+    if not seeds or None in fixed.values():
+        return None
+    one, other = (
+        [trained[side][seed] if side in trained else fixed.get(side) for seed in seeds]
+        for side in comparison.sides
+    )
+    return Pairs(one, other)
 
 
 def scores(result: Result, measure: str) -> np.ndarray:
-    """(Q,) in percent, of each test image: 0 or 100 for accuracy; average precision, maybe NaN."""
+    """(Q,) in percent, of each test image: 0 or 100 for accuracy; precisions, maybe NaN."""
     return 100 * of_each_query(result, measure)
 
 
@@ -281,14 +206,9 @@ def differences(found: Pairs, comparison: Comparison) -> np.ndarray | None:
     return np.array(rows)
 
 
-def subjects(evidence: Evidence, like: Result) -> np.ndarray | None:
-    """(Q,) the subject of each test image, from whatever result on the same images knows it."""
-    results = (r for of in evidence.values() for r in of)
-    known = (
-        r.data.test_subjects for r in results if r.data.test_subjects and _same_pixels(r, like)
-    )
-    found = next(known, None)
-    return None if found is None else np.array(found)
+def subjects(result: Result) -> np.ndarray | None:
+    """(Q,) the subject of each test image; None where the data set does not know."""
+    return None if result.data.test_subjects is None else np.array(result.data.test_subjects)
 
 
 def estimate(points: np.ndarray, owners: np.ndarray | None, allowance: float = 0.0) -> dict:
@@ -308,63 +228,84 @@ def estimate(points: np.ndarray, owners: np.ndarray | None, allowance: float = 0
     }
 
 
-def still_learning(trained: Sequence[Result | None]) -> bool:
-    """Whether in more than half of these trainings the best epoch is in the last tenth allowed."""
-    curves = [r for r in trained if r and r.training]
-    late = sum(r.training.best_epoch > paper.LATE * r.parameters["epochs"] for r in curves)
-    return 2 * late > len(curves)
-
-
 # The claims
 
+COLUMNS = [
+    *("one", "other", "measure", "outcome", "seeds", "p", "difference", "low", "high"),
+    *("lowest", "highest", "allowance", "paper", "decides"),
+]
 
-def judge(claim: Claim, evidence: Evidence) -> Verdict:
-    """What becomes of a claim by :data:`cbir_lib.paper.RULE`."""
-    home = {id(r): profile for profile, of in evidence.items() for r in of}
+
+def judge(claim: Claim, found: Sequence[Result]) -> Verdict:
+    """Decide a claim by :data:`cbir_lib.paper.RULE`."""
+    measured, runs = measure(claim.comparisons, found)
+    word, reason = _decide(measured)
+    by_measure = [
+        measure([c for c in claim.reported if c.measure == name], found)[0]
+        for name in dict.fromkeys(c.measure for c in claim.reported)
+    ]
+    reported = pd.concat(by_measure) if by_measure else measured.iloc[:0]
+    longer = [lengthened(c) for c in claim.comparisons]
+    has = [c is not None and pairs(found, c) is not None for c in longer]
+    # Holm's adjustment is over all comparisons of the claim, those without a longer training too.
+    mixed, more = measure(
+        [a if there else c for a, c, there in zip(longer, claim.comparisons, has, strict=True)],
+        found,
+    )
+    doubled = mixed[has].assign(before=measured.loc[has, "outcome"])
+    return Verdict(claim, word, reason, measured, reported, doubled, _decide(mixed)[0], runs | more)
+
+
+def measure(
+    comparisons: Sequence[Comparison], found: Sequence[Result]
+) -> tuple[pd.DataFrame, dict[str, Result]]:
+    """Measure comparisons together: a row each as :class:`Verdict` has them, and the runs used."""
     rows, runs = [], {}
-    for comparison in claim.comparisons:
+    for comparison in comparisons:
         row = {
             "one": called(comparison.one),
             "other": called(comparison.other),
+            "measure": comparison.measure,
             "outcome": "not run",
-            "profile": "",
             "seeds": 0,
             "allowance": comparison.allowance,
             "paper": paper.published_difference(comparison),
             "decides": comparison.decides,
         }
-        found = pairs(evidence, comparison)
-        points = None if found is None else differences(found, comparison)
+        both = pairs(found, comparison)
+        points = None if both is None else differences(both, comparison)
         if points is not None:
-            runs |= {(home[id(r)], r.run): r for r in (*found.one, *found.other) if r}
-            row |= estimate(points, subjects(evidence, found.data), comparison.allowance) | {
-                "outcome": "open",
-                "profile": found.profile,
-                "seeds": len(found.one) if found.epochs else 0,
-                "one learning": still_learning(found.one),
-                "other learning": still_learning(found.other),
-            }
+            runs |= {r.run: r for r in (*both.one, *both.other) if r}
+            row |= estimate(points, subjects(both.data), comparison.allowance)
+            row |= {"outcome": "open", "seeds": len(both.one) if both.trained else 0}
         rows.append(row)
     tested = [row for row in rows if "p" in row]
     for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
         row["p"] = p
         if p <= paper.LEVEL and row["low"] > -row["allowance"]:
-            row["outcome"] = "loser still learning" if row["other learning"] else "for"
+            row["outcome"] = "for"
         elif p <= paper.LEVEL and row["high"] < -row["allowance"]:
-            row["outcome"] = "loser still learning" if row["one learning"] else "against"
-    columns = [
-        *("one", "other", "outcome", "profile", "seeds", "p", "difference", "low", "high"),
-        *("lowest", "highest", "allowance", "paper", "decides"),
-    ]
-    measured = pd.DataFrame(rows).reindex(columns=columns)
-    numbers = columns[5:13]
+            row["outcome"] = "against"
+    measured = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    numbers = COLUMNS[5:13]
     measured[numbers] = measured[numbers].astype(float)
-    return Verdict(claim, *_decide(measured), measured, runs)
+    return measured, runs
 
 
-def judge_all(evidence: Evidence) -> list[Verdict]:
-    """What becomes of each of the ten claims, in their order."""
-    return [judge(claim, evidence) for claim in paper.CLAIMS]
+def lengthened(comparison: Comparison) -> Comparison | None:
+    """Return the same comparison with twice the epochs; None where it has no network."""
+    if not any(isinstance(side, tuple) for side in comparison.sides):
+        return None
+    one, other = (
+        side if isinstance(side, str) else (side[0], "-".join(filter(None, (side[1], DOUBLED))))
+        for side in comparison.sides
+    )
+    return replace(comparison, one=one, other=other)
+
+
+def judge_all(found: Sequence[Result]) -> list[Verdict]:
+    """Decide each of the ten claims, in their order."""
+    return [judge(claim, found) for claim in paper.CLAIMS]
 
 
 def ahead(row: pd.Series) -> tuple[str, str]:
@@ -388,10 +329,9 @@ def _decide(measured: pd.DataFrame) -> tuple[str, str]:
         much = f" by more than {points:g} point" if points else ""
         cause = f"{winner} is ahead of {loser}{much}{more}"
     else:
-        word = UNTESTED
+        word = UNDECIDED
         causes = {
             "not run": "not all of it was run",
-            "loser still learning": "training was cut short",
             "open": "the measurement does not decide",
             "against": "others fail as well",
         }
@@ -402,7 +342,6 @@ def _decide(measured: pd.DataFrame) -> tuple[str, str]:
             "for": "for it",
             "against": "against it",
             "open": "open",
-            "loser still learning": "with a loser that was still learning",
             "not run": "not run",
         }.items()
         if count[outcome]
@@ -420,43 +359,37 @@ def in_table_4(row: str) -> Side:
     return (row, paper.TRAINED[row]) if row in paper.TRAINED else row
 
 
-def accuracy_of(evidence: Evidence, side: Side) -> dict | None:
-    """The accuracy of one side; None where it was not run.
+def mean_of(found: Sequence[Result], side: Side, measure: Measure = "accuracy") -> dict | None:
+    """Return how good one side is on average; None where it was not run.
 
     Returns
     -------
     dict or None
-        In percent ``accuracy``, the mean of the seeds, with its 95 % interval ``low``, ``high``: of
-        seeds and images drawn again, with one run Wilson's. ``profile``, ``seeds``, ``results``,
-        and ``learning``, whether most trainings still were.
+        In percent ``mean`` over the seeds, with its 95 % interval ``low``, ``high``: of seeds and
+        images resampled. ``seeds``, 0 where nothing is trained, and ``results``.
     """
     if isinstance(side, str):
-        options = [(name, family(of, side)) for name, of in evidence.items()]
-        options = [(name, [r]) for name, r in options if r]
+        of = [r for r in [family(found, side)] if r]
     else:
-        options = [(name, [*runs_of(of, side).values()]) for name, of in evidence.items()]
-    options = [(name, of) for name, of in options if of]
-    if not options:
+        of = [*runs_of(found, side).values()]
+    if not of:
         return None
-    profile, of = max(options, key=lambda o: (len(o[1]), o[1][0].parameters.get("epochs", 0)))
-    right = np.array([scores(r, "accuracy") for r in of])
-    low, high = (
-        paired_interval(right, subjects=subjects(evidence, of[0]))
-        if len(of) > 1
-        else 100 * np.array(of[0].classification.accuracy_interval)
+    values = np.array([scores(r, measure) for r in of])
+    known = ~np.isnan(values).any(axis=0)
+    owners = subjects(of[0])
+    low, high = paired_interval(
+        values[:, known], subjects=None if owners is None else owners[known]
     )
     return {
-        "accuracy": right.mean(),
+        "mean": values[:, known].mean(),
         "low": low,
         "high": high,
-        "profile": profile,
         "seeds": len(of) if isinstance(side, tuple) else 0,
-        "learning": still_learning(of),
         "results": of,
     }
 
 
-def table_4(evidence: Evidence) -> pd.DataFrame:
+def table_4(found: Sequence[Result]) -> pd.DataFrame:
     """The paper's Table 4 beside ours: one row each, trained as there.
 
     ``paper`` and ``here`` in percent with ``low`` and ``high``, ``plain`` without remedies; ranks
@@ -465,14 +398,14 @@ def table_4(evidence: Evidence) -> pd.DataFrame:
     """
     rows = {}
     for name, value in paper.TABLE_4.items():
-        found = accuracy_of(evidence, in_table_4(name)) or {}
-        plain = accuracy_of(evidence, (name, "")) if name in paper.TRAINED else None
+        here = mean_of(found, in_table_4(name)) or {}
+        plain = mean_of(found, (name, "")) if name in paper.TRAINED else None
         rows[name] = {
             "paper": value,
-            "here": found.get("accuracy", np.nan),
-            **{key: found.get(key, np.nan) for key in ("low", "high")},
-            "plain": plain["accuracy"] if plain else np.nan,
-            **{key: found.get(key, "") for key in ("profile", "seeds", "learning")},
+            "here": here.get("mean", np.nan),
+            **{key: here.get(key, np.nan) for key in ("low", "high")},
+            "plain": plain["mean"] if plain else np.nan,
+            "seeds": here.get("seeds", 0),
         }
     table = pd.DataFrame.from_dict(rows, orient="index")
     both = table["here"].notna()
@@ -501,13 +434,13 @@ def spread(one: float, other: float, images: int) -> tuple[float, float]:
     return 100 * low, 100 * high
 
 
-def remedies(evidence: Evidence, variant: str) -> pd.DataFrame:
+def remedies(found: Sequence[Result], variant: str) -> pd.DataFrame:
     """The paper's Table 5, 6 or 7 beside ours: each network with a way of training against plain.
 
     In percent ``paper without``, ``paper with``, ``without``, ``with``; their differences in points
-    ``paper``, and ``difference`` with ``low``, ``high``; ``profile``, ``seeds``; ``learning``,
-    whether most of the trainings with it still were; and ``direction``: ``same`` or ``opposite`` to
-    the paper's where the interval lies off 0, else ``open``; empty where the paper has none.
+    ``paper``, and ``difference`` with ``low``, ``high``; ``seeds``; and ``direction``: ``same`` or
+    ``opposite`` to the paper's where the interval lies off 0, else ``open``; empty where the paper
+    has none.
     """
     rows = {}
     for name in paper.TRAINED:
@@ -518,13 +451,12 @@ def remedies(evidence: Evidence, variant: str) -> pd.DataFrame:
             )
         )
         row["paper"] = paper.published_difference(comparison)
-        found = pairs(evidence, comparison)
-        if found:
-            points = differences(found, comparison)
-            low, high = paired_interval(points, subjects=subjects(evidence, found.data))
+        both = pairs(found, comparison)
+        if both:
+            points = differences(both, comparison)
+            low, high = paired_interval(points, subjects=subjects(both.data))
             means = [
-                np.mean([scores(r, "accuracy").mean() for r in of])
-                for of in (found.one, found.other)
+                np.mean([scores(r, "accuracy").mean() for r in of]) for of in (both.one, both.other)
             ]
             off = int(low > 0) - int(high < 0)
             direction = (
@@ -536,9 +468,7 @@ def remedies(evidence: Evidence, variant: str) -> pd.DataFrame:
                 "difference": points.mean(),
                 "low": low,
                 "high": high,
-                "profile": found.profile,
-                "seeds": len(found.one),
-                "learning": still_learning(found.one),
+                "seeds": len(both.one),
                 "direction": "" if row["paper"] is None else direction,
             }
         rows[name] = row

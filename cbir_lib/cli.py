@@ -65,19 +65,22 @@ def _study_file(given: Path | None) -> Path:
     return given.resolve() if given else project_root() / "study.yml"
 
 
-def _run_ids(study_file: Path | None, profile: str) -> list[str]:
+def _study(study_file: Path | None):
     from cbir_lib.study import read_study
 
-    return [run.id for run in read_study(_study_file(study_file)).runs(profile)]
+    return read_study(_study_file(study_file))
+
+
+def _run_ids(study_file: Path | None, profile: str) -> list[str]:
+    return [run.id for run in _study(study_file).runs(profile)]
 
 
 def _unpublished(study_file: Path | None, profile: str) -> list[str]:
     """Return the runs of a profile of which ``results/`` has no result with the same parameters."""
     from cbir_lib import results
-    from cbir_lib.study import read_study
 
     published = {r.run: r.parameters for r in results.read_published(profile)}
-    runs = read_study(_study_file(study_file)).runs(profile)
+    runs = _study(study_file).runs(profile)
     return [run.id for run in runs if published.get(run.id) != run.model_dump()]
 
 
@@ -215,52 +218,68 @@ def verify(
 
 @app.command()
 def publish(profile: ProfileName = "quick", study_file: StudyFile = None) -> None:
-    """Copy the results of a finished study to `results/`, with what is shown or shipped of them.
+    """Copy the finished results of a study to `results/`, with what is shown or shipped of them.
 
-    `make book` reads them from there. From profile `quick` the README's pictures are drawn; of the
-    broadest profiles (`cpu`, `paper`) the best networks go to `models/`, in half precision.
-    Examples: `cbir publish --profile quick`, `cbir publish --profile cpu`
+    `make book` reads them from there. Of a profile that is still being trained, what is finished is
+    published, and what was published before stays. From profile `full` the README's pictures are
+    drawn, and the best network of each kind goes to `models/`, in half precision.
+    Examples: `cbir publish --profile quick`, `cbir publish --profile full`
     """
-    from cbir_lib import effects, results
+    from cbir_lib import effects, evidence, results
 
     root = project_root()
-    found = results.read_all(root / "build" / profile, _run_ids(study_file, profile))
-    target = root / "results" / profile
-    for stale in target.glob("*.json"):
-        if stale.stem not in {result.run for result in found}:
-            stale.unlink()
+    work, target = root / "build" / profile, root / "results" / profile
+    planned = _run_ids(study_file, profile)
+    finished = [name for name in planned if (work / "runs" / name / "result.json").is_file()]
+    found = results.read_all(work, finished) if finished else []
+    if not found:
+        raise CbirError(f"no finished run in {work}", f"cbir study --profile {profile}")
     for result in found:
         results.write(target / f"{result.run}.json", result)
-    for path in sorted((root / "build" / profile / "effects").glob("*.json")):
+    for stale in target.glob("*.json"):
+        if stale.stem not in planned:
+            stale.unlink()
+    for path in sorted((work / "effects").glob("*.json")):
         effects.write(target / "effects" / path.name, effects.read(path))
-    print(f"{len(found)} results in results/{profile}/")
-    if profile == "quick" and found[0].data.dataset == "phantom":  # whose images are ours
-        _draw_pictures(found, root / "book" / "assets")
-    if profile in results.BROADEST:
-        _ship_models(found, root / "build" / profile, root / "models")
+    missing = _unpublished(study_file, profile)
+    print(f"{len(found)} results in results/{profile}/, {len(missing)} of the profile are missing")
+    if found[0].data.dataset != "phantom":  # whose images are ours
+        return
+    best = evidence.on("phantom", None, _study(study_file))
+    if best.profile == profile:
+        _draw_pictures(best.results, root / "book" / "assets")
+        _ship_models(found, work, root / "models")
 
 
 def _ship_models(found, work: Path, folder: Path) -> None:
-    """Write the best run of each network, the best first, as long as the size allows it."""
-    import itertools
+    """Write the best run of each network, the best first, as long as the size allows it.
 
+    A shipped network stays where a better one of its kind was not trained here.
+    """
+    from cbir_lib import results
     from cbir_lib.models import read_network, save_network
 
-    for stale in folder.glob("*.safetensors"):
-        stale.unlink()
-    whole = [r for r in found if not r.parameters["classes"]]
-    whole.sort(key=lambda r: (r.parameters["network"], -r.classification.validation_accuracy))
-    best = [
-        next(runs) for _, runs in itertools.groupby(whole, key=lambda r: r.parameters["network"])
-    ]
-    total = 0
+    kinds: dict[str, list] = {}
+    for result in results.read_published(work.name):
+        network = result.parameters.get("network")
+        if network and not result.parameters["classes"]:
+            kinds.setdefault(network, []).append(result)
+    best = [max(of, key=lambda r: r.classification.validation_accuracy) for of in kinds.values()]
+    total, shipped = 0, []
     for result in sorted(best, key=lambda r: -r.classification.validation_accuracy):
-        trained = read_network(work / "runs" / result.run / "model.safetensors")
+        target = folder / f"{result.run}.safetensors"
+        made = work / "runs" / result.run / "model.safetensors"
+        if not made.is_file() and not target.is_file():
+            continue  # trained elsewhere
+        trained = read_network(made if made.is_file() else target)
         size = sum(2 * tensor.numel() for tensor in trained.module.state_dict().values())
         if total + size < SHIPPED_BYTES:
             total += size
-            save_network(folder / f"{result.run}.safetensors", trained, half=True)
-            print(f"models/{result.run}.safetensors: {size / 1e6:.1f} MB")
+            save_network(target, trained, half=True)
+            shipped.append(target)
+            print(f"models/{target.name}: {size / 1e6:.1f} MB")
+    for stale in set(folder.glob("*.safetensors")) - set(shipped):
+        stale.unlink()
 
 
 def _draw_pictures(found, folder: Path) -> None:
@@ -289,28 +308,27 @@ def _draw_pictures(found, folder: Path) -> None:
 def report(
     dataset: Annotated[str, typer.Option(help="On results of these images.")] = "phantom",
     profile: Annotated[
-        str | None, typer.Option(help="On this profile's results alone; every one's by default.")
+        str | None, typer.Option(help="On this profile's results; by default the evidence.")
     ] = None,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
     study_file: StudyFile = None,
 ) -> None:
     """Write the reproduction report on the results at hand: one HTML file that loads nothing else.
 
-    The paper's ten claims with their rules and verdicts, and its tables beside these results, which
-    are those in `build/`, otherwise those in `results/`. Who holds IRMA runs profile `paper` first.
+    The paper's ten claims with their rules and verdicts, and its tables beside these results: those
+    in `results/`, otherwise those in `build/`. If you hold IRMA, run profile `paper` first.
     Examples: `cbir report`, `cbir report --dataset irma --out irma.html`
     """
     import tempfile
 
-    from cbir_lib import claims
+    from cbir_lib import evidence
     from cbir_lib.datasets import source
     from cbir_lib.notebooks import NotebookFailedError, execute, quiet_kernel
     from cbir_lib.report import write_page
     from cbir_lib.study import read_study
 
     source(dataset)
-    places = claims.places(dataset, profile, read_study(_study_file(study_file)))
-    evidence = claims.gather(places)
+    found = evidence.on(dataset, profile, read_study(_study_file(study_file)))
     with tempfile.TemporaryDirectory() as folder:
         quiet_kernel(Path(folder))
         executed = Path(folder, "report.ipynb")
@@ -318,7 +336,7 @@ def report(
             execute(
                 project_root() / "notebooks" / "report.md",
                 executed,
-                {"places": {name: str(place) for name, place in places.items()}},
+                {"dataset": dataset, "profile": profile},
                 log=Path(folder, "log.ipynb"),
             )
         except NotebookFailedError as error:
@@ -326,11 +344,11 @@ def report(
                 f"the report cannot be written: {'; '.join(map(str.strip, error.lines))}",
                 "look for a result file that another version wrote, and make it again",
             ) from None
-        files = ", ".join(f"{len(found)} of profile {name}" for name, found in evidence.items())
         title = f"The reproduction report on {source(dataset).CAPTION}"
+        files = f"{len(found.results)} of profile {found.profile}"
         footer = f"cbir {cbir_lib.__version__}, from result files: {files}."
         write_page(executed, out, title, footer)
-    print(f"{sum(map(len, evidence.values()))} results on {dataset}: {out}")
+    print(f"{len(found.results)} results of profile {found.profile} on {dataset}: {out}")
 
 
 @data_app.command("list")

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from scipy.special import softmax
 from sklearn.decomposition import PCA
 
-from cbir_lib import comparison, evaluation, results
+from cbir_lib import comparison, evaluation, evidence, results
 from cbir_lib.changes import CHANGES, changed
 from cbir_lib.datasets.radiographs import RadiographSet
 from cbir_lib.descriptors import DESCRIPTORS, Descriptor
@@ -92,19 +92,21 @@ def write(path: Path | str, found: Effects) -> None:
 
 
 def of_study(folder: Path | str, name: str) -> tuple[str, Effects]:
-    """The effects of a study, and the name of its profile; where it has none, the published ones.
+    """Return the published effects of the evidence, or of the study; and the profile's name.
 
     Raises
     ------
     CbirError
         When there are neither.
     """
+    profile = evidence.of_study(folder).profile
     own = Path(project_root(), folder, "effects", f"{name}.json")
+    if (published := published_path(profile, name)).is_file():
+        return profile, read(published)
     if own.is_file():
-        return own.parents[1].name.removesuffix("-published"), read(own)
-    for profile in ("quick", *results.BROADEST):
-        if (published := published_path(profile, name)).is_file():
-            return profile, read(published)
+        return evidence.profile_of(folder), read(own)
+    if (published := published_path("quick", name)).is_file():
+        return "quick", read(published)
     raise CbirError(f"no effects file {name} in {folder}", "run a profile that has it: cbir study")
 
 

@@ -105,8 +105,8 @@ RULE = """
    networks are trained a second time with **twice the epochs**. Each comparison whose networks all
    have such a second training is measured again with it, and the report says whether its outcome
    changes. The verdict is that of the profile's own epochs.
-4. If several profiles on the same data set have both sides, the one with the most **training
-   images** is taken, and of these the one with the most **seeds**.
+4. All of it is of **one profile**: of those published on a data set, the one with the most training
+   images.
 5. A claim is **supported** if every comparison speaks for it, **contradicted** if at least one
    speaks against it. Otherwise it is **undecided**, and the report says why: a side was not run,
    or the measurement does not decide.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,11 +21,11 @@ from cbir_lib.descriptors import COMBINATION, DESCRIPTORS
 from cbir_lib.errors import CbirError
 from cbir_lib.evaluation import owners, paired_interval
 from cbir_lib.files import project_root
+from cbir_lib.paper import Measure
 from cbir_lib.schema import Strict, read_json, write_json
 from cbir_lib.significance import holm, mcnemar, nemenyi, permutation
 from cbir_lib.study import NetworkRun
 
-BROADEST = ("paper", "paper-phantom", "cpu")  # published, with every row of the grid; best first
 NO_PICTURES = (
     "*The pictures are not part of the repository. They appear when the data set is at hand: "
     "`cbir data fetch`, then `make study`.*"
@@ -45,7 +46,7 @@ class Data(Strict):
     class_names: list[str]
     images: dict[str, int]  # by split, after sampling
     test_labels: list[int]  # in the order of the test split
-    test_subjects: list[int] | None = None  # likewise; None where unknown, and in format 3
+    test_subjects: list[int] | None = None  # likewise; None where unknown
 
 
 class Rule(Strict):
@@ -117,8 +118,8 @@ class ClassRetrieval(Strict):
 class Retrieval(Strict):
     """Rankings of the training split for each image of the test split.
 
-    The measures are those of :func:`cbir_lib.evaluation.retrieval`. What has a default is None in
-    files of format 3; what is graded by IRMA codes also where images have none.
+    The measures are those of :func:`cbir_lib.evaluation.retrieval`. What is graded by IRMA codes is
+    None where images have none.
     """
 
     distance: str
@@ -351,45 +352,21 @@ def read_published(profile: str) -> list[Result]:
     return [read(path) for path in sorted(project_root().glob(f"results/{profile}/*.json"))]
 
 
-def learned_side(folder: Path | str, runs: Sequence[str] | None) -> tuple[str, list[Result]]:
-    """The networks of a study that has the paper's regularisation, and the name of its profile.
-
-    The study's own if it has them, otherwise the best that is published.
+def of_descriptors(found: Sequence[Result], names: Sequence[str]) -> dict[str, Result]:
+    """Return the results of handcrafted descriptors, by their names in ``study.yml``.
 
     Raises
     ------
     CbirError
-        When there is neither.
+        When there is none of one of them.
     """
-    own = Path(folder).name.removesuffix("-published")
-    for profile in (own, *BROADEST):
-        found = read_all(folder, runs) if profile == own else read_published(profile)
-        networks = [result for result in found if "network" in result.parameters]
-        if any(result.parameters["dropout"] for result in networks):
-            return profile, networks
-    raise CbirError(
-        "no result of networks with dropout and augmentation",
-        "run a profile that has them: cbir study --profile cpu",
-    )
-
-
-def of_descriptors(
-    folder: Path | str, runs: Sequence[str] | None, names: Sequence[str]
-) -> dict[str, Result]:
-    """The results of handcrafted descriptors, by their names in ``study.yml``.
-
-    Raises
-    ------
-    CbirError
-        When the study has none of one of them.
-    """
-    found = {r.parameters.get("descriptor"): r for r in read_all(folder, runs)}
-    if missing := [name for name in names if name not in found]:
+    by_descriptor = {r.parameters.get("descriptor"): r for r in found}
+    if missing := [name for name in names if name not in by_descriptor]:
         raise CbirError(
             f"the study has no result of {', '.join(missing)}",
             "enter it in grid.descriptors of study.yml, or take its chapter out of the Snakefile",
         )
-    return {name: found[name] for name in names}
+    return {name: by_descriptor[name] for name in names}
 
 
 def method(result: Result) -> str:
@@ -436,7 +413,7 @@ def difference(
     found: Sequence[Result],
     one: tuple[str, str],
     other: tuple[str, str],
-    measure: Literal["accuracy", "mAP"] = "accuracy",
+    measure: Measure = "accuracy",
 ) -> dict[str, float] | None:
     """How far the first (network, variant) is ahead of the second, seed by seed and image by image.
 
@@ -479,16 +456,17 @@ def difference(
     }
 
 
-def of_each_query(result: Result, measure: Literal["accuracy", "mAP"]) -> np.ndarray:
-    """(Q,) float: 1 where the method's own answer is right, or average precision; may be NaN."""
+def of_each_query(result: Result, measure: Measure) -> np.ndarray:
+    """(Q,) float: 1 where the method's own answer is right, or a precision, which may be NaN."""
     if measure == "accuracy":
         return np.equal(result.answers, result.data.test_labels).astype(float)
-    return np.array(result.retrieval.average_precisions, float)
+    name = {"mAP": "average_precisions", "P@1": "precisions_at_1", "P@10": "precisions_at_10"}[
+        measure
+    ]
+    return np.array(getattr(result.retrieval, name), float)
 
 
-def paired_tests(
-    found: Mapping[str, Result], measure: Literal["accuracy", "mAP"], against: str
-) -> pd.DataFrame:
+def paired_tests(found: Mapping[str, Result], measure: Measure, against: str) -> pd.DataFrame:
     """One row a method: how far one of them, ``against``, is ahead of it on the same queries.
 
     ``difference``, ``low`` and ``high`` (95 % interval) in percentage points; ``p``, McNemar's for
@@ -550,19 +528,26 @@ def p_in_words(p: float) -> str:
 
 def same_images(one: Result, other: Result) -> bool:
     """Whether both were measured on the same images and classes."""
-    # Format 3 does not say whose the images are.
-    a, b = (r.data.model_copy(update={"test_subjects": None}) for r in (one, other))
-    return a == b
+    return one.data == other.data
 
 
 def measured_on(profile: str, found: Sequence[Result]) -> str:
-    """On what a figure's results were measured, for its caption."""
+    """Say on what a figure's results were measured, for its caption."""
     run, data = found[0].parameters, found[0].data
-    seeds = sorted({r.parameters["seed"] for r in found if "seed" in r.parameters})
+    networks = [r for r in found if "network" in r.parameters]
+    runs = Counter((r.parameters["network"], variant_of(r)) for r in networks)
+    seeds, epochs = (
+        " to ".join(f"{n:,}" for n in sorted({min(of), max(of)})) if of else ""
+        for of in (
+            set(runs.values()),
+            {r.parameters["epochs"] * r.parameters["budget"] for r in networks},
+        )
+    )
+    trained = f"; {epochs} epochs, {seeds} seed{'s' * (seeds != '1')}" if networks else ""
     return (
         f"Profile {profile}: {source(data.dataset).CAPTION}; {run['size']} px, "
         f"{data.images['train']:,} training, {data.images['validation']:,} validation and "
-        f"{data.images['test']:,} test images; {len(seeds)} seed{'s' * (len(seeds) > 1)}"
+        f"{data.images['test']:,} test images{trained}"
     )
 
 

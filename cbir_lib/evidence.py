@@ -1,0 +1,173 @@
+"""The evidence: the published results from which the book's statements come.
+
+Of each data set one profile is the evidence: of those published in ``results/`` the one with the
+most training images, of equals the larger images, then the most runs. What a reader's own study
+measured stands beside it as "your run", never in its place. Where nothing is published, as on IRMA,
+the study at hand is the evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cbir_lib import results
+from cbir_lib.errors import CbirError, unknown
+from cbir_lib.files import project_root
+from cbir_lib.results import Result
+from cbir_lib.study import Study, read_study
+
+SEARCH = "search"  # the profile that chose the learning rate; it is no evidence for anything else
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Results of one profile on one data set.
+
+    Attributes
+    ----------
+    profile
+        Its name in ``study.yml``.
+    results
+        In the order of their names.
+    planned
+        How many runs the profile has; more than there are results while it is being trained.
+    """
+
+    profile: str
+    results: list[Result]
+    planned: int
+
+    @property
+    def networks(self) -> list[Result]:
+        """Return the results of networks."""
+        return [r for r in self.results if "network" in r.parameters]
+
+    @property
+    def handcrafted(self) -> list[Result]:
+        """Return the results of handcrafted descriptors and of their combination."""
+        return [r for r in self.results if "network" not in r.parameters]
+
+    @property
+    def caption(self) -> str:
+        """Say on what it was measured, for a figure's caption."""
+        return results.measured_on(self.profile, self.results)
+
+    @property
+    def gap(self) -> str:
+        """Say how many runs of the profile are not published yet; empty if all are."""
+        missing = self.planned - len(self.results)
+        if missing <= 0:
+            return ""
+        return (
+            f"{len(self.results)} of the {self.planned} runs of profile {self.profile} are "
+            f"published; the other {missing} are still to be trained."
+        )
+
+
+def of_study(folder: Path | str, runs: Sequence[str] | None = None) -> Evidence:
+    """Return the evidence on the data set of the study in this folder.
+
+    Raises
+    ------
+    CbirError
+        When the study has no result.
+    """
+    own = results.read_all(folder, runs)
+    dataset = own[0].data.dataset
+    study = read_study(project_root() / "study.yml")
+    found = _published(study, dataset)
+    return max(found, key=_weight) if found else Evidence(profile_of(folder), own, len(own))
+
+
+def on(dataset: str, profile: str | None, study: Study) -> Evidence:
+    """Return the evidence on a data set, or what a profile measured on it.
+
+    Published results, otherwise those in ``build/``.
+
+    Raises
+    ------
+    CbirError
+        When there is none, naming the command that makes it.
+    """
+    names = [name for name, each in study.profiles.items() if each.dataset == dataset]
+    if profile is not None:
+        if profile not in study.profiles:
+            raise unknown("profile", profile, study.profiles)
+        if profile not in names:
+            raise CbirError(
+                f"profile {profile} is not on {dataset}",
+                f"name another: {', '.join(names) or 'none in the study file is'}",
+            )
+    if not names:
+        raise CbirError(
+            f"no profile is on {dataset}", "enter one in study.yml, or name another data set"
+        )
+    found = _published(study, dataset, profile)
+    for name in names if not found else ():
+        place = project_root() / "build" / name
+        if name in (profile or name, SEARCH) and any(place.glob("runs/*/result.json")):
+            found.append(Evidence(name, results.read_all(place), len(study.runs(name))))
+    if not found:
+        data = "" if dataset == "phantom" else " --data-root FOLDER"
+        raise CbirError(
+            f"no result on {dataset}",
+            f"make some: cbir study --profile {profile or names[0]}{data}",
+        )
+    return max(found, key=_weight)
+
+
+def profile_of(folder: Path | str) -> str:
+    """Return the name of the profile whose study is in a folder."""
+    return Path(folder).name.removesuffix("-published").removesuffix("-fresh")
+
+
+def _published(study: Study, dataset: str, profile: str | None = None) -> list[Evidence]:
+    names = [
+        name
+        for name, each in study.profiles.items()
+        if each.dataset == dataset and name in (profile or name,) and (profile or name != SEARCH)
+    ]
+    read = {name: results.read_published(name) for name in names}
+    return [Evidence(name, of, len(study.runs(name))) for name, of in read.items() if of]
+
+
+def _weight(of: Evidence) -> tuple[int, int, int]:
+    whole = of.results[0]
+    return whole.data.images["train"], whole.parameters["size"], len(of.results)
+
+
+def your_run(folder: Path | str, evidence: Evidence, runs: Sequence[str] | None = None) -> str:
+    """Compare the reader's own study with the evidence, method by method, in words (Markdown).
+
+    Empty where both are the same profile. Accuracy is that of the method's own rule; networks are
+    trained plainly, and of several seeds the mean is taken.
+    """
+    profile = profile_of(folder)
+    if profile == evidence.profile:
+        return ""
+    own = results.read_all(folder, runs)
+    published = _means(evidence.results)
+    rows = [
+        f"| {name} | {mean:.1f} | {published[name]:.1f} |" if name in published else ""
+        for name, mean in _means(own).items()
+    ]
+    table = "\n".join(row for row in rows if row)
+    return (
+        f"**Your run** (profile {profile}: {own[0].data.images['train']:,} training images) beside "
+        f"the published evidence (profile {evidence.profile}: "
+        f"{evidence.results[0].data.images['train']:,}), test accuracy in percent:\n\n"
+        f"| method | your run | published |\n|---|---|---|\n{table}"
+    )
+
+
+def _means(found: Sequence[Result]) -> dict[str, float]:
+    """Return the mean accuracy of each method in percent, networks trained plainly, by name."""
+    of_name: dict[str, list[float]] = {}
+    for r in found:
+        if not r.parameters.get("classes"):
+            of_name.setdefault(results.method(r), []).append(100 * r.classification.accuracy)
+    return {name: float(np.mean(values)) for name, values in of_name.items() if "," not in name}
