@@ -295,7 +295,9 @@ def _draw_pictures(found, folder: Path) -> None:
     drawn = {
         "ranking": figures.neighbours(chosen, images, best.data.class_names),
         "comparison": figures.comparison(
-            results.table(found), paper.table_4(), source(best.data.dataset).CAPTION
+            results.table(results.as_in_the_paper(found)),
+            paper.table_4(),
+            source(best.data.dataset).CAPTION,
         ),
     }
     for name, figure in drawn.items():
