@@ -79,7 +79,8 @@ def of_study(folder: Path | str, runs: Sequence[str] | None = None) -> Evidence:
     own = results.read_all(folder, runs)
     dataset = own[0].data.dataset
     study = read_study(project_root() / "study.yml")
-    found = _published(study, dataset)
+    names = [n for n, p in study.profiles.items() if p.dataset == dataset and n != SEARCH]
+    found = _published(names, study)
     return max(found, key=_weight) if found else Evidence(profile_of(folder), own, len(own))
 
 
@@ -102,20 +103,21 @@ def on(dataset: str, profile: str | None, study: Study) -> Evidence:
                 f"profile {profile} is not on {dataset}",
                 f"name another: {', '.join(names) or 'none in the study file is'}",
             )
+    names = [profile] if profile else [name for name in names if name != SEARCH]
     if not names:
         raise CbirError(
             f"no profile is on {dataset}", "enter one in study.yml, or name another data set"
         )
-    found = _published(study, dataset, profile)
+    found = _published(names, study)
     for name in names if not found else ():
         place = project_root() / "build" / name
-        if name in (profile or name, SEARCH) and any(place.glob("runs/*/result.json")):
+        if any(place.glob("runs/*/result.json")):
             found.append(Evidence(name, results.read_all(place), len(study.runs(name))))
     if not found:
         data = "" if dataset == "phantom" else " --data-root FOLDER"
         raise CbirError(
             f"no result on {dataset}",
-            f"make some: cbir study --profile {profile or names[0]}{data}",
+            f"make some: cbir study --profile {names[0]}{data}",
         )
     return max(found, key=_weight)
 
@@ -125,19 +127,14 @@ def profile_of(folder: Path | str) -> str:
     return Path(folder).name.removesuffix("-published").removesuffix("-fresh")
 
 
-def _published(study: Study, dataset: str, profile: str | None = None) -> list[Evidence]:
-    names = [
-        name
-        for name, each in study.profiles.items()
-        if each.dataset == dataset and name in (profile or name,) and (profile or name != SEARCH)
-    ]
+def _published(names: Sequence[str], study: Study) -> list[Evidence]:
     read = {name: results.read_published(name) for name in names}
     return [Evidence(name, of, len(study.runs(name))) for name, of in read.items() if of]
 
 
 def _weight(of: Evidence) -> tuple[int, int, int]:
-    whole = of.results[0]
-    return whole.data.images["train"], whole.parameters["size"], len(of.results)
+    images = max(r.data.images["train"] for r in of.results)  # some runs have fewer classes
+    return images, of.results[0].parameters["size"], len(of.results)
 
 
 def your_run(folder: Path | str, evidence: Evidence, runs: Sequence[str] | None = None) -> str:
