@@ -1,7 +1,9 @@
 """The evidence: the published results from which the book's statements come.
 
 Of each data set one profile is the evidence: of those published in ``results/`` the one with the
-most training images, of equals the larger images, then the most runs. What a reader's own study
+most training images, of equals the larger images, then the most runs. A profile that is still being
+trained counts once it has everything that the comparison shows: each network plainly trained, with
+one seed at least, and every handcrafted descriptor. What a reader's own study
 measured stands beside it as "your run", never in its place. Where nothing is published, as on IRMA,
 the study at hand is the evidence.
 """
@@ -18,7 +20,7 @@ from cbir_lib import results
 from cbir_lib.errors import CbirError, unknown
 from cbir_lib.files import project_root
 from cbir_lib.results import Result
-from cbir_lib.study import Study, read_study
+from cbir_lib.study import NetworkRun, Study, read_study
 
 SEARCH = "search"  # the profile that chose the learning rate; it is no evidence for anything else
 
@@ -128,8 +130,18 @@ def profile_of(folder: Path | str) -> str:
 
 
 def _published(names: Sequence[str], study: Study) -> list[Evidence]:
-    read = {name: results.read_published(name) for name in names}
-    return [Evidence(name, of, len(study.runs(name))) for name, of in read.items() if of]
+    found = []
+    for name in names:
+        planned, of = study.runs(name), results.read_published(name)
+        first = study.profile(name).seeds[0]
+        needed = {
+            run.id
+            for run in planned
+            if not isinstance(run, NetworkRun) or (not run.variant and run.seed == first)
+        }
+        if of and needed <= {r.run for r in of}:
+            found.append(Evidence(name, of, len(planned)))
+    return found
 
 
 def _weight(of: Evidence) -> tuple[int, int, int]:
