@@ -110,7 +110,7 @@ def on(dataset: str, profile: str | None, study: Study) -> Evidence:
         raise CbirError(
             f"no profile is on {dataset}", "enter one in study.yml, or name another data set"
         )
-    found = _published(names, study)
+    found = _published(names, study, unfinished=profile is not None)
     for name in names if not found else ():
         place = project_root() / "build" / name
         if any(place.glob("runs/*/result.json")):
@@ -129,7 +129,7 @@ def profile_of(folder: Path | str) -> str:
     return Path(folder).name.removesuffix("-published").removesuffix("-fresh")
 
 
-def _published(names: Sequence[str], study: Study) -> list[Evidence]:
+def _published(names: Sequence[str], study: Study, unfinished: bool = False) -> list[Evidence]:
     found = []
     for name in names:
         planned, of = study.runs(name), results.read_published(name)
@@ -139,7 +139,7 @@ def _published(names: Sequence[str], study: Study) -> list[Evidence]:
             for run in planned
             if not isinstance(run, NetworkRun) or (not run.variant and run.seed == first)
         }
-        if of and needed <= {r.run for r in of}:
+        if of and (unfinished or needed <= {r.run for r in of}):
             found.append(Evidence(name, of, len(planned)))
     return found
 
