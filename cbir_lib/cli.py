@@ -771,10 +771,12 @@ def _job(
     work, name, notebook, target, parameters, title=None, published=None, reader="results"
 ) -> None:
     """Execute a notebook and tell the conductor."""
+    from functools import partial
+
+    from cbir_lib import messages
     from cbir_lib.notebooks import NotebookFailedError, execute, quiet_kernel
 
-    def say(line: str) -> None:
-        print(f"[{name}] {line}", flush=True)
+    say = partial(messages.say, name)
 
     quiet_kernel(Path("build"))
     log = work / "logs" / f"{name.removeprefix('chapter-')}.ipynb"
@@ -807,18 +809,19 @@ def job_book(
 ) -> None:
     """Build the book from the executed notebooks."""
     from cbir_lib import book
+    from cbir_lib.messages import say
 
     runs = _run_ids(study_file, profile)
-    print("[book] start", flush=True)
+    say("book", "start")
     started = time.monotonic()
     try:
         book.build(work, runs, work / "logs" / "book.txt")
     except CbirError as error:
         for line in str(error).splitlines():
-            print(f"[book] | {line}", flush=True)
-        print("[book] failed", flush=True)
+            say("book", f"| {line}")
+        say("book", "failed")
         raise typer.Exit(1) from None
-    print(f"[book] done in {time.monotonic() - started:.0f} s", flush=True)
+    say("book", f"done in {time.monotonic() - started:.0f} s")
 
 
 @job_app.command("check-book")

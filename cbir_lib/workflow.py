@@ -24,6 +24,7 @@ from rich.status import Status
 from cbir_lib.datasets import load
 from cbir_lib.errors import INTERRUPTED, CbirError, RunsFailedError
 from cbir_lib.files import project_root
+from cbir_lib.messages import CHANNEL, heard
 from cbir_lib.networks import layers
 from cbir_lib.study import NetworkRun, Study, read_study
 
@@ -255,11 +256,12 @@ class _Graph:
         return sorted({match[1] for line in lines if (match := PLANNED.match(line))})
 
     def run(self, log: Path, progress: Progress) -> int:
-        """Run them, hand each line to ``progress``, and return Snakemake's exit code."""
+        """Run them, let ``progress`` hear each message, and return Snakemake's exit code."""
         log.parent.mkdir(parents=True, exist_ok=True)
+        messages = log.with_name("messages.txt")
         process = subprocess.Popen(
             [*self.command, *self.targets],
-            env=self.environment,
+            env=self.environment | {CHANNEL: str(messages)},
             cwd=self.root,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -269,12 +271,11 @@ class _Graph:
             start_new_session=True,  # Ctrl-C comes here, and ends the rest from here
         )
         try:
-            with log.open("w", encoding="utf-8") as file, progress:
+            with log.open("w", encoding="utf-8") as file, progress, heard(messages, progress.hear):
                 for line in process.stdout:
                     file.write(line)
                     file.flush()
-                    progress.hear(line.rstrip("\n"))
-            return process.wait()
+                return process.wait()
         except KeyboardInterrupt:
             raise INTERRUPTED from None
         finally:
@@ -304,7 +305,7 @@ class Progress:
         self.status.stop()
 
     def hear(self, line: str) -> None:
-        """Take in one line that a job or Snakemake printed."""
+        """Take in one line that a job said."""
         said = SAY.match(line)
         if not said or said[1] not in self.cost:
             return
