@@ -18,8 +18,8 @@ LAYERS = [
     "descriptors networks models",
     "training distances nearest retrieval evaluation significance classifiers comparison "
     "occlusion hashing",
-    "results study evidence figures search notebooks book claims effects transfer redrawn report scaling "
-    "archive archiving milvus result_page widget verification",
+    "results study evidence figures search notebooks book claims effects transfer redrawn report "
+    "scaling archive archiving milvus result_page widget verification",
     "workflow",
     "cli",
 ]
