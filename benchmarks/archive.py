@@ -20,7 +20,7 @@ from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
 
 IMAGES = 3 * SHARD
 RUNS = 3
-NAMES = ("grey-histogram", "hog", "phantom-B-normalised-s0", "phantom-G-s0")
+NAMES = ("grey-histogram", "hog", "phantom-F-augment-s0", "phantom-G-s0")
 EXPLANATION = f"""\
 Images per second of building an archive of {IMAGES} PNG files of {SIZE_PX} pixels, over those of
 the descriptor alone, given the images in memory, and over those of reading, decoding and hashing

@@ -31,7 +31,7 @@ from cbir_lib.descriptors.learned import load_network
 from cbir_lib.files import project_root
 from cbir_lib.retrieval import Index, recall_against_exact
 
-RUN = "phantom-B-normalised-s0"
+RUN = "phantom-F-augment-s0"
 DIMENSIONS, K, NEIGHBOURS = 128, 10, 10
 SIZES = (12_000, 40_000, 100_000, 300_000, 1_000_000)
 MILVUS_UP_TO = 100_000

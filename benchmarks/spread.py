@@ -1,13 +1,17 @@
-"""How far reruns differ under other circumstances: threads, instruction sets, kernels of libraries.
+"""How far reruns differ under other circumstances: threads, and instructions of the processor.
 
 Repeats runs of a profile with the libraries told to leave out instructions that this processor has,
-as a stand-in for other processors, and keeps the differences to a run as the study makes it in
-``results/verification/spread.json``. Finished reruns are kept: started again, it goes on. About two
-hours on one core.
+as a stand-in for other processors, and keeps the differences to the run as the study makes it in
+``results/verification/spread.json``. A run that this machine's study has made is taken from there.
+Finished reruns are kept: started again, it goes on. The cheapest runs come first.
+
+The networks of profile quick take half an hour on two cores under each of the circumstances:
+``python benchmarks/spread.py --kind networks``.
 """
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -24,19 +28,7 @@ THREADS = (
 # What each library reads when it starts; unknown to those that are not on this processor.
 SETTINGS = {
     verification.USUAL: {"OMP_NUM_THREADS": "1"},
-    "without AVX": {
-        "OMP_NUM_THREADS": "1",
-        "ATEN_CPU_CAPABILITY": "default",
-        "ONEDNN_MAX_CPU_ISA": "SSE41",
-        "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
-        "OPENBLAS_CORETYPE": "Nehalem",
-        "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
-        "NUMBA_CPU_NAME": "nehalem",
-        "NUMBA_CPU_FEATURES": "",
-        "OPENCV_CPU_DISABLE": "AVX,FP16,AVX2,AVX512-SKX",
-        "OPENCV_IPP": "sse42",
-    },
-    "without AVX-512": {
+    "AVX2 only": {  # so that bfloat16 is not native, and networks are trained in float32
         "OMP_NUM_THREADS": "1",
         "ATEN_CPU_CAPABILITY": "avx2",
         "ONEDNN_MAX_CPU_ISA": "AVX2",
@@ -49,50 +41,62 @@ SETTINGS = {
         "OPENCV_IPP": "avx2",
     },
     "two threads": dict.fromkeys(THREADS, "2"),
-    "plainest kernels": {
+    "without AVX": {
         "OMP_NUM_THREADS": "1",
         "ATEN_CPU_CAPABILITY": "default",
         "ONEDNN_MAX_CPU_ISA": "SSE41",
-        "MKL_CBWR": "COMPATIBLE",
-        "OPENBLAS_CORETYPE": "Prescott",
+        "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+        "OPENBLAS_CORETYPE": "Nehalem",
         "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
-        "NUMBA_CPU_NAME": "generic",
+        "NUMBA_CPU_NAME": "nehalem",
         "NUMBA_CPU_FEATURES": "",
-        "OPENCV_CPU_DISABLE": "SSE4.1,SSE4.2,AVX,FP16,AVX2,AVX512-SKX",
-        "OPENCV_IPP": "disabled",
+        "OPENCV_CPU_DISABLE": "AVX,FP16,AVX2,AVX512-SKX",
+        "OPENCV_IPP": "sse42",
     },
 }
-NETWORKS = "GFB"  # the cheapest three
+CHEAP = ("AVX2 only", "two threads")  # without AVX a network takes several times as long
 
 
 def folder(circumstances: str) -> Path:
+    """Return where the reruns under these circumstances are, in the project."""
     return Path("build", "spread", circumstances.replace(" ", "-"))
+
+
+def done(circumstances: str, run: str) -> bool:
+    """Say whether a run has been executed under these circumstances."""
+    return (project_root() / folder(circumstances) / "runs" / run / "result.json").exists()
+
+
+def take_from_study(profile: str, run: str) -> None:
+    """Copy a run that the study has made on this processor, so that it is not made twice."""
+    made = project_root() / "build" / profile / "runs" / run
+    if done(verification.USUAL, run) or not (made / "result.json").exists():
+        return
+    here = results.circumstances({}).processor
+    if results.read(made / "result.json").circumstances.processor == here:
+        shutil.copytree(made, project_root() / folder(verification.USUAL) / "runs" / run)
 
 
 def rerun(profile: str, run: str, circumstances: str) -> None:
     """Execute a run's notebook, unless that has been done."""
-    work = folder(circumstances)
-    if (project_root() / work / "runs" / run / "result.json").exists():
+    if done(circumstances, run):
         return
-    command = [*(sys.executable, "-m", "cbir_lib.cli", "job", "run", run)]
-    done = subprocess.run(
-        [*command, "--work", str(work), "--profile", profile],
+    command = [*(sys.executable, "-m", "cbir_lib.cli", "job", "run", run), "--profile", profile]
+    ended = subprocess.run(
+        [*command, "--work", str(folder(circumstances))],
         cwd=project_root(),
         env=os.environ | SETTINGS[circumstances],
         capture_output=True,
         text=True,
     )
-    if done.returncode:
-        sys.exit(done.stdout + done.stderr)
+    if ended.returncode:
+        sys.exit(ended.stdout + ended.stderr)
     print(f"{circumstances}: {run}", flush=True)
 
 
 def spread(profile: str, runs: list[str]) -> verification.Spread:
-    """The differences of all that has been executed under each of the circumstances."""
-    executed = {
-        name: [run for run in runs if (folder(name) / "runs" / run / "result.json").exists()]
-        for name in SETTINGS
-    }
+    """Return the differences of all that has been executed under each of the circumstances."""
+    executed = {name: [run for run in runs if done(name, run)] for name in SETTINGS}
     read = {name: results.read_all(folder(name), some) for name, some in executed.items() if some}
     usual = {result.run: result for result in read[verification.USUAL]}
     reruns, kinds = [], set()
@@ -101,12 +105,11 @@ def spread(profile: str, runs: list[str]) -> verification.Spread:
             if name == verification.USUAL or result.run not in usual:
                 continue
             sizes = verification.largest(verification.gaps(usual[result.run], result))
-            trained = "network" in result.parameters
-            kinds |= set() if trained else set(sizes)
+            kinds |= set(sizes)
             reruns.append(
                 verification.Rerun(
                     run=result.run,
-                    trained=trained,
+                    trained="network" in result.parameters,
                     circumstances=name,
                     values_that_differ=len(results.differences(usual[result.run], result)),
                     differences={of: size for of, size in sizes.items() if size},
@@ -115,7 +118,7 @@ def spread(profile: str, runs: list[str]) -> verification.Spread:
     occasion = read[verification.USUAL][-1].circumstances
     return verification.Spread(
         profile=profile,
-        measured=occasion.finished,
+        measured=max(r.circumstances.finished for found in read.values() for r in found),
         processor=occasion.processor,
         versions=occasion.versions,
         circumstances={name: SETTINGS[name] for name in read},
@@ -125,22 +128,35 @@ def spread(profile: str, runs: list[str]) -> verification.Spread:
 
 
 def main() -> None:
+    """Execute what is asked for, then write the differences of all that has been executed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--profile", default="quick")
-    parser.add_argument("--networks", default=NETWORKS, help=f"letters; {NETWORKS}")
+    parser.add_argument("--kind", choices=("networks", "untrained", "both"), default="both")
+    parser.add_argument("--circumstances", nargs="+", default=CHEAP, choices=[*SETTINGS][1:])
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
     parser.add_argument("--collect", action="store_true", help="execute nothing more")
     options = parser.parse_args()
     runs = read_study(project_root() / "study.yml").runs(options.profile)
-    chosen = [r for r in runs if not isinstance(r, NetworkRun) or r.network in options.networks]
-    # A combination takes its members' vectors; networks take longest.
-    chosen.sort(key=lambda run: isinstance(run, NetworkRun))
-    for name in () if options.collect else SETTINGS:
+
+    def cost(run) -> tuple[bool, float]:
+        # A combination takes its members' vectors, so it comes last.
+        made = project_root() / folder(verification.USUAL) / "runs" / run.id / "result.json"
+        seconds = results.read(made).circumstances.seconds.values() if made.exists() else [0]
+        return isinstance(run, CombinationRun), sum(seconds)
+
+    for run in runs:
+        take_from_study(options.profile, run.id)
+    chosen = [
+        run
+        for run in sorted(runs, key=cost)
+        if options.kind in ("both", "networks" if isinstance(run, NetworkRun) else "untrained")
+    ]
+    for name in () if options.collect else (verification.USUAL, *options.circumstances):
         for last in (False, True):
             some = [run.id for run in chosen if isinstance(run, CombinationRun) == last]
             with ThreadPoolExecutor(options.jobs) as pool:
                 list(pool.map(lambda run, name=name: rerun(options.profile, run, name), some))
-    found = spread(options.profile, [run.id for run in chosen])
+    found = spread(options.profile, [run.id for run in runs])
     path = project_root() / "results" / verification.FOLDER / "spread.json"
     verification.write_spread(path, found)
     print(f"{len(found.reruns)} reruns: {path}")

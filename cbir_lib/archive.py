@@ -8,7 +8,8 @@
     DIR/faults.csv                 the files that could not be read, and why
 
 Each file is written beside and moved, and a vector never lies apart from the name of its file: the
-archive is whole at every moment. :mod:`cbir_lib.archiving` makes and updates it.
+archive is whole at every moment. Each has a checksum that is compared when it is read, and a path
+in it stays inside the folder of the images. :mod:`cbir_lib.archiving` makes and updates it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -36,19 +37,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cbir_lib.descriptors import Descriptor
-    from cbir_lib.retrieval import Index
+    from cbir_lib.retrieval import Index, Recall
 
-FORMAT = "cbir_lib archive 1"
+FORMAT = "cbir_lib archive 2"
 SIZE_PX = 128  # side of the square that images are fitted on
 SHARD = 512  # vectors in a file; what a killed build loses at most
 DEFAULT_K = 10
+DIGITS = 64  # of a SHA-256, hexadecimal
 AGAIN = "build it again, into a new folder: cbir index build FOLDER --descriptor NAME --out DIR"
 
 
 class Description(Strict):
     """What the vectors of an archive are."""
 
-    format: Literal["cbir_lib archive 1"] = FORMAT
+    format: Literal["cbir_lib archive 2"] = FORMAT
     descriptor: str  # its name among DESCRIPTORS, or the run of a trained network
     network: bool
     identity: str  # SHA-256 of its settings and of what it has learnt
@@ -143,16 +145,29 @@ class Archive:
         mend = f"delete it and build again: cbir index build {self.folder} --out {self.place}"
         try:
             with safe_open(shard, "numpy") as file:
-                described = json.loads(file.metadata()["shard"])
-                rows = [Row(*row) for row in described["rows"]]
-                found = file.get_tensor("vectors") if vectors else None
-                if file.get_slice("vectors").get_shape()[0] != len(rows):
+                written = file.metadata()["shard"]
+                known, text = written[:DIGITS], written[DIGITS:]
+                if known != _digest(text.encode()):
+                    raise ValueError("its checksum differs")
+                described = json.loads(text)
+                rows = [_checked(Row(*row)) for row in described["rows"]]
+                stored = file.get_slice("vectors")
+                if stored.get_dtype() != "F32" or len(stored.get_shape()) != 2:
+                    raise ValueError("its vectors are none")
+                if stored.get_shape()[0] != len(rows):
                     raise ValueError("rows and vectors differ in number")
+                found = file.get_tensor("vectors") if vectors else None
+                if vectors and described["vectors"] != _digest_of(found):
+                    raise ValueError("its checksum differs")
+                of = described["identity"]
         except FileNotFoundError:
             raise
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise CbirError(f"{shard} is damaged: {error}", mend) from error
-        if described["identity"] != self.description.identity:
+        except (
+            *(OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError),
+            *(RecursionError, MemoryError),
+        ) as error:
+            raise CbirError(f"{shard} is damaged: {_first_line(error)}", mend) from error
+        if of != self.description.identity:
             raise CbirError(f"{shard} is from another archive", mend)
         return rows, found
 
@@ -162,20 +177,53 @@ class Archive:
             shard.unlink(missing_ok=True)
             return
         # One entry: safetensors writes several in an order that changes.
-        described = json.dumps({"identity": self.description.identity, "rows": rows})
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        described = {
+            "identity": self.description.identity,
+            "vectors": _digest_of(vectors),
+            "rows": rows,
+        }
+        text = json.dumps(described)
         with replacing(shard) as part:
-            part.write_bytes(save({"vectors": vectors}, {"shard": described}))
+            part.write_bytes(save({"vectors": vectors}, {"shard": _digest(text.encode()) + text}))
 
     @cached_property
     def descriptor(self) -> Descriptor:
-        """The descriptor as it was fitted."""
-        if self.description.network:
+        """The descriptor as it was fitted.
+
+        Raises
+        ------
+        CbirError
+            When its file is missing, damaged, or of another descriptor than the vectors.
+        """
+        described = self.description
+        if described.network:
             from cbir_lib.descriptors.learned import LearnedDescriptor
 
-            return LearnedDescriptor.from_file(self.place / "network.safetensors")
-        from cbir_lib.descriptors.fitted import load_descriptor
+            file = self.place / "network.safetensors"
+            try:
+                same = _digest(file.read_bytes()) == described.identity
+            except OSError as error:
+                raise CbirError(f"cannot read {file}: {error.strerror}", AGAIN) from error
+            descriptor = LearnedDescriptor.from_file(file) if same else None
+        else:
+            from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
+            from cbir_lib.descriptors.fitted import learnt, load_descriptor
 
-        return load_descriptor(self.place / "descriptor.safetensors")
+            file = self.place / "descriptor.safetensors"
+            descriptor, name = load_descriptor(file), described.descriptor
+            settings = descriptor.get_params()
+            same = (
+                name in DESCRIPTORS
+                and type(descriptor) is type(build_descriptor(name))
+                and identity(name, described.size, settings, learnt(descriptor))
+                == described.identity
+            )
+        if not same:
+            raise CbirError(
+                f"{file} is damaged, or not what the vectors of {self.place} were made with", AGAIN
+            )
+        return descriptor
 
     def vectors(self) -> tuple[list[Row], np.ndarray]:
         """All N rows, ordered by path, and their (N, D) float32 vectors."""
@@ -210,7 +258,7 @@ class Archive:
         method
             One of :data:`cbir_lib.retrieval.METHODS`.
         """
-        state = [(file.name, file.stat().st_mtime_ns) for file in self.shards()]
+        state = self._state()
         if self._engines.get(method, (None,))[0] != state:
             self._engines[method] = state, InMemory(self._index(method, state))
         return self._engines[method][1]
@@ -219,18 +267,35 @@ class Archive:
         from cbir_lib.retrieval import Index
 
         kept = self.place / f"{method}.safetensors"
-        of = hashlib.sha256(json.dumps([self.description.identity, state]).encode()).hexdigest()
+        of = self._state_digest(state)
         index = Index(self.description.distance, method, of)
         if method != "exact" and kept.exists():
             with suppress(CbirError):  # of what the archive was before, or damaged
-                return Index.load(kept, of)
+                found = Index.load(kept, of)
+                if (found.method, found.distance) == (method, self.description.distance):
+                    return found
         rows, vectors = self.vectors()
         if rows:
             index.add(vectors, [row.path for row in rows], [row.content for row in rows])
             if method != "exact":
-                with suppress(PermissionError):  # an archive may be searched by who cannot write
+                index.build()
+                with suppress(OSError, CbirError):  # it is kept only where it can be
                     index.save(kept)
         return index
+
+    def _state(self) -> list:
+        return [(file.name, file.stat().st_mtime_ns) for file in self.shards()]
+
+    def _state_digest(self, state: list) -> str:
+        return _digest(json.dumps([self.description.identity, state]).encode())
+
+    def recalls(self) -> dict[str, Recall]:
+        """The recall of each approximate method that was built of what the archive is now."""
+        from cbir_lib.retrieval import METHODS, recall_of
+
+        of = self._state_digest(self._state())
+        found = {method: recall_of(self.place / f"{method}.safetensors", of) for method in METHODS}
+        return {method: recall for method, recall in found.items() if recall is not None}
 
     def search(
         self,
@@ -286,6 +351,8 @@ class Archive:
         fitted = np.stack([fit(image, self.description.size) for image in pixels])
         contents = [content(image).hex() for image in pixels]
         found = engine.search(self.descriptor.transform(fitted), k, contents)
+        for path in {str(path) for paths in found.ids for path in paths if path}:
+            self._check_place(path)
         return pd.DataFrame(
             [
                 (name, rank, path, float(distance))
@@ -295,6 +362,59 @@ class Archive:
             ],
             columns=["query", "rank", "path", "distance"],
         )
+
+    def _check_place(self, path: str) -> None:
+        """Refuse a path that leads out of the folder of the images, by its name or by a link."""
+        if fault := path_fault(path):
+            raise CbirError(f"an image of {self.place} {fault}", AGAIN)
+        try:
+            inside = (self.folder / path).resolve().is_relative_to(self.folder.resolve())
+        except (OSError, RuntimeError):  # a link to itself: it shows nothing
+            return
+        if not inside:
+            raise CbirError(
+                f"{self.folder / path} is a link that leads out of the folder",
+                f"build again: cbir index build {self.folder} --out {self.place}",
+            )
+
+
+def path_fault(path: str) -> str:
+    """Why a path is none of an image in a folder; empty where it may be one."""
+    pure = PurePath(path)
+    if pure.is_absolute() or pure.drive or ".." in pure.parts:
+        return f"has the path {path!r}, which leaves the folder"
+    return "" if pure.name and "\0" not in path else f"has the path {path!r}, which is none"
+
+
+def _checked(row: Row) -> Row:
+    """Check the types of a row, and that its path stays inside the folder."""
+    if [type(value) for value in row] != [str, int, int, str]:
+        raise ValueError("a row is none")
+    if fault := path_fault(row.path):
+        raise ValueError(f"a row {fault}")
+    return row
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _digest_of(vectors: np.ndarray) -> str:
+    return _digest(f"{vectors.dtype} {vectors.shape} ".encode() + vectors.tobytes())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def written_description(description: Description) -> str:
+    """The text of archive.json: what the vectors are, and its checksum."""
+    fields = description.model_dump()
+    return json.dumps(fields | {"sha256": _description_digest(fields)}, indent=1) + "\n"
+
+
+def _description_digest(fields: dict) -> str:
+    return _digest(json.dumps(fields, sort_keys=True).encode())
 
 
 def read_description(place: Path) -> Description:
@@ -315,7 +435,11 @@ def read_description(place: Path) -> Description:
             raise CbirError(
                 f"{file} has format {written.get('format')!r}, this version reads {FORMAT!r}", AGAIN
             )
-        return Description.model_validate_json(text)
+        known = written.pop("sha256", None)
+        description = Description.model_validate(written)
+        if known != _description_digest(description.model_dump()):
+            raise CbirError(f"{file} is damaged: its checksum differs", AGAIN)
+        return description
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CbirError(
             f"{place} is no archive",
@@ -323,8 +447,8 @@ def read_description(place: Path) -> Description:
         ) from error
     except ValidationError as error:
         raise CbirError(f"{file} is damaged: {first_fault(error)}", AGAIN) from error
-    except (OSError, ValueError) as error:
-        raise CbirError(f"cannot read {file}: {error}", AGAIN) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CbirError(f"cannot read {file}: {_first_line(error)}", AGAIN) from error
 
 
 def identity(name: str, size: int, settings: dict, learnt: dict[str, np.ndarray]) -> str:

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import shutil
 import warnings
+import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,15 @@ from typing import NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
-from cbir_lib.archive import SHARD, SIZE_PX, Archive, Description, Row, identity
+from cbir_lib.archive import (
+    SHARD,
+    SIZE_PX,
+    Archive,
+    Description,
+    Row,
+    identity,
+    written_description,
+)
 from cbir_lib.datasets.decoding import decode, fit
 from cbir_lib.datasets.dicom import INSTALL
 from cbir_lib.datasets.folder import image_files
@@ -31,7 +40,7 @@ from cbir_lib.files import project_root, replacing, trained_networks
 
 SAMPLE = 1000  # images that a descriptor learns from, evenly spread over the sorted paths
 FAULTS = "faults.csv"
-HEAD = ("file", "reason", "bytes", "modified_ns")
+HEAD = ("file", "reason", "bytes", "modified_ns", "crc32")
 LOCK = ".lock"
 OURS = {LOCK, FAULTS, "descriptor.safetensors", "network.safetensors"}  # before archive.json
 
@@ -471,7 +480,7 @@ def _point_to(archive: Archive, folder: Path) -> None:
 
 def _write(place: Path, description: Description) -> None:
     with replacing(place / "archive.json") as part:
-        part.write_text(description.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        part.write_text(written_description(description), encoding="utf-8")
 
 
 def _digest(file: Path) -> str:
@@ -485,12 +494,13 @@ def _readable_now(reason: str) -> bool:
 
 
 def read_faults(file: Path) -> dict[str, Fault]:
-    """The files at fault; none where the list is missing or damaged: they are tried again."""
+    """The files at fault; not those whose row is missing or damaged: they are tried again."""
     try:
         with file.open(encoding="utf-8", newline="") as opened:
             return {
                 row["file"]: Fault(row["reason"], State(int(row["bytes"]), int(row["modified_ns"])))
                 for row in csv.DictReader(opened)
+                if row["crc32"] == _crc32([row[column] for column in HEAD[:-1]])
             }
     except (OSError, ValueError, KeyError, TypeError, csv.Error):
         return {}
@@ -504,6 +514,10 @@ def write_faults(file: Path, faults: dict[str, Fault]) -> None:
     with replacing(file) as part, part.open("w", encoding="utf-8", newline="") as opened:
         table = csv.writer(opened)
         table.writerow(HEAD)
-        table.writerows(
-            (path, fault.reason, *fault.state) for path, fault in sorted(faults.items())
-        )
+        for path, fault in sorted(faults.items()):
+            row = [path, fault.reason, *map(str, fault.state)]
+            table.writerow([*row, _crc32(row)])
+
+
+def _crc32(cells: list[str]) -> str:
+    return f"{zlib.crc32(chr(0).join(cells).encode()):08x}"

@@ -394,7 +394,7 @@ def table_4(found: Sequence[Result]) -> pd.DataFrame:
 
     ``paper`` and ``here`` in percent with ``low`` and ``high``, ``plain`` without remedies; ranks
     among the rows that both have; ``mark``, :data:`SAME` where the paper's number lies in the
-    interval, else :data:`HIGHER` or :data:`LOWER` here; ``profile``, ``seeds``, ``learning``.
+    interval, else :data:`HIGHER` or :data:`LOWER` here; ``seeds``.
     """
     rows = {}
     for name, value in paper.TABLE_4.items():

@@ -162,10 +162,10 @@ def verify(
 
     Results of the study that are up to date count as executed: this checkout made them on this
     machine. Each number is `same`, `within tolerance`, `different` or `missing`; the tolerance is
-    from measured reruns and seeds. Exit code 1 when a number is different or missing. All of it
-    goes to `build/PROFILE/verification.json`.
+    1.5 times the largest difference measured in reruns. Exit code 1 when a number is different or
+    missing. All of it goes to `build/PROFILE/verification.json`.
 
-    Examples: `cbir verify`, `cbir verify --profile cpu --run phantom-B-s0`, `cbir verify --fresh`
+    Examples: `cbir verify`, `cbir verify --profile full --run phantom-B-s0`, `cbir verify --fresh`
     """
     import shutil
 
@@ -248,13 +248,14 @@ def publish(profile: ProfileName = "quick", study_file: StudyFile = None) -> Non
     best = evidence.on("phantom", None, _study(study_file))
     if best.profile == profile:
         _draw_pictures(best.results, root / "book" / "assets")
-        _ship_models(found, work, root / "models")
+        _ship_models(work, root / "models")
 
 
-def _ship_models(found, work: Path, folder: Path) -> None:
-    """Write the best run of each network, the best first, as long as the size allows it.
+def _ship_models(work: Path, folder: Path) -> None:
+    """Write the best published run of each network, the best first, as long as the size allows it.
 
-    A shipped network stays where a better one of its kind was not trained here.
+    Weights are those made here, otherwise those shipped already; of a run that has neither, no
+    network of its kind is shipped.
     """
     from cbir_lib import results
     from cbir_lib.models import read_network, save_network
@@ -512,7 +513,7 @@ def index_build(
     Interrupted or killed, it goes on where it was. Files that cannot be read are listed in
     `faults.csv` of the archive.
 
-    Examples: `cbir index build radiographs --descriptor phantom-B-normalised-s0 --out archive`,
+    Examples: `cbir index build radiographs --descriptor phantom-F-augment-s0 --out archive`,
     `cbir index build radiographs --out archive`
     """
     from cbir_lib.archiving import FAULTS, build
@@ -573,6 +574,8 @@ def index_search(
     with there as engine:
         found = archive.search(queries, k, engine)
         count = len(engine)
+    if method != "exact" and not milvus:
+        print(f"{method} finds {engine.index.recall}; exact finds all", file=sys.stderr)
     if form == "table":
         text = found.to_string(index=False, float_format="{:.4g}".format)
     elif form == "json":
@@ -614,6 +617,7 @@ def index_info(place: ArchivePlace) -> None:
         ("distance", described.distance),
         ("images", f"{len(archive):,} of {archive.folder}"),
         ("faults", f"{faults:,} files, in {place / FAULTS}" if faults else "none"),
+        *((method, f"finds {recall}") for method, recall in archive.recalls().items()),
         ("on disk", f"{size / 1e6:,.1f} MB"),
     ):
         print(f"{what:11} {value}")

@@ -2,8 +2,8 @@
 
 Of each data set one profile is the evidence: of those published in ``results/`` the one with the
 most training images, of equals the larger images, then the most runs. A profile that is still being
-trained counts once it has everything that the comparison shows: each network plainly trained, with
-one seed at least, and every handcrafted descriptor. What a reader's own study
+trained counts once it has everything that the comparison shows: each of the paper's networks
+plainly trained, with one seed at least, and every handcrafted method. What a reader's own study
 measured stands beside it as "your run", never in its place. Where nothing is published, as on IRMA,
 the study at hand is the evidence.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cbir_lib import results
+from cbir_lib import paper, results
 from cbir_lib.errors import CbirError, unknown
 from cbir_lib.files import project_root
 from cbir_lib.results import Result
@@ -137,7 +137,8 @@ def _published(names: Sequence[str], study: Study, unfinished: bool = False) -> 
         needed = {
             run.id
             for run in planned
-            if not isinstance(run, NetworkRun) or (not run.variant and run.seed == first)
+            if not isinstance(run, NetworkRun)
+            or (run.network in paper.TRAINED and not run.variant and run.seed == first)
         }
         if of and (unfinished or needed <= {r.run for r in of}):
             found.append(Evidence(name, of, len(planned)))

@@ -180,7 +180,7 @@ def neighbours(
 
 
 def learning_curves(result: Result) -> Figure:
-    """Loss and validation accuracy by epoch, with the epoch whose weights were kept."""
+    """Loss and validation accuracy by epoch; the epoch whose weights were kept, if not the last."""
     curves = result.training
     epochs = np.arange(1, len(curves.train_loss) + 1)
     figure, (loss, accuracy) = plt.subplots(1, 2, figsize=(WIDTH_IN, 3), layout="constrained")
@@ -196,7 +196,8 @@ def learning_curves(result: Result) -> Figure:
     )
     accuracy.set(xlabel="epoch", ylabel="accuracy (%)")
     for axes in (loss, accuracy):
-        axes.axvline(curves.best_epoch, color="#888888", lw=1, label="weights kept")
+        if curves.best_epoch < len(epochs):
+            axes.axvline(curves.best_epoch, color="#888888", lw=1, label="weights kept")
         axes.legend(fontsize=9)
         axes.xaxis.get_major_locator().set_params(integer=True)
     return figure
@@ -443,7 +444,7 @@ def comparison(measured: pd.DataFrame, published: Mapping[str, float], dataset: 
     ordered = dict(sorted(published.items(), key=lambda item: item[1]))
     colours = ["#aa3377" if name.startswith("Network") else "#4477aa" for name in ordered]
     right.scatter(list(ordered.values()), list(ordered), marker="D", color=colours)
-    right.set(title="the paper's Table 4, on IRMA", xlabel="accuracy (%)", xlim=(0, 100))
+    right.set(title="the paper's Table 4", xlabel="accuracy (%)", xlim=(0, 100))
     return figure
 
 
@@ -957,33 +958,19 @@ NETWORK_MARKS = dict(zip("ABCDEFGH", "osD^vPX*", strict=True))
 
 
 def search(found: Sequence[Result], chosen: float) -> Figure:
-    """Validation accuracy by learning rate, one line a network; open marks: other first weights."""
-    table = networks_table(found)
-    rates = pd.Series({r.run: r.parameters["learning_rate"] for r in found})
-    usual = pd.Series({r.run: r.parameters["initialisation"] == "he" for r in found})
-    figure, axes = plt.subplots(figsize=(WIDTH_IN, 3.6), layout="constrained")
-    for name, drawn in table.groupby("network"):
+    """Validation accuracy by learning rate: one line a network, and the mean of all of them."""
+    table = networks_table(found).assign(rate=[r.parameters["learning_rate"] for r in found])
+    lines = table.pivot(index="rate", columns="network", values="validation accuracy")
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 3.2), layout="constrained")
+    for name, line in lines.items():
         style = {"color": NETWORK_COLOURS[name], "marker": NETWORK_MARKS[name]}
-        line = drawn[usual[drawn.index]]["validation accuracy"]
-        line = line.set_axis(rates[line.index]).sort_index()
-        if len(line):
-            axes.plot(line.index, line, label=f"{name}, He", **style)
-        other = drawn[~usual[drawn.index]]["validation accuracy"]
-        axes.plot(
-            rates[other.index],
-            other,
-            ls="",
-            ms=9,
-            mfc="none",
-            label=f"{name}, torch's default",
-            **style,
-        )
+        axes.plot(line.index, line, label=f"Network {name}", **style)
+    axes.plot(lines.index, lines.mean(axis=1), "k--", lw=2.2, label="mean")
     axes.axvline(chosen, color="#888888", ls=":")
-    ticks = sorted(rates.unique())
     axes.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy (%)")
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks(lines.index, [f"{rate:g}" for rate in lines.index])
     axes.minorticks_off()
-    axes.legend(fontsize=8, ncols=1, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -1483,35 +1470,41 @@ def verified(numbers: pd.DataFrame) -> Figure:
     return figure
 
 
-def spread_of_reruns(reruns: pd.DataFrame, seeds: Mapping[str, np.ndarray]) -> Figure:
-    """Largest change of a measure in each rerun, beside the changes from one seed to another.
+def spread_of_reruns(reruns: pd.DataFrame, tolerances: Mapping[str, float]) -> Figure:
+    """Draw the largest change of a measure in each rerun, networks below a line.
 
     Parameters
     ----------
     reruns
-        One row a rerun: ``run``, ``circumstances``, and one column a measure, in percentage points.
-    seeds
-        Changes between two seeds of a network, by the same measures.
+        One row a rerun: ``run``, ``circumstances``, ``trained``, and one column a measure, in
+        percentage points.
+    tolerances
+        Of networks, by measure.
     """
-    runs = list(dict.fromkeys(reruns["run"]))
+    ordered = reruns.sort_values("trained", kind="stable")
+    runs = list(dict.fromkeys(ordered["run"]))
+    above = ordered[~ordered["trained"]]["run"].nunique()  # methods without training
     figure, axes = plt.subplots(
-        1, len(seeds), figsize=(WIDTH_IN, 0.25 * len(runs) + 1.7), layout="constrained",
+        1, len(tolerances), figsize=(WIDTH_IN, 0.25 * len(runs) + 1.5), layout="constrained",
         sharey=True, squeeze=False,
     )  # fmt: skip
-    for place, (measure, changes) in zip(axes[0], seeds.items(), strict=True):
-        groups = reruns.groupby("circumstances", sort=False)
+    for place, (measure, tolerance) in zip(axes[0], tolerances.items(), strict=True):
+        groups = ordered.groupby("circumstances", sort=False)
         for (name, rows), mark, colour in zip(groups, "osD^v", CLASS_COLOURS, strict=False):
             lines = [runs.index(run) for run in rows["run"]]
             place.plot(
                 rows[measure], lines, mark, color=colour, label=name, ms=6, mfc="none", mew=1.4
             )
-        place.plot(changes, [len(runs)] * len(changes), "|", color="#777777", ms=10)
+        if above:
+            place.axhline(above - 0.5, color="#999999", lw=0.8)
+        if tolerance > 0:
+            span = [above - 0.5, len(runs) - 0.5]
+            place.plot([tolerance] * 2, span, "--", color="#555555", label="tolerance of networks")
         place.set_xscale("symlog", linthresh=1e-6, linscale=0.5)
         place.set(xlabel=f"{measure}: largest change\n(percentage points)", xlim=(-4e-7, 100))
         place.set_xticks([0, 1e-6, 1e-4, 0.01, 1, 100], ["0", "1e-6", "1e-4", "0.01", "1", "100"])
         place.minorticks_off()
-    axes[0, 0].set(yticks=range(len(runs) + 1), yticklabels=[*runs, "two seeds of a network"])
-    axes[0, 0].set_ylim(len(runs) + 0.6, -0.6)
+    axes[0, 0].set(yticks=range(len(runs)), yticklabels=runs, ylim=(len(runs) - 0.5, -0.5))
     axes[0, 0].tick_params(axis="y", labelsize=9)
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9

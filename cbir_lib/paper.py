@@ -1,6 +1,6 @@
 """Every accuracy the paper publishes, and its claims, with the rule that decides each.
 
-Accuracies are in percent, on IRMA / ImageCLEFmed 2009.
+Accuracies are in percent; those of networks on IRMA / ImageCLEFmed 2009.
 """
 
 from __future__ import annotations
@@ -29,6 +29,15 @@ TABLE_4 = {
     "F": 89.15,
     "G": 90.38,
 }
+
+# The classes that the paper gives for its networks; it gives none for the handcrafted rows.
+CLASSES = dict.fromkeys("ABCD", (5,)) | dict.fromkeys("EFG", (3, 4))
+
+# What is known about the five handcrafted rows, for captions.
+HANDCRAFTED_ROWS = (
+    "For its handcrafted rows the paper cites Deselaers, Keysers and Ney (2004), without saying on "
+    "which images, with how many classes and by which classifier they were measured"
+)
 
 # Tables 5 and 6: without, with. None stands for a dash in the paper.
 TABLE_5_DROPOUT = {
@@ -85,6 +94,45 @@ def row_of(parameters: dict) -> str | None:
 def table_4() -> dict[str, float]:
     """Table 4 by the names this study's tables use."""
     return {f"Network {row}" if len(row) == 1 else row: value for row, value in TABLE_4.items()}
+
+
+def beside(parameters: dict) -> str:
+    """What the paper has for a run's method, in words (Markdown)."""
+    row = row_of(parameters)
+    if row is None:
+        return "*The paper has no number for this method.*"
+    number = f'*The paper has {TABLE_4[row]:g} % for "{row}" (Table 4).'
+    if row in TRAINED:
+        return f"{number} It is of IRMA, other classes and 128 x 128 pixels.*"
+    return f"{number} {HANDCRAFTED_ROWS}: the two numbers cannot be compared.*"
+
+
+# The formula by which the paper defines accuracy: (TP + TN) / (TP + TN + FP + FN). It is for two
+# classes. For more, each class can be taken against the rest and the mean be taken over classes.
+
+
+def one_against_rest(share: float, classes: int) -> float:
+    """Return what the paper's formula gives on average over classes, each against the rest.
+
+    Each wrong answer is a false positive of one class and a false negative of another, and counts
+    as right for all others: of ``classes`` times N decisions, 2 (1 - share) N are wrong.
+
+    Parameters
+    ----------
+    share
+        Images classified correctly, of all images, in percent.
+    """
+    return 100 - 2 * (100 - share) / classes
+
+
+def share_behind(value: float, classes: int) -> float | None:
+    """Return the share of correctly classified images for which the formula gives ``value``.
+
+    Both in percent. None where ``value`` is below what it gives when every answer is wrong,
+    ``100 (1 - 2 / classes)``: then it was not computed in this way.
+    """
+    share = 100 - classes * (100 - value) / 2
+    return share if value >= one_against_rest(0, classes) else None
 
 
 # The claims. The rules were written down before any network of profile `full` was trained. Results

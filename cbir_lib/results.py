@@ -579,7 +579,7 @@ def one_each(found: Sequence[Result]) -> list[Result]:
     A network that was not trained so is taken plainly trained.
     """
     chosen: dict[str, Result] = {}
-    for r in as_in_the_paper(found):
+    for r in sorted(as_in_the_paper(found), key=lambda r: r.parameters.get("seed", 0)):
         network = r.parameters.get("network", r.run)
         other = chosen.get(network)
         if other is None or (variant_of(r) and not variant_of(other)):

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -37,6 +38,49 @@ METHODS = {
     "ivf-pq": {"nlist": None, "m": None, "nbits": 8, "nprobe": None, "rerank": 8, "seed": 0},
 }
 APPROXIMATE_FOR = tuple(nearest.KINDS)
+LARGEST_NAMES = 2**30  # bytes that the identifiers in a file may take in memory
+
+# What is kept of a structure of faiss, beside the vectors. Its own format is never read: faiss
+# trusts what it reads, and a foreign file decides nothing but data.
+KEPT = {
+    "hnsw": {"levels": np.int32, "neighbors": np.int32},
+    "ivf-pq": {
+        "coarse": np.float32,
+        "codebooks": np.float32,
+        "cells": np.int32,
+        "codes": np.uint8,
+    },
+}
+# Recall is measured on so many vectors of the gallery, evenly spread, each looking for its nearest.
+RECALL_AT, RECALL_QUERIES = 10, 100
+
+
+class Recall(NamedTuple):
+    """What share of the exact k nearest an index finds, mean over some vectors of its gallery."""
+
+    share: float
+    k: int
+    queries: int
+
+    def __str__(self) -> str:
+        return (
+            f"{100 * self.share:.1f} % of the {self.k} nearest "
+            f"(measured with {self.queries} of its own images)"
+        )
+
+
+class Structure(NamedTuple):
+    """A structure of faiss, of the distinct vectors of a gallery: equal ones share a place.
+
+    Copies would fill the lists of neighbours of a graph and cut it.
+    """
+
+    index: object  # faiss's, with P vectors
+    place_of: np.ndarray  # (G,) int64: the place of each row
+    rows: np.ndarray  # (G,) int64: all rows, ordered by place, ascending within one
+    starts: np.ndarray  # (P + 1,) int64: where the rows of each place begin
+    hashes: np.ndarray  # (P,) uint64, ascending
+    hashed: np.ndarray  # (P,) int64: the place of each hash
 
 
 @dataclass(frozen=True)
@@ -79,8 +123,8 @@ class Index:
     method
         ``exact``, or by faiss ``hnsw`` (a graph) or ``ivf-pq`` (cells, and codes of few bytes).
         These are built at the first search after a change, so removing costs as much as building.
-        The distances of what they find are exact; what they miss is measured by
-        :func:`recall_against_exact`.
+        Equal vectors share a place in them, and a query finds what equals it. The distances of
+        what they find are exact; what they miss is measured when they are built: ``recall``.
     descriptor
         What the vectors are of: any text; :meth:`load` can insist on it.
     settings
@@ -119,6 +163,7 @@ class Index:
         self.vectors = np.empty((0, 0), np.float32)  # (G, D)
         self.ids = np.empty(0, str)  # (G,)
         self.subjects = np.empty(0, str)  # (G,), "" of whom nothing is known
+        self.recall: Recall | None = None  # of an approximate method, once it is built
         self._built = None  # what a search needs besides, made when it is needed
 
     def __len__(self) -> int:
@@ -161,7 +206,7 @@ class Index:
             raise CbirError(f"{twice!r} is in the index twice", "give each image its own name")
         self.vectors = np.concatenate([self.vectors, vectors]) if len(self) else vectors
         self.ids, self.subjects = all_ids, np.concatenate([self.subjects, subjects])
-        self._built = None
+        self._built = self.recall = None
         return self
 
     def remove(self, ids: np.ndarray) -> Index:
@@ -182,7 +227,7 @@ class Index:
         self.vectors, self.ids, self.subjects = (
             each[kept] for each in (self.vectors, self.ids, self.subjects)
         )
-        self._built = None
+        self._built = self.recall = None
         return self
 
     def search(
@@ -306,29 +351,98 @@ class Index:
             rows[left], distances[left] = other.rows, other.distances
         return Ranking(rows, distances)
 
+    def build(self) -> Index:
+        """Make what an approximate search needs, and measure its recall; returns itself.
+
+        The first search does it too. Recall is measured as a search goes: a vector finds neither
+        itself nor what is of its subject.
+        """
+        if self.method == "exact" or self._built is not None or not len(self):
+            return self
+        faiss_index, place_of = self._build()
+        self._built = _structure(faiss_index, place_of, self._as_faiss(self.vectors))
+        k = min(RECALL_AT, len(self))
+        places = len(self._built.starts) - 1
+        some = np.unique(np.linspace(0, places - 1, min(RECALL_QUERIES, places)).astype(np.int64))
+        rows = self._built.rows[self._built.starts[some]]
+        shares = recall_against_exact(
+            self, self.vectors[rows], k, self.ids[rows], self.subjects[rows]
+        )
+        self.recall = Recall(float(shares.mean()), k, len(rows))
+        return self
+
     def _approximate(self, vectors, k, own, subjects, codes) -> Ranking:
         """By faiss: more than k candidates, of which the k nearest are measured."""
         vectors = self._finite(vectors)
-        if self._built is None:
-            self._built = self._build()
-        beyond = int((own >= 0).any())
-        if (subjects >= 0).any():
-            beyond += int(np.bincount(codes[codes >= 0], minlength=1).max())
-        wanted = min(len(self), k * self.settings.get("rerank", 1) + beyond)
-        structure = self._built
+        structure = self.build()._built
+        places = len(structure.starts) - 1
+        wanted = k * self.settings.get("rerank", 1) + self._beyond(own, subjects, codes)
+        if wanted >= places:  # nothing to be saved
+            return self._blocks(vectors, k, own, subjects, codes)
         if self.method == "hnsw":
-            structure.hnsw.efSearch = max(self.settings["efSearch"], wanted)
+            structure.index.hnsw.efSearch = min(places, max(self.settings["efSearch"], wanted))
         rows = np.empty((len(vectors), k), np.int64)
         distances = np.empty((len(vectors), k), np.float32)
         for start in range(0, len(vectors), BLOCK_GALLERY):
             block = slice(start, start + BLOCK_GALLERY)
-            found = structure.search(self._as_faiss(vectors[block]), wanted)[1]
-            same = (codes[found] == subjects[block, None]) & (subjects[block, None] >= 0)
-            found[same | (found == own[block, None])] = -1
+            asked = self._as_faiss(vectors[block])
+            found = structure.index.search(asked, wanted)[1]
+            equal = self._equal(asked)[:, None]
+            found = np.hstack([found, np.where((found == equal).any(1, keepdims=True), -1, equal)])
+            there = self._rows_at(found, own[block], subjects[block], codes, k)
             rows[block], distances[block] = nearest.measured(
-                self.distance, vectors[block], np.ascontiguousarray(self.vectors), found, k
+                self.distance, vectors[block], np.ascontiguousarray(self.vectors), there, k
             )
+        # A graph may be cut: whoever lacks neighbours is answered exactly.
+        if len(short := np.flatnonzero(rows[:, -1] < 0)):
+            exact = self._blocks(vectors[short], k, own[short], subjects[short], codes)
+            rows[short], distances[short] = exact.rows, exact.distances
         return Ranking(rows, distances)
+
+    def _beyond(self, own, subjects, codes) -> int:
+        """How many places may hold nothing but what a query must not find."""
+        beyond = int((own >= 0).any())
+        if (subjects >= 0).any():
+            asked = np.zeros(max(codes.max(), subjects.max()) + 1, bool)
+            asked[subjects[subjects >= 0]] = True
+            members = np.flatnonzero((codes >= 0) & asked[codes])
+            pairs = np.unique(np.stack([codes[members], self._built.place_of[members]]), axis=1)
+            beyond += int(np.bincount(pairs[0], minlength=1).max())
+        return beyond
+
+    def _equal(self, asked: np.ndarray) -> np.ndarray:
+        """(Q,) int64: the place whose vector a query has, as faiss takes it; -1 for none."""
+        structure = self._built
+        hashes = _hashes(asked)
+        at = np.minimum(np.searchsorted(structure.hashes, hashes), len(structure.hashes) - 1)
+        places = structure.hashed[at]
+        same = structure.hashes[at] == hashes
+        there = self._as_faiss(self.vectors[structure.rows[structure.starts[places]]])
+        return np.where(same & (there == asked).all(axis=1), places, -1)
+
+    def _rows_at(self, places, own, subjects, codes, k) -> np.ndarray:
+        """(Q, C) rows of the gallery, -1 for none: of each place at most the first k allowed."""
+        structure = self._built
+        starts = structure.starts[:-1]
+        several = (places >= 0) & (np.diff(structure.starts)[places] > 1)
+        rows = np.where((places >= 0) & ~several, structure.rows[starts[places]], -1)
+        same = (codes[rows] == subjects[:, None]) & (subjects[:, None] >= 0)
+        rows[same | (rows == own[:, None])] = -1
+        further: list[list[np.ndarray]] = [[] for _ in rows]
+        for query, column in np.argwhere(several):
+            place = places[query, column]
+            members = structure.rows[structure.starts[place] : structure.starts[place + 1]]
+            allowed = members != own[query]
+            if subjects[query] >= 0:
+                allowed &= codes[members] != subjects[query]
+            further[query].append(members[allowed][:k])
+        most = max((sum(map(len, lists)) for lists in further), default=0)
+        more = np.full((len(rows), most), -1, np.int64)
+        for query, lists in enumerate(further):
+            if lists:
+                joined = np.concatenate(lists)
+                more[query, : len(joined)] = joined
+        return np.hstack([rows, more])
 
     def _finite(self, vectors: np.ndarray) -> np.ndarray:
         """The vectors, row by row in memory, if all values are finite."""
@@ -344,11 +458,14 @@ class Index:
         return np.ascontiguousarray(vectors, np.float32)
 
     def _build(self):
-        """A faiss index of the gallery."""
+        """A faiss index of the distinct vectors of the gallery; and the place of each row."""
         import faiss
 
-        gallery = self._finite(self.vectors)
-        count, dimensions = self.vectors.shape
+        gallery = self._as_faiss(self._finite(self.vectors))
+        place_of = _places(gallery)
+        _, first = np.unique(place_of, return_index=True)
+        distinct = gallery if len(first) == len(gallery) else gallery[first]
+        count, dimensions = distinct.shape
         metric = _metric(self.distance)
         said = self.settings
         if self.method == "hnsw":
@@ -366,9 +483,9 @@ class Index:
                     "give an m that divides the values of a vector, and nbits up to 12",
                 )
             least = max(cells, 2 ** said["nbits"])
-            if count < least:
+            if len(self) < least:
                 raise CbirError(
-                    f"a gallery of {count} is too small to train ivf-pq: it needs {least}",
+                    f"a gallery of {len(self)} is too small to train ivf-pq: it needs {least}",
                     "choose exact or hnsw, or fewer nlist or nbits",
                 )
             coarse = faiss.IndexFlat(dimensions, metric)
@@ -377,10 +494,10 @@ class Index:
             for training in (index.cp, index.pq.cp):
                 training.seed = said["seed"]
                 training.min_points_per_centroid = 1  # a small gallery is no warning
-        prepared = self._as_faiss(gallery)
-        index.train(prepared)
-        index.add(prepared)
-        return index
+            # Copies are learnt from only where there is too little else.
+            index.train(distinct if count >= least else gallery)
+        index.add(distinct)
+        return index, place_of
 
     def save(self, path: Path | str) -> None:
         """Write the gallery, and what faiss built of it, to one safetensors file."""
@@ -395,10 +512,11 @@ class Index:
         }
         arrays = {"vectors": np.ascontiguousarray(self.vectors)}
         if self.method != "exact" and len(self):
-            import faiss
-
-            self._built = self._built or self._build()
-            arrays["structure"] = faiss.serialize_index(self._built)
+            kept, numbers = _taken_apart(self.method, self.build()._built.index)
+            arrays |= kept
+            described["structure"] = json.dumps(numbers)
+            described["recall"] = json.dumps(self.recall)
+        described["head_sha256"] = _digest(described, {})
         described["sha256"] = _digest(described, arrays)
         with replacing(path) as part:
             part.write_bytes(save(arrays, described))
@@ -407,9 +525,9 @@ class Index:
     def load(cls, path: Path | str, descriptor: str | None = None) -> Index:
         """Read what :meth:`save` wrote. Nothing in it is executed.
 
-        A SHA-256 over all of it is compared first, so faiss never sees a damaged file. It is no
-        signature: who rewrites a file can write its sum too, and faiss trusts what it reads. Load
-        approximate indexes only from those whose programs you would run.
+        A SHA-256 over all of it is compared first. It is no signature: anyone who rewrites a file
+        can write its sum too. So the numbers of an approximate index are checked one by one before
+        faiss is given them.
 
         Parameters
         ----------
@@ -444,10 +562,25 @@ class Index:
                 **json.loads(described["settings"]),
             )
             ids, subjects = (json.loads(described[name]) for name in ("ids", "subjects"))
-            index.add(arrays["vectors"], np.array(ids, str), np.array(subjects, str))
-            if "structure" in arrays:
-                index._built = _structure(arrays["structure"], index)
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            for names in (ids, subjects):
+                if not all(isinstance(name, str) for name in names):
+                    raise ValueError("an identifier is no text")
+                if 4 * len(names) * max(map(len, names), default=0) > LARGEST_NAMES:
+                    raise ValueError("an identifier is too long")
+            if arrays["vectors"].dtype != np.float32:
+                raise ValueError(f"vectors of type {arrays['vectors'].dtype}")
+            if ids:
+                index.add(arrays["vectors"], np.array(ids, str), np.array(subjects, str))
+            if "structure" in described:
+                built, place_of = _put_together(index, arrays, json.loads(described["structure"]))
+                prepared = index._as_faiss(index.vectors)
+                index._built = _structure(built, place_of, prepared)
+                share, k, queries = json.loads(described["recall"])
+                index.recall = Recall(float(share), int(k), int(queries))
+        except (
+            *(OSError, ValueError, KeyError, TypeError, AttributeError, IndexError),
+            *(RuntimeError, RecursionError, OverflowError, MemoryError, SafetensorError),
+        ) as error:
             raise CbirError(f"cannot read the index {path}: {error}", again) from error
         if descriptor is not None and descriptor != index.descriptor:
             raise CbirError(
@@ -455,6 +588,25 @@ class Index:
                 "search it with the descriptor it was built with",
             )
         return index
+
+
+def recall_of(path: Path | str, descriptor: str) -> Recall | None:
+    """The recall noted in an index's file; none where it is not of this ``descriptor``, or damaged.
+
+    Only the head of the file is read.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            described = dict(file.metadata() or {})
+        described.pop("sha256")
+        if described.pop("head_sha256") != _digest(described, {}):
+            return None
+        if (described["format"], described["descriptor"]) != (FORMAT, descriptor):
+            return None
+        share, k, queries = json.loads(described["recall"])
+        return Recall(float(share), int(k), int(queries))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError):
+        return None
 
 
 def _digest(described: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
@@ -474,18 +626,151 @@ def _metric(distance: str) -> int:
     return faiss.METRIC_INNER_PRODUCT if distance == "inner product" else faiss.METRIC_L2
 
 
-def _structure(content: np.ndarray, index: Index):
-    """A faiss index from its bytes, if it is one of this gallery."""
+def _hashes(vectors: np.ndarray) -> np.ndarray:
+    """(N, D) float32 → (N,) uint64: equal vectors have equal ones; 0.0 and -0.0 are equal."""
+    odd = np.random.default_rng(0).integers(0, 2**64, vectors.shape[1], dtype=np.uint64) | 1
+    hashes = np.empty(len(vectors), np.uint64)
+    for start in range(0, len(vectors), BLOCK_GALLERY):
+        block = np.ascontiguousarray(vectors[start : start + BLOCK_GALLERY] + np.float32(0))
+        words = block.view(np.uint32).astype(np.uint64)
+        words ^= words >> np.uint64(15)
+        hashes[start : start + BLOCK_GALLERY] = words @ odd  # modulo 2^64
+    return hashes
+
+
+def _places(vectors: np.ndarray) -> np.ndarray:
+    """(N, D) float32 → (N,) int64: a number for each distinct vector, in order of appearance."""
+    hashes = _hashes(vectors)
+    order = np.argsort(hashes, kind="stable")
+    equal = np.zeros(len(vectors), bool)  # to the one before it in this order
+    close = 1 + np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
+    for start in range(0, len(close), BLOCK_GALLERY):
+        at = close[start : start + BLOCK_GALLERY]
+        equal[at] = (vectors[order[at]] == vectors[order[at - 1]]).all(axis=1)
+    first = order[~equal]  # of each group its first row: the order is stable
+    number = np.empty(len(first), np.int64)
+    number[np.argsort(first)] = np.arange(len(first))
+    places = np.empty(len(vectors), np.int64)
+    places[order] = number[np.cumsum(~equal) - 1]
+    return places
+
+
+def _structure(faiss_index, place_of: np.ndarray, prepared: np.ndarray) -> Structure:
+    """What a search needs beside faiss's index; ``prepared`` is the gallery as faiss takes it."""
+    rows = np.argsort(place_of, kind="stable")
+    starts = np.searchsorted(place_of[rows], np.arange(place_of.max() + 2))
+    hashes = _hashes(prepared[rows[starts[:-1]]])
+    hashed = np.argsort(hashes, kind="stable")
+    return Structure(faiss_index, place_of, rows, starts, hashes[hashed], hashed)
+
+
+def _taken_apart(method: str, faiss_index) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """The arrays and the numbers that :func:`_put_together` makes the same index of."""
     import faiss
 
-    structure = faiss.deserialize_index(np.ascontiguousarray(content, np.uint8))
-    kind = {"hnsw": faiss.IndexHNSWFlat, "ivf-pq": faiss.IndexIVFPQ}.get(index.method)
-    if kind is None or not isinstance(structure, kind):
-        raise ValueError("what faiss built is not of its method")
-    metric = _metric(index.distance)
-    if (structure.ntotal, structure.d) != index.vectors.shape or structure.metric_type != metric:
-        raise ValueError("what faiss built is of another gallery")
-    return structure
+    if method == "hnsw":
+        graph = faiss_index.hnsw
+        arrays = {name: faiss.vector_to_array(getattr(graph, name)) for name in KEPT[method]}
+        return arrays, {"entry": graph.entry_point}
+    count, cells = faiss_index.ntotal, faiss_index.nlist
+    of, codes = np.empty(count, np.int32), np.empty((count, faiss_index.code_size), np.uint8)
+    for cell in range(cells):
+        size = faiss_index.invlists.list_size(cell)
+        if size:
+            ids = faiss.rev_swig_ptr(faiss_index.invlists.get_ids(cell), size)
+            found = faiss.rev_swig_ptr(
+                faiss_index.invlists.get_codes(cell), size * faiss_index.code_size
+            )
+            of[ids], codes[ids] = cell, found.reshape(size, -1)
+    arrays = {
+        "coarse": faiss_index.quantizer.reconstruct_n(0, cells),
+        "codebooks": faiss.vector_to_array(faiss_index.pq.centroids),
+        "cells": of,
+        "codes": codes,
+    }
+    return arrays, {"parts": faiss_index.pq.M, "nprobe": faiss_index.nprobe}
+
+
+def _put_together(
+    index: Index, arrays: Mapping[str, np.ndarray], numbers: Mapping[str, int]
+) -> tuple[object, np.ndarray]:
+    """A faiss index of a gallery, and the place of each row; whatever the file holds, it is safe.
+
+    Raises
+    ------
+    ValueError
+        When an array or a number does not fit the gallery.
+    """
+    import faiss
+
+    for name, kind in KEPT[index.method].items():
+        if arrays[name].dtype != kind:
+            raise ValueError(f"{name} of type {arrays[name].dtype}")
+    if not all(type(number) is int for number in numbers.values()):
+        raise ValueError("a number of the structure is none")
+    gallery = index._as_faiss(index._finite(index.vectors))
+    place_of = _places(gallery)
+    _, first = np.unique(place_of, return_index=True)
+    distinct = np.ascontiguousarray(gallery[first])
+    count, dimensions = distinct.shape
+    metric, said = _metric(index.distance), index.settings
+    if index.method == "hnsw":
+        levels, neighbors, entry = arrays["levels"], arrays["neighbors"], numbers["entry"]
+        if not 2 <= said["M"] <= 2**16:
+            raise ValueError(f"M {said['M']}")
+        built = faiss.IndexHNSWFlat(dimensions, said["M"], metric)
+        upto = faiss.vector_to_array(built.hnsw.cum_nneighbor_per_level)
+        if levels.shape != (count,) or not (levels > 0).all() or not (levels < len(upto)).all():
+            raise ValueError("levels of another gallery")
+        offsets = np.append(0, np.cumsum(upto[levels].astype(np.int64)))
+        if neighbors.shape != (offsets[-1],) or not ((neighbors >= -1) & (neighbors < count)).all():
+            raise ValueError("neighbours of another gallery")
+        if not 0 <= entry < count or levels[entry] != levels.max():
+            raise ValueError("an entry of another gallery")
+        # Whom a list of a level names has lists on that level.
+        level_of = np.empty(len(neighbors), np.int32)
+        for level in range(int(levels.max())):
+            tall = np.flatnonzero(levels > level)
+            width = int(upto[level + 1] - upto[level])
+            at = offsets[tall, None] + int(upto[level]) + np.arange(width)
+            level_of[at] = level
+        if (levels[neighbors] <= level_of)[neighbors >= 0].any():
+            raise ValueError("neighbours of another level")
+        built.storage.add(distinct)
+        faiss.copy_array_to_vector(np.ascontiguousarray(levels), built.hnsw.levels)
+        faiss.copy_array_to_vector(offsets.astype(np.uint64), built.hnsw.offsets)
+        faiss.copy_array_to_vector(np.ascontiguousarray(neighbors), built.hnsw.neighbors)
+        built.hnsw.entry_point, built.hnsw.max_level = entry, int(levels.max()) - 1
+        built.hnsw.efConstruction = said["efConstruction"]
+        built.ntotal = count
+        return built, place_of
+    coarse, codebooks, cells, codes = (arrays[name] for name in KEPT["ivf-pq"])
+    parts, bits, probes = numbers["parts"], said["nbits"], numbers["nprobe"]
+    if not (1 <= bits <= 12 and 1 <= parts <= dimensions and dimensions % parts == 0):
+        raise ValueError(f"{dimensions} values in {parts} parts of {bits} bits")
+    if coarse.ndim != 2 or coarse.shape[1] != dimensions or not 1 <= probes <= len(coarse):
+        raise ValueError("cells of another gallery")
+    if cells.shape != (count,) or not ((cells >= 0) & (cells < len(coarse))).all():
+        raise ValueError("cells of another gallery")
+    if codebooks.shape != (dimensions * 2**bits,) or codes.shape != (count, -(-parts * bits // 8)):
+        raise ValueError("codes of another gallery")
+    if not (np.isfinite(coarse).all() and np.isfinite(codebooks).all()):
+        raise ValueError("not finite")
+    quantizer = faiss.IndexFlat(dimensions, metric)
+    built = faiss.IndexIVFPQ(quantizer, dimensions, len(coarse), parts, bits, metric)
+    quantizer.add(np.ascontiguousarray(coarse))
+    faiss.copy_array_to_vector(np.ascontiguousarray(codebooks), built.pq.centroids)
+    built.is_trained, built.nprobe = True, probes
+    built.precompute_table()
+    order = np.argsort(cells, kind="stable")
+    starts = np.searchsorted(cells[order], np.arange(len(coarse) + 1))
+    for cell in range(len(coarse)):
+        ids = order[starts[cell] : starts[cell + 1]].astype(np.int64)
+        if len(ids):
+            own = np.ascontiguousarray(codes[ids])
+            built.invlists.add_entries(cell, len(ids), faiss.swig_ptr(ids), faiss.swig_ptr(own))
+    built.ntotal = count
+    return built, place_of
 
 
 def recall_against_exact(

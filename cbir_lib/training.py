@@ -26,7 +26,7 @@ from cbir_lib.files import replacing
 
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # devices found, products to try
 
-SCHEDULES = ("constant", "cosine")
+SCHEDULES = ("cosine", "constant")
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}  # and "auto": the faster of them
 EMULATED = 1.5  # times float32's time, from which bfloat16 is not native; 0.5 to 0.7 where it is
 CHECKPOINT_S = 30  # at most so much training is lost to a kill, and the epoch it falls in

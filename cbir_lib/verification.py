@@ -1,42 +1,32 @@
 """Whether a re-execution gives what was published, number by number.
 
 Two results of one run are compared number by number. What decides the run (data, parameters) must
-be equal, else nothing else means anything. A measured number is ``same`` when it is equal to the
-last bit, ``within tolerance`` when it differs by no more than reruns were measured to differ, and
-``different`` otherwise.
+be equal: where it is not, the other numbers mean nothing. A measured number is ``same`` when it is
+equal to the last bit, ``within tolerance`` when it differs by no more than its tolerance, and
+``different`` when it differs by more.
 
-**Where the tolerance comes from.** Let d be the difference of a number between two executions that
-should agree.
+**Where the tolerance comes from.** The same computation gives slightly different numbers on another
+processor, because sums are rounded in another order. How much that is was measured:
+``benchmarks/spread.py`` repeats runs with another number of threads and with fewer instructions of
+the processor (without AVX-512, networks are trained in float32 instead of bfloat16), and keeps the
+differences to the run as the study makes it in ``results/verification/spread.json``.
 
-- A method without training is repeated under other circumstances: other threads, other instructions
-  of the processor, other kernels of the libraries (``benchmarks/spread.py``, kept in
-  ``results/verification/spread.json``). Each rerun gives one d to the run as the study makes it.
-- A trained network gives the same bits on one machine. On another its sums are rounded otherwise,
-  and training amplifies that, at most to what another seed gives: d is then a difference of two
-  runs whose seeds differ, of which published results have many. For k seeds of one network, the
-  mean of d squared over all pairs is twice their variance, with k - 1 degrees of freedom.
+- There are three kinds of run: a trained network; a method without training whose nearest
+  neighbours named every image the same in all reruns; and one where they did not, because it learns
+  a vocabulary, which amplifies rounding. A method that was not repeated counts as the last.
+- For each kind of run and each kind of number, such as mean average precision, the tolerance is 1.5
+  times the largest difference that was measured. The factor is there because only a few reruns were
+  measured. For the same reason all accuracies of networks count as one kind.
+- An accuracy of a network may differ by at most 3 percentage points, whatever was measured.
+- The mean over N networks has the tolerance of one network, divided by the square root of N.
+- What never differed in any rerun must be equal to the last bit.
+- A choice of settings may differ if a rerun chose differently.
+- A kind of number that was not measured, because the data of the reruns do not have it, takes the
+  largest tolerance among the numbers of the same table.
 
-Of all d of one kind of number, D is the root of the mean square: over networks, each weighted by
-its degrees of freedom, which are f together; or over f reruns, apart for methods whose nearest
-neighbours named every image the same in each rerun and for the others. If d is normal with mean 0,
-d / D has Student's t distribution with f degrees of freedom, and a new difference of that kind
-stays with probability 1 - p within
-
-    D t(1 - p / 2, f).
-
-With M numbers compared, p = LEVEL / M, so that all of them stay within their tolerances at once
-with probability 1 - LEVEL or more (Bonferroni), however they depend on one another. The mean over R
-networks has D divided by the root of R. Differences are not quite normal, and some methods vary
-more than others: a tolerance of a single number is never less than the largest d that was measured.
-
-What counts the images that are answered otherwise, or is a mean of magnitudes, is no difference
-around 0: its tolerance is the one-sided bound mean + sd t(1 - p, f) sqrt(1 + 1 / n) of n measured.
-Where no rerun has differed the tolerance is 0. A choice differs by 0 or 1, and may differ where
-reruns were seen to choose otherwise.
-
-A kind that has not been measured takes the largest tolerance of those beside it in the result file.
 What follows from the same answers and rankings is compared and not judged: intervals, confusion
-matrices, curves, examples.
+matrices, recalls, what chance would give, examples; and so is the middle of the curves. Whether a
+network was trained in float32 or in bfloat16 depends on the processor: it is said and not judged.
 """
 
 from __future__ import annotations
@@ -54,7 +44,6 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from pydantic import ValidationError
-from scipy.stats import t as student
 
 from cbir_lib import results
 from cbir_lib.errors import CbirError, unknown
@@ -66,20 +55,30 @@ from cbir_lib.study import CombinationRun, DescriptorRun, NetworkRun
 USUAL = "as in the study"  # of circumstances
 FLAT = re.compile(r"[{[][^][{}]*[]}]")  # an object or a list that holds no other
 FOLDER = "verification"  # of results/
-LEVEL = 0.01  # at most how often anything at all is called different where nothing is wrong
+FACTOR = 1.5  # times the largest difference measured
+MOST = 0.03  # the largest tolerance of a network's accuracy
 SAME, WITHIN, DIFFERENT, MISSING = "same", "within tolerance", "different", "missing"
 VERDICTS = (SAME, WITHIN, DIFFERENT, MISSING)  # from good to bad
-CURVES = ("train_loss", "validation_loss", "validation_accuracy")
-COUNTED = ("answers", "retrieval.average_precisions")  # not differences around 0
+CURVES = (  # epochs whose values are judged; reruns differ least after the first
+    *(("first", "train_loss"), ("last", "train_loss")),
+    *(("last", "validation_loss"), ("last", "validation_accuracy")),
+)
+COUNTED = ("answers", "retrieval.average_precisions")  # said as how many of them differ
 ANSWERS = {"answers", "candidates.accuracy", "distances.accuracy"}  # of nearest neighbours
+POOLED = {  # kinds of number of networks, of which few reruns are measured
+    r"rules\..*accuracy": "rules.accuracy",  # of any rule, balanced, validation
+    r"rules\..*settings": "rules.settings",
+    r"retrieval\.precision_at_": "retrieval.precision",
+    r"retrieval\.(.*mean_average|r)_precision": "retrieval.mean_average_precision",
+}
 HEADLINE = re.compile(
     r"data|parameters|settings|answers|rules\.[^.]*\.(balanced_)?accuracy|retrieval\."
 )
 SHOWN = {"accuracy": r"rules\..*\.accuracy", "mAP": r"retrieval\.mean_average_precision$"}
+FOLLOWS = re.compile(r"^recall_at_|_by_chance$")  # from the precisions, from the labels
 MEAN = "mean of the networks"
 
 Verdict = Literal[VERDICTS]
-Source = Literal["must be equal", "reruns", "seeds"]
 
 
 class Number(Strict):
@@ -90,12 +89,11 @@ class Number(Strict):
     now: float | str | None
     difference: float | None  # now - published; 0 or 1 for a choice
     tolerance: float
-    source: Source  # of the tolerance
     verdict: Verdict
 
 
 class Verified(Strict):
-    """One run: its numbers, and whatever else differs."""
+    """One run: its numbers, and everything else that differs."""
 
     run: str
     published_sha256: str  # of the published file
@@ -103,7 +101,7 @@ class Verified(Strict):
     now_on: str | None  # None where there is no result now
     verdict: Verdict
     numbers: list[Number]
-    others: int  # values besides that were compared
+    others: int  # values that were compared and not judged
     others_that_differ: int
     values: dict[str, list]  # every single value that differs: published, now
 
@@ -111,14 +109,11 @@ class Verified(Strict):
 class Verification(Strict):
     """A re-execution of published results, number by number."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     profile: str
     finished: str  # UTC
     fresh: bool  # all executed for it; else results that were up to date were taken
-    level: float
-    judged: int  # numbers with a tolerance
-    seeds_from: str  # profile whose seeds were compared, and how many
-    reruns_from: str
+    tolerances_from: str  # which reruns
     runs: list[Verified]
     networks: list[Number]  # means over the networks
     failures: list[str]  # what the runs said that failed
@@ -135,7 +130,7 @@ class Verification(Strict):
         return [
             r.run
             for r in self.runs
-            if any(n.source == "must be equal" and n.verdict == DIFFERENT for n in r.numbers)
+            if any(_exact(n.key) and n.verdict == DIFFERENT for n in r.numbers)
         ]
 
 
@@ -152,7 +147,7 @@ class Rerun(Strict):
 class Spread(Strict):
     """Reruns under other circumstances, as differences: the numbers themselves may change."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     profile: str
     measured: str  # UTC
     processor: str
@@ -172,9 +167,12 @@ class Gap:
     difference: float | None
 
 
-def kind(key: str) -> str:
-    """What sort of number it is: one that varies as others of its kind do."""
-    return re.sub(r"^(candidates|distances)\.[^.]+", r"\1", key)
+def kind(key: str, trained: bool = False) -> str:
+    """Return what sort of number it is: one that varies as others of its kind do."""
+    for pattern, of in POOLED.items() if trained else ():
+        if re.match(pattern, key):
+            return of
+    return re.sub(r"^(candidates|distances)\.[^.]+(?=\.)", r"\1", key)
 
 
 def label(key: str) -> str:
@@ -182,7 +180,7 @@ def label(key: str) -> str:
     first, *rest = key.split(".")
     last = rest[-1].replace("_", " ").replace("mean average precision", "mAP") if rest else first
     if first == "answers":
-        return "test images answered otherwise"
+        return "test images answered differently"
     if first == "retrieval":
         return "queries, mean change" if last == "average precisions" else last
     if first == "settings":
@@ -190,7 +188,9 @@ def label(key: str) -> str:
     if first in ("data", "parameters"):
         return f"data: {last}" if rest else first
     if first == "training":
-        return "epoch kept" if last == "best epoch" else f"{last}, last epoch"
+        return (
+            "epoch kept" if last == "best epoch" else f"{rest[0].replace('_', ' ')}, {last} epoch"
+        )
     if first in ("candidates", "distances"):
         return f"{last}, {first[:-1]} {rest[0]}"
     return f"{last}, {rest[0]}"
@@ -229,10 +229,11 @@ def gaps(published: Result, now: Result) -> dict[str, Gap]:
     found[key] = _count(key, *precisions, "queries", _mean_change)
     if published.training:
         curves = now.training.model_dump() if now.training else {}
-        for name in CURVES:
-            values = getattr(published.training, name)
-            last = curves.get(name, [None])[-1]
-            put(f"training.{name}", f"training.{name}.{len(values) - 1}", values[-1], last, _minus)
+        for which, name in CURVES:
+            values, new = getattr(published.training, name), curves.get(name, [None])
+            epoch, now_epoch = (0, 0) if which == "first" else (len(values) - 1, len(new) - 1)
+            path = f"training.{name}.{epoch}"
+            put(f"training.{name}.{which}", path, values[epoch], new[now_epoch], _minus)
         epochs = float(published.training.best_epoch), curves.get("best_epoch")
         put("training.best_epoch", "training.best_epoch", *map(_float, epochs), _minus)
     for table in ("candidates", "distances"):
@@ -247,7 +248,11 @@ def gaps(published: Result, now: Result) -> dict[str, Gap]:
 
 
 def _numbers(values: Mapping[str, object]) -> list[tuple[str, float]]:
-    return [(name, value) for name, value in values.items() if isinstance(value, float)]
+    return [
+        (name, value)
+        for name, value in values.items()
+        if isinstance(value, float) and not FOLLOWS.search(name)
+    ]
 
 
 def _float(value) -> float | None:
@@ -316,123 +321,85 @@ def largest(found: Mapping[str, Gap]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Measured:
-    """Differences between executions that should agree, by kind of number.
+    """The largest difference of each kind of number in reruns of one kind of run."""
 
-    ``differences`` are (n, 2): without their sign, and the degrees of freedom that each brings.
-    """
+    largest: Mapping[str, float]  # by kind of number; 0 where none differed
+    reruns: int = 0
+    trained: bool = False  # networks
 
-    differences: Mapping[str, np.ndarray]
-    said: str  # what was measured, in words
+    def tolerance(self, key: str, runs: int = 1) -> float:
+        """Return how far this number may differ, or its mean over ``runs`` runs.
 
-    def tolerance(self, of: str, level: float, runs: int = 1) -> float:
-        """How far a number of this kind may differ, or the mean of it over ``runs`` runs.
-
-        ``level`` is the probability of a larger difference. A kind that has not been measured takes
-        the largest tolerance of those that stand beside it in the result file; 0 if there are none.
+        A kind that was not measured takes the largest tolerance of those that stand beside it in
+        the result file; 0 if there are none.
         """
-        if of not in self.differences:
+        of = kind(key, self.trained)
+        if of not in self.largest:
             family = of.split(".")[0] + "."
-            beside = [o for o in self.differences if o.startswith(family) and o not in COUNTED]
-            return max((self.tolerance(o, level, runs) for o in beside), default=0.0)
-        sizes, weights = self.differences[of].T
-        if not sizes.any():
-            return 0.0
+            beside = [o for o in self.largest if o.startswith(family) and o not in COUNTED]
+            return max((self.tolerance(o, runs) for o in beside), default=0.0)
         if of.endswith("settings"):
-            return 1.0
-        freedom = weights.sum()
-        if of in COUNTED:
-            mean = np.average(sizes, weights=weights)
-            spread = np.sqrt(np.average((sizes - mean) ** 2, weights=weights))
-            bound = mean + spread * student.ppf(1 - level, freedom) * np.sqrt(1 + 1 / len(sizes))
-            bound = min(bound, 1)
-        else:
-            root = np.sqrt(np.average(sizes**2, weights=weights) / runs)
-            bound = root * student.ppf(1 - level / 2, freedom)
-        return float(max(bound, sizes.max() if runs == 1 else 0))
-
-
-def between_seeds(found: Iterable[Result], profile: str) -> Measured:
-    """Differences of all pairs of runs that differ in nothing but the seed."""
-    groups: dict[str, list[Result]] = {}
-    for result in found:
-        if "seed" in result.parameters:
-            groups.setdefault(_text(result.parameters | {"seed": None}), []).append(result)
-    groups = {name: same for name, same in groups.items() if len(same) > 1}
-    differences: dict[str, list[tuple[float, float]]] = {}
-    for same in groups.values():
-        # The k (k - 1) / 2 pairs of k seeds have k - 1 degrees of freedom.
-        for pair in itertools.combinations(same, 2):
-            for of, size in largest(gaps(*pair)).items():
-                differences.setdefault(of, []).append((size, 2 / len(same)))
-    pairs = sum(len(same) * (len(same) - 1) // 2 for same in groups.values())
-    said = f"{pairs} pairs of seeds of {len(groups)} networks, profile {profile}"
-    return Measured({of: np.array(sizes) for of, sizes in differences.items()}, said)
+            return self.largest[of]  # 0, or 1 where a rerun chose differently
+        most = MOST if of == "rules.accuracy" else np.inf
+        return float(min(FACTOR * self.largest[of], most) / np.sqrt(runs))
 
 
 @dataclass(frozen=True)
 class Reruns:
-    """Differences of reruns of methods without training, under other circumstances.
+    """What reruns were measured to differ by: networks, methods with steady answers, and others."""
 
-    Of methods whose nearest neighbours named every image the same in all reruns, with all settings
-    tried, and of those where some did not: what these learn (a vocabulary) amplifies rounding.
-    """
+    networks: Measured = Measured({}, trained=True)
+    steady: Measured = Measured({})
+    varying: Measured = Measured({})
+    steady_methods: frozenset[str] = frozenset()
+    said: str = "none were measured"
 
-    steady: Measured
-    varying: Measured
-    steady_methods: frozenset[str]
-    said: str
-
-    def of(self, run: str) -> Measured:
-        """Those that a run is held against; a method that was not rerun may vary."""
-        return self.steady if self.is_steady(run) else self.varying
+    def of(self, result: Result) -> Measured:
+        """Return those that a run is held against; an untrained method not rerun may vary."""
+        if "network" in result.parameters:
+            return self.networks
+        return self.steady if self.is_steady(result.run) else self.varying
 
     def is_steady(self, run: str) -> bool:
-        """Whether it is of a method whose answers stayed the same."""
+        """Say whether it is of a method whose answers stayed the same."""
         return _method(run) in self.steady_methods
 
 
 def between_reruns(spread: Spread | None) -> Reruns:
-    """What was measured of methods without training, to take tolerances from."""
+    """Return the largest differences that were measured, to take tolerances from."""
     if spread is None:
-        nothing = Measured({}, "no reruns")
-        return Reruns(nothing, nothing, frozenset(), nothing.said)
-    reruns = [rerun for rerun in spread.reruns if not rerun.trained]
-    answered_otherwise = {_method(r.run) for r in reruns if set(r.differences) & ANSWERS}
-    groups = []
-    for varying in (False, True):
-        own = [r for r in reruns if (_method(r.run) in answered_otherwise) == varying]
-        sizes = {of: [(r.differences.get(of, 0.0), 1.0) for r in own] for of in spread.kinds}
-        found = {of: np.array(each) for of, each in sizes.items() if each}
-        groups.append(Measured(found, str(len(own))))
-    steady, varying = groups
+        return Reruns()
+    plain = [rerun for rerun in spread.reruns if not rerun.trained]
+    varying = {_method(r.run) for r in plain if set(r.differences) & ANSWERS}
+    networks = _largest([r for r in spread.reruns if r.trained], spread.kinds)
+    steady = _largest([r for r in plain if _method(r.run) not in varying], spread.kinds)
+    others = _largest([r for r in plain if _method(r.run) in varying], spread.kinds)
     circumstances = ", ".join(name for name in spread.circumstances if name != USUAL)
     return Reruns(
+        networks,
         steady,
-        varying,
-        frozenset(_method(r.run) for r in reruns) - answered_otherwise,
-        f"{len(reruns)} reruns ({circumstances}; {varying.said} of them of methods whose answers "
-        f"vary), profile {spread.profile}",
+        others,
+        frozenset(_method(r.run) for r in plain) - varying,
+        f"{networks.reruns} of networks, {steady.reruns} of methods with steady answers and "
+        f"{others.reruns} of methods whose answers vary; profile {spread.profile}, {circumstances}",
     )
+
+
+def _largest(reruns: list[Rerun], kinds: Iterable[str]) -> Measured:
+    trained = any(r.trained for r in reruns)
+    found: dict[str, float] = {}
+    for name in kinds if reruns else ():
+        of = kind(name, trained)
+        found[of] = max(found.get(of, 0.0), *(r.differences.get(name, 0.0) for r in reruns))
+    return Measured(found, len(reruns), trained)
 
 
 def _method(run: str) -> str:
     return run.partition("-")[2]  # without the data set
 
 
-def seeds_for(profile: str) -> Measured:
-    """The spread over seeds of a profile that has several, else of the broadest published."""
-    for name in (profile, *results.BROADEST):
-        measured = between_seeds(results.read_published(name), name)
-        if measured.differences:
-            return measured
-    return Measured({}, "no network with more than one seed published")
-
-
 def compare(
-    published: Mapping[str, Result],
-    now: Mapping[str, Result],
-    seeds: Measured,
-    reruns: Reruns,
+    published: Mapping[str, Result], now: Mapping[str, Result], reruns: Reruns
 ) -> tuple[list[Verified], list[Number]]:
     """Judge every number of the published runs, and the means of the networks' numbers.
 
@@ -441,17 +408,11 @@ def compare(
     found = {run: gaps(old, now.get(run, old)) for run, old in published.items()}
     trained = [run for run in found if run in now and "network" in published[run].parameters]
     means = _means({run: found[run] for run in trained if not _about_another_thing(found[run])})
-    judged = len(means) + sum(not _exact(key) for gap in found.values() for key in gap)
-    level = LEVEL / max(judged, 1)
-
     verified = []
     for run, old in published.items():
-        measured = seeds if "network" in old.parameters else reruns.of(run)
-        source = "seeds" if "network" in old.parameters else "reruns"
+        measured = reruns.of(old)
         numbers = [
-            _judge(key, gap, 0.0, "must be equal")
-            if _exact(key)
-            else _judge(key, gap, measured.tolerance(kind(key), level), source)
+            _judge(key, gap, 0.0 if _exact(key) else measured.tolerance(key))
             for key, gap in found[run].items()
         ]
         if run not in now:
@@ -459,8 +420,7 @@ def compare(
             numbers = [number.model_copy(update=gone) for number in numbers]
         verified.append(_verified(old, now.get(run), numbers, found[run]))
     networks = [
-        _judge(key, gap, seeds.tolerance(kind(key), level, len(trained)), "seeds")
-        for key, gap in means.items()
+        _judge(key, gap, reruns.networks.tolerance(key, len(trained))) for key, gap in means.items()
     ]
     return verified, networks
 
@@ -482,24 +442,20 @@ def conclude(
         Of the data here. Where the published runs were measured on others, this is all that is said
         of them.
     """
-    seeds, reruns = seeds_for(profile), between_reruns(read_spread())
+    reruns = between_reruns(read_spread())
     others = {run: r for run, r in published.items() if r.data.checksum != checksum}
     runs, networks = compare(
-        {run: r for run, r in published.items() if run not in others}, now, seeds, reruns
+        {run: r for run, r in published.items() if run not in others}, now, reruns
     )
     for old in others.values():
         gap = Gap("data.checksum", old.data.checksum, checksum, 1.0)
-        number = _judge("data.checksum", gap, 0.0, "must be equal")
+        number = _judge("data.checksum", gap, 0.0)
         runs.append(_verified(old, None, [number], {}))
     return Verification(
         profile=profile,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         fresh=fresh,
-        level=LEVEL,
-        judged=sum(n.source != "must be equal" for run in runs for n in run.numbers)
-        + len(networks),
-        seeds_from=seeds.said,
-        reruns_from=reruns.said,
+        tolerances_from=reruns.said,
         runs=sorted(runs, key=lambda run: run.run),
         networks=networks,
         failures=list(failures),
@@ -514,7 +470,7 @@ def _about_another_thing(found: Mapping[str, Gap]) -> bool:
     return any(gap.difference for key, gap in found.items() if _exact(key))
 
 
-def _judge(key: str, gap: Gap, tolerance: float, source: Source) -> Number:
+def _judge(key: str, gap: Gap, tolerance: float) -> Number:
     if gap.difference is None:
         verdict = MISSING
     elif gap.difference == 0:
@@ -527,7 +483,6 @@ def _judge(key: str, gap: Gap, tolerance: float, source: Source) -> Number:
         now=gap.now,
         difference=gap.difference,
         tolerance=tolerance,
-        source=source,
         verdict=verdict,
     )
 
@@ -564,6 +519,7 @@ def _verified(
     values, others, others_differ = {}, 0, 0
     if now:
         one, other = (results.flat(r) for r in (published, now))
+        one.pop("training.precision", None)  # a circumstance
         for key, value in one.items():
             judged = key.startswith(covered) and any(
                 key == path or key.startswith(path + ".") for path in covered
@@ -598,7 +554,8 @@ def digest(result: Result) -> str:
 def _occasion(result: Result) -> str:
     c = result.circumstances
     device = c.processor if c.accelerator == "cpu" else c.accelerator
-    return f"{c.finished[:10]}, {device}, torch {c.versions['torch']}"
+    said = f"{c.finished[:10]}, {device}, torch {c.versions['torch']}"
+    return f"{said}, {result.training.precision}" if result.training else said
 
 
 # What is said
@@ -633,8 +590,8 @@ def table(verification: Verification, headline: bool = True) -> pd.DataFrame:
 def report(verification: Verification, everything: bool = False) -> str:
     """The verification as lines of at most 100 columns.
 
-    First what makes all else moot, then one line a run, then each number that is not the same, or
-    each.
+    First whether data and parameters are the same, then one line a run, then each number that is
+    not the same, or each.
     """
     lines = [f"profile {verification.profile}: {len(verification.runs)} published runs"]
     lines += [f"published: {on}" for on in _occasions(verification, "published_on")]
@@ -664,11 +621,11 @@ def report(verification: Verification, everything: bool = False) -> str:
 
 
 def tolerances_in_words(verification: Verification) -> str:
-    """Where the tolerances come from."""
+    """Say where the tolerances come from."""
     return (
-        f"Tolerances: methods without training by {verification.reruns_from}; networks by "
-        f"{verification.seeds_from}. {verification.judged:,} numbers are judged, so that with "
-        f"probability {1 - verification.level:.0%} none is called different where nothing is wrong."
+        f"Tolerance: {FACTOR} times the largest difference measured in reruns, and at most "
+        f"{100 * MOST:g} percentage points for an accuracy of a network. Reruns: "
+        f"{verification.tolerances_from}."
     )
 
 
@@ -703,15 +660,6 @@ def spread_table(spread: Spread) -> pd.DataFrame:
         }
         for rerun in spread.reruns
     )
-
-
-def spread_of_seeds(seeds: Measured) -> dict[str, np.ndarray]:
-    """The largest changes between two seeds as :func:`spread_table` has them, one a pair."""
-    kinds = {
-        measure: [s[:, 0] for of, s in seeds.differences.items() if re.match(pattern, of)]
-        for measure, pattern in SHOWN.items()
-    }
-    return {measure: 100 * np.max(sizes, axis=0) for measure, sizes in kinds.items()}
 
 
 def _occasions(verification: Verification, name: str) -> list[str]:
@@ -776,7 +724,7 @@ def published(profile: str, run: str | None = None) -> dict[str, Result]:
     except CbirError as error:
         raise CbirError(
             error.what,
-            "published by another version: check that one out, or publish anew with cbir study "
+            "published by another version: check that one out, or publish again with cbir study "
             f"--profile {profile} and cbir publish --profile {profile}",
         ) from error
 
@@ -811,5 +759,5 @@ def read(path: Path | str) -> Verification:
 def read_spread() -> Spread | None:
     """The spread of reruns that is part of the project; None where there is none."""
     path = project_root() / "results" / FOLDER / "spread.json"
-    hint = "measure it anew: benchmarks/spread.py"
+    hint = "measure it again: benchmarks/spread.py"
     return read_json(path, Spread, "not a spread of reruns", hint) if path.exists() else None

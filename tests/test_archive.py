@@ -469,7 +469,7 @@ def test_another_descriptor_distance_or_training_is_refused(cbir, tmp_path, imag
     assert cbir(*again, "--descriptor", "phantom-G-s0", "--distance", "cosine")[0] == 0
     (tmp_path / "models").mkdir()
     networks = files.trained_networks(files.project_root())
-    shutil.copy(networks["phantom-H-s2"], tmp_path / "models" / "phantom-G-s0.safetensors")
+    shutil.copy(networks["phantom-D-s0"], tmp_path / "models" / "phantom-G-s0.safetensors")
     monkeypatch.setattr(archiving, "project_root", lambda: tmp_path)
     outcome = cbir(*again, "--descriptor", "phantom-G-s0")
     assert_two_lines(outcome, "another training of phantom-G-s0", "leave out --descriptor")
@@ -572,9 +572,12 @@ def test_a_damaged_description_is_refused(cbir, tmp_path, images, damage, what):
     assert contents_of(place) == before
 
 
-def shard_of(vectors, rows, identity="x"):
-    described = json.dumps({"identity": identity, "rows": rows})
-    return lambda file: save_file({"vectors": vectors}, file, {"shard": described})
+def shard_of(vectors, rows, identity="x", checksum=True):
+    """Writes a shard as an archive does, sums and all, whatever is in it."""
+    described = {"identity": identity, "vectors": archive._digest_of(vectors), "rows": rows}
+    text = json.dumps(described)
+    known = hashlib.sha256(text.encode()).hexdigest() if checksum else ""
+    return lambda file: save_file({"vectors": vectors}, file, {"shard": known + text})
 
 
 ONE = np.ones((1, 256), np.float32)
@@ -586,6 +589,19 @@ BROKEN = {
     "too few rows": shard_of(ONE, []),
     "a short row": shard_of(ONE, [["a.png"]]),
     "of another archive": shard_of(ONE, [["a.png", 1, 1, "00"]]),
+    "without a checksum": shard_of(ONE, [["a.png", 1, 1, "00"]], checksum=False),
+    "a vector alone": shard_of(ONE[0], [["a.png", 1, 1, "00"]]),
+    "a number": shard_of(np.ones((), np.float32), [["a.png", 1, 1, "00"]]),
+    "of another type": shard_of(ONE.astype(np.int32), [["a.png", 1, 1, "00"]]),
+    "a row of numbers": shard_of(ONE, [[1, 1, 1, 1]]),
+    "rows of text": shard_of(ONE, "abcd"),
+    "a list": lambda file: save_file(
+        {"vectors": ONE}, file, {"shard": hashlib.sha256(b"[]").hexdigest() + "[]"}
+    ),
+    "a path up": shard_of(ONE, [["../../secret.png", 1, 1, "00"]]),
+    "a path up inside": shard_of(ONE, [["a/../../secret.png", 1, 1, "00"]]),
+    "an absolute path": shard_of(ONE, [["/etc/secret.png", 1, 1, "00"]]),
+    "an empty path": shard_of(ONE, [["", 1, 1, "00"]]),
 }
 
 
@@ -615,7 +631,164 @@ def test_vectors_of_another_length_are_refused(tmp_path, images, small_shards):
         there.search([images / "0" / "000.png"])
 
 
+# What is stored is checked
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """An archive with a file of every kind, and what a search of it finds."""
+    root = tmp_path_factory.mktemp("stored")
+    images = draw(root / "images", 12)
+    (images / "bad.png").write_bytes(b"bad")
+    build(images, root / "archive", "gabor-histogram")  # it learns
+    build(images, root / "network", "phantom-G-s0")
+    found = {}
+    for name in ("archive", "network"):
+        there = Archive(root / name)
+        found[name] = there.search([images / "0" / "000.png"], 5)
+        approximate = Archive(root / "network")
+        approximate.engine("hnsw")
+    return root, found
+
+
+STORED = (
+    *("archive/archive.json", "archive/descriptor.safetensors"),
+    *("archive/shards/000001.safetensors", "archive/faults.csv"),
+    *("network/network.safetensors", "network/hnsw.safetensors"),
+)
+
+
+@pytest.mark.parametrize("name", STORED)
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_flipped_bit_is_refused_and_never_searched(stored, name, data):
+    root, expected = stored
+    file = root / name
+    whole = file.read_bytes()
+    place = data.draw(st.integers(0, len(whole) - 1), "byte")
+    damaged = bytearray(whole)
+    damaged[place] ^= 1 << data.draw(st.integers(0, 7), "bit")
+    kind = name.split("/")[0]
+    query = root / "images" / "0" / "000.png"
+    times = file.stat()
+    try:
+        file.write_bytes(damaged)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        there = Archive(root / kind)
+        method = "hnsw" if "hnsw" in name else "exact"
+        there.recalls()
+        found = there.search([query], 5, there.engine(method))
+    except CbirError as error:
+        assert len(str(error).splitlines()) == 2
+        assert name not in ("archive/faults.csv", "network/hnsw.safetensors")  # made again
+    else:  # a file that is made again, or a byte without meaning, as a space between two words
+        assert found.equals(expected[kind])
+        faults = archiving.read_faults(root / "archive" / "faults.csv")
+        assert {f.reason for f in faults.values()} <= {"not an image"}
+    finally:
+        file.write_bytes(whole)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_vectors_with_a_flipped_bit_are_refused(cbir, tmp_path, images):
+    place = tmp_path / "archive"
+    build(images, place, NAME)
+    shard = place / "shards" / "000001.safetensors"
+    data = bytearray(shard.read_bytes())
+    data[-6] ^= 1
+    shard.write_bytes(data)
+    outcome = cbir("index", "search", place, images / "0" / "000.png")
+    assert_two_lines(outcome, "its checksum differs", "delete it and build again")
+    assert cbir("index", "info", place)[0] == 0  # it looks at the names alone
+
+
+def test_the_descriptor_of_another_archive_is_refused(cbir, tmp_path, images):
+    build(images, tmp_path / "one", "gabor-histogram")
+    draw(images / "new", 10, seed=1)
+    build(images, tmp_path / "other", "gabor-histogram")
+    build(images, tmp_path / "third", "hog")
+    query = images / "0" / "000.png"
+    for name in ("other", "third"):
+        shutil.copy(tmp_path / name / "descriptor.safetensors", tmp_path / "one")
+        outcome = cbir("index", "search", tmp_path / "one", query)
+        assert_two_lines(outcome, "descriptor.safetensors", "build it again")
+    build(images, tmp_path / "net", "phantom-G-s0")
+    networks = files.trained_networks(files.project_root())
+    other = next(file for name, file in networks.items() if name != "phantom-G-s0")
+    shutil.copy(other, tmp_path / "net" / "network.safetensors")
+    assert_two_lines(cbir("index", "search", tmp_path / "net", query), "network.safetensors")
+    (tmp_path / "net" / "network.safetensors").unlink()
+    assert_two_lines(cbir("index", "search", tmp_path / "net", query), "network.safetensors")
+
+
+def test_a_link_out_of_the_folder_is_never_shown(cbir, tmp_path, images):
+    place, out = tmp_path / "archive", tmp_path / "similar.html"
+    build(images, place, NAME)
+    secret = tmp_path / "secret.png"
+    Image.new("L", (20, 20), 77).save(secret)
+    target = images / Archive(place).search([images / "0" / "000.png"], 1)["path"][0]
+    target.unlink()
+    target.symlink_to(secret)
+    search = ("index", "search", place, images / "0" / "000.png")
+    outcome = cbir(*search, "--format", "html", "--out", out)
+    assert_two_lines(outcome, "leads out of the folder", "build again")
+    assert not out.exists()
+    assert cbir("index", "build", images, "--out", place)[0] == 0
+    assert cbir(*search, "--format", "html", "--out", out)[0] == 0
+
+
+def test_paths_that_an_engine_answers_stay_inside(tmp_path, images):
+    there = build(images, tmp_path / "archive", NAME).archive
+    engine = there.engine()
+    engine.index.ids = engine.index.ids.astype("<U40")
+    engine.index.ids[:] = [f"../{number}.png" for number in range(20)]
+    with pytest.raises(CbirError, match="leaves the folder"):
+        there.search([images / "0" / "000.png"], 3, engine)
+
+
 # Approximate methods
+
+
+def test_copies_hurt_nobody_and_there_are_k_rows(cbir, tmp_path):
+    images = draw(tmp_path / "images", 60)
+    for number in range(80):
+        Image.new("L", (64, 64), 3).save(images / f"blank {number}.png")
+    place, query = tmp_path / "archive", images / "0" / "000.png"
+    build(images, place, "hog", distance="L2")
+    search = ("index", "search", place, query, "--format", "json")
+    exact = json.loads(cbir(*search)[1])
+    code, out, err = cbir(*search, "--method", "hnsw")
+    assert code == 0 and json.loads(out) == exact and len(exact) == 10
+    assert err == [
+        "hnsw finds 100.0 % of the 10 nearest (measured with 61 of its own images); exact finds all"
+    ]
+    out = cbir("index", "info", place)[1]
+    assert re.search(r"\nhnsw +finds 100\.0 % of the 10 nearest \(measured with 61", out)
+    # A copy finds its original first, and the blank ones are found as a blank one is asked for.
+    copy = tmp_path / "copy.png"
+    Image.fromarray(np.pad(pixels(query), ((0, 64), (0, 64)))).save(copy)
+    blank = tmp_path / "blank.png"
+    Image.new("L", (32, 32), 3).save(blank)  # other pixels, the same vector
+    there = Archive(place)
+    for file in (copy, blank):
+        one, other = (there.search([file], 90, there.engine(m)) for m in ("exact", "hnsw"))
+        assert one.equals(other) and len(one) == 90
+    draw(images / "new", 1)
+    build(images, place)
+    assert "hnsw" not in cbir("index", "info", place)[1]  # of what the archive was
+
+
+@pytest.mark.parametrize("number", [13, 28, 30])  # EACCES, ENOSPC, EROFS
+def test_an_archive_that_cannot_be_written_is_searched(cbir, tmp_path, images, monkeypatch, number):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    place = tmp_path / "archive"
+    build(images, place, "hog")
+    monkeypatch.setattr("cbir_lib.retrieval.replacing", refuse)
+    code, out, _ = cbir("index", "search", place, images / "0" / "000.png", "--method", "hnsw")
+    assert code == 0 and len(out.splitlines()) == 11
+    assert not (place / "hnsw.safetensors").exists()
 
 
 @pytest.mark.parametrize(("method", "count"), [("hnsw", 20), ("ivf-pq", 280)])
@@ -823,9 +996,7 @@ def test_the_numbers_of_the_page_are_those_of_the_code():
     assert f"described {archive.SHARD} at a time" in PAGE
     assert f"at most {archiving.SAMPLE} images" in PAGE
     assert f"a square of {archive.SIZE_PX} pixels" in PAGE
-    vector = cbir_lib.load_network("phantom-B-normalised-s0").transform(
-        np.ones((1, 9, 9), np.uint8)
-    )
+    vector = cbir_lib.load_network("phantom-F-augment-s0").transform(np.ones((1, 9, 9), np.uint8))
     assert f"its {vector.shape[1]} values" in PAGE and vector.itemsize == 4
     for name in ("archive.json", "descriptor.safetensors", "network.safetensors", "faults.csv"):
         assert f"`{name}`" in PAGE

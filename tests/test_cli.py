@@ -1,7 +1,6 @@
 """The command line: what it prints, and that every mistake is two lines and exit code 2."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,14 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from fixtures import heed_ctrl_c, pack, write_mednist
 from PIL import Image
+from test_results import changed
 
-from cbir_lib import __version__, cli, results
+from cbir_lib import __version__, cli, evidence, results, workflow
 from cbir_lib.descriptors.fitted import save_descriptor
 from cbir_lib.descriptors.histogram import GreyHistogram
+from cbir_lib.models import TrainedNetwork, build_network, read_network, save_network
+from cbir_lib.preprocessing import Preprocessing
 from cbir_lib.retrieval import Index
+from cbir_lib.study import read_study
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -109,8 +113,13 @@ def test_every_help_has_an_example(cbir, command):
         (["study", "--cores", "0"], "--cores", "cbir study --help"),
         (["study", "--profile", "quik"], "profile 'quik'", "'quick'"),
         (["verify", "--profile", "quik"], "profile 'quik'", "'quick'"),
-        (["verify", "--profile", "paper"], "no results of profile paper", "cpu"),
-        (["verify", "--profile", "cpu", "--run", "phantom-B-s9"], "'phantom-B-s9'", "did you mean"),
+        (["verify", "--profile", "paper"], "no results of profile paper", "search"),
+        (
+            ["verify", "--profile", "search", "--run", "phantom-B-s9"],
+            "'phantom-B-s9'",
+            "did you mean",
+        ),
+        (["study", "--profile", "quick", "--run", "phantom-Z-s0"], "'phantom-Z-s0'", "did you"),
         (["verify", "--run", "phantom-B-s0", "--publish"], "one run is not published", "--run"),
         (["study", "--study", "nowhere.yml"], "nowhere.yml", "--study"),
         (["data", "check", "mednits"], "data set 'mednits'", "'mednist'"),
@@ -253,21 +262,228 @@ def test_search_mistakes(cbir, project, data):
     assert not (project / "r.png").exists()
 
 
-def test_publish_copies_the_results_of_the_study_and_no_others(cbir, project):
-    profile = {"dataset": "mednist", "training": {"epochs": 1}}
-    grid = {"descriptors": {"grey-histogram": {}}}
-    study = {"profiles": {"quick": profile, "paper": profile}, "grid": grid}
-    (project / "study.yml").write_text(yaml.safe_dump(study))
-    runs, target = project / "build/quick/runs", project / "results/quick"
-    shutil.copytree(runs / "mednist-grey-histogram", runs / "mednist-left-the-study")
-    target.mkdir(parents=True)
-    (target / "mednist-left-as-well.json").write_text("{}")
+# Publishing
+
+DESCRIPTORS = ("grey-histogram", "hog", "lbp")
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A project without images whose profiles are all of the phantom, and a way to fill it."""
+    for module in (cli, results, evidence):
+        monkeypatch.setattr(module, "project_root", lambda: tmp_path)
+    profile = {"dataset": "phantom", "size": 32, "training": {"epochs": 3}}
+    study = {
+        "profiles": {"quick": profile | {"networks": []}, "full": profile},
+        "grid": {
+            "networks": {
+                "plain": {"network": ["G", "F"]},
+                "more": {"network": ["G"], "dropout": [0.5]},
+                "three": {"network": ["G"], "classes": [["a", "b", "c"]]},
+            },
+            "descriptors": {name: {} for name in DESCRIPTORS},
+        },
+    }
+    (tmp_path / "study.yml").write_text(yaml.safe_dump(study, sort_keys=False))
+    shown = []
+    monkeypatch.setattr(cli, "_draw_pictures", lambda found, folder: shown.append(found))
+
+    class Project:
+        root = tmp_path
+        pictures = shown
+        runs = {
+            name: {run.id: run for run in read_study(tmp_path / "study.yml").runs(name)}
+            for name in ("quick", "full")
+        }
+
+        def put(self, profile, name, accuracy=0.5, place="build", train=100, **parameters):
+            """Write the result of a run, done here or published."""
+            run = self.runs[profile].get(name)
+            own = run.model_dump() if run else {"descriptor": "gabor-vector", "size": 32}
+            result = results.Result(
+                **changed(
+                    run=name,
+                    parameters=own | parameters,
+                    data__dataset="phantom",
+                    data__images={"train": train, "validation": 5, "test": 4},
+                    rules__0__validation_accuracy=accuracy,
+                )
+            )
+            folder = tmp_path / place / profile
+            names = f"runs/{name}/result.json" if place == "build" else f"{name}.json"
+            results.write(folder / names, result)
+            return result
+
+    return Project()
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.json")}
+
+
+def test_publishing_an_unfinished_profile_keeps_what_was_published(cbir, published):
+    target = published.root / "results" / "quick"
+    kept = published.put("quick", "phantom-hog", place="results")
+    other = published.put("quick", "phantom-lbp", place="results", size=48)
+    published.put("quick", "phantom-left-the-study", place="results")
+    published.put("quick", "phantom-left-it-too")
+    (target / "effects").mkdir()
+    (target / "effects" / "robustness.json").write_text("{}")
+    new = published.put("quick", "phantom-grey-histogram")
     code, out, _ = cbir("publish")
-    assert code == 0 and "1 results" in out and "pictures" not in out
-    assert [path.stem for path in target.iterdir()] == ["mednist-grey-histogram"]
-    made = results.read(runs / "mednist-grey-histogram" / "result.json")
-    assert made == results.read(target / "mednist-grey-histogram.json")
-    assert_two_lines(cbir("publish", "--profile", "paper"), "result.json", "run the study first")
+    assert code == 0
+    # That of another size is there, and is none of the profile as it is now.
+    assert out.splitlines()[0] == "1 results in results/quick/, 1 of the profile are missing"
+    assert results.read_published("quick") == [new, kept, other]
+    assert (target / "effects" / "robustness.json").read_text() == "{}"
+
+    before = files_of(target)
+    better = published.put("quick", "phantom-grey-histogram", 0.9)
+    lbp = published.put("quick", "phantom-lbp")
+    code, out, _ = cbir("publish")
+    assert out.splitlines()[0] == "2 results in results/quick/, 0 of the profile are missing"
+    assert results.read_published("quick") == [better, kept, lbp]
+    after = files_of(target)
+    assert after["phantom-hog.json"] == before["phantom-hog.json"]
+    cbir("publish")
+    assert files_of(target) == after  # again, the same
+
+
+def test_publishing_nothing_is_refused_and_removes_nothing(cbir, published):
+    published.put("quick", "phantom-left-the-study")
+    kept = published.put("quick", "phantom-hog", place="results")
+    outcome = cbir("publish")
+    assert_two_lines(outcome, "no finished run in", "cbir study --profile quick")
+    assert results.read_published("quick") == [kept]
+
+
+def with_network(published, name, accuracy):
+    """Put a run of a network with its weights; a bias of them tells which run it is."""
+    published.put("full", name, accuracy)
+    mean = np.zeros((32, 32), np.float32)
+    module = build_network(name.split("-")[1], mean, classes=5, reading="flattened")
+    with torch.no_grad():
+        module.scores.bias[:] = accuracy
+    trained = TrainedNetwork(
+        name.split("-")[1], {"reading": "flattened"}, tuple("abcde"), Preprocessing(size=32), module
+    )
+    folder = published.root / "build" / "full" / "runs" / name
+    save_network(folder / "model.safetensors", trained)
+
+
+def shipped(published):
+    """The last bias of each shipped network by its name, as :func:`with_network` set it."""
+    return {
+        file.stem: round(read_network(file).module.scores.bias[0].item(), 3)
+        for file in (published.root / "models").glob("*")
+    }
+
+
+def all_of_full(published, networks):
+    for name in DESCRIPTORS:
+        published.put("full", f"phantom-{name}")
+    for name, accuracy in networks.items():
+        with_network(published, name, accuracy)
+
+
+def test_of_the_evidence_the_best_network_of_each_kind_is_shipped(cbir, published):
+    all_of_full(
+        published, {"phantom-G-s0": 0.75, "phantom-F-s0": 0.5, "phantom-G-dropout-s0": 0.875}
+    )
+    published.put("full", "phantom-G-3classes-s0", 1.0)  # of an easier task
+    (published.root / "models").mkdir()
+    stale = published.root / "models" / "phantom-B-s0.safetensors"
+    stale.write_bytes(b"of an older study")
+    assert cbir("publish", "--profile", "full")[0] == 0
+    assert shipped(published) == {"phantom-G-dropout-s0": 0.875, "phantom-F-s0": 0.5}
+    whole = published.root / "build/full/runs/phantom-F-s0/model.safetensors"
+    file = published.root / "models" / "phantom-F-s0.safetensors"
+    assert file.stat().st_size < 0.6 * whole.stat().st_size
+    [found] = published.pictures
+    assert {r.run for r in found} == {*published.runs["full"]}
+    # A later, better one of a kind takes its place; the other stays, though it lies no longer here.
+    whole.unlink()
+    with_network(published, "phantom-G-s0", 0.9375)
+    assert cbir("publish", "--profile", "full")[0] == 0
+    assert shipped(published) == {"phantom-G-s0": 0.938, "phantom-F-s0": 0.5}
+
+
+def test_networks_are_shipped_as_long_as_the_size_allows_it(cbir, published, monkeypatch):
+    all_of_full(published, {"phantom-G-s0": 0.75, "phantom-F-s0": 0.5})
+    monkeypatch.setattr(cli, "SHIPPED_BYTES", 2_000)
+    assert cbir("publish", "--profile", "full")[0] == 0
+    assert shipped(published) == {}
+    file = published.root / "build/full/runs/phantom-G-s0/model.safetensors"
+    weights = sum(v.numel() for v in read_network(file).module.state_dict().values())
+    monkeypatch.setattr(cli, "SHIPPED_BYTES", 2 * weights + 1)
+    assert cbir("publish", "--profile", "full")[0] == 0
+    assert shipped(published) == {"phantom-G-s0": 0.75}  # the best first
+
+
+@pytest.mark.parametrize("train", [50, 200])
+def test_what_is_not_the_evidence_is_neither_shipped_nor_drawn(train, cbir, published):
+    # Profile quick has all of its runs, full lacks one that the comparison needs.
+    for name in DESCRIPTORS:
+        published.put("quick", f"phantom-{name}", place="results", train=train)
+    all_of_full(published, {"phantom-G-s0": 0.75})
+    code, out, _ = cbir("publish", "--profile", "full")
+    assert code == 0 and "models" not in out
+    assert shipped(published) == {}
+    assert published.pictures == []
+    # Once it is there, the one with more training images is.
+    with_network(published, "phantom-F-s0", 0.5)
+    assert cbir("publish", "--profile", "full")[0] == 0
+    assert set(shipped(published)) == ({"phantom-G-s0", "phantom-F-s0"} if train < 100 else set())
+    assert len(published.pictures) == (train < 100)
+
+
+# Which runs are done
+
+
+@pytest.fixture
+def conducted(monkeypatch):
+    """What the conductor is told to do, in place of doing it."""
+    told = []
+    monkeypatch.setattr(
+        workflow, "conduct", lambda study_file, profile, **more: told.append(more) or Path("build")
+    )
+    return told
+
+
+def test_missing_are_the_runs_without_a_published_result_of_equal_parameters(
+    cbir, published, conducted
+):
+    for name, run in published.runs["full"].items():
+        published.put("full", name, place="results")
+        read = results.read(published.root / "results" / "full" / f"{name}.json")
+        assert read.parameters == run.model_dump()
+    code, out, _ = cbir("study", "--profile", "full", "--missing")
+    assert (code, conducted) == (0, [])
+    assert out == "results/full/ has every run of the profile\n"
+
+    folder = published.root / "results" / "full"
+    (folder / "phantom-hog.json").unlink()
+    published.put("full", "phantom-F-s0", place="results", epochs=2)
+    published.put("full", "phantom-G-dropout-s0", place="results", learning_rate=0.02)
+    published.put("full", "phantom-lbp", place="results", grid={"radius_px": [1]})
+    published.put("full", "phantom-left-the-study", place="results")
+    published.put("full", "phantom-hog")  # done here, but not published
+    assert cbir("study", "--profile", "full", "--missing")[0] == 0
+    assert [told["runs"] for told in conducted] == [
+        ["phantom-F-s0", "phantom-G-dropout-s0", "phantom-hog", "phantom-lbp"]
+    ]
+    assert cbir("study", "--missing")[0] == 0
+    assert conducted[-1]["runs"] == [*published.runs["quick"]]  # nothing of it is published
+
+
+def test_run_may_be_repeated(cbir, published, conducted):
+    names = ["phantom-F-s0", "phantom-hog"]
+    code, out, _ = cbir("study", "--profile", "full", *(w for n in names for w in ("--run", n)))
+    assert code == 0
+    assert conducted[0]["runs"] == names
+    assert out.splitlines() == [f"the run: build/runs/{name}" for name in names]
+    cbir("study", "--profile", "full")
+    assert conducted[1]["runs"] == []
 
 
 INTERRUPTED_CLI = """

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import ParameterGrid
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
 
 from cbir_lib import classifiers, comparison, evaluation, results
 from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
@@ -107,37 +108,175 @@ def test_k_is_chosen_on_the_validation_split():
         assert set(several.predicted) == set(truth)  # although wrong on the test split
 
 
-# Support vector machines
+# Logistic regression, and an RBF kernel
 
 
-@pytest.mark.parametrize("kernel", ["linear", "RBF"])
-def test_a_machine_is_scikit_learn_s_and_the_best_on_the_validation_split(kernel, prepared, labels):
-    vectors = {s: v[:, ::4, ::4].reshape(len(v), -1).astype("f4") for s, v in prepared.items()}
-    found = classifiers.support_vectors(kernel, vectors, labels)
-    best = 0
-    for scaled in ("together", "each"):
-        scaler = StandardScaler(with_std=scaled == "each").fit(vectors["train"])
-        length = np.sqrt((scaler.transform(vectors["train"]) ** 2).sum(1).mean())
-        moved = {split: scaler.transform(v) / length for split, v in vectors.items()}
-        for gamma in classifiers.GAMMAS[kernel]:
-            for penalty in classifiers.PENALTIES:
-                machine = SVC(C=penalty, kernel=kernel.lower(), gamma=gamma or 1.0)
-                machine.fit(moved["train"], labels["train"])
-                right = (machine.predict(moved["validation"]) == labels["validation"]).mean()
-                best = max(best, right)
-                settings = {"scaled": scaled, "C": penalty} | ({"gamma": gamma} if gamma else {})
-                if settings == found.settings:
-                    np.testing.assert_array_equal(found.predicted, machine.predict(moved["test"]))
-                    assert found.validation_accuracy == right
-    assert found.validation_accuracy == best > 0.5
+@pytest.fixture(scope="module")
+def few(prepared):
+    """Vectors of 64 values: every fourth pixel."""
+    return {s: v[:, ::4, ::4].reshape(len(v), -1).astype("f4") for s, v in prepared.items()}
+
+
+def scaled_by_hand(vectors, each):
+    """Centred, of mean squared length 1; float64, which the library's are not."""
+    train = vectors["train"].astype(float)
+    mean, deviation = train.mean(axis=0), train.std(axis=0) if each else 1.0
+    length = np.sqrt((((train - mean) / deviation) ** 2).sum(axis=1).mean())
+    return {split: (v - mean) / deviation / length for split, v in vectors.items()}
+
+
+def best_by_hand(candidates, labels):
+    """Of (settings, vectors) the answer of the regression that is best on the validation split.
+
+    The first of equals, in the order in which they are given.
+    """
+    best = None
+    for settings, vectors in candidates:
+        regression = LogisticRegression(C=settings["C"], max_iter=5000, tol=1e-8)
+        regression.fit(vectors["train"], labels["train"])
+        right = (regression.predict(vectors["validation"]) == labels["validation"]).mean()
+        if best is None or right > best[1]:
+            best = settings, right, regression.predict(vectors["test"])
+    return best
+
+
+@pytest.fixture
+def to_the_end(monkeypatch):
+    """L-BFGS may go on until it has converged."""
+    monkeypatch.setattr(classifiers, "ITERATIONS", 5000)
+
+
+def test_logistic_regression_is_the_best_of_the_grid_by_hand(few, labels, to_the_end):
+    found = classifiers.linear_classifiers(few, labels)["logistic regression"]
+    candidates = [
+        ({"scaled": name, "C": penalty}, scaled_by_hand(few, name == "each"))
+        for name in ("together", "each")
+        for penalty in classifiers.PENALTIES
+    ]
+    settings, right, predicted = best_by_hand(candidates, labels)
+    assert found.settings == settings
+    assert found.validation_accuracy == right > 0.5
+    assert (found.predicted == predicted).mean() >= 1 - 1 / COUNTS["test"]  # one on the edge
+    assert found.predicted.dtype == np.int64
+
+
+def test_a_regression_minimises_the_penalised_loss_of_the_training_split(few, labels, to_the_end):
+    # The gradient of sum of losses + |W|^2 / 2C vanishes at the minimum; intercepts are free.
+    vectors = scaled_by_hand(few, each=False)["train"]
+    kept = []
+
+    class Kept(LogisticRegression):
+        def fit(self, *data):
+            kept.append(super().fit(*data))
+            return self
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifiers, "LogisticRegression", Kept)
+        patch.setattr(classifiers, "PENALTIES", (10.0,))
+        classifiers.linear_classifiers(few, labels)
+    scores = vectors @ kept[0].coef_.T + kept[0].intercept_
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    off = shares - np.eye(3)[labels["train"]]
+    assert np.abs(kept[0].coef_ / 10).max() > 0.1  # what the penalty has to be balanced by
+    assert np.abs(off.T @ vectors + kept[0].coef_ / 10).max() < 2e-3
+    assert np.abs(off.sum(axis=0)).max() < 0.02
+    assert len(kept) == 2 + len(classifiers.GAMMAS)  # both scalings, then the kernel's widths
+
+
+def test_with_every_training_image_a_landmark_the_kernel_is_the_exact_one(few, labels, to_the_end):
+    assert COUNTS["train"] < classifiers.LANDMARKS
+    found = classifiers.linear_classifiers(few, labels)
+    name = found["logistic regression"].settings["scaled"]
+    moved = scaled_by_hand(few, name == "each")
+    candidates = []
+    for gamma in classifiers.GAMMAS:
+        # Vectors whose products are the kernel's values, exactly: K = U S U', so K U S^(-1/2).
+        values, axes = np.linalg.eigh(rbf_kernel(moved["train"], gamma=gamma))
+        onto = axes / np.sqrt(np.maximum(values, 1e-12))
+        mapped = {s: rbf_kernel(v, moved["train"], gamma=gamma) @ onto for s, v in moved.items()}
+        kernel = rbf_kernel(moved["test"], moved["train"], gamma=gamma)
+        np.testing.assert_allclose(mapped["test"] @ mapped["train"].T, kernel, atol=1e-6)
+        for penalty in classifiers.PENALTIES:
+            candidates.append(({"scaled": name, "gamma": gamma, "C": penalty}, mapped))
+    settings, right, predicted = best_by_hand(candidates, labels)
+    kernel = found["RBF kernel"]
+    assert kernel.settings == settings
+    assert kernel.validation_accuracy == right
+    assert (kernel.predicted == predicted).mean() >= 1 - 1 / COUNTS["test"]
+
+
+def rings(count, seed):
+    """Points of two classes, one around the other, which no plane parts."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    angles, radii = rng.uniform(0, 2 * np.pi, count), 1 + 2 * labels + rng.normal(0, 0.1, count)
+    return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1), labels
+
+
+@pytest.mark.parametrize("landmarks", [30, 500])
+def test_the_kernel_parts_what_a_plane_cannot(landmarks, monkeypatch):
+    monkeypatch.setattr(classifiers, "LANDMARKS", landmarks)
+    splits = {split: rings(count, seed) for seed, (split, count) in enumerate(
+        {"train": 200, "validation": 60, "test": 100}.items()
+    )}  # fmt: skip
+    vectors, labels = ({split: pair[i] for split, pair in splits.items()} for i in (0, 1))
+    found = classifiers.linear_classifiers(vectors, labels)
+    assert (found["logistic regression"].predicted == labels["test"]).mean() < 0.7
+    assert (found["RBF kernel"].predicted == labels["test"]).mean() == 1
+    again = classifiers.linear_classifiers(vectors, labels)["RBF kernel"]
+    np.testing.assert_array_equal(again.predicted, found["RBF kernel"].predicted)
+
+
+def test_a_classifier_chooses_by_the_validation_split_and_never_sees_the_test_s_labels(few, labels):
+    found = classifiers.linear_classifiers(few, labels)
+    unseen = labels | {"test": np.zeros_like(labels["test"])}
+    for rule, answer in classifiers.linear_classifiers(few, unseen).items():
+        np.testing.assert_array_equal(answer.predicted, found[rule].predicted)
+        assert answer[1:] == found[rule][1:]
+
+
+def test_long_vectors_are_projected_on_the_principal_axes_of_the_training_split(
+    labels, monkeypatch
+):
+    monkeypatch.setattr(classifiers, "LONGEST", 8)
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.normal(size=(50, 50)))[0]  # of values that vary less and less
+    points = {s: rng.normal(labels[s][:, None], 1, (count, 50)) for s, count in COUNTS.items()}
+    vectors = {s: (3 + p * 0.7 ** np.arange(50) @ turn).astype("f4") for s, p in points.items()}
+    short = classifiers.shorten(vectors)
+    exact = PCA(8, svd_solver="full").fit(vectors["train"].astype(float))
+    for split, found in short.items():
+        assert found.dtype == np.float32
+        by_hand = exact.transform(vectors[split].astype(float))
+        signs = np.sign((short["train"] * exact.transform(vectors["train"])).sum(axis=0))
+        np.testing.assert_allclose(found * signs, by_hand, atol=5e-3)  # an axis has no direction
+    assert np.abs(short["test"]).max() > 1
+    changed = classifiers.shorten(vectors | {"test": vectors["test"] + 9})
+    np.testing.assert_array_equal(changed["validation"], short["validation"])
+    # So they are before they are classified.
+    found = classifiers.linear_classifiers(vectors, labels)
+    for rule, answer in classifiers.linear_classifiers(short, labels).items():
+        np.testing.assert_array_equal(answer.predicted, found[rule].predicted)
+        assert answer[1:] == found[rule][1:]
+
+
+@pytest.mark.parametrize(("images", "values"), [(20, 12), (12, 40), (30, 5)])
+def test_vectors_are_left_as_they_are_where_they_are_not_too_long(images, values, monkeypatch):
+    monkeypatch.setattr(classifiers, "LONGEST", 12)
+    vectors = {split: np.ones((images, values), np.float32) for split in SPLITS}
+    assert classifiers.shorten(vectors) is vectors
 
 
 def test_scale_uses_the_training_split_alone(prepared):
     vectors = {s: v.reshape(len(v), -1).astype("f4") for s, v in prepared.items()}
     for each in (False, True):
         moved = classifiers.scale(vectors, each)
-        np.testing.assert_allclose(moved["train"].mean(0), 0, atol=1e-12)
+        np.testing.assert_allclose(moved["train"].mean(0), 0, atol=1e-7)
         assert (moved["train"] ** 2).sum(1).mean() == pytest.approx(1)
+        assert {v.dtype for v in moved.values()} == {np.dtype(np.float32)}
+        for split, by_hand in scaled_by_hand(vectors, each).items():
+            np.testing.assert_allclose(moved[split], by_hand, atol=2e-6)
         changed = classifiers.scale(vectors | {"test": vectors["test"] + 9}, each)
         np.testing.assert_array_equal(changed["validation"], moved["validation"])
     flat = classifiers.scale({s: np.ones((4, 3)) for s in SPLITS}, each=True)
@@ -209,7 +348,7 @@ def test_what_is_judged_fits_a_result(data, prepared):
         **judged,
     )
     assert [r.rule for r in result.rules] == [
-        *("nearest neighbour", "k nearest neighbours", "linear SVM", "RBF SVM")
+        *("nearest neighbour", "k nearest neighbours", "logistic regression", "RBF kernel")
     ]
     assert result.classification.rule == "nearest neighbour"
     assert result.distances[0].distance == method.distance
@@ -333,8 +472,43 @@ def test_an_embedding_brings_together_what_is_near(data):
     assert comparison.embedding(between, data) == found  # the same seed, the same picture
 
 
-@pytest.mark.parametrize(("count", "most"), [(5, 5), (2500, comparison.PLOTTED)])
-def test_pictures_show_a_thousand_images_at_most(count, most):
-    rows = comparison.evenly_spaced(count, comparison.PLOTTED)
-    assert len(rows) == len(set(rows)) == most
-    assert rows[0] == 0 and rows[-1] == count - 1
+@pytest.mark.parametrize(
+    ("count", "most"), [(1, 5), (5, 5), (6, 5), (7, 1), (2500, comparison.PLOTTED), (599, 600)]
+)
+def test_some_of_many_rows_are_evenly_spaced(count, most):
+    rows = comparison.evenly_spaced(count, most)
+    assert len(rows) == len(set(rows)) == min(count, most)
+    assert rows[0] == 0
+    if len(rows) > 1:
+        assert rows[-1] == count - 1
+        gaps = np.diff(rows)
+        assert set(gaps) <= {(count - 1) // (len(rows) - 1), (count - 1) // (len(rows) - 1) + 1}
+        assert gaps.sum() == count - 1
+
+
+@pytest.mark.parametrize(
+    ("affordable", "tried"), [(10**12, 20), (60 * 5 * 13, 13), (60 * 5 * 3, 8), (1, 8)]
+)
+def test_other_distances_are_tried_on_as_many_images_as_can_be_afforded(
+    affordable, tried, data, monkeypatch
+):
+    monkeypatch.setattr(comparison, "TRIED", (8, 20))
+    monkeypatch.setattr(comparison, "VALUES_TRIED", affordable)
+    rng = np.random.default_rng(1)
+    labels = {split: data.split(split).labels for split in COUNTS}
+    vectors = {s: rng.normal(labels[s][:, None], 1.5, (n, 5)) for s, n in COUNTS.items()}
+    index = Index("L1").add(vectors["train"], data.split("train").image_ids)
+    own = index.search(vectors["validation"])
+    found = comparison.effect_of_distance(vectors, index, own, data)
+    rows = np.linspace(0, COUNTS["validation"] - 1, tried).astype(int)
+    for each in found:
+        between = pairwise(each["distance"], vectors["validation"][rows], vectors["train"])
+        right = labels["train"][between.argmin(axis=1)] == labels["validation"][rows]
+        assert each["accuracy"] == pytest.approx(right.mean())
+        relevant = evaluation.relevance(
+            Ranking.of(between), labels["validation"][rows], labels["train"]
+        )
+        assert each["mean_average_precision"] == pytest.approx(
+            evaluation.average_precision(relevant).mean()
+        )
+    assert [each["distance"] for each in found] == ["L1", "L2", "cosine"]

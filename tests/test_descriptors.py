@@ -326,7 +326,7 @@ def test_a_network_is_found_by_its_run_shipped_ones_first_then_the_latest(projec
     run = "phantom-G-dropout-s0"
     project(f"build/quick/runs/{run}/model.safetensors", 2, age_s=60)
     assert weight_of(learned.load_network(run)) == 2
-    project(f"build/cpu/runs/{run}/model.safetensors", 3, age_s=30)
+    project(f"build/full/runs/{run}/model.safetensors", 3, age_s=30)
     project("build/other/runs/phantom-G-s0/model.safetensors", 4)
     project(f"build/about/runs/{run}/model.safetensors", 5, age_s=90)
     assert weight_of(learned.load_network(run)) == 3
@@ -351,7 +351,7 @@ def test_a_run_without_a_network_is_refused_and_those_that_are_there_named(name,
         learned.load_network(name)
     assert caught.value.hint.endswith("there are none")
     project("models/phantom-G-s0.safetensors", 1)
-    project("build/cpu/runs/phantom-A-s0/model.safetensors", 1)
+    project("build/full/runs/phantom-A-s0/model.safetensors", 1)
     with pytest.raises(CbirError) as caught:
         learned.load_network(name)
     assert caught.value.what == f"no trained network of a run {name!r}"
@@ -361,7 +361,7 @@ def test_a_run_without_a_network_is_refused_and_those_that_are_there_named(name,
 
 
 def test_a_damaged_network_is_refused_and_no_other_taken(project):
-    project("build/cpu/runs/phantom-G-s0/model.safetensors", 1)
+    project("build/full/runs/phantom-G-s0/model.safetensors", 1)
     project("models/phantom-G-s0.safetensors", 1).write_bytes(b"damaged")
     with pytest.raises(CbirError, match="cannot read the network .*models/phantom-G-s0"):
         learned.load_network("phantom-G-s0")

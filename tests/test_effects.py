@@ -21,6 +21,7 @@ from cbir_lib.descriptors.learned import LearnedDescriptor
 from cbir_lib.distances import pairwise
 from cbir_lib.effects import Method, Search, Vectors
 from cbir_lib.errors import CbirError
+from cbir_lib.evidence import Evidence
 from cbir_lib.files import project_root
 from cbir_lib.hashing import BinaryHash, hamming
 from cbir_lib.models import TrainedNetwork, build_network
@@ -393,8 +394,26 @@ def test_a_file_that_does_not_fit_is_refused(found, tmp_path):
         path.write_text(json.dumps(given | spoil))
         with pytest.raises(CbirError, match="not a result file"):
             effects.read(path)
-    with pytest.raises(CbirError, match="no effects file"):
-        effects.of_study(tmp_path, "toy")
+
+
+def test_a_study_shows_the_effects_of_the_evidence_else_its_own_else_those_of_quick(
+    found, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(effects, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(effects.evidence, "of_study", lambda folder: Evidence("full", [], 0))
+    folder = "build/mine-published"
+    with pytest.raises(CbirError, match="no effects file toy in build/mine-published") as caught:
+        effects.of_study(folder, "toy")
+    assert "cbir study" in caught.value.hint
+    # Each goes before those written until then.
+    for place, profile in (
+        ("results/quick", "quick"),
+        (folder, "mine"),
+        ("results/full", "full"),
+    ):
+        told_apart = found.model_copy(update={"parameters": {"of": profile}})
+        effects.write(tmp_path / place / "effects" / "toy.json", told_apart)
+        assert effects.of_study(folder, "toy") == (profile, told_apart)
 
 
 def test_a_study_has_effects_where_it_has_networks_and_descriptors(tmp_path):
@@ -404,7 +423,7 @@ def test_a_study_has_effects_where_it_has_networks_and_descriptors(tmp_path):
     runs = {run.id for run in study.runs("quick")}
     for run in named.values():
         assert {*run.networks, *run.descriptor_runs} <= runs
-    assert study.effects("cpu") == []  # without the handcrafted
+    assert study.effects("search") == []  # without the handcrafted
     text = yaml.safe_load((project_root() / "study.yml").read_text())
     text["grid"]["effects"]["robustness"]["levels"]["blur"] = [1.0]
     (tmp_path / "study.yml").write_text(yaml.safe_dump(text))

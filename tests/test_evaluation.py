@@ -265,6 +265,84 @@ def test_queries_without_relevant_item_are_left_out_and_counted():
     np.testing.assert_allclose(found["precision_recall"], precision_recall(kept).mean(axis=0))
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_precisions_of_each_query_are_those_at_its_ranks(tied):
+    relevant = random_rankings(5)
+    rng = np.random.default_rng(5)
+    distances = np.sort(rng.integers(0, 9, relevant.shape), axis=1) if tied else None
+    found = evaluation.retrieval(relevant, distances=distances)
+    known = relevant.any(axis=1)
+    assert 0 < known.sum() < len(known)
+    for name, values in (
+        ("average_precisions", average_precision(relevant, distances)),
+        ("precisions_at_1", precision_at(relevant, 1, distances)),
+        ("precisions_at_10", precision_at(relevant, 10, distances)),
+    ):
+        assert [value is not None for value in found[name]] == known.tolist()
+        of_known = [value for value in found[name] if value is not None]
+        np.testing.assert_allclose(of_known, values[known], atol=5.1e-6)  # rounded to 5 places
+    for name, mean in (
+        ("precisions_at_1", "precision_at_1"),
+        ("precisions_at_10", "precision_at_10"),
+    ):
+        assert found[mean] == pytest.approx(
+            np.mean([v for v in found[name] if v is not None]), abs=1e-5
+        )
+
+
+def measured_in_blocks(block, monkeypatch):
+    """All that is measured of some rankings with ties, classes, subjects and gains."""
+    relevant = random_rankings(6, queries=53, length=30)
+    rng = np.random.default_rng(6)
+    given = {
+        "distances": np.sort(rng.integers(0, 12, relevant.shape), axis=1).astype(np.float32),
+        "classes": rng.choice(list("abc"), 53),
+        "subjects": rng.integers(0, 20, 53),
+        "gains": rng.random(relevant.shape),
+    }
+    monkeypatch.setattr(evaluation, "BLOCK", block)
+    return [
+        evaluation.retrieval(relevant, **given),
+        evaluation.retrieval(relevant, 3, distances=given["distances"], classes=given["classes"]),
+        evaluation.retrieval(relevant),
+    ]
+
+
+def assert_alike(one, other, place=""):
+    """The same keys and lengths, the same None, numbers within a few last bits."""
+    assert type(one) is type(other), place
+    if isinstance(one, dict):
+        assert list(one) == list(other), place
+        for key in one:
+            assert_alike(one[key], other[key], f"{place}.{key}")
+    elif isinstance(one, list):
+        assert len(one) == len(other), place
+        for i, pair in enumerate(zip(one, other, strict=True)):
+            assert_alike(*pair, f"{place}.{i}")
+    elif isinstance(one, float):
+        assert one == pytest.approx(other, rel=1e-12, abs=1e-14), place
+    else:
+        assert one == other, place
+
+
+@pytest.mark.parametrize("block", [1, 2, 7, 51, 52, 53, 1000])
+def test_measures_are_the_same_in_blocks_of_any_size(block, monkeypatch):
+    whole = measured_in_blocks(256, monkeypatch)
+    assert whole[0]["queries_without_relevant"] > 0
+    assert_alike(measured_in_blocks(block, monkeypatch), whole)
+
+
+def test_never_more_queries_than_a_block_are_measured_at_once(monkeypatch):
+    seen, measure = [], evaluation._measures
+    monkeypatch.setattr(
+        evaluation, "_measures", lambda some, *more: seen.append(len(some)) or measure(some, *more)
+    )
+    measured_in_blocks(16, monkeypatch)
+    answerable = int(random_rankings(6, queries=53, length=30).any(axis=1).sum())
+    assert max(seen) == 16
+    assert sum(seen) == 3 * answerable  # each query once, those without an answer never
+
+
 def test_no_query_with_a_relevant_item_is_an_error():
     with pytest.raises(CbirError, match="no query has a relevant image"):
         evaluation.retrieval(rankings("...", "..."))

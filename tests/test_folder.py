@@ -1,4 +1,7 @@
+import csv
+import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -126,7 +129,15 @@ def test_names_that_differ_in_their_accents_form_only_are_refused(root):
         folder.load(root)
 
 
-@pytest.mark.parametrize("names", [("train", "validation", "test"), ("Train", "val", "TEST")])
+THREE_NAMES = [
+    *[("train", "validation", "test"), ("Train", "val", "TEST"), ("training", "valid", "testing")],
+    *[("Training Set", "dev-set", "hold-out"), ("01_train", "02_val", "03_test")],
+    *[("train_images", "validation_images", "test_images"), ("trainset", "valset", "testset")],
+    *[("trn", "devel", "held out"), ("train2017", "Val2017", "Test2017")],
+]
+
+
+@pytest.mark.parametrize("names", THREE_NAMES)
 def test_folders_named_as_splits_are_the_splits(tmp_path, names):
     for name in names:
         for class_name in ("hand", "foot"):
@@ -142,12 +153,181 @@ def test_folders_named_as_splits_are_the_splits(tmp_path, names):
     assert data.dropped == {"images outside the class folders": 3}
 
 
-@pytest.mark.parametrize("names", [("train", "test"), ("train", "val", "test", "masks")])
+@pytest.mark.parametrize("names", [("train", "hand"), ("train", "val", "test", "masks")])
 def test_splits_and_classes_side_by_side_are_refused(tmp_path, names):
     for name in names:
         write(tmp_path / name / "hand" / "0.png")
     with pytest.raises(CbirError, match="folders named as splits and others"):
         folder.load(tmp_path)
+
+
+def test_two_splits_are_taken_as_they_are(tmp_path):
+    for name in ("train", "valid"):  # as MURA has them
+        for class_name in ("XR_HAND", "XR_ELBOW"):
+            for number in range(5):
+                patient = f"patient{number:05}/study1_positive"
+                write(tmp_path / name / class_name / patient / "image1.png")
+    data = folder.load(tmp_path)
+    assert data.class_names == ("XR_ELBOW", "XR_HAND")
+    assert {i.split("/")[0]: s for i, s in split_of(data).items()} == {
+        "train": "train",
+        "valid": "validation",
+    }
+    assert len(data) == 20 and data.remarks.empty and not data.dropped
+
+
+def test_without_validation_a_tenth_of_train_becomes_it(tmp_path):
+    same = picture()
+    for class_name in ("hand", "foot"):
+        for number in range(20):
+            of_train = same if class_name == "hand" and number < 5 else None
+            write(tmp_path / "Training" / class_name / f"{number}.png", of_train)
+            write(tmp_path / "Testing" / class_name / f"{number}.png")
+    data = folder.load(tmp_path)
+    assert data.counts().loc["foot"].tolist() == [18, 2, 20]
+    assert data.counts().loc["hand", "test"] == 20
+    found = split_of(data)
+    assert all((found[i] == "test") == i.startswith("Testing") for i in found)
+    assert len({found[f"Training/hand/{number}.png"] for number in range(5)}) == 1
+    assert data.remarks.to_numpy().tolist() == [
+        ["the split train", "no validation beside it: a tenth of its images became that", True]
+    ]
+
+
+@pytest.mark.parametrize("name", ["train", "Training", "dev", "test"])
+def test_a_single_split_divides_nothing(root, tmp_path, name):
+    plain = folder.load(root)
+    (tmp_path / "other").mkdir()
+    shutil.copytree(root, tmp_path / "other" / name)
+    data = folder.load(tmp_path / "other")
+    assert data.class_names == ("foot", "hand")
+    assert data.image_ids.tolist() == [f"{name}/{image_id}" for image_id in plain.image_ids]
+    assert data.records["split"].tolist() == plain.records["split"].tolist()
+    assert data.remarks["file"].tolist() == [name]
+
+
+def test_splits_inside_of_the_classes(tmp_path):
+    for class_name in ("hand", "foot"):
+        for name in ("Train", "valid", "test"):
+            write(tmp_path / class_name / name / "deep" / "0.png")
+    data = folder.load(tmp_path)
+    assert data.class_names == ("foot", "hand")
+    assert split_of(data) == {
+        f"{class_name}/{name}/deep/0.png": split
+        for class_name in ("hand", "foot")
+        for name, split in (("Train", "train"), ("valid", "validation"), ("test", "test"))
+    }
+
+
+def test_a_folder_around_the_splits(tmp_path):
+    for name in ("train", "valid", "test"):
+        for class_name in ("hand", "foot"):
+            write(tmp_path / "MURA-v1.1" / name / class_name / "0.png")
+    write(tmp_path / "stray.png")
+    data = folder.load(tmp_path)
+    assert split_of(data)["MURA-v1.1/valid/hand/0.png"] == "validation"
+    assert data.class_names == ("foot", "hand") and len(data) == 6
+    assert data.dropped == {"images outside the class folders": 1}
+
+
+def test_what_stands_beside_the_splits_without_images_does_not_matter(tmp_path):
+    for name in ("train", "val", "test"):
+        for class_name in ("hand", "foot"):
+            write(tmp_path / name / class_name / "0.png")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "README.txt").write_text("x")
+    data = folder.load(tmp_path)
+    assert data.class_names == ("foot", "hand") and set(data.records["split"]) == set(SPLITS)
+    assert data.dropped == {"files that are no images": 1}
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (("val", "valid", "train"), "two folders for the split validation: val and valid"),
+        (("images", "masks"), "which are no classes"),
+        (("Images", "Ground Truth"), "which are no classes"),
+        (("fold1", "fold_2", "Fold 3"), "which are no classes"),
+        (("train", "extra"), "folders named as splits and others: train, extra"),
+    ],
+)
+def test_folders_that_are_no_classes_are_refused(tmp_path, names, reason):
+    for name in names:
+        write(tmp_path / name / "hand" / "0.png")
+        write(tmp_path / name / "foot" / "0.png")
+    with pytest.raises(CbirError, match=reason) as caught:
+        folder.load(tmp_path)
+    assert caught.value.hint
+
+
+def test_a_folder_around_the_classes_is_named(root):
+    with pytest.raises(CbirError, match="1 classes") as caught:
+        folder.load(around(root))
+    assert "if foot, hand are the classes" in caught.value.hint
+
+
+def around(root):
+    (root.parent / "around").mkdir()
+    shutil.move(root, root.parent / "around")
+    return root.parent / "around"
+
+
+LITTER = (
+    *("hand/@eaDir/0.png/SYNOPHOTO_THUMB_M.png", "#recycle/hand/9.png", "@eaDir/x.jpg"),
+    *("__MACOSX/hand/._0.png", "__MACOSX/hand/0.png", "$RECYCLE.BIN/S-1-5-21/$R1.png"),
+    *("System Volume Information/x.png", "hand/0.png~", "@Recycle/0.png", "lost+found/1.png"),
+    *("hand/#0.png#", "hand/~$0.png", "foot/@tmp/0.tif"),
+)
+
+
+def test_litter_is_passed_over_and_counted(root):
+    plain = folder.load(root)
+    whole = (root / "hand" / "0.png").read_bytes()
+    for name in (*LITTER, "hand/.DS_Store", "hand/._0.png", ".Trash-1000/files/0.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(whole)
+    for name in ("Thumbs.db", "desktop.ini"):
+        (root / "hand" / name).write_bytes(b"x")
+    (root / "hand" / "IM1~").write_bytes(make(picture()))  # an editor's copy of DICOM
+    # Nobody looks into it: neither links nor names nor rights there stop anything.
+    (root / "#recycle" / "link").symlink_to("/nowhere")
+    os.mkfifo(os.fsencode(root / "#recycle") + b"/\xe9.png")
+    data = folder.load(root)
+    assert data.image_ids.tolist() == plain.image_ids.tolist()
+    assert data.class_names == plain.class_names
+    assert np.array_equal(data.images, plain.images)
+    assert data.dropped == {
+        "files that systems and programs left": len(LITTER) + 3,
+        "hidden files": 3,
+        "files that are no images": 2,
+    }
+
+
+def test_litter_that_cannot_be_read_stops_nothing(root, monkeypatch):
+    (root / "System Volume Information").mkdir()
+    (root / ".Trashes").mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.fspath(path).endswith(("Information", ".Trashes")):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert len(list(walk(root))) == 12
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".pgm", ".jp2"])
+def test_further_kinds_are_taken_up_where_they_can_be_read(root, suffix):
+    grey = picture()
+    how = {"irreversible": False} if suffix == ".jp2" else {}
+    Image.fromarray(grey).save(root / "hand" / f"more{suffix}", **how)
+    data = folder.load(root, size=20)
+    if suffix in folder.IMAGE_SUFFIXES:
+        row = data.image_ids.tolist().index(f"hand/more{suffix}")
+        assert np.array_equal(data.images[row], fit(grey, 20))
+    else:
+        assert data.dropped == {"files that are no images": 1}
 
 
 @pytest.mark.parametrize("fault", ["one class", "no image", "empty class", "unreadable class"])
@@ -342,7 +522,7 @@ FAULTY = {
     "two split columns": ("file,class,split,split\na,b,c,c\n", "has 2 columns 'split'"),
     "nothing": ("", "has no rows"),
     "head alone": (HEAD, "has no rows"),
-    "unknown split": (HEAD + GOOD + "hand/1.png,hand,dev\n", "row 3: split 'dev' is none of"),
+    "unknown split": (HEAD + GOOD + "hand/1.png,hand,later\n", "row 3: split 'later' is none of"),
     "split missing": (HEAD + GOOD + "hand/1.png,hand,\n", "row 3: split '' is none of"),
     "no class": (HEAD + GOOD + "hand/1.png,,train\n", "row 3: no class"),
     "no file": (HEAD + ",hand,train\n", "row 2: no file"),
@@ -352,6 +532,10 @@ FAULTY = {
     "up, Windows": (HEAD + "..\\x.png,hand,train\n", "leaves the folder"),
     "absolute": (HEAD + "/etc/passwd,hand,train\n", "row 2: /etc/passwd leaves the folder"),
     "short row": (HEAD + GOOD + "\nhand/1.png,hand\n", "row 4: 2 cells, not 3"),
+    "too many cells": (HEAD + "hand/0,5.png,hand,train\n", "row 2: 4 cells, not 3"),
+    "shortened": ("file,class,subject_id\nhand/0.png,a,1.23457E+11\n", "row 2: subject_id '1.23"),
+    "an error": ("file,class\nhand/0.png,#N/A\n", "row 2: class '#N/A' is an error of a"),
+    "one column": ("file\nhand/0.png\n", "has 0 columns 'class'"),
     "open quote": (HEAD + '"hand/0.png,hand,train\n', "row 2: unexpected end of data"),
 }
 
@@ -366,11 +550,142 @@ def test_faulty_table_names_the_row(root, text, reason):
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
-def test_table_in_another_encoding_is_refused(root, encoding):
-    table(root, "file,class\né.png,hand\n", encoding)
+PLAIN = "file;class;subject_id\nhand/0.png;A;1\nhand/1.png;B;12\nfoot/left/2.tif;A;12\n"
+SPREADSHEETS = {
+    "plain": PLAIN,
+    "byte-order mark": "\ufeff" + PLAIN,
+    "tabs": PLAIN.replace(";", "\t"),
+    "bars": PLAIN.replace(";", "|"),
+    "all quoted": "\n".join(
+        ",".join(f'"{cell}"' for cell in line.split(";")) for line in PLAIN.splitlines()
+    ),
+    "sep=": "sep=;\r\n" + PLAIN.replace("\n", "\r\n"),
+    "sep= and a mark": "\ufeffsep=;\n" + PLAIN,
+    "sep= for tabs": "sep=\t\n" + PLAIN.replace(";", "\t"),
+    "empty lines": "\n\n" + PLAIN.replace("\n", "\n\n;;\n"),
+    "old line ends": PLAIN.replace("\n", "\r"),
+    "empty columns": PLAIN.replace("\n", ";;;\n"),
+    "empty columns in the head": PLAIN.replace("\n", ";;;\n", 1),
+    "an empty column inside": PLAIN.replace(";", ";;", 1)
+    .replace("png;", "png;;")
+    .replace("tif;", "tif;;"),
+    "decimal commas beside": PLAIN.replace("\n", ";dose\n", 1)
+    .replace("A;1\n", "A;1;0,5\n")
+    .replace(";12\n", ";12;1,75\n"),
+    "more commas than semicolons": PLAIN.replace("\n", ";a, b, c, d, e\n", 1)
+    .replace("A;1\n", "A;1;x\n")
+    .replace(";12\n", ";12;x\n"),
+    "headings": PLAIN.replace("file;class;subject_id", " File ;CLASS;Subject ID"),
+    "hyphens": PLAIN.replace("subject_id", "subject-id"),
+    "floats": PLAIN.replace(";1\n", ";1.0\n").replace(";12\n", ";12.0\n"),
+    "some floats": PLAIN.replace(";12\n", ";12,0\n", 1),
+    "backslashes": PLAIN.replace("/", "\\"),
+    "no suffix": PLAIN.replace(".png", "").replace(".tif", ""),
+    "another case": PLAIN.replace("hand", "Hand").replace(".tif", ".TIF"),
+    "a dot": PLAIN.replace("hand/", "./hand/"),
+    "no-break spaces": PLAIN.replace(";A", ";\u00a0A\u00a0"),
+    "absolute": PLAIN.replace("hand/", "{root}/hand/").replace("foot", "{root}/foot"),
+}
+
+
+def assert_is_plain(data):
+    assert data.image_ids.tolist() == ["foot/left/2.tif", "hand/0.png", "hand/1.png"]
+    assert [data.class_names[label] for label in data.labels] == ["A", "A", "B"]
+    assert data.records["subject_id"].tolist() == ["12", "1", "12"]
+    assert data.dropped == {"images not in labels.csv": 9}
+
+
+@pytest.mark.parametrize("text", SPREADSHEETS.values(), ids=SPREADSHEETS)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_tables_as_spreadsheets_write_them(root, text, encoding):
+    table(root, text.replace("{root}", str(root)), encoding)
+    data = folder.read(root, size=16)
+    assert_is_plain(data)
+    said = {"utf-8": [], "utf-32": ["read as UTF-32"]}.get(encoding, ["read as UTF-16"])
+    assert data.remarks["remark"].tolist() == said
+
+
+def test_letters_of_windows(root):
+    (root / "hand" / "0.png").rename(root / "hand" / "Ärztin.png")
+    (root / "labels.csv").write_bytes(
+        "file;class\r\nhand\\Ärztin.png;Fuß œ\r\nhand/1.png;10 €\r\n".encode("cp1252")
+    )
+    data = folder.load(root)
+    assert data.class_names == ("10 €", "Fuß œ")
+    assert data.image_ids.tolist() == ["hand/1.png", "hand/Ärztin.png"]
+    assert data.remarks.to_numpy().tolist() == [["labels.csv", "read as Windows-1252", True]]
+
+
+@pytest.mark.parametrize("data", [b"file,class\n\x81\x8d,a\n", b"\xff\xfe\0", b"PK\3\4\x14\0\xff"])
+def test_what_is_no_text_is_refused(root, data):
+    (root / "labels.csv").write_bytes(data)
     with pytest.raises(CbirError, match=r"labels\.csv is not text in UTF-8"):
         folder.load(root)
+
+
+def test_files_by_what_a_spreadsheet_left_of_their_names(tmp_path):
+    for name in ("a/0001.png", "a/0010.png", "b/0002.png", "b/scan 3.jpg"):
+        write(tmp_path / name)
+    write(tmp_path / "a" / "0002.png")
+    table(tmp_path, "file;class\na/1;x\n10;x\nb/2;y\nSCAN 3;y\na/2;x\n")
+    data = folder.load(tmp_path)
+    names = ["a/0001.png", "a/0002.png", "a/0010.png", "b/0002.png", "b/scan 3.jpg"]
+    assert data.image_ids.tolist() == names and data.remarks.empty
+    table(tmp_path, "file;class\n1.0;x\n10,0;y\n")
+    assert folder.load(tmp_path).image_ids.tolist() == ["a/0001.png", "a/0010.png"]
+    table(tmp_path, "file;class\n1;x\n2;y\n")
+    with pytest.raises(CbirError, match=r"row 3: 2 may be a/0002\.png or b/0002\.png") as caught:
+        folder.load(tmp_path)
+    assert "its folders and its suffix" in caught.value.hint
+    # What says more than the file's name is not that file.
+    table(tmp_path, "file;class\na/1;x\nb/2;y\n00001;x\n0001.jpg;x\nb/0001.png;y\n")
+    remarks = folder.load(tmp_path).remarks
+    assert remarks["file"].tolist() == ["00001", "0001.jpg", "b/0001.png"]
+    assert set(remarks["remark"]) == {"no such file"}
+
+
+@pytest.mark.parametrize("name", ["labels.tsv", "Labels.CSV"])
+def test_other_names_of_the_table(root, name):
+    (root / name).write_text(PLAIN.replace(";", "\t"))
+    data = folder.load(root)
+    assert data.image_ids.tolist() == ["foot/left/2.tif", "hand/0.png", "hand/1.png"]
+    assert data.dropped == {f"images not in {name}": 9}
+
+
+def test_a_spreadsheet_alone_and_two_tables_are_refused(root):
+    (root / "labels.xlsx").write_bytes(b"PK")
+    with pytest.raises(CbirError, match=r"labels\.xlsx is a spreadsheet") as caught:
+        folder.load(root)
+    assert "save it as labels.csv" in caught.value.hint
+    (root / "labels.tsv").write_text(PLAIN.replace(";", "\t"))
+    (root / "Labels.csv").write_text(PLAIN)
+    with pytest.raises(CbirError, match="has the tables"):
+        folder.load(root)
+    table(root, PLAIN)
+    assert len(folder.load(root)) == 3
+
+
+cells = st.text(st.sampled_from("aä ,;\t\"'|\\|0.é€\n"), max_size=6)
+
+
+@given(
+    st.lists(st.tuples(cells, cells), min_size=1, max_size=6),
+    st.sampled_from(",;\t|"),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp1252"]),
+    st.sampled_from(["\n", "\r\n"]),
+    st.booleans(),
+)
+def test_whatever_is_written_is_read(rows, delimiter, encoding, end, said):
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=delimiter, lineterminator=end)
+    writer.writerow(["note", "File", "Class"])
+    writer.writerows([f"x{i}", *row] for i, row in enumerate(rows))
+    text = (f"sep={delimiter}{end}" if said else "") + out.getvalue()
+    found = read_table(text.encode(encoding), "t", ("file", "class"))
+    expected = [{"file": file.strip(), "class": name.strip()} for file, name in rows]
+    whole = [[row[column] for row in expected] for column in ("file", "class")]
+    if not any(re.fullmatch(r"0+[.,]00?", cell) for column in whole for cell in column):
+        assert [row.cells for row in found] == expected
 
 
 @given(st.binary(max_size=60))

@@ -1,6 +1,7 @@
 import hashlib
 import http.server
 import io
+import re
 import threading
 import zipfile
 
@@ -123,6 +124,30 @@ def test_where_it_lies(folder, archive, tmp_path, monkeypatch):
     assert locate(str(archive)) == archive
     with pytest.raises(CbirError, match="no FracAtlas data at .*nowhere"):
         locate(tmp_path / "nowhere")
+
+
+def test_it_is_found_at_any_depth(folder, archive, tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "c" / "d").mkdir(parents=True)
+    deep = folder.rename(tmp_path / "a" / "b" / "data")
+    packed = archive.rename(tmp_path / "c" / "d" / ARCHIVE)
+    assert locate(tmp_path / "a") == deep
+    assert locate(tmp_path / "c") == packed
+    assert load(tmp_path / "a").checksum == load(tmp_path / "c").checksum
+
+
+@pytest.mark.parametrize("change", ["floats", "semicolons", "UTF-16"])
+def test_a_table_that_went_through_a_spreadsheet(folder, change):
+    expected = read(folder, 16)
+    file = folder / "dataset.csv"
+    text = file.read_text()
+    if change == "floats":
+        text = re.sub(r"(?<=,)([01])(?=[,\n])", r"\1.0", text)
+    elif change == "semicolons":
+        text = text.replace(",", ";")
+    file.write_text(text, "utf-16" if change == "UTF-16" else "utf-8")
+    found = read(folder, 16)
+    assert found.checksum == expected.checksum and found.dropped == expected.dropped
 
 
 @pytest.mark.parametrize("region", CLASSES)

@@ -439,9 +439,70 @@ def test_given_places_are_looked_at_first_and_alone(root, tmp_path, monkeypatch)
     monkeypatch.setenv("CBIR_DATA", str(root.parent))
     assert locate() == root  # the folder it lies in
     assert locate(str(usual)) == usual
-    for place in ("nowhere", "project"):
+    (tmp_path / "empty").mkdir()
+    for place in ("nowhere", "empty"):
         with pytest.raises(CbirError, match=f"no IRMA data.* at .*{place} or .*{place}.irma"):
             locate(tmp_path / place)
+
+
+def as_some_keep_it(root, place):
+    """Tables and images each some folders deeper, those of the test in one of another name."""
+    deep = place / "2009"
+    for split, name in (("train", "Training Data"), ("test", "Testing Data")):
+        table = deep / f"IRMA Code {name}" / "codes" / TABLES[split]
+        table.parent.mkdir(parents=True)
+        shutil.copy(root / TABLES[split], table)
+        shutil.copytree(root / FOLDERS[split] / FOLDERS[split], deep / name / "png")
+    return deep
+
+
+def test_it_is_found_at_any_depth(root, written, tmp_path):
+    deep = as_some_keep_it(root, tmp_path / "a" / "b")
+    for place in (tmp_path / "a", tmp_path / "a" / "b", deep):
+        assert locate(place) == place
+        assert_same(load(place, 16), read(written, 16))
+
+
+def test_a_table_that_is_a_spreadsheet_is_named(root, tmp_path):
+    deep = as_some_keep_it(root, tmp_path / "a")
+    (table,) = deep.rglob(TABLES["test"])
+    table.rename(table.with_suffix(".xls"))
+    with pytest.raises(CbirError, match=r"but .*test_codes\.03\.xls, which is not read") as caught:
+        load(deep)
+    assert "save it as" in caught.value.hint
+
+
+def test_where_nothing_is_found_it_says_what_is_there(tmp_path):
+    (tmp_path / "other data").mkdir()
+    with pytest.raises(CbirError, match="or below; there are other data and so on"):
+        locate(tmp_path)
+
+
+def test_litter_is_no_image(root, written):
+    inner = train_image(root).parent
+    for place in ("@eaDir/1877.png", "__MACOSX", "#recycle", "$RECYCLE.BIN", ".AppleDouble"):
+        (inner / place).mkdir(parents=True)
+        shutil.copy(train_image(root), inner / place / "1877.png")
+    (inner / "._1877.png").write_bytes(b"\0\5\x16\7")
+    (root / "lost+found").symlink_to("/nowhere")
+    assert_same(read(root, 16), read(written, 16))
+
+
+SHEETS = {
+    "numbers as floats": {"suffix": ".0"},
+    "numbers with a comma": {"suffix": ",0"},
+    "tabs": {"delimiter": "\t"},
+    "said with sep=": {"start": "sep=;\n"},
+    "empty lines before": {"start": "\n;;\n"},
+    "empty cells behind": {"end": ";;\n"},
+    "empty rows": {"end": "\n;;;;;\n"},
+    "old line ends": {"end": "\r"},
+}
+
+
+@pytest.mark.parametrize("layout", SHEETS.values(), ids=SHEETS)
+def test_a_table_that_went_through_a_spreadsheet(written, tmp_path, layout):
+    assert_same(read(write_irma(tmp_path / "other", **layout), 16), read(written, 16))
 
 
 def test_load_reads_the_cache_one_for_each_size(root, monkeypatch):

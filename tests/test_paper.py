@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cbir_lib import paper
@@ -131,3 +132,61 @@ def test_the_networks_of_table_4_are_those_of_the_other_tables():
 )
 def test_a_sides_published_accuracy(side, value):
     assert paper.published(side) == (None if value is None else pytest.approx(value))
+
+
+# The formula of accuracy that the paper prints
+
+
+def formula(confusion):
+    """(TP + TN) / all of each class against the rest, averaged: counted image by image, percent."""
+    classes = len(confusion)
+    answers = [
+        (i, j) for i in range(classes) for j in range(classes) for _ in range(confusion[i][j])
+    ]
+    of_class = [
+        sum((true == k) == (said == k) for true, said in answers) / len(answers)
+        for k in range(classes)
+    ]
+    return 100 * sum(of_class) / classes
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4, 5, 9])
+def test_the_formula_per_class_is_a_function_of_the_share_alone(classes):
+    rng = np.random.default_rng(classes)
+    for _ in range(20):
+        confusion = rng.integers(0, 9, (classes, classes)) * rng.integers(0, 2, (classes, classes))
+        confusion[0, 1] += 1  # no empty matrix, and none without a wrong answer
+        share = 100 * np.trace(confusion) / confusion.sum()
+        value = paper.one_against_rest(share, classes)
+        assert value == pytest.approx(formula(confusion.tolist()))
+        assert paper.share_behind(value + 1e-9, classes) == pytest.approx(share, abs=1e-6)
+
+
+def test_the_formula_of_two_classes_is_the_share():
+    assert paper.one_against_rest(73.0, 2) == paper.share_behind(73.0, 2) == 73.0
+
+
+@pytest.mark.parametrize(("classes", "least"), [(3, 100 / 3), (4, 50), (5, 60)])
+def test_the_formula_cannot_give_less_than_when_all_answers_are_wrong(classes, least):
+    wrong = np.roll(7 * np.eye(classes, dtype=int), 1, axis=1).tolist()
+    assert formula(wrong) == pytest.approx(least)
+    assert paper.one_against_rest(0, classes) == pytest.approx(least)
+    assert paper.share_behind(least - 0.01, classes) is None
+    assert paper.share_behind(least + 0.01, classes) == pytest.approx(0, abs=0.03)
+
+
+def test_of_table_4_two_rows_exclude_the_formula_for_five_classes():
+    behind = {row: paper.share_behind(value, 5) for row, value in paper.TABLE_4.items()}
+    assert {row for row, share in behind.items() if share is None} == {"A", "Fourier-Mellin"}
+    assert behind["C"] == pytest.approx(100 - 5 * (100 - 92.69) / 2)
+    assert paper.share_behind(paper.TABLE_4["A"], 3) == pytest.approx(14.65)
+
+
+def test_no_words_say_that_the_handcrafted_rows_are_of_irma():
+    for name, row in paper.ROW_OF.items():
+        network = len(name) == 1
+        words = paper.beside({"network" if network else "descriptor": name})
+        assert f"{paper.TABLE_4[row]:g} %" in words
+        assert ("IRMA" in words) is network
+        assert ("Deselaers" in words) is not network
+    assert "no number" in paper.beside({"descriptor": "hog"})

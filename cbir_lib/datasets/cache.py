@@ -1,56 +1,75 @@
-"""Decoded once, then read from one array file."""
+"""Decoded once, then read from one array file; it is only a cache, and stops nothing."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
+from cbir_lib.datasets.listing import litter
 from cbir_lib.datasets.radiographs import REMARK_TYPES, RadiographSet
+from cbir_lib.errors import CbirError
 from cbir_lib.files import cache_folder, replacing
 
-VERSION = 2  # of the cache's form and of the decoding rules
+VERSION = 3  # of the cache's form and of the decoding rules
 
 
 def cached(name: str, source: Path, read: Callable[[Path], RadiographSet]) -> RadiographSet:
     """What ``read(source)`` gives, from the cache where it was made before from the same files.
 
-    Images come back as a read-only memory map. A damaged cache is made again.
+    Images come back as a read-only memory map. A cache that is damaged (its checksum is compared)
+    is made again; where none can be kept, what was read is returned as it is.
     """
     folder = cache_folder() / f"{name}-v{VERSION}-{fingerprint(source)[:16]}"
     try:
         return _read(folder)
-    except (OSError, ValueError, KeyError, TypeError):
+    except Exception:  # what is damaged raises what its parsing ran into
         data = read(source)
-    # images.npy goes last: where it is, the rest is.
-    with replacing(folder / "records.parquet") as part:
+    try:
+        _write(folder, data)
+        for other in cache_folder().glob(f"{name}-v*"):
+            # Made from another copy, or by another version; not one that is being written.
+            if other != folder and (other / IMAGES).exists():
+                shutil.rmtree(other, ignore_errors=True)
+        return _read(folder)
+    except (OSError, CbirError, ValueError):  # no rights, no space, or another process removed it
+        return data
+
+
+IMAGES, RECORDS, DESCRIBED = "images.npy", "records.parquet", "set.json"
+
+
+def _write(folder: Path, data: RadiographSet) -> None:
+    # The images go last: where they are, the rest is.
+    with replacing(folder / RECORDS) as part:
         data.records.assign(label=data.labels).to_parquet(part)
-    with replacing(folder / "set.json") as part:
-        described = {
-            "name": data.name,
-            "class_names": data.class_names,
-            "checksum": data.checksum,
-            "remarks": data.remarks.to_dict("list"),
-            "dropped": dict(data.dropped),
-        }
+        records = part.read_bytes()
+    described = {
+        "name": data.name,
+        "class_names": data.class_names,
+        "checksum": data.checksum,
+        "remarks": data.remarks.to_dict("list"),
+        "dropped": dict(data.dropped),
+    }
+    described["sha256"] = _sum(described, records, data.images)
+    with replacing(folder / DESCRIBED) as part:
         part.write_text(json.dumps(described))
-    with replacing(folder / "images.npy") as part, part.open("wb") as file:
+    with replacing(folder / IMAGES) as part, part.open("wb") as file:
         np.save(file, data.images)
-    for other in cache_folder().glob(f"{name}-v*"):
-        if other != folder:  # made from another copy, or by another version
-            shutil.rmtree(other, ignore_errors=True)
-    return _read(folder)
 
 
 def _read(folder: Path) -> RadiographSet:
-    images = np.lib.format.open_memmap(folder / "images.npy", mode="r")
-    records = pd.read_parquet(folder / "records.parquet")
-    described = json.loads((folder / "set.json").read_text())
+    images = np.lib.format.open_memmap(folder / IMAGES, mode="r")
+    described = json.loads((folder / DESCRIBED).read_text())
+    if described.pop("sha256") != _sum(described, (folder / RECORDS).read_bytes(), images):
+        raise ValueError("its checksum differs")
+    records = pd.read_parquet(folder / RECORDS)
     return RadiographSet(
         name=described["name"],
         images=images,
@@ -63,13 +82,31 @@ def _read(folder: Path) -> RadiographSet:
     )
 
 
+def _sum(described: dict, records: bytes, images: np.ndarray) -> str:
+    """SHA-256 of all that a cache holds."""
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    digest.update(records)
+    digest.update(f"{images.dtype} {images.shape} ".encode())
+    digest.update(np.ascontiguousarray(images).data)
+    return digest.hexdigest()
+
+
 def fingerprint(source: Path) -> str:
-    """SHA-256 of a file's bytes, or of the names, sizes and times of a folder's files."""
+    """SHA-256 of a file's bytes, or of the names, sizes and times of a folder's files.
+
+    Litter does not count.
+    """
     if source.is_file():
         with source.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256()
     for path in sorted(source.rglob("*")):
-        state = path.stat()
-        digest.update(f"{path.relative_to(source)} {state.st_size} {state.st_mtime_ns}\n".encode())
+        inside = path.relative_to(source)
+        if litter(PurePosixPath(inside.as_posix())):
+            continue
+        try:
+            state = path.stat()
+        except OSError:  # it has just been removed
+            continue
+        digest.update(os.fsencode(inside) + f" {state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()

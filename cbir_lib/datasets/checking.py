@@ -37,8 +37,9 @@ class Report:
 
     @property
     def near_share(self) -> float:
-        """Share of the test images with a near copy in train or validation."""
-        return float((self.near["split"] == "test").sum() / self.counts["test"].sum())
+        """Share of the test images with a near copy in train or validation; 0 where are none."""
+        images = self.counts["test"].sum()
+        return float((self.near["split"] == "test").sum() / images) if images else 0.0
 
     @property
     def leaks(self) -> list[str]:
@@ -64,7 +65,11 @@ class Report:
             "subjects": known + f"{len(self.subjects):,} in more than one split",
             "exact copies of another image": f"{self.copies:,}",
             "images with an exact copy in another split": f"{len(self.copies_across):,}",
-            "test images with a near copy in train or validation": f"{100 * self.near_share:.1f} %",
+            "test images with a near copy in train or validation": (
+                f"{100 * self.near_share:.1f} %"
+                if self.counts["test"].sum()
+                else "there are no test images"
+            ),
         }
         return pd.DataFrame({"what": rows.keys(), "found": rows.values()})
 

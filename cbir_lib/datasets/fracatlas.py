@@ -23,6 +23,7 @@ from cbir_lib.datasets.listing import (
     LARGEST_FILE,
     Entry,
     Reader,
+    litter,
     read_file,
     read_images,
     read_table,
@@ -53,7 +54,7 @@ def locate(root: Path | str | None = None) -> Path:
     """The archive, or the folder that holds ``dataset.csv`` and ``images``.
 
     Looked for at ``root`` or ``CBIR_DATA`` if one is given, and nowhere else then; otherwise in
-    ``data/fracatlas/``.
+    ``data/fracatlas/``. Either may lie at any depth.
 
     Raises
     ------
@@ -68,10 +69,24 @@ def locate(root: Path | str | None = None) -> Path:
         for found in (place, place / INSIDE, place / ARCHIVE):
             if found.is_file() or (found / TABLE).is_file():
                 return found
+    for place in places:
+        if deeper := _below(place):
+            return deeper
     raise CbirError(
-        f"no FracAtlas data at {' or '.join(str(place) for place in places)}",
+        f"no FracAtlas data at {' or '.join(str(place) for place in places)}, or below",
         "fetch it: cbir data fetch fracatlas, or name its place: --data-root, CBIR_DATA",
     )
+
+
+def _below(place: Path) -> Path | None:
+    """The archive, or the folder with the table and the images, anywhere below."""
+    for folder, folders, files in os.walk(place):
+        folders[:] = sorted(name for name in folders if not litter(PurePosixPath(name)))
+        if TABLE in files and "images" in folders:
+            return Path(folder)
+        if ARCHIVE in files:
+            return Path(folder, ARCHIVE)
+    return None
 
 
 def load(root: Path | str | None = None, size: int = 128) -> RadiographSet:

@@ -24,7 +24,7 @@ import pandas as pd
 
 from cbir_lib.datasets.cache import cached
 from cbir_lib.datasets.decoding import decode, fit
-from cbir_lib.datasets.listing import read_file, read_table, walk
+from cbir_lib.datasets.listing import litter, read_file, read_table, walk
 from cbir_lib.datasets.radiographs import RadiographSet, gather
 from cbir_lib.datasets.splits import content
 from cbir_lib.errors import CbirError
@@ -66,7 +66,7 @@ def locate(root: Path | str | None = None) -> Path:
     """The folder that holds the tables and the images.
 
     Looked for at ``root`` or ``CBIR_DATA`` if one is given, and nowhere else then; otherwise in
-    ``data/irma/``.
+    ``data/irma/``. Tables and images may lie at any depth.
 
     Raises
     ------
@@ -78,10 +78,27 @@ def locate(root: Path | str | None = None) -> Path:
     for place in places:
         if any(path.name.lower().startswith(STEM) for path in place.glob("*")):
             return place
+    for place in places:
+        if _has_table(place):
+            return place
+    there = sorted(path.name for place in places[:1] if place.is_dir() for path in place.iterdir())
+    found = f"; there are {', '.join(there[:3])} and so on" if there else ""
     raise CbirError(
-        f"no IRMA data, {TABLES['train']} and so on, at {' or '.join(map(str, places))}",
+        f"no IRMA data, {TABLES['train']} and so on, at {' or '.join(map(str, places))}, or below"
+        f"{found}",
         f"get it by registration, {REGISTRATION}, and name its place: --data-root, CBIR_DATA",
     )
+
+
+def _has_table(place: Path) -> bool:
+    """Whether a table, or a spreadsheet of one, lies anywhere below."""
+    stems = [Path(name).stem.lower() for name in TABLES.values()]
+    for _, folders, files in os.walk(place):
+        folders[:] = sorted(name for name in folders if not litter(PurePosixPath(name)))
+        folder_named = any(name.lower().startswith(STEM) for name in folders)
+        if folder_named or any(Path(name).stem.lower() in stems for name in files):
+            return True
+    return False
 
 
 def load(root: Path | str | None = None, size: int = 128) -> RadiographSet:
@@ -178,6 +195,13 @@ def table(folder: Path, files: list[PurePosixPath], split: str) -> PurePosixPath
     """Where the table of a split lies, in the folder or below; the least deep one."""
     found = [file for file in files if file.name.lower() == TABLES[split].lower()]
     if not found:
+        stem = Path(TABLES[split]).stem.lower()
+        other = [file for file in files if PurePosixPath(file.name.lower()).stem == stem]
+        if other:
+            raise CbirError(
+                f"no {TABLES[split]} in {folder}, but {other[0]}, which is not read",
+                f"open it and save it as {TABLES[split]} (CSV); or get it from {REGISTRATION}",
+            )
         raise CbirError(f"no {TABLES[split]} in {folder}", f"put it there, from {REGISTRATION}")
     return min(found, key=lambda file: (len(file.parts), file))
 

@@ -6,7 +6,7 @@ Exact copies have the same pixels, so they never lie on two sides.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from cbir_lib.datasets.radiographs import SPLITS
 
 # Shares of train, validation, test: a fifth for the test, then the paper's 90:10.
 SHARES = (0.72, 0.08, 0.20)
+VALIDATION_SHARE = 0.10  # of a training set that comes without validation
 
 
 def content(image: np.ndarray) -> bytes:
@@ -61,6 +62,16 @@ def split_by_class(
     N names of splits
         The same for the same images in any order and under any names.
     """
+    return _divided(labels, contents, subjects, _wanted)
+
+
+def _divided(
+    labels: Sequence[int],
+    contents: Sequence[bytes],
+    subjects: Sequence[str],
+    wanted_of: Callable[[int], dict[str, int]],
+) -> list[str]:
+    """The split of each image, with as many groups of each class as ``wanted_of`` says."""
     group_of = _groups(contents, subjects)
     images = pd.DataFrame({"label": labels, "group": group_of, "content": contents})
     # A group's place in the order: a hash of what is in it.
@@ -71,7 +82,7 @@ def split_by_class(
     given: dict[int, str] = {}
     for label in sorted(groups_of.index, key=lambda label: (len(groups_of[label]), label)):
         groups = sorted(groups_of[label], key=rank.__getitem__)
-        wanted = _wanted(len(groups))
+        wanted = wanted_of(len(groups))
         for group in groups:
             if group in given:
                 wanted[given[group]] -= 1
@@ -80,6 +91,22 @@ def split_by_class(
                 given[group] = next((s for s in ("test", "validation") if wanted[s] > 0), "train")
                 wanted[given[group]] -= 1
     return [given[group] for group in group_of]
+
+
+def validation_of_train(
+    labels: Sequence[int], contents: Sequence[bytes], subjects: Sequence[str]
+) -> list[str]:
+    """The split, train or validation, of each image of a training set: the paper's 90:10.
+
+    As :func:`split_by_class` goes: images of one subject, and exact copies, stay together. A class
+    of one group keeps it for training.
+    """
+    return _divided(labels, contents, subjects, _wanted_of_train)
+
+
+def _wanted_of_train(groups: int) -> dict[str, int]:
+    validation = max(min(1, groups // 2), round(VALIDATION_SHARE * groups))
+    return {"train": groups - validation, "validation": validation, "test": 0}
 
 
 def _wanted(groups: int) -> dict[str, int]:

@@ -37,7 +37,7 @@ def load_network(run: str, layer: str | None = None) -> LearnedDescriptor:
     if run not in found:
         raise CbirError(
             f"no trained network of a run {run!r}",
-            f"train it: cbir study --profile cpu --run {run}; there are "
+            f"train it: cbir study --profile full --run {run}; there are "
             + (", ".join(sorted(found)) or "none"),
         )
     return LearnedDescriptor.from_file(found[run], layer)
