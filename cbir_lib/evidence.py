@@ -3,7 +3,7 @@
 Of each data set one profile is the evidence: of those published in ``results/`` the one with the
 most training images, of equals the larger images, then the most runs. A profile that is still being
 trained counts once it has everything that the comparison shows: each of the paper's networks
-plainly trained, with one seed at least, and every handcrafted method. What a reader's own study
+plainly trained, with one seed at least, and every handcrafted descriptor. What a reader's own study
 measured stands beside it as "your run", never in its place. Where nothing is published, as on IRMA,
 the study at hand is the evidence.
 """
@@ -20,7 +20,7 @@ from cbir_lib import paper, results
 from cbir_lib.errors import CbirError, unknown
 from cbir_lib.files import project_root
 from cbir_lib.results import Result
-from cbir_lib.study import NetworkRun, Study, read_study
+from cbir_lib.study import DescriptorRun, NetworkRun, Study, read_study
 
 SEARCH = "search"  # the profile that chose the learning rate; it is no evidence for anything else
 
@@ -137,8 +137,12 @@ def _published(names: Sequence[str], study: Study, unfinished: bool = False) -> 
         needed = {
             run.id
             for run in planned
-            if not isinstance(run, NetworkRun)
-            or (run.network in paper.TRAINED and not run.variant and run.seed == first)
+            if isinstance(run, DescriptorRun)
+            or (
+                isinstance(run, NetworkRun)
+                and run.network in paper.TRAINED
+                and (run.variant, run.seed) == ("", first)
+            )
         }
         if of and (unfinished or needed <= {r.run for r in of}):
             found.append(Evidence(name, of, len(planned)))

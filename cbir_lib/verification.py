@@ -336,7 +336,11 @@ class Measured:
         of = kind(key, self.trained)
         if of not in self.largest:
             family = of.split(".")[0] + "."
-            beside = [o for o in self.largest if o.startswith(family) and o not in COUNTED]
+            beside = [
+                o
+                for o in self.largest
+                if o.startswith(family) and o not in COUNTED and not o.endswith("settings")
+            ]
             return max((self.tolerance(o, runs) for o in beside), default=0.0)
         if of.endswith("settings"):
             return self.largest[of]  # 0, or 1 where a rerun chose differently

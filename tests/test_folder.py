@@ -297,8 +297,8 @@ def test_litter_is_passed_over_and_counted(root):
     assert data.class_names == plain.class_names
     assert np.array_equal(data.images, plain.images)
     assert data.dropped == {
-        "files that systems and programs left": len(LITTER) + 3,
-        "hidden files": 3,
+        "files that systems and programs left": len(LITTER) + 2,
+        "hidden files": 4,
         "files that are no images": 2,
     }
 

@@ -286,10 +286,13 @@ def test_a_kind_that_was_not_measured_takes_the_tolerance_beside_it():
         {
             "retrieval.r_precision": 0.1,
             "retrieval.average_precisions": 0.9,  # a count, and no relative
-            "rules.softmax.accuracy": 0.7,
+            "rules.softmax.accuracy": 0.2,
+            "rules.softmax.settings": 1.0,  # a choice, likewise
         }
     )
     assert found.tolerance("retrieval.ndcg") == found.tolerance("retrieval.r_precision")
+    rule = found.tolerance("rules.RBF kernel.accuracy")
+    assert rule == found.tolerance("rules.softmax.accuracy")
     assert found.tolerance("training.train_loss.last") == 0
 
 

@@ -1,0 +1,130 @@
+"""The cache of decoded data: checked, made again, and never in the way."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cbir_lib.datasets import cache, folder
+from cbir_lib.datasets.cache import cached, fingerprint
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def root(tmp_path):
+    for class_name in ("hand", "foot"):
+        for number in range(4):
+            file = tmp_path / "images" / class_name / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(RNG.integers(0, 256, (9, 9), dtype=np.uint8)).save(file)
+    return tmp_path / "images"
+
+
+def load(root):
+    """A set, and whether it was read from the images."""
+    reads = []
+    data = cached("toy", root, lambda place: reads.append(1) or folder.read(place, 16))
+    return data, bool(reads)
+
+
+def own(root):
+    (found,) = Path(os.environ["CBIR_CACHE"]).glob("toy-*")
+    return found
+
+
+def assert_same(one, other):
+    assert np.array_equal(one.images, other.images) and np.array_equal(one.labels, other.labels)
+    assert one.records.equals(other.records) and one.remarks.equals(other.remarks)
+    assert (one.checksum, one.class_names, dict(one.dropped)) == (
+        (other.checksum, other.class_names, dict(other.dropped))
+    )
+
+
+@pytest.mark.parametrize("name", [cache.IMAGES, cache.RECORDS, cache.DESCRIBED])
+def test_a_flipped_bit_is_seen_and_the_cache_made_again(root, name):
+    expected = load(root)[0].take(np.arange(8))  # in memory: the file is damaged in place
+    file = own(root) / name
+    whole = file.read_bytes()
+    for place in RNG.integers(0, len(whole), 25):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << RNG.integers(8)
+        file.write_bytes(damaged)
+        found, again = load(root)
+        assert_same(found, expected)
+        assert again or (name == cache.IMAGES and place < 128)  # white space of NumPy's head
+        file.write_bytes(whole)
+    assert not load(root)[1]
+
+
+def test_what_is_only_a_cache_stops_nothing(root, monkeypatch, tmp_path):
+    expected, _ = load(root)
+    (tmp_path / "a file").write_text("")
+    for place in (tmp_path / "a file", tmp_path / "a file" / "below", Path("/proc/nowhere")):
+        monkeypatch.setenv("CBIR_CACHE", str(place))
+        assert_same(load(root)[0], expected)
+    monkeypatch.setenv("CBIR_CACHE", str(tmp_path / "full"))
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    assert_same(load(root)[0], expected)
+
+
+def test_another_process_may_remove_it_at_any_moment(root, monkeypatch):
+    expected, _ = load(root)
+    shutil.rmtree(own(root))
+    write = cache._write
+    monkeypatch.setattr(
+        cache, "_write", lambda place, data: write(place, data) or shutil.rmtree(place)
+    )
+    assert_same(load(root)[0], expected)
+
+
+def test_one_that_is_being_written_is_not_removed(root):
+    place = Path(os.environ["CBIR_CACHE"])
+    (place / "toy-v1-old").mkdir(parents=True)
+    (place / "toy-v1-old" / cache.IMAGES).touch()
+    (place / "toy-v3-written now").mkdir()
+    (place / "toy-v3-written now" / cache.RECORDS).touch()
+    load(root)
+    assert not (place / "toy-v1-old").exists()
+    assert (place / "toy-v3-written now" / cache.RECORDS).exists()
+
+
+def test_two_processes_with_two_folders_at_once(root, tmp_path):
+    other = shutil.copytree(root, tmp_path / "other")
+    (other / "hand" / "0.png").unlink()
+    code = (
+        "import os, shutil, sys\n"
+        "from pathlib import Path\n"
+        "from cbir_lib.datasets import folder\n"
+        "for size in range(16, 36):\n"
+        "    folder.cached('toy', folder.locate(sys.argv[1]), lambda p: folder.read(p, size))\n"
+        "    for place in Path(os.environ['CBIR_CACHE']).glob('*'):\n"
+        "        shutil.rmtree(place, ignore_errors=True)\n"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", code, place], stderr=subprocess.PIPE, text=True)
+        for place in (root, other)
+    ]
+    for process in running:
+        assert process.communicate()[1] == "" and process.returncode == 0
+
+
+def test_a_fingerprint_sees_images_and_no_litter(root):
+    before = fingerprint(root)
+    (root / "@eaDir").mkdir()
+    (root / "@eaDir" / "x.png").write_bytes(b"x")
+    (root / ".git").mkdir()
+    (root / ".git" / "gone").symlink_to("/nowhere")
+    os.mkfifo(os.fsencode(root / ".git") + b"/\xe9")
+    assert fingerprint(root) == before
+    (root / "hand" / "\udce9.png").write_bytes(b"x")
+    assert fingerprint(root) != before
