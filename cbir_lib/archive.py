@@ -210,15 +210,23 @@ class Archive:
             from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
             from cbir_lib.descriptors.fitted import learnt, load_descriptor
 
-            file = self.place / "descriptor.safetensors"
-            descriptor, name = load_descriptor(file), described.descriptor
-            settings = descriptor.get_params()
-            same = (
-                name in DESCRIPTORS
-                and type(descriptor) is type(build_descriptor(name))
-                and identity(name, described.size, settings, learnt(descriptor))
-                == described.identity
-            )
+            file, name = self.place / "descriptor.safetensors", described.descriptor
+            try:
+                with safe_open(file, "numpy") as opened:
+                    names = list(opened.keys())
+                descriptor = load_descriptor(file)
+                # What is learnt is named so; nothing else may be set by a file.
+                same = (
+                    all(key.endswith("_") and not key.startswith("_") for key in names)
+                    and name in DESCRIPTORS
+                    and type(descriptor) is type(build_descriptor(name))
+                    and identity(name, described.size, descriptor.get_params(), learnt(descriptor))
+                    == described.identity
+                )
+            except CbirError:
+                raise
+            except Exception as error:  # a foreign file has names and types of any kind
+                raise CbirError(f"{file} is damaged: {_first_line(error)}", AGAIN) from error
         if not same:
             raise CbirError(
                 f"{file} is damaged, or not what the vectors of {self.place} were made with", AGAIN

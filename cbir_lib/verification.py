@@ -16,7 +16,7 @@ differences to the run as the study makes it in ``results/verification/spread.js
   a vocabulary, which amplifies rounding. A method that was not repeated counts as the last.
 - For each kind of run and each kind of number, such as mean average precision, the tolerance is 1.5
   times the largest difference that was measured. The factor is there because only a few reruns were
-  measured. For the same reason all accuracies of networks count as one kind.
+  measured. For the same reason the accuracies of all rules of networks count as one kind.
 - An accuracy of a network may differ by at most 3 percentage points, whatever was measured.
 - The mean over N networks has the tolerance of one network, divided by the square root of N.
 - What never differed in any rerun must be equal to the last bit.
@@ -66,7 +66,7 @@ CURVES = (  # epochs whose values are judged; reruns differ least after the firs
 COUNTED = ("answers", "retrieval.average_precisions")  # said as how many of them differ
 ANSWERS = {"answers", "candidates.accuracy", "distances.accuracy"}  # of nearest neighbours
 POOLED = {  # kinds of number of networks, of which few reruns are measured
-    r"rules\..*accuracy": "rules.accuracy",  # of any rule, balanced, validation
+    r"(rules|training)\..*accuracy": "rules.accuracy",  # of any rule, balanced, validation
     r"rules\..*settings": "rules.settings",
     r"retrieval\.precision_at_": "retrieval.precision",
     r"retrieval\.(.*mean_average|r)_precision": "retrieval.mean_average_precision",
@@ -387,6 +387,17 @@ def between_reruns(spread: Spread | None) -> Reruns:
         f"{networks.reruns} of networks, {steady.reruns} of methods with steady answers and "
         f"{others.reruns} of methods whose answers vary; profile {spread.profile}, {circumstances}",
     )
+
+
+def left_out(spread: Spread) -> dict[str, list[str]]:
+    """Say which kinds of number of each network would be different by the others' reruns alone."""
+    found = {}
+    for run in dict.fromkeys(r.run for r in spread.reruns if r.trained):
+        others = [r for r in spread.reruns if r.trained and r.run != run]
+        measured = _largest(others, spread.kinds)
+        sizes = [pair for r in spread.reruns if r.run == run for pair in r.differences.items()]
+        found[run] = sorted({of for of, size in sizes if size > measured.tolerance(of)})
+    return found if len(found) > 1 else {}
 
 
 def _largest(reruns: list[Rerun], kinds: Iterable[str]) -> Measured:

@@ -702,6 +702,41 @@ def test_vectors_with_a_flipped_bit_are_refused(cbir, tmp_path, images):
     assert cbir("index", "info", place)[0] == 0  # it looks at the names alone
 
 
+def test_a_flipped_bit_anywhere_in_the_names_is_refused(tmp_path):
+    there = build(draw(tmp_path / "images", 4), tmp_path / "archive", NAME).archive
+    (shard,) = there.shards()
+    whole = shard.read_bytes()
+    rows = there.rows_of(shard)
+    head = 8 + int.from_bytes(whole[:8], "little")
+    for place in range(head):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 7
+        shard.write_bytes(damaged)
+        try:
+            assert there.rows_of(shard) == rows  # white space behind the head
+            assert whole[place : place + 1] == b" "
+        except CbirError:
+            pass
+
+
+def test_a_flipped_bit_anywhere_in_the_description_is_refused(stored):
+    root, _ = stored
+    file = root / "archive" / "archive.json"
+    whole = file.read_bytes()
+    expected = Archive(root / "archive").description
+    try:
+        for place in range(8 * len(whole)):
+            damaged = bytearray(whole)
+            damaged[place // 8] ^= 1 << place % 8
+            file.write_bytes(damaged)
+            try:
+                assert Archive(root / "archive").description == expected  # white space
+            except CbirError as error:
+                assert len(str(error).splitlines()) == 2
+    finally:
+        file.write_bytes(whole)
+
+
 def test_the_descriptor_of_another_archive_is_refused(cbir, tmp_path, images):
     build(images, tmp_path / "one", "gabor-histogram")
     draw(images / "new", 10, seed=1)
@@ -719,6 +754,29 @@ def test_the_descriptor_of_another_archive_is_refused(cbir, tmp_path, images):
     assert_two_lines(cbir("index", "search", tmp_path / "net", query), "network.safetensors")
     (tmp_path / "net" / "network.safetensors").unlink()
     assert_two_lines(cbir("index", "search", tmp_path / "net", query), "network.safetensors")
+
+
+FOREIGN = {
+    "a method": ({"transform": ONE}, {}),
+    "hidden": ({"__class__": ONE}, {}),
+    "a setting": ({}, {"parameters": '{"bins": "many"}'}),
+    "no settings": ({}, {"parameters": "[1]"}),
+    "deep settings": ({}, {"parameters": "[" * 100_000}),
+    "another": ({}, {"descriptor": "lbp"}),
+    "unknown": ({}, {"descriptor": "os.system"}),
+}
+
+
+@pytest.mark.parametrize(("arrays", "settings"), FOREIGN.values(), ids=FOREIGN)
+def test_names_and_types_of_a_foreign_descriptor_decide_nothing(
+    cbir, tmp_path, images, arrays, settings
+):
+    place = tmp_path / "archive"
+    build(images, place, NAME)
+    file = place / "descriptor.safetensors"
+    save_file(arrays, file, {"descriptor": NAME, "parameters": "{}"} | settings)
+    outcome = cbir("index", "search", place, images / "0" / "000.png")
+    assert_two_lines(outcome, "")
 
 
 def test_a_link_out_of_the_folder_is_never_shown(cbir, tmp_path, images):

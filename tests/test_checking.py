@@ -118,3 +118,15 @@ def test_sizes_and_rules():
     }
     assert found(report)["left out by a rule"] == "7"
     assert check(radiographs()).sizes.to_numpy().tolist() == [[32, 32]] * 3
+
+
+@pytest.mark.parametrize("left", [["train"], ["train", "validation"], ["validation"], ["test"]])
+def test_a_set_without_a_split_is_counted_and_has_no_share(left):
+    data = radiographs()
+    some = data.take(np.flatnonzero(data.records["split"].isin(left)))
+    report = check(some)
+    assert report.near_share == 0 and report.leaks == []
+    share = found(report)["test images with a near copy in train or validation"]
+    assert share == ("0.0 %" if "test" in left else "there are no test images")
+    assert "nan" not in report.summary().to_string()
+    report.raise_faults()

@@ -50,7 +50,7 @@ def header(pixels, stored=None, **elements):
     ds.BitsStored = stored or ds.BitsAllocated
     ds.HighBit = ds.BitsStored - 1
     ds.PixelRepresentation = int(pixels.dtype.kind == "i")
-    ds.PixelData = pixels.tobytes()
+    ds.add_new("PixelData", "OB" if pixels.dtype.itemsize == 1 else "OW", pixels.tobytes())
     for name, value in elements.items():
         if value is None:
             delattr(ds, name)
@@ -291,9 +291,10 @@ def test_projection_radiography_and_no_modality_are_read(modality):
 
 NATIVE = make(DEEP, 12)
 REFUSED = {
-    "no pixels": (make(GREY, Rows=None), "no pixels"),
+    "no size": (make(GREY, Rows=None), "no Rows or no Columns for its pixels"),
+    "no pixels": (make(GREY, Rows=None, PixelData=None), "no pixels"),
     "no pixel data": (make(GREY, PixelData=None), "truncated, or without pixels"),
-    "frames": (make(GREY, NumberOfFrames=12), "12 frames, only single images are read"),
+    "fewer frames than said": (make(GREY, NumberOfFrames=12), "truncated pixels"),
     "small": (make(GREY[:7]), "10 x 7 pixels, too small"),
     # 1,000 bytes of pixels: were they allocated first, the reason would be another.
     "large": (make(GREY, Rows=30_000, Columns=30_000), "30000 x 30000 pixels, too large"),
@@ -302,10 +303,19 @@ REFUSED = {
     "cut off before the pixels": (NATIVE[: -2 * DEEP.size - 4], "damaged"),
     "palette": (
         make(GREY, PhotometricInterpretation="PALETTE COLOR"),
-        "PALETTE COLOR, cannot be converted to grey",
+        "PALETTE COLOR, but without a palette",
     ),
-    "only a preamble": (bytes(128) + b"DICM", "damaged"),
-    "no meta": (bytes(128) + b"DICM" + bytes(200), "damaged"),
+    "odd depth": (make(GREY, BitsAllocated=12), "12 bits allocated, which is not read"),
+    "other colours": (
+        make(COLOUR, PhotometricInterpretation="HSV"),
+        "HSV, cannot be converted to grey",
+    ),
+    "three grey samples": (
+        make(COLOUR, PhotometricInterpretation="MONOCHROME2"),
+        "MONOCHROME2 with 3 samples, cannot be converted to grey",
+    ),
+    "only a preamble": (bytes(128) + b"DICM", "no pixels"),
+    "zeros": (bytes(128) + b"DICM" + bytes(200), "no pixels"),
 }
 
 
@@ -381,3 +391,349 @@ def test_reading_is_quiet_and_pydicom_comes_only_with_a_dicom_file(tmp_path):
         [sys.executable, "-c", code, str(tmp_path / "bent.dcm")], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# Every depth, place and sign of the bits, in every encoding
+
+
+Y, X = np.mgrid[:24, :20]
+RAMP = np.rint(255 * (Y * 20 + X) / 479).astype(np.uint8)  # 0..255, no symmetry
+ENCODINGS = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless]
+DEPTHS = [(8, bits) for bits in (1, 2, 4, 6, 7, 8)] + [(16, bits) for bits in (8, 10, 12, 14, 16)]
+DEPTHS += [(32, bits) for bits in (8, 16, 24, 32)]
+# allocated, stored, high bit, signed, encoding, white is zero
+BITS = [
+    (allocated, stored, high, signed, syntax, inverse)
+    for allocated, stored in DEPTHS
+    for high in sorted({stored - 1, allocated - 1})
+    for signed in (False, True)
+    for syntax in ENCODINGS
+    for inverse in (False, True)
+]
+
+
+@pytest.mark.parametrize("syntax", ENCODINGS, ids=lambda uid: uid.keyword)
+def test_every_layout_of_the_bits(syntax):
+    """RAMP in each layout is RAMP again, to its depth."""
+    tried = 0
+    for layout in BITS:
+        allocated, stored, high, signed, encoding, inverse = layout
+        if encoding != syntax:
+            continue
+        numbers = RAMP.astype(np.int64) * (2**stored - 1) // 255
+        values = (numbers - 2 ** (stored - 1) * signed) % 2**stored  # as bits
+        values <<= high + 1 - stored
+        if stored > 1 and stored < allocated:
+            values |= (1 << allocated) - (2 << high) if stored % 4 else 0  # something above
+        pixels = values.astype(f"{'>' if syntax == ExplicitVRBigEndian else '<'}u{allocated // 8}")
+        ds = header(
+            pixels,
+            stored,
+            HighBit=high,
+            PixelRepresentation=int(signed),
+            PhotometricInterpretation="MONOCHROME1" if inverse else "MONOCHROME2",
+        )
+        if syntax == RLELossless:
+            ds.file_meta = pydicom.dataset.FileMetaDataset()
+            ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            ds.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
+        image, remark = decode(write(ds, syntax))
+        assert image is not None, (layout, remark)
+        look = numbers * (255 / (2**stored - 1))
+        assert np.abs(image - (255 - look if inverse else look)).max() <= 0.51, layout
+        assert (stored != 8 or signed) == ("to 8" in remark), layout
+        tried += 1
+    assert tried == len(BITS) // len(ENCODINGS)
+
+
+def test_a_high_bit_that_does_not_fit_the_values():
+    image, remark = decode(make(DEEP, 12, HighBit=15))  # they lie in the lower bits
+    assert np.array_equal(image, decode(make(DEEP, 12)).image)
+    assert remark == "stretched to 8 bits, HighBit 15 does not fit the values, taken as 11"
+
+
+@pytest.mark.parametrize("planar", [0, 1])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_colour_by_plane_and_depth(planar, dtype):
+    deep = COLOUR.astype(dtype) * (257 if dtype == np.uint16 else 1)
+    ds = header(deep, PlanarConfiguration=planar)
+    if planar:
+        ds.PixelData = np.moveaxis(deep, 2, 0).tobytes()
+    close(decode(write(ds)).image, COLOUR @ [0.299, 0.587, 0.114])
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_palette_colour(bits):
+    tables = RNG.integers(0, 2**bits, (3, 256)).astype(f"<u{bits // 8}")
+    names = ("Red", "Green", "Blue")
+    palette = {f"{name}PaletteColorLookupTableDescriptor": [256, 0, bits] for name in names}
+    palette |= {
+        f"{name}PaletteColorLookupTableData": table.tobytes()
+        for name, table in zip(names, tables, strict=True)
+    }
+    image, remark = decode(make(GREY, PhotometricInterpretation="PALETTE COLOR", **palette))
+    close(image, np.moveaxis(tables[:, GREY], 0, 2) @ [0.299, 0.587, 0.114] * 255 / (2**bits - 1))
+    assert remark == "PALETTE COLOR, converted to grey"
+
+
+@pytest.mark.parametrize("name", ["FloatPixelData", "DoubleFloatPixelData"])
+def test_float_pixels(name):
+    dtype = np.float32 if name.startswith("Float") else np.float64
+    values = DEEP.astype(dtype)
+    values[0, :3] = np.nan, np.inf, -np.inf
+    ds = header(DEEP, PixelData=None, BitsAllocated=8 * values.itemsize, **{name: values.tobytes()})
+    del ds.BitsStored, ds.HighBit, ds.PixelRepresentation
+    image, remark = decode(write(ds))
+    seen = DEEP.reshape(-1)[3:]
+    exact = (DEEP - float(seen.min())) * 255 / np.ptp(seen)
+    exact[0, :3] = 0
+    close(image, exact)
+    assert remark == "stretched to 8 bits, 3 grey values are no finite numbers"
+
+
+# Values that are no picture
+
+
+def levels(image):
+    return len(np.unique(image))
+
+
+BORDER = np.s_[4:-4, 4:-4]
+STORED = (np.add.outer(np.arange(40) * 40, np.arange(36) * 20)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize(
+    ("value", "limit", "dtype", "elements"),
+    [
+        (65535, None, "u2", {"PixelPaddingValue": 65535}),
+        (-32768, None, "i2", {"PixelPaddingValue": -32768}),
+        (32768, None, "i2", {"PixelPaddingValue": -32768}),
+        (0, None, "u2", {"PixelPaddingValue": 0}),
+        (64000, 65535, "u2", {"PixelPaddingValue": 64000, "PixelPaddingRangeLimit": 65535}),
+        (64000, 65535, "u2", {"PixelPaddingValue": 65535, "PixelPaddingRangeLimit": 64000}),
+    ],
+)
+def test_padding_is_black_and_moves_no_limit(value, limit, dtype, elements, inverse):
+    ends = {"low": value, "high": (limit or value) + 1}
+    pixels = RNG.integers(size=(48, 44), **ends).astype("u2")
+    pixels[BORDER] = STORED + 100
+    kind = "MONOCHROME1" if inverse else "MONOCHROME2"
+    image, remark = decode(make(pixels.view(dtype), PhotometricInterpretation=kind, **elements))
+    inner = stretched(STORED)
+    close(image[BORDER], 255 - inner if inverse else inner)
+    outside = np.ones(image.shape, bool)
+    outside[BORDER] = False
+    assert not image[outside].any()
+    assert "pixel padding black" in remark
+
+
+def test_padding_is_black_with_a_window_as_well():
+    pixels = np.pad(STORED, 4, constant_values=1000)
+    elements = {"WindowCenter": 1000, "WindowWidth": 1500, "PixelPaddingValue": 1000}
+    image, _ = decode(make(pixels, **elements))
+    exact = window(pixels.astype(float), 1000, 1500)
+    close(image, np.where(pixels == 1000, 0, exact))
+
+
+def test_padding_beyond_the_bits_stored():
+    pixels = np.pad(STORED, 4, constant_values=63536)
+    image, _ = decode(make(pixels, 12, PixelPaddingValue=63536))
+    close(image[BORDER], stretched(STORED))
+    assert not image[:4].any()
+
+
+FRAMED = {
+    "white border": (65535, 255),
+    "black border": (0, 0),
+    "other border": (30_000, 255),
+}
+
+
+@pytest.mark.parametrize(("value", "look"), FRAMED.values(), ids=FRAMED)
+@pytest.mark.parametrize("dead", [None, 0, 65535])
+def test_without_a_window_neither_borders_nor_dead_pixels_move_the_limits(value, look, dead):
+    picture = STORED + np.uint16(5000)
+    damaged = picture.copy()
+    if dead is not None:
+        damaged[[5, 20, 33], [7, 30, 11]] = dead
+        damaged[:, 17] = dead  # a line
+        damaged[10:13, 2:5] = dead  # and a cluster
+    image, _ = decode(make(np.pad(damaged, 4, constant_values=value)))
+    alive = damaged == picture
+    close(image[BORDER][alive], stretched(picture)[alive])
+    assert (image[0] == look).all()
+    assert levels(image) >= levels(stretched(picture).round())
+
+
+def test_without_borders_and_dead_pixels_the_extremes_stay():
+    # Bright on dark, down to single pixels' edges, and a background that touches the edge.
+    blob = np.rint(60_000 * np.exp(-((Y - 12) ** 2 + (X - 9) ** 2) / 6)).astype(np.uint16)
+    for picture in (blob, DEEP, STORED, 60_000 - blob):
+        close(decode(make(picture)).image, stretched(picture))
+
+
+def test_a_window_beside_the_picture_is_set_aside():
+    image, remark = decode(make(DEEP, 12, WindowCenter=30_000, WindowWidth=100))
+    close(image, stretched(DEEP))
+    assert remark == "window leaves nothing to see, stretched to 8 bits instead"
+
+
+def test_presentation_lut_shape():
+    inverse, remark = decode(make(GREY, PresentationLUTShape="INVERSE"))
+    assert np.array_equal(inverse, 255 - GREY)
+    assert remark == "white is zero, inverted"
+    assert np.array_equal(decode(make(GREY, PresentationLUTShape="IDENTITY")).image, GREY)
+    both = make(GREY, PresentationLUTShape="INVERSE", PhotometricInterpretation="MONOCHROME1")
+    assert np.array_equal(decode(both).image, 255 - GREY)  # once, not twice
+
+
+def test_window_of_an_enhanced_file():
+    frame, shared = Dataset(), Dataset()
+    voi, values = Dataset(), Dataset()
+    voi.WindowCenter, voi.WindowWidth = 1000, 500
+    values.RescaleSlope, values.RescaleIntercept = 2, -100
+    frame.FrameVOILUTSequence, shared.PixelValueTransformationSequence = [voi], [values]
+    image, remark = decode(
+        make(
+            DEEP,
+            12,
+            PerFrameFunctionalGroupsSequence=[frame],
+            SharedFunctionalGroupsSequence=[shared],
+        )
+    )
+    close(image, window(DEEP * 2.0 - 100, 1000, 500))
+    assert remark == "window applied, to 8 bits"
+
+
+# What is not read is named
+
+
+def test_of_several_frames_the_first():
+    ds = header(GREY, NumberOfFrames=3)
+    ds.PixelData = np.stack([GREY, GREY // 2, GREY // 3]).tobytes()
+    image, remark = decode(write(ds))
+    assert np.array_equal(image, GREY)
+    assert remark == "first of 3 frames"
+
+
+def test_overlays_are_named():
+    ds = header(DEEP, 12)
+    for group in (0x6000, 0x6002):
+        ds.add_new((group, 0x0010), "US", 12)
+        ds.add_new((group, 0x3000), "OW", bytes(16))
+    image, remark = decode(write(ds))
+    close(image, stretched(DEEP))
+    assert remark == "stretched to 8 bits, 2 overlays not shown"
+
+
+# What real files lack
+
+
+def without_preamble(pixels, stored, syntax, **elements):
+    """A data set and nothing else."""
+    data = make(pixels, stored, syntax, **elements)
+    first = b"\x00\x08\x00\x16" if syntax == ExplicitVRBigEndian else b"\x08\x00\x16\x00"
+    assert data.count(first) == 1
+    return data[data.index(first) :]
+
+
+@pytest.mark.parametrize("start", [b"", bytes(128) + b"DICM"], ids=["bare", "with preamble"])
+@pytest.mark.parametrize("syntax", ENCODINGS[:3], ids=lambda uid: uid.keyword)
+def test_without_meta_information(syntax, start):
+    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    data = start + without_preamble(DEEP.astype(order + "u2"), 12, syntax)
+    assert dicom.is_dicom(data[:4096])
+    image, remark = decode(data)
+    close(image, stretched(DEEP))
+    assert remark == (
+        f"stretched to 8 bits, its transfer syntax is not named, taken as {syntax.name}"
+    )
+
+
+def test_without_preamble_but_with_meta_information():
+    data = make(DEEP, 12)[132:]
+    assert dicom.is_dicom(data)
+    image, remark = decode(data)
+    close(image, stretched(DEEP))
+    assert remark == "stretched to 8 bits"
+
+
+def test_compressed_without_a_transfer_syntax():
+    file = io.BytesIO()
+    Image.fromarray(GREY).save(file, "JPEG2000", irreversible=False, no_jp2=True)
+    data = make(GREY, PixelData=encapsulate([file.getvalue()]), syntax=JPEG2000Lossless)
+    assert data.count(JPEG2000Lossless.encode()) == 1
+    where = data.index(JPEG2000Lossless.encode())
+    # The element (0002,0010) becomes one that says nothing.
+    image, remark = decode(data[: where - 8] + b"\x02\x00\x16\x00AE" + data[where - 2 :])
+    assert np.array_equal(image, GREY)
+    assert remark == "its transfer syntax is not named, taken as JPEG 2000 Image Compression"
+
+
+def test_a_transfer_syntax_that_is_wrong():
+    ds = header(GREY)
+    native = write(ds).replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0")  # RLE
+    image, remark = decode(native)
+    assert np.array_equal(image, GREY)
+    assert remark == "its transfer syntax is wrong, taken as Explicit VR Little Endian"
+
+
+LACKING = {
+    "PhotometricInterpretation": "PhotometricInterpretation missing, taken as MONOCHROME2",
+    "SamplesPerPixel": "SamplesPerPixel missing, taken as 1",
+    "BitsAllocated": "BitsAllocated missing, taken as 16",
+    "PixelRepresentation": "PixelRepresentation missing, taken as 0",
+    "BitsStored": "BitsStored missing, taken as 12",
+    "HighBit": "",
+}
+
+
+@pytest.mark.parametrize("name", LACKING)
+@pytest.mark.parametrize("syntax", ENCODINGS[:3], ids=lambda uid: uid.keyword)
+def test_a_missing_element_is_told_from_the_rest(name, syntax):
+    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    image, remark = decode(make(DEEP.astype(order + "u2"), 12, syntax, **{name: None}))
+    close(image, stretched(DEEP))
+    assert remark == ", ".join(filter(None, ["stretched to 8 bits", LACKING[name]]))
+
+
+def test_all_elements_missing_that_can_be():
+    image, _ = decode(make(COLOUR, **dict.fromkeys([*LACKING, "PlanarConfiguration"])))
+    close(image, COLOUR @ [0.299, 0.587, 0.114])
+
+
+def test_bits_that_contradict_each_other():
+    image, remark = decode(make(DEEP, 12, BitsStored=20))
+    close(image, stretched(DEEP))
+    assert "BitsStored 20 of 16 allocated, taken as 16" in remark
+    image, remark = decode(make(DEEP, 12, HighBit=3))
+    close(image, stretched(DEEP))
+    assert "HighBit 3 with 12 bits stored, taken as 11" in remark
+
+
+# Memory
+
+
+def test_the_size_in_a_compressed_stream_is_looked_at_before_it_is_decoded(monkeypatch):
+    file = io.BytesIO()
+    Image.new("L", (400, 300)).save(file, "JPEG")
+    ds = header(GREY)
+    ds.PixelData = encapsulate([file.getvalue()])
+    monkeypatch.setattr("pydicom.pixels.pixel_array", None)
+    assert decode(write(ds, JPEGBaseline8Bit)).remark == (
+        "its compressed picture is 400 x 300 pixels, not 10 x 12 as it says"
+    )
+
+
+def test_run_lengths_are_counted_before_they_are_unpacked(monkeypatch):
+    frame = bytes([1, 0, 0, 0, 64]) + bytes(59) + bytes([129, 7]) * 3_000_000
+    ds = header(GREY)
+    ds.PixelData = encapsulate([frame])
+    monkeypatch.setattr("pydicom.pixels.pixel_array", None)
+    assert decode(write(ds, RLELossless)).remark == "more pixels than Rows and Columns say"
+
+
+def test_large_colour_is_refused_before_it_is_decoded():
+    ds = header(COLOUR, Rows=9000, Columns=9000)
+    assert decode(write(ds)).remark == "9000 x 9000 pixels, would take more than 1 GB to read"

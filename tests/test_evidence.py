@@ -28,6 +28,7 @@ STUDY = {
             "plain": {"network": ["A", "B"]},
             "dropout": {"network": ["B"], "dropout": [0.5]},
             "three": {"network": ["B"], "classes": [["chest", "spine", "cranium"]]},
+            "deeper": {"network": ["H"]},
         },
         "descriptors": {"grey-histogram": {"bins": [16]}, "hog": {}},
         "combination": ["grey-histogram", "hog"],
@@ -128,7 +129,7 @@ def test_the_search_is_no_evidence_but_can_be_asked_for(put, study, project):
 
 
 @pytest.mark.parametrize(
-    "missing", ["phantom-A-s0", "phantom-B-s0", "phantom-hog", "phantom-combination"]
+    "missing", ["phantom-A-s0", "phantom-B-s0", "phantom-hog", "phantom-grey-histogram"]
 )
 def test_a_profile_without_all_of_the_comparison_is_no_evidence_yet(missing, put, study):
     put("quick", 1000)
@@ -146,14 +147,16 @@ def test_a_profile_without_all_of_the_comparison_is_no_evidence_yet(missing, put
 
 def test_a_profile_with_all_of_the_comparison_is_evidence_and_says_what_it_lacks(put, study):
     put("quick", 1000)
-    without = ("phantom-A-s1", "phantom-B-dropout-s0", "phantom-B-3classes-s1")
+    without = (
+        *("phantom-A-s1", "phantom-B-dropout-s0", "phantom-B-3classes-s1"),
+        *("phantom-H-s0", "phantom-combination"),  # neither is of the paper
+    )
     full = put("full", 5000, without=without)
     chosen = evidence.on("phantom", None, study)
-    assert chosen == Evidence("full", full, len(full) + 3)
-    planned = [run for run in study.runs("full") if isinstance(run, NetworkRun)]
-    assert len(planned) == 8
+    assert chosen == Evidence("full", full, len(full) + 5)
+    assert len(study.runs("full")) == 13
     assert chosen.gap == (
-        "8 of the 11 runs of profile full are published; the other 3 are still to be trained."
+        "8 of the 13 runs of profile full are published; the other 5 are still to be trained."
     )
     put("full", 5000)
     assert evidence.on("phantom", None, study).gap == ""
@@ -262,5 +265,5 @@ def test_your_run_leaves_out_other_ways_of_training(put, study):
     said = evidence.your_run("build/sharp", evidence.on("phantom", None, study))
     named = [row.split("|")[1].strip() for row in said.splitlines()[4:]]
     networks = [name for name in named if name.startswith("Network")]
-    assert networks == ["Network A", "Network B"]  # none with dropout, none of three classes
-    assert len(named) == 5
+    assert networks == ["Network A", "Network B", "Network H"]  # not of three classes
+    assert len(named) == 6

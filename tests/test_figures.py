@@ -116,3 +116,33 @@ def test_thumbnails_stand_at_their_places_and_cover_none(seed):
     low, high = np.array(axes.get_xlim()), np.array(axes.get_ylim())
     assert low[0] < boxes[:, 0].min() and boxes[:, 1].max() < low[1]
     assert high[0] < boxes[:, 2].min() and boxes[:, 3].max() < high[1]
+
+
+def trained(losses, best_epoch, **replaced):
+    curves = dict.fromkeys(("train_loss", "validation_loss", "validation_accuracy"), losses)
+    others = {"best_epoch": best_epoch, "batch_size": 64, "precision": "float32"}
+    return method(training=curves | others, **replaced)
+
+
+@pytest.mark.parametrize(("best", "kept"), [(2, [2, 2]), (3, None)])
+def test_the_epoch_kept_is_drawn_if_it_is_not_the_last(best, kept):
+    for axes in figures.learning_curves(trained([0.9, 0.5, 0.7], best)).axes:
+        lines = {line.get_label(): list(line.get_xdata()) for line in axes.lines}
+        assert lines.get("weights kept") == kept
+        assert lines["validation"] == [1, 2, 3]
+
+
+def test_the_search_has_a_line_a_network_and_their_mean():
+    rates = {0.01: (0.9, 0.7), 0.1: (0.8, 0.4)}
+    found = []
+    for rate, accuracies in rates.items():
+        for name, accuracy in zip("BG", accuracies, strict=True):
+            run = {"run": f"{name}{rate}", "parameters__network": name}
+            values = {"parameters__learning_rate": rate, "rules__0__validation_accuracy": accuracy}
+            found.append(method(**run, **values))
+    axes = figures.search(found, 0.01).axes[0]
+    lines = {line.get_label(): np.array(line.get_xydata()) for line in axes.lines}
+    np.testing.assert_allclose(lines["Network B"], [[0.01, 90], [0.1, 80]])
+    np.testing.assert_allclose(lines["Network G"], [[0.01, 70], [0.1, 40]])
+    np.testing.assert_allclose(lines["mean"], [[0.01, 80], [0.1, 60]])
+    assert any(set(line.get_xdata()) == {0.01} for line in axes.lines)

@@ -248,6 +248,7 @@ def test_what_stands_beside_the_splits_without_images_does_not_matter(tmp_path):
         (("images", "masks"), "which are no classes"),
         (("Images", "Ground Truth"), "which are no classes"),
         (("fold1", "fold_2", "Fold 3"), "which are no classes"),
+        (("train_hand", "test hand", "val-hand"), "name a split and a class at once"),
         (("train", "extra"), "folders named as splits and others: train, extra"),
     ],
 )

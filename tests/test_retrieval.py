@@ -338,6 +338,16 @@ def test_vectors_of_one_hash_are_told_apart(monkeypatch):
     assert (vectors[found.rows[0]] == 3).all()
 
 
+@pytest.mark.parametrize("distance", ["L2", "cosine"])
+def test_a_copy_finds_its_original_first_however_poor_the_graph(distance):
+    rng = np.random.default_rng(0)
+    vectors = clustered(rng, 2000, 12).astype(np.float32)
+    index = Index(distance, "hnsw", M=2, efConstruction=1, efSearch=1).add(vectors, names(2000))
+    found = index.search(vectors, 1)
+    assert index.recall.share < 0.9
+    assert found.rows[:, 0].tolist() == list(range(2000)) and (found.distances == 0).all()
+
+
 def test_a_cut_graph_is_answered_exactly(monkeypatch):
     vectors = gaussian(np.random.default_rng(0), 300, 8).astype(np.float32)
     index = Index("L2", "hnsw").add(vectors, names(300)).build()

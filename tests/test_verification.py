@@ -265,6 +265,23 @@ def test_accuracies_of_networks_are_one_kind_of_number():
     assert steady.tolerance("rules.softmax.accuracy") == pytest.approx(0.0015)
 
 
+def test_a_network_can_be_held_against_the_reruns_of_the_others():
+    sizes = {"A": 0.1, "B": 0.01, "C": 0.011}
+    reruns = [
+        Rerun(
+            run=name,
+            trained=True,
+            circumstances="other",
+            values_that_differ=1,
+            differences={"retrieval.ndcg": size},
+        )
+        for name, size in sizes.items()
+    ]
+    expected = {"A": ["retrieval.ndcg"], "B": [], "C": []}
+    assert verification.left_out(spread_of(*reruns)) == expected
+    assert verification.left_out(spread_of(reruns[0])) == {}
+
+
 def test_what_a_network_may_a_method_without_training_may_not():
     now = described(rules__0__accuracy=0.8125 - 0.001)
     found = judge(described(), now, Reruns(networks=NETWORKS))

@@ -318,6 +318,16 @@ def _check_twice(folder: Path, names: Iterable[str]) -> None:
 def _check_classes(folder: Path, names: list[str]) -> None:
     """Refuse folders that are parts of a data set and no classes."""
     lower = [re.sub(r"[\s-]+", "_", name.lower()) for name in names]
+    # As train_hand and test_hand.
+    words = [
+        [SPLIT_NAMES[word] for word in name.split("_") if word in SPLIT_NAMES] for name in lower
+    ]
+    both = all(len(found) == 1 for found in words) and len({found[0] for found in words}) > 1
+    if both:
+        raise CbirError(
+            f"{folder} has folders that name a split and a class at once: {', '.join(names[:3])}",
+            "have train, validation and test with the classes inside, or only classes",
+        )
     if len(names) > 1 and (set(lower) <= PARTS or all(map(FOLD.fullmatch, lower))):
         raise CbirError(
             f"{folder} has the folders {', '.join(names[:3])}, which are no classes",

@@ -1,0 +1,261 @@
+"""TIFF files: their pages, their pixel layouts, and the layouts that Pillow does not read right."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import io
+import struct
+import sys
+import threading
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import PIL
+from PIL import TiffImagePlugin
+
+MOST_PAGES = 1000  # that are counted; a small file can hold millions of empty ones
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # PhotometricInterpretation (tag 262)
+REDUCED, MASK = 1, 4  # bits of NewSubfileType: a thumbnail, or the transparency of another page
+KINDS = {1: "u", 2: "i", 3: "f"}  # SampleFormat
+
+
+class Layout(NamedTuple):
+    """What the tags of a page say about its pixels."""
+
+    width: int
+    height: int
+    bits: tuple[int, ...]  # of each sample
+    kind: str  # u, i or f: unsigned, signed, float; empty for others
+    photometric: int
+    extra: tuple[int, ...]  # ExtraSamples: 0 unspecified, 1 associated alpha, 2 alpha
+    orientation: int
+    pages: int
+    cut: bool  # whether its pixels lie beyond the end of the file
+
+    @property
+    def deep(self) -> bool:
+        """Whether the pixels are grey or colour of another kind than 1 to 8 bits unsigned."""
+        return (max(self.bits) > 8 or self.kind != "u") and self.photometric <= RGB
+
+    @property
+    def dtype(self) -> np.dtype | None:
+        """The type of one sample; None where it is of no power of two."""
+        if not self.kind or len(set(self.bits)) > 1 or self.bits[0] not in (8, 16, 32, 64):
+            return None
+        if self.kind == "f" and self.bits[0] == 8:
+            return None
+        return np.dtype(f"{self.kind}{self.bits[0] // 8}")
+
+    def __str__(self) -> str:
+        names = {"u": "unsigned", "i": "signed", "f": "float"}
+        samples = f"{len(self.bits)} samples" if len(self.bits) > 1 else "1 sample"
+        bits = " and ".join(map(str, sorted(set(self.bits))))
+        kind = names.get(self.kind, "of another format")
+        return f"TIFF with {samples} of {bits} bits, {kind}, photometric {self.photometric}"
+
+
+def is_tiff(data: bytes) -> bool:
+    """Whether the bytes start as a TIFF or BigTIFF file does."""
+    return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def first_picture(data: bytes) -> tuple[bytes, Layout]:
+    """Find the first page that is no thumbnail and no mask.
+
+    Returns
+    -------
+    bytes
+        The file, with that page in the first place.
+    Layout
+        Of the page.
+
+    Raises
+    ------
+    Exception
+        Of whatever type Pillow raises on broken tags.
+    """
+    places, pages = _pages(data), 0
+    chosen = places[0]
+    for place in places[:16]:
+        if not _tags(data, place).get(254, 0) & (REDUCED | MASK):
+            chosen = place
+            break
+    pages = len(places)
+    if chosen != places[0]:
+        order = "<" if data[:2] == b"II" else ">"
+        if data[2:4] in (b"+\0", b"\0+"):
+            data = data[:8] + struct.pack(order + "Q", chosen) + data[16:]
+        else:
+            data = data[:4] + struct.pack(order + "I", chosen) + data[8:]
+    tags = _tags(data, chosen)
+    offsets = tags.get(273) or tags.get(324) or ()
+    counts = tags.get(279) or tags.get(325) or ()
+    ends = [start + count for start, count in zip(offsets, counts, strict=False)]
+    samples = int(tags.get(277, 1))
+    bits = tuple(tags.get(258, (1,)))
+    formats = set(tags.get(339, (1,)))
+    return data, Layout(
+        width=int(tags[256]),
+        height=int(tags[257]),
+        bits=bits if len(bits) > 1 else bits * max(1, min(samples, 64)),
+        kind=KINDS.get(formats.pop(), "") if len(formats) == 1 else "",
+        photometric=int(tags.get(262, BLACK_IS_ZERO)),
+        extra=tuple(tags.get(338, ())),
+        orientation=int(tags.get(274, 1)),
+        pages=pages,
+        cut=max(ends, default=0) > len(data),
+    )
+
+
+def _pages(data: bytes) -> list[int]:
+    """Where the directory of each page lies; not more than ``MOST_PAGES``."""
+    order = "<" if data[:2] == b"II" else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    number, size, word, at = ("Q", 20, "Q", 8) if big else ("H", 12, "I", 4)
+    (place,) = struct.unpack_from(order + word, data, at)
+    found = []
+    while place and place not in found and len(found) < MOST_PAGES:
+        try:
+            (entries,) = struct.unpack_from(order + number, data, place)
+            after = place + struct.calcsize(order + number) + entries * size
+            (following,) = struct.unpack_from(order + word, data, after)
+        except struct.error:
+            if not found:  # a broken directory behind the first is no page
+                found.append(place)
+            break
+        found.append(place)
+        place = following
+    return found or [place]
+
+
+def _tags(data: bytes, place: int) -> TiffImagePlugin.ImageFileDirectory_v2:
+    file = io.BytesIO(data)
+    head = file.read(16 if data[2:4] in (b"+\0", b"\0+") else 8)
+    tags = TiffImagePlugin.ImageFileDirectory_v2(head)
+    file.seek(place)
+    tags.load(file)
+    return tags
+
+
+def read_deep(data: bytes, layout: Layout) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """Read a page with samples of any power of two from 8 to 64 bits.
+
+    OpenCV reads them, of any compression. Where it does not, tifffile does, if it is installed:
+    half floats, signed bytes and grey with alpha, not compressed or by deflate.
+
+    Returns
+    -------
+    values : (H, W) or (H, W, 3)
+        Of the type that the file states, upright.
+    alpha : (H, W), or None
+        Or None for both, where nothing here reads such a page.
+    """
+    samples = len(layout.bits)
+    pixels = None
+    if layout.dtype is None or samples not in (1, 2, 3, 4):
+        return None
+    # OpenCV cuts two samples down to 8 bits, inverts white-is-zero of signed bytes and multiplies
+    # their colours by the opacity.
+    if samples != 2 and layout.dtype not in (np.int8, np.float16):
+        pixels = read_opencv(data)  # upright
+    if pixels is None or pixels.dtype != layout.dtype:
+        pixels = _read_tifffile(data, layout)
+    if pixels is None:
+        return None
+    if samples == 1:
+        return pixels, None
+    values, alpha = pixels[..., : 1 if samples == 2 else 3], None
+    if samples in (2, 4) and (layout.extra[:1] or (2,))[0] != 0:
+        alpha = pixels[..., -1]
+        if layout.extra[:1] == (1,):
+            # The colours are multiplied by their opacity already.
+            opaque = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "ui" else 1.0
+            share = np.maximum(alpha, 0) / opaque
+            values = values / np.where(share > 0, share, 1)[..., None]
+    return np.squeeze(values, axis=2) if samples == 2 else values, alpha
+
+
+def read_opencv(data: bytes) -> np.ndarray | None:
+    """Decode with OpenCV, as it is stored: (H, W), (H, W, 3) or (H, W, 4), red first; or None."""
+    import cv2
+
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    if pixels is None or pixels.ndim == 2:
+        return pixels
+    if pixels.shape[2] == 3:
+        return pixels[..., ::-1]
+    return pixels[..., [2, 1, 0, 3]] if pixels.shape[2] == 4 else None
+
+
+def _read_tifffile(data: bytes, layout: Layout) -> np.ndarray | None:
+    if not importlib.util.find_spec("tifffile"):
+        return None
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = file.pages[0]
+            pixels = page.asarray(maxworkers=1)
+    except Exception:  # of any type; needs imagecodecs for most compressions
+        return None
+    shape = (layout.height, layout.width)
+    samples = len(layout.bits)
+    if samples > 1 and pixels.shape == (samples, *shape):  # planes one after the other
+        pixels = np.moveaxis(pixels, 0, -1)
+    if pixels.shape != (shape if samples == 1 else (*shape, samples)):
+        return None
+    if pixels.dtype != layout.dtype:
+        return None
+    return turn(pixels, layout.orientation)
+
+
+def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn pixels, (H, W, ...), upright, by the orientation (1 to 8) of EXIF and TIFF, tag 274."""
+    if orientation in (5, 6, 7, 8):
+        pixels = np.swapaxes(pixels, 0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+# libtiff prints its errors on the error stream, and gives what it has of a faulty fax.
+
+_heard = threading.local()
+_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
+
+
+@_HANDLER
+def _hear(module: bytes | None, _text: bytes | None, _values: int | None) -> None:
+    if b"Decode" in (module or b""):
+        _heard.fault = True
+
+
+@cache
+def _listen() -> None:
+    """Take the errors of Pillow's libtiff instead of having them printed, where it can be found."""
+    places = Path(PIL.__file__).parent
+    found = [*places.parent.glob("pillow.libs/libtiff*"), *places.glob(".dylibs/libtiff*")]
+    if sys.platform == "win32" or not found:
+        return
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(str(found[0])).TIFFSetErrorHandler(_hear)
+
+
+@contextmanager
+def checked():
+    """Raise ValueError at the end when libtiff, below Pillow, could not decode all within."""
+    _listen()
+    _heard.fault = False
+    yield
+    if _heard.fault:
+        raise ValueError("libtiff reports a fault in the compressed pixels")
