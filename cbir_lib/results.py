@@ -443,8 +443,9 @@ def difference(
             )
         first, second = (of_each_query(result, measure) for result in pair)
         rows.append(100 * (first - second))
-    differences = np.array(rows)[:, ~np.isnan(rows).any(axis=0)]
-    low, high = paired_interval(differences)
+    known = ~np.isnan(rows).any(axis=0)
+    differences, subjects = np.array(rows)[:, known], pair[0].data.test_subjects
+    low, high = paired_interval(differences, subjects=subjects and np.array(subjects)[known])
     of_seeds = differences.mean(axis=1)
     return {
         "difference": float(differences.mean()),

@@ -269,7 +269,8 @@ def _complete(header: Dataset, name: str, syntax: UID) -> list[str]:
     kind = str(header.get("PhotometricInterpretation") or "").strip().upper()
     samples, bits = _number(header, "SamplesPerPixel"), _number(header, "BitsAllocated")
     if samples is None:
-        threefold = kind in COLOURS or (not kind and bits and length * 8 >= 3 * bits * per_frame)
+        colour = (3, 6) if bits is None else (3 * bits // 8,)
+        threefold = kind in COLOURS or (not kind and length // per_frame in colour)
         samples = 3 if threefold else 1
         take("SamplesPerPixel", samples)
     if kind:
@@ -414,6 +415,7 @@ def _pixels(
     as_stored = name == "PixelData" and (not syntax.is_encapsulated or syntax == RLELossless)
     options = {"correct_unused_bits": False} if as_stored else {}
     raw = pixel_array(header, index=0, **options)
+    raw = raw.astype(raw.dtype.newbyteorder("="), copy=False)
     if raw.ndim == 3 and raw.shape[2] == 1:
         raw = raw[..., 0]
     pixels, remarks = raw, []

@@ -1,4 +1,4 @@
-"""A folder of one's own: PNG, JPEG, TIFF, WebP and DICOM files, with or without a table.
+"""A folder of one's own: PNG, JPEG (2000), TIFF, WebP, BMP, PGM, DICOM; with or without a table.
 
 Without a table the name of a sub-folder is the class, and whatever lies below belongs to it::
 

@@ -115,8 +115,8 @@ def limits(values: np.ndarray, void: np.ndarray | None = None) -> tuple[float, f
       range (by ``BORDER_GAP`` of it);
     - dead pixels: those that lie beyond the percentiles ``TAIL`` and ``1 - TAIL`` of the pixels
       within the border by more than ``FENCE`` of the distance between the two, while the median of
-      their 5 x 5 neighbourhood does not. The tails hold at least one row or column of pixels, so
-      that a dead line cannot move them.
+      their 5 x 5 neighbourhood does not. The tails hold two rows or columns of pixels more, so that
+      a dead line cannot move them.
 
     An image without borders and dead pixels keeps its extremes.
 
@@ -144,8 +144,10 @@ def limits(values: np.ndarray, void: np.ndarray | None = None) -> tuple[float, f
     inner = _within(values, keep, shared)
     if (extremes := _extremes(values, inner)) is None:  # nothing but borders
         return whole
-    low, high = _without_dead_pixels(values, inner, extremes)
-    gap = BORDER_GAP * (high - low)
+    sample = _sample(values, inner)
+    low, high = _without_dead_pixels(values, inner, sample, extremes)
+    # One step more or less is no gap, where there are few grey values.
+    gap = (high - low) * max(BORDER_GAP, 1.5 / max(1, len(np.unique(sample)) - 1))
     for value in shared:
         if low - gap <= value < low:
             low = value
@@ -202,17 +204,23 @@ def _within(values: np.ndarray, keep: np.ndarray | None, shared: list[float]) ->
     return inner
 
 
+def _sample(values: np.ndarray, inner: np.ndarray | None) -> np.ndarray:
+    """Not many more than ``SAMPLE_PX`` of the pixels within the border, evenly chosen."""
+    step = max(1, values.size // SAMPLE_PX)
+    sample = values.reshape(-1)[::step]
+    return (sample if inner is None else sample[inner.reshape(-1)[::step]]).astype(np.float64)
+
+
 def _without_dead_pixels(
-    values: np.ndarray, inner: np.ndarray | None, extremes: tuple[float, float]
+    values: np.ndarray,
+    inner: np.ndarray | None,
+    sample: np.ndarray,
+    extremes: tuple[float, float],
 ) -> tuple[float, float]:
     low, high = extremes
     step = max(1, values.size // SAMPLE_PX)
-    sample = values.reshape(-1)[::step]
-    if inner is not None:
-        sample = sample[inner.reshape(-1)[::step]]
-    sample = sample.astype(np.float64)
-    tail = max(TAIL * len(sample), max(values.shape) / step)
-    tail = int(min(np.ceil(tail), len(sample) // 4))
+    tail = TAIL * len(sample) + 2 * max(values.shape) / step
+    tail = int(min(np.ceil(tail), len(sample) // 8))
     if not tail:
         return extremes
     ordered = np.partition(sample, [tail, len(sample) - 1 - tail])
