@@ -513,12 +513,26 @@ def test_the_cost_of_bfloat16_is_a_ratio_of_times_measured_once(monkeypatch):
         return clock[0]
 
     tick.started = False
+    monkeypatch.setattr(training, "_native_on_cpu", lambda: False)
     monkeypatch.setattr(training.time, "perf_counter", tick)
     training.bfloat16_cost.cache_clear()
     try:
         # bfloat16 first: of 8, 7, 9, 6, 8, 7 and 4, 3, 2, 5, 4, 3 the shortest count.
         assert training.bfloat16_cost() == training.bfloat16_cost() == 6 / 2
         assert clock[0] == 66  # twelve measurements in all
+    finally:
+        training.bfloat16_cost.cache_clear()
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_follows_the_processor_and_not_the_clock(monkeypatch, native):
+    monkeypatch.setattr(training, "_native_on_cpu", lambda: native)
+    times = iter(float(n) for n in range(100))  # both precisions take as long
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(times))
+    training.bfloat16_cost.cache_clear()
+    try:
+        expected = "bfloat16" if native else "float32"
+        assert training.resolve_precision("auto") == expected
     finally:
         training.bfloat16_cost.cache_clear()
 
