@@ -147,7 +147,8 @@ class Index:
                 raise unknown(f"setting of {method}", name, METHODS[method])
             least = 0 if name == "seed" else 1
             whole = isinstance(value, int) and not isinstance(value, bool)
-            if name != "device" and value is not None and not (whole and value >= least):
+            by_size = value is None and METHODS[method][name] is None
+            if name != "device" and not by_size and not (whole and value >= least):
                 raise CbirError(
                     f"{name} {value!r} is out of range", f"give a whole number, {least} or more"
                 )

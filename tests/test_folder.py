@@ -562,6 +562,7 @@ SPREADSHEETS = {
     ),
     "sep=": "sep=;\r\n" + PLAIN.replace("\n", "\r\n"),
     "sep= and a mark": "\ufeffsep=;\n" + PLAIN,
+    "sep= for colons": "sep=:\n" + PLAIN.replace(";", ":"),
     "sep= for tabs": "sep=\t\n" + PLAIN.replace(";", "\t"),
     "empty lines": "\n\n" + PLAIN.replace("\n", "\n\n;;\n"),
     "old line ends": PLAIN.replace("\n", "\r"),

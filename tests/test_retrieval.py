@@ -434,6 +434,7 @@ def test_what_was_saved_is_what_is_read(tmp_path):
         (lambda: Index("L2", "hnws"), "unknown method 'hnws'"),
         (lambda: Index("L2", "hnsw", nlist=3), "unknown setting of hnsw 'nlist'"),
         (lambda: Index("L2", "hnsw", M=0), "M 0 is out of range"),
+        (lambda: Index("L2", "hnsw", efSearch=None), "efSearch None is out of range"),
         (lambda: Index("L1", "hnsw"), "hnsw cannot search by the distance 'L1'"),
         (lambda: Index("L1", device="nowhere"), "no device 'nowhere'"),
         (

@@ -163,7 +163,7 @@ def read_table(
 
 def _separator(line: str) -> str:
     """What a first line ``sep=;`` says is between the cells; empty where it says nothing."""
-    found = re.fullmatch(r'"?sep=(.)"?[,;\t|]*', line.strip(" \ufeff"), re.IGNORECASE)
+    found = re.fullmatch(r'"?sep=([^"\w\s]|\t)"?[,;\t|]*', line.strip(" \ufeff"), re.IGNORECASE)
     return found[1] if found else ""
 
 
