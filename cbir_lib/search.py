@@ -9,7 +9,7 @@ import pandas as pd
 
 from cbir_lib import results
 from cbir_lib.datasets import RadiographSet, load
-from cbir_lib.datasets.decoding import decode, fit
+from cbir_lib.datasets.decoding import LARGEST_FILE, READ, decode, fit
 from cbir_lib.descriptors import Descriptor
 from cbir_lib.descriptors.fitted import load_descriptor
 from cbir_lib.errors import CbirError, unknown
@@ -19,21 +19,24 @@ from cbir_lib.retrieval import Index
 
 
 def read_image(path: Path) -> np.ndarray:
-    """One image file as (H, W) uint8.
+    """Read one image file, or a pipe, as (H, W) uint8.
 
     Raises
     ------
     CbirError
-        When it is missing or cannot be decoded.
+        When it is missing, too large or cannot be decoded.
     """
     try:
-        image, remark = decode(path.read_bytes())
-    except OSError as error:
-        raise CbirError(f"cannot read {path}: {error.strerror}", "name an image file") from error
+        with path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+    except MemoryError as error:
+        raise CbirError(f"cannot read {path}: too little memory", "close other programs") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CbirError(f"cannot read {path}: {reason}", "name an image file") from error
+    image, remark = decode(data)
     if image is None:
-        raise CbirError(
-            f"cannot read {path}: {remark}", "give a PNG, JPEG, TIFF, WebP or DICOM image"
-        )
+        raise CbirError(f"cannot read {path}: {remark}", f"give a {READ} image")
     return image
 
 

@@ -95,11 +95,21 @@ def test_constant_deep_image_is_black():
     assert not decode(encode(np.full((9, 9), 4000, np.uint16), "PNG")).image.any()
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_grey_value_that_is_no_number_gives_no_image(value):
+@pytest.mark.parametrize(
+    ("value", "look"), [(np.nan, 0), (np.inf, 255), (-np.inf, 0)], ids=["nan", "inf", "-inf"]
+)
+def test_a_grey_value_that_is_no_number_moves_no_limit(value, look):
     deep = GREY.astype(np.float32)
-    deep[3, 3] = value
-    assert decode(encode(deep, "TIFF")) == (None, "damaged")
+    expected = decode(encode(deep, "TIFF")).image.copy()
+    deep[3, 3], expected[3, 3] = value, look
+    image, remark = decode(encode(deep, "TIFF"))
+    assert np.array_equal(image, expected)
+    assert remark == "more than 8 bits, stretched to 8, 1 grey value is no finite number"
+
+
+def test_no_number_at_all_gives_no_image():
+    nothing = np.full((12, 10), np.nan, np.float32)
+    assert decode(encode(nothing, "TIFF")) == (None, "no grey value is a number")
 
 
 def png_header(width, height):

@@ -3,6 +3,7 @@ import io
 import struct
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pydicom
@@ -307,6 +308,10 @@ REFUSED = {
         "PALETTE COLOR, but without a palette",
     ),
     "odd depth": (make(GREY, BitsAllocated=12), "12 bits allocated, which is not read"),
+    "escape sequence": (
+        make(GREY, Modality="ABCD").replace(b"ABCD", b"\x1b[2J"),
+        "modality ?[2J, no projection X-ray",
+    ),
     "other colours": (
         make(COLOUR, PhotometricInterpretation="HSV"),
         "HSV, cannot be converted to grey",
@@ -747,5 +752,50 @@ def test_run_lengths_are_counted_before_they_are_unpacked(monkeypatch):
 
 
 def test_large_colour_is_refused_before_it_is_decoded():
-    ds = header(COLOUR, Rows=9000, Columns=9000)
+    ds = header(COLOUR, Rows=9000, Columns=9000, PhotometricInterpretation="YBR_FULL")
     assert decode(write(ds)).remark == "9000 x 9000 pixels, would take more than 1 GB to read"
+
+
+# Any bytes
+
+
+def faulty(rng):
+    """250 DICOM files with a fault each."""
+    bare = without_preamble(DEEP, 12, ImplicitVRLittleEndian)
+    rle = header(DEEP)
+    rle.PixelData = encapsulate([run_lengths(DEEP)])
+    jpeg = io.BytesIO()
+    Image.fromarray(RAMP).save(jpeg, "JPEG")
+    lossy = header(RAMP)
+    lossy.PixelData = encapsulate([jpeg.getvalue()])
+    whole = [
+        NATIVE,
+        bare,
+        without_preamble(DEEP, 12, ExplicitVRLittleEndian),
+        make(COLOUR, PlanarConfiguration=1),
+        make(DEEP, 12, VOILUTSequence=lut(64, 9, 12, np.arange(64)), PixelPaddingValue=0),
+        make(DEEP, 12, WindowCenter=9, WindowWidth=90, NumberOfFrames=1),
+        make(DEEP.astype(">u2"), 12, syntax=ExplicitVRBigEndian),
+        write(rle, RLELossless),
+        write(lossy, JPEGBaseline8Bit),
+    ]
+    for number in range(250):
+        file = bytearray(whole[number % len(whole)])
+        if number % 4 == 0:
+            del file[rng.integers(len(file)) :]
+        elif number % 4 == 1:
+            place = rng.integers(len(file))
+            file[place : place + rng.integers(9)] = rng.bytes(rng.integers(9))
+        else:
+            for place in rng.integers(len(file), size=rng.integers(1, 6)):
+                file[place] = rng.choice([0, 1, 2, 127, 128, 255])
+        yield bytes(file)
+
+
+def test_250_mutated_files_are_an_image_or_refused(capfd):
+    for number, data in enumerate(faulty(np.random.default_rng(15))):
+        started = time.monotonic()
+        image, remark = decode(data)
+        assert time.monotonic() - started < 5, number
+        assert remark if image is None else image.dtype == np.uint8 and image.ndim == 2, number
+    assert capfd.readouterr() == ("", "")

@@ -2,6 +2,9 @@
 
 import io
 import struct
+import subprocess
+import sys
+import time
 import zlib
 
 import cv2
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cbir_lib.datasets.decoding import decode
+from cbir_lib.datasets.decoding import decode, fit
 
 HEIGHT, WIDTH = 96, 64
 Y, X = np.mgrid[:HEIGHT, :WIDTH]
@@ -220,6 +223,35 @@ def add_tiff():
                 tiff(grey, bits, 0, order=order, kind=kind),
                 255 - PICTURE.astype(float),
             )
+    for bits in (3, 5, 6, 7, 10, 12, 14, 24, 40):
+        numbers = PICTURE.astype(np.uint64) * np.uint64((2**bits - 1) // 255 or 1)
+        numbers = numbers >> np.uint64(max(0, 8 - bits)) if bits < 8 else numbers
+        places = np.arange(bits - 1, -1, -1, dtype=np.uint64)
+        stream = (numbers[..., None] >> places & np.uint64(1)).astype(np.uint8)
+        for order in "<>":
+            if order == "<" and bits % 8 == 0:  # the lowest byte first
+                whole = stream.reshape(HEIGHT, WIDTH, -1, 8)[:, :, ::-1].reshape(HEIGHT, WIDTH, -1)
+            else:
+                whole = stream
+            rows = np.packbits(whole.reshape(HEIGHT, -1), axis=1)
+            more = {258: (3, [bits]), 279: (4, [rows.size]), 339: (3, [1])}
+            look = numbers.astype(float) * (255 / float(numbers.max()))
+            for photometric in (0, 1):
+                data = tiff(rows, 1, photometric, order=order, more=more)
+                name = f"tiff grey {bits} {order} {photometric}"
+                add(name, data, look if photometric else 255 - look)
+    for name in ("u1", "u2", "f2", "f4"):
+        kind, bits = 3 if name[0] == "f" else 1, 8 * int(name[1])
+        planes = np.moveaxis(deepen(COLOUR, name), 2, 0)
+        length = planes[0].nbytes
+        more = {
+            273: (4, [8, 8 + length, 8 + 2 * length]),
+            279: (4, [length] * 3),
+            284: (3, [2]),
+        }
+        # Written as if they were pixels; the tags above say that they are planes.
+        data = tiff(planes.reshape(HEIGHT, WIDTH, 3), bits, 2, kind=kind, more=more)
+        add(f"tiff planes {name}", data, LUMINANCE if name == "u1" else spread(LUMINANCE))
     for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits"):
         add(f"tiff {compression} 8", saved(PICTURE, "TIFF", compression=compression), PICTURE)
         deep = saved(PICTURE.astype(np.uint16) * 16, "TIFF", compression=compression)
@@ -314,3 +346,344 @@ def test_every_layout_in_every_format(name):
     assert image.dtype == np.uint8
     assert image.shape == PICTURE.shape
     assert np.abs(image - np.asarray(expected, float)).max() <= tolerance
+
+
+def test_the_matrix_is_not_empty():
+    assert len(MATRIX) == 243
+    assert {name.split()[0] for name in MATRIX} >= {"png", "tiff", "jpeg", "webp", "bmp", "jp2"}
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_a_truncated_file_of_any_layout_is_refused(share):
+    for name, (data, _, _) in MATRIX.items():
+        image, remark = decode(data[: int(len(data) * share)])
+        assert image is None, name
+        assert remark, name
+
+
+# Orientation
+
+
+def as_stored(upright, orientation):
+    """The rows that a file holds, pixel by pixel, by the table of EXIF 2.3 (tag 274)."""
+    height, width = upright.shape[:2]
+    turned = orientation > 4
+    stored = np.empty((width, height, *upright.shape[2:]), upright.dtype)
+    stored = stored if turned else np.empty_like(upright)
+    for y, x in np.ndindex(height, width):
+        row, column = {
+            1: (y, x),  # row 0 is the top, column 0 is the left
+            2: (y, width - 1 - x),  # top, right
+            3: (height - 1 - y, width - 1 - x),  # bottom, right
+            4: (height - 1 - y, x),  # bottom, left
+            5: (x, y),  # left, top
+            6: (width - 1 - x, y),  # right, top
+            7: (width - 1 - x, height - 1 - y),  # right, bottom
+            8: (x, height - 1 - y),  # left, bottom
+        }[orientation]
+        stored[row, column] = upright[y, x]
+    return stored
+
+
+def turned_files(orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    grey, colour = as_stored(PICTURE, orientation), as_stored(COLOUR, orientation)
+    tag = {"tiffinfo": {274: orientation}}
+    deep = as_stored(PICTURE.astype(np.uint16) * 16, orientation)
+    yield "png", saved(grey, "PNG", exif=exif), PICTURE, ROUNDED
+    yield (
+        "png palette",
+        saved(Image.fromarray(grey).convert("P"), "PNG", exif=exif),
+        PICTURE,
+        ROUNDED,
+    )
+    yield "png 16", saved(deep, "PNG", exif=exif), PICTURE, ROUNDED
+    rows = (colour * 257.0).astype(">u2").reshape(len(colour), -1)
+    size = colour.shape[1::-1]
+    data = png(rows, 16, 2, (b"eXIf", exif.tobytes()[6:]), size=size)
+    yield "png colour 16", data, spread(LUMINANCE), ROUNDED
+    yield "jpeg", saved(grey, "JPEG", quality=95, exif=exif), PICTURE, JPEG_LOSS
+    yield "jpeg colour", saved(colour, "JPEG", quality=95, exif=exif), LUMINANCE, JPEG_LOSS
+    yield "webp", saved(colour, "WEBP", lossless=True, exif=exif), LUMINANCE, ROUNDED
+    yield "tiff", saved(grey, "TIFF", **tag), PICTURE, ROUNDED
+    yield "tiff 16", saved(deep, "TIFF", **tag), PICTURE, ROUNDED
+    yield "tiff lzw", saved(deep, "TIFF", compression="tiff_lzw", **tag), PICTURE, ROUNDED
+    for name in ("u1", "u2", "f2", "f4"):
+        kind, bits = 3 if name[0] == "f" else 1, 8 * int(name[1])
+        sides = {256: (4, [size[0]]), 257: (4, [size[1]]), 278: (4, [size[1]])}
+        more = {**sides, 274: (3, [orientation])}
+        data = tiff(deepen(colour, name), bits, 2, kind=kind, more=more)
+        look = LUMINANCE if name == "u1" else spread(LUMINANCE)
+        yield f"tiff colour {name}", data, look, ROUNDED
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_in_every_format(orientation):
+    for name, data, expected, tolerance in turned_files(orientation):
+        image, remark = decode(data)
+        assert image is not None, (name, remark)
+        assert image.shape == PICTURE.shape, name
+        assert np.abs(image - np.asarray(expected, float)).max() <= tolerance, name
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0", b"Exif\0\0nothing"]
+)
+def test_broken_exif_is_passed_over(exif):
+    image, _ = decode(saved(PICTURE, "JPEG", quality=95, exif=exif))
+    assert np.abs(image - PICTURE.astype(float)).max() <= JPEG_LOSS
+
+
+# More than one picture
+
+
+def series(kind, **options):
+    pages = [Image.fromarray(page).convert("RGB") for page in (PICTURE, PICTURE // 2, PICTURE // 3)]
+    file = io.BytesIO()
+    pages[0].save(file, kind, save_all=True, append_images=pages[1:], **options)
+    return file.getvalue()
+
+
+SERIES = {
+    "TIFF": (series("TIFF"), "RGB, converted to grey, first of 3 pages"),
+    "PNG": (series("PNG"), "RGB, converted to grey, first of 3 frames"),
+    "WebP": (series("WEBP", lossless=True), "RGB, converted to grey, first of 3 frames"),
+    "MPO": (series("MPO", quality=95), "RGB, converted to grey, first of 3 frames"),
+    "deep TIFF": (
+        tiff(PICTURE.astype(np.uint16) * 257, 16, 1, pages=3),
+        "more than 8 bits, stretched to 8, first of 3 pages",
+    ),
+    "TIFF of 64 bits": (
+        tiff(deepen(PICTURE, "u8"), 64, 1, pages=1001),
+        "more than 8 bits, stretched to 8, first of more than 1,000 pages",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_the_first_of_several_is_read_and_the_others_are_named(name):
+    data, said = SERIES[name]
+    image, remark = decode(data)
+    assert np.abs(image - PICTURE.astype(float)).max() <= (JPEG_LOSS if name == "MPO" else ROUNDED)
+    assert remark.replace("RGBA,", "RGB,") == said
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint64])
+def test_a_thumbnail_before_the_picture_is_passed_over(dtype):
+    import tifffile
+
+    thumbnail, picture = deepen(PICTURE[::4, ::4], dtype), deepen(PICTURE, dtype)
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file, bigtiff=dtype == np.uint16) as writer:
+        writer.write(thumbnail, subfiletype=1, metadata=None)
+        writer.write(picture, metadata=None)
+    image, remark = decode(file.getvalue())
+    assert np.abs(image - PICTURE.astype(float)).max() <= ROUNDED
+    assert remark.endswith("first of 2 pages")
+
+
+# Dead pixels, borders
+
+
+@pytest.mark.parametrize("value", [0, 65535])
+def test_borders_and_dead_pixels_in_a_deep_picture(value):
+    deep = PICTURE.astype(np.uint16) * 10 + 4000
+    damaged = np.pad(deep, 5, constant_values=value)
+    damaged[[20, 50, 61], [30, 11, 44]] = 65535 - value
+    dead = damaged[5:-5, 5:-5] != deep
+    for data in (saved(damaged, "PNG"), saved(damaged, "TIFF"), saved(damaged, "JPEG2000")):
+        image = decode(data).image
+        assert np.abs(image[5:-5, 5:-5] - PICTURE.astype(float))[~dead].max() <= ROUNDED
+
+
+def test_a_border_in_floats_that_is_no_number():
+    deep = np.pad(PICTURE.astype(np.float32), 5, constant_values=np.nan)
+    deep[0, 0] = np.inf
+    image, remark = decode(saved(deep, "TIFF"))
+    assert np.abs(image[5:-5, 5:-5] - PICTURE.astype(float)).max() <= ROUNDED
+    assert not image[:5].ravel()[1:].any()
+    assert "grey values are no finite numbers" in remark
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_whole_range_of_floats(dtype):
+    largest, smallest = np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal
+    for values in (
+        (PICTURE / 255.0 - 0.5) * 2 * float(largest),
+        PICTURE * float(smallest),
+    ):
+        data = tiff(values.astype(dtype), 8 * np.dtype(dtype).itemsize, 1, kind=3)
+        assert np.abs(decode(data).image - PICTURE.astype(float)).max() <= ROUNDED
+
+
+# What is refused, and why
+
+JPEG = saved(PICTURE, "JPEG")
+DEPTH = JPEG.index(b"\xff\xc0") + 4
+NAMED = {
+    "GIF": (saved(PICTURE, "GIF"), "a GIF, which is not read"),
+    "AVIF": (b"\0\0\0\x20ftypavif" + bytes(50), "a HEIF, AVIF or video, which is not read"),
+    "JPEG of 12 bits": (
+        JPEG[:DEPTH] + b"\x0c" + JPEG[DEPTH + 1 :],
+        "JPEG of 12 bits, which is not read",
+    ),
+    "TIFF of floats of 24 bits": (
+        tiff(np.zeros((HEIGHT, WIDTH), np.uint32), 24, 1, kind=3),
+        "TIFF with 1 sample of 24 bits, float, photometric 1, which is not read",
+    ),
+    "complex TIFF": (
+        tiff(PICTURE.astype(np.uint32), 32, 1, kind=6),
+        "TIFF with 1 sample of 32 bits, of another format, photometric 1, which is not read",
+    ),
+    "scans": (JPEG[:-2] + b"\xff\xda" * 300, "a JPEG of 301 scans, which is not read"),
+    "text PGM": (b"P2\n9000 9000\n255\n" + b"1 " * 99, "9000 x 9000 pixels in text, too large"),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_true_reason(name):
+    data, reason = NAMED[name]
+    assert decode(data) == (None, reason)
+
+
+def test_a_damaged_fax_is_refused_in_silence(capfd):
+    bits = np.random.default_rng(0).integers(0, 2, (200, 160)).astype(bool)
+    whole = saved(Image.fromarray(bits), "TIFF", compression="group4")
+    assert np.array_equal(decode(whole).image, bits * np.uint8(255))
+    for place in range(100, 2000, 400):
+        damaged = bytearray(whole)
+        damaged[place : place + 3] = b"\0\0\0"
+        image, remark = decode(bytes(damaged))
+        assert image is None, place
+        assert remark == "damaged"
+    assert decode(whole).image is not None  # what was heard before does not count
+    assert capfd.readouterr() == ("", "")
+
+
+def test_too_little_memory_is_said(monkeypatch):
+    def load(self):
+        raise MemoryError
+
+    data = saved(PICTURE, "PNG")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    assert decode(data) == (None, "too little memory to read it")
+
+
+# Memory: the header decides, before a pixel is decoded
+
+LARGE = {
+    "png colour 16": png([b""], 16, 2, size=(8000, 8000)),
+    "png float-like grey": png([b""], 16, 0, size=(10_001, 10_000)),
+    "tiff f8": tiff(np.zeros((2, 2)), 64, 1, kind=3, more={256: (4, [9000]), 257: (4, [9000])}),
+    "tiff u2 colour": tiff(
+        np.zeros((2, 2, 4), np.uint16), 16, 2, extra=2, more={256: (4, [9000]), 257: (4, [9000])}
+    ),
+    "ppm": b"P6\n9999 9999\n4095\n",
+    "bmp": b"BM"
+    + struct.pack("<IHHIIiiHHIIiiII", 0, 0, 0, 54, 40, 60_000, 60_000, 1, 24, *[0] * 6),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_header_that_asks_for_too_much(name, monkeypatch):
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
+    monkeypatch.setattr("cv2.imdecode", None)
+    image, remark = decode(LARGE[name])
+    assert image is None
+    assert "too large" in remark or "would take more than 1 GB" in remark or "100,000,000" in remark
+
+
+@pytest.mark.parametrize(
+    ("kind", "allowed"), [("I;16", "BYTES_PER_PIXEL['I;16']"), ("RGB", "DEEP_COLOUR_BYTES")]
+)
+def test_memory_stays_within_what_is_counted(tmp_path, kind, allowed):
+    side = 2500
+    grey = np.tile(np.arange(250, dtype=np.uint16) * 200, (side, side // 250))
+    file = tmp_path / "large.png"
+    file.write_bytes(
+        cv2.imencode(".png", grey if kind == "I;16" else np.dstack([grey] * 3))[1].tobytes()
+    )
+    code = (
+        "import resource, sys, cv2; from cbir_lib.datasets import decoding;"
+        "data = open(sys.argv[1], 'rb').read();"
+        "used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024;"
+        "before = used(); image = decoding.decode(data).image; assert image.shape == (2500, 2500);"
+        # Once, whatever the size: the bands that are computed at a time.
+        f"assert used() - before < image.size * decoding.{allowed} + 60_000_000, used() - before"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# Any bytes
+
+
+def mutated(data, rng):
+    """A copy with one of the usual faults: cut, flipped, overwritten at its head, moved."""
+    file = bytearray(data)
+    kind = rng.integers(4)
+    if kind == 0:
+        del file[rng.integers(len(file)) :]
+    elif kind == 1:
+        for place in rng.integers(len(file), size=rng.integers(1, 6)):
+            file[place] = rng.integers(256)
+    elif kind == 2:
+        for place in rng.integers(min(200, len(file)), size=rng.integers(1, 6)):
+            file[place] = rng.choice([0, 1, 127, 128, 255])
+    else:
+        place = rng.integers(len(file))
+        file[place : place + rng.integers(20)] = rng.bytes(rng.integers(20))
+    return bytes(file)
+
+
+def test_500_mutated_files_of_every_kind_are_an_image_or_refused(capfd):
+    rng = np.random.default_rng(15)
+    for round_ in range(500 // len(MATRIX) + 1):
+        for name, (data, _, _) in MATRIX.items():
+            started = time.monotonic()
+            image, remark = decode(mutated(data, rng))
+            assert time.monotonic() - started < 5, (round_, name)
+            if image is None:
+                assert remark, (round_, name)
+            else:
+                assert image.dtype == np.uint8
+                assert image.ndim == 2
+    assert capfd.readouterr() == ("", "")
+
+
+# By retrieval: a changed copy finds its original first
+
+
+def radiograph(number):
+    """A smooth picture of its own, of 80 x 80 pixels, from 0 to 255."""
+    rng = np.random.default_rng(number)
+    field = cv2.resize(rng.random((6, 6)), (80, 80), interpolation=cv2.INTER_CUBIC)
+    return np.rint((field - field.min()) / (field.max() - field.min()) * 255).astype(np.uint8)
+
+
+def copies(picture):
+    """The same picture as files that say in another way how it is to be shown."""
+    exif = Image.Exif()
+    exif[274] = 6
+    turned = as_stored(picture, 6)
+    deep = picture.astype(np.uint16) * 16
+    dead = deep.copy()
+    dead[40, 40] = 65535
+    yield saved(turned, "JPEG", exif=exif)
+    yield saved(turned, "PNG", exif=exif)
+    yield saved(Image.fromarray(turned).convert("RGB"), "WEBP", exif=exif)
+    yield saved(dead, "PNG")
+    yield saved(np.pad(deep, 3, constant_values=65535), "TIFF")
+    yield saved(np.pad(picture.astype(np.float32), 3, constant_values=np.nan), "TIFF")
+    yield cv2.imencode(".png", np.dstack([deep] * 3))[1].tobytes()
+
+
+def test_a_changed_copy_finds_its_original_first():
+    originals = [radiograph(number) for number in range(20)]
+    gallery = np.stack([fit(original, 32).ravel() for original in originals]).astype(float)
+    for number, original in enumerate(originals):
+        for way, data in enumerate(copies(original)):
+            query = fit(decode(data).image, 32).ravel()
+            distances = ((gallery - query) ** 2).sum(axis=1)
+            assert distances.argmin() == number, way

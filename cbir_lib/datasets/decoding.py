@@ -11,17 +11,19 @@ from PIL import ExifTags, Image
 
 from cbir_lib.datasets import dicom, tiff
 from cbir_lib.datasets.grey import (
-    LARGEST_BYTES,
+    LARGEST_FILE,
     LARGEST_PX,
     SMALLEST_PX,
     Decoded,
     cover,
+    lost_remark,
     memory_fault,
     shade,
     size_fault,
+    stretch,
 )
 
-__all__ = ["LARGEST_PX", "READ", "SMALLEST_PX", "Decoded", "decode", "fit"]
+__all__ = ["LARGEST_FILE", "LARGEST_PX", "READ", "SMALLEST_PX", "Decoded", "decode", "fit"]
 
 # Pillow's other readers may start programs (EPS).
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "DIB", "PPM", "JPEG2000")
@@ -30,11 +32,13 @@ READ = "PNG, JPEG, TIFF, WebP, BMP, PGM, JPEG 2000 or DICOM"  # in words
 for _name in ("PIL", "pydicom", "tifffile"):  # a remark says what was wrong, not the error stream
     logging.getLogger(_name).addHandler(logging.NullHandler())
 
-# Of memory at the peak, per pixel, measured; what is decoded in it, and what is made of it.
-BYTES_PER_PIXEL = {"1": 4, "L": 4, "P": 9, "I;16": 8, "I": 12, "F": 12}
-COLOUR_BYTES = 9  # RGB, RGBA, CMYK and the like have 4 bytes in Pillow
-DEEP_COLOUR_BYTES = 40
-FORMAT_BYTES = {"WEBP": 16, "JPEG2000": 24}  # on top
+# Of memory at the peak, per pixel and beyond the file itself; measured on 4000 x 4000 pixels of
+# each layout and rounded up.
+BYTES_PER_PIXEL = {"1": 5, "L": 4, "P": 5, "I;16": 8, "I": 12, "F": 12, "RGB": 8}
+COLOUR_BYTES = 10  # RGBA, CMYK and the like
+DEEP_COLOUR_BYTES = 24
+PROGRESSIVE_BYTES = 2  # per channel on top: the whole picture in coefficients
+FORMAT_BYTES = {"WEBP": 10, "JPEG2000": 4}  # on top; of JPEG 2000 per channel
 MOST_SCANS = 200  # of a JPEG: each goes over the whole picture
 MOST_TEXT_PX = 10_000_000  # of a PGM in text, which is read number by number
 
@@ -45,7 +49,7 @@ OTHERS = {
     "PDF": (0, b"%PDF"),
     "JPEG XL": (0, b"\xff\x0a"),
     "JPEG XL file": (4, b"JXL "),
-    "HEIF or AVIF": (4, b"ftyp"),
+    "HEIF, AVIF or video": (4, b"ftyp"),
     "JPEG-LS": (0, b"\xff\xd8\xff\xf7"),
     "gzip file": (0, b"\x1f\x8b"),
     "ZIP file": (0, b"PK\x03\x04"),
@@ -62,13 +66,13 @@ def decode(data: bytes) -> Decoded:
     pages or frames the first is read, and the remark says so.
 
     Files that are empty, truncated, foreign, smaller than 8 x 8 pixels, larger than ``LARGEST_PX``
-    or that would take more than ``LARGEST_BYTES`` of memory give no image. For DICOM see
+    or that would take more than 1 GB of memory give no image. For DICOM see
     :func:`cbir_lib.datasets.dicom.decode`.
     """
     if not data:
         return Decoded(None, "empty file")
-    if len(data) > LARGEST_BYTES // 2:
-        return Decoded(None, f"{len(data):,} bytes, too large")
+    if len(data) > LARGEST_FILE:
+        return Decoded(None, f"more than {LARGEST_FILE:,} bytes, too large")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, on bent metadata
@@ -79,8 +83,9 @@ def decode(data: bytes) -> Decoded:
         return Decoded(None, "too little memory to read it")
     except Image.DecompressionBombError:  # Pillow's own limit, before a pixel is decoded
         return Decoded(None, f"more than {LARGEST_PX:,} pixels, too large")
-    except Exception:  # Pillow's decoders raise a dozen types, one per format and fault
-        return Decoded(None, "damaged")
+    except Exception as error:  # Pillow's decoders raise a dozen types, one per format and fault
+        scarce = "out of memory" in str(error)
+        return Decoded(None, "too little memory to read it" if scarce else "damaged")
 
 
 def _decode(data: bytes) -> Decoded:
@@ -92,7 +97,7 @@ def _decode(data: bytes) -> Decoded:
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.UnidentifiedImageError:
-        if layout and layout.deep:
+        if layout and (layout.deep or layout.packed):
             return _deep_tiff(data, layout)
         return Decoded(None, _unidentified(data, layout))
     with picture:
@@ -108,6 +113,8 @@ def _decode(data: bytes) -> Decoded:
         if layout:
             with tiff.checked():
                 picture.load()  # turns it upright as well
+            if tiff.fax_ends_early(picture, layout):
+                return Decoded(None, "damaged")
             orientation = 1
         else:
             picture.load()
@@ -125,7 +132,7 @@ def _decode(data: bytes) -> Decoded:
 
 
 def _unidentified(data: bytes, layout: tiff.Layout | None) -> str:
-    """Why Pillow does not open it."""
+    """Say why Pillow does not open it."""
     if layout:
         return f"{layout}, which is not read"
     if data[:3] == b"\xff\xd8\xff" and (kind := _jpeg_kind(data)):
@@ -137,7 +144,7 @@ def _unidentified(data: bytes, layout: tiff.Layout | None) -> str:
 
 
 def _jpeg_kind(data: bytes) -> str:
-    """The kind of a JPEG that is neither baseline nor progressive of 8 bits; empty for those."""
+    """Name a JPEG that is neither baseline nor progressive of 8 bits; empty for those."""
     place = 2
     while place + 9 < len(data) and data[place] == 0xFF:
         marker = data[place + 1]
@@ -154,36 +161,36 @@ def _jpeg_kind(data: bytes) -> str:
 
 
 def _fault(picture: Image.Image, data: bytes) -> str:
-    """Why a picture is not decoded, from its header."""
+    """Say why a picture is not decoded, from its header."""
     width, height = picture.size
-    per_pixel = BYTES_PER_PIXEL.get(picture.mode.removesuffix("B"), COLOUR_BYTES)
-    if _deep_colour(picture, data):
+    channels = max(1, len(picture.getbands()))
+    per_pixel = BYTES_PER_PIXEL.get(picture.mode.replace("16B", "16"), COLOUR_BYTES)
+    decoder = picture.tile[0][0] if picture.tile else ""
+    if _deep_colour(picture, data) or (decoder == "ppm" and picture.mode == "RGB"):
         per_pixel = DEEP_COLOUR_BYTES
-    per_pixel += FORMAT_BYTES.get(picture.format, 0)
-    if picture.info.get("progressive"):  # the whole picture in coefficients
-        per_pixel += 2 * max(1, len(picture.getbands()))
+    if picture.info.get("progressive"):
+        per_pixel += PROGRESSIVE_BYTES * channels
+    more = FORMAT_BYTES.get(picture.format, 0)
+    per_pixel += more * channels if picture.format == "JPEG2000" else more
     if fault := memory_fault(width, height, per_pixel, len(data)):
         return fault
     if picture.format in ("JPEG", "MPO") and (scans := data.count(b"\xff\xda")) > MOST_SCANS:
         return f"a JPEG of {scans:,} scans, which is not read"
-    in_text = picture.format == "PPM" and picture.tile and picture.tile[0][0] == "ppm_plain"
-    if in_text and width * height > MOST_TEXT_PX:
+    if decoder == "ppm_plain" and width * height > MOST_TEXT_PX:
         return f"{width} x {height} pixels in text, too large"
     return ""
 
 
 def _more(picture: Image.Image, layout: tiff.Layout | None) -> list[str]:
-    """What the file holds beside the picture that is read, in words."""
+    """Say what the file holds beside the picture that is read, in words."""
     if layout:
-        pages = layout.pages
-        many = f"more than {pages}" if pages == tiff.MOST_PAGES else pages
-        return [f"first of {many} pages"] if pages > 1 else []
+        return [layout.others]
     frames = getattr(picture, "n_frames", 1)
     return [f"first of {frames} frames"] if frames > 1 else []
 
 
 def _orientation(picture: Image.Image) -> int:
-    """The orientation that EXIF or XMP states, 1 to 8; 1 where they are broken or state none."""
+    """Return the orientation of EXIF or XMP, 1 to 8; 1 where they are broken or state none."""
     try:
         found = picture.getexif().get(ExifTags.Base.Orientation, 1)
         return found if found in range(1, 9) else 1
@@ -192,12 +199,12 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _read_by_pillow(layout: tiff.Layout) -> bool:
-    """Whether Pillow reads such a deep page right; it cuts colours and wraps some numbers."""
+    """Tell whether Pillow reads such a deep page right; it cuts colours and wraps some numbers."""
     return len(layout.bits) == 1 and (layout.kind, *layout.bits) not in (("u", 32), ("i", 8))
 
 
 def _deep_colour(picture: Image.Image, data: bytes) -> bool:
-    """Whether Pillow would cut colours, or grey with alpha, down to their upper 8 bits."""
+    """Tell whether Pillow would cut colours, or grey with alpha, down to their upper 8 bits."""
     if picture.format == "PNG":
         return data[24] == 16 and data[25] != 0  # of the header: bit depth, colour type
     if picture.format == "JPEG2000":
@@ -207,7 +214,7 @@ def _deep_colour(picture: Image.Image, data: bytes) -> bool:
 
 
 def _array(picture: Image.Image) -> np.ndarray:
-    """The pixels of a loaded picture; a few rows at a time, which saves memory."""
+    """Return the pixels of a loaded picture; a few rows at a time, which saves memory."""
     width, height = picture.size
     rows = max(1, (1 << 22) // width)
     parts = (
@@ -225,7 +232,7 @@ def _array(picture: Image.Image) -> np.ndarray:
 
 
 def _of_bytes(picture: Image.Image) -> tuple[np.ndarray | None, str]:
-    """From a picture of up to 8 bits a sample."""
+    """Make grey from a picture of up to 8 bits a sample."""
     mode = picture.mode
     if mode == "L" and "transparency" not in picture.info:
         return _array(picture), ""
@@ -246,7 +253,7 @@ def _of_bytes(picture: Image.Image) -> tuple[np.ndarray | None, str]:
 
 
 def _of_deep(picture: Image.Image, layout: tiff.Layout | None) -> tuple[np.ndarray | None, str]:
-    """From a grey picture of more than 8 bits."""
+    """Make 8 bits from a grey picture of more than 8 bits."""
     inverted = layout is not None and layout.photometric == tiff.WHITE_IS_ZERO
     values = _array(picture)
     transparent = picture.info.get("transparency")
@@ -255,7 +262,7 @@ def _of_deep(picture: Image.Image, layout: tiff.Layout | None) -> tuple[np.ndarr
 
 
 def _of_opencv(pixels: np.ndarray, mode: str) -> tuple[np.ndarray | None, str]:
-    """From what OpenCV reads of a picture with more than 8 bits."""
+    """Make grey from what OpenCV reads of a picture with more than 8 bits."""
     if pixels.ndim == 2:
         return _stretched(pixels, "")
     alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
@@ -263,7 +270,7 @@ def _of_opencv(pixels: np.ndarray, mode: str) -> tuple[np.ndarray | None, str]:
 
 
 def _netpbm(data: bytes, mode: str, maximum: int) -> Decoded:
-    """From a binary PGM or PPM whose white is ``maximum``, which is neither 255 nor 65535."""
+    """Make grey from a binary PGM or PPM whose white is ``maximum``, of an odd depth."""
     pixels = tiff.read_opencv(data)
     if pixels is None:
         return Decoded(None, "damaged")
@@ -274,8 +281,8 @@ def _netpbm(data: bytes, mode: str, maximum: int) -> Decoded:
 
 
 def _deep_tiff(data: bytes, layout: tiff.Layout) -> Decoded:
-    # As it is stored, three times over in the conversions of colour.
-    cost = sum(layout.bits) / 8 * (3 if len(layout.bits) > 1 else 2) + 8
+    cost = sum(layout.bits) / 8 * 2 + (48 if 1 in layout.extra else 8)
+    cost = 20 if layout.packed else cost
     if fault := memory_fault(layout.width, layout.height, cost, len(data)):
         return Decoded(None, fault)
     if layout.cut:
@@ -286,9 +293,13 @@ def _deep_tiff(data: bytes, layout: tiff.Layout) -> Decoded:
     values, alpha = read
     done = "RGB, converted to grey" if values.ndim == 3 else ""
     inverted = layout.photometric == tiff.WHITE_IS_ZERO
+    if layout.packed and layout.bits[0] < 8:
+        ends = (2 ** layout.bits[0] - 1, 0) if inverted else (0, 2 ** layout.bits[0] - 1)
+        return Decoded(stretch(values, *ends), layout.others)
     image, remark = _stretched(values, done, alpha=alpha, inverted=inverted)
-    more = [f"first of {layout.pages} pages"] if layout.pages > 1 else []
-    return Decoded(image, ", ".join([remark, *more]))
+    return Decoded(
+        image, ", ".join(filter(None, [remark, layout.others if image is not None else ""]))
+    )
 
 
 def _stretched(
@@ -309,7 +320,7 @@ def _stretched(
         if not finite.any():
             return None, "no grey value is a number"
         if lost := finite.size - int(finite.sum()):
-            remarks.append(f"{lost:,} grey values are no finite numbers")
+            remarks.append(lost_remark(lost))
     if alpha is not None:
         opaque = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "ui" else 1
         alpha = None if (alpha >= opaque).all() else alpha
@@ -320,7 +331,7 @@ def _stretched(
 
 
 def fit(image: np.ndarray, size: int) -> np.ndarray:
-    """The image on a black square: longer side scaled to ``size`` pixels, proportions kept.
+    """Return the image on a black square: longer side scaled to ``size`` pixels, proportions kept.
 
     Parameters
     ----------

@@ -22,6 +22,7 @@ from cbir_lib.datasets.grey import (
     bands,
     by_bands,
     limits,
+    lost_remark,
     memory_fault,
     size_fault,
     stretch,
@@ -58,7 +59,7 @@ def is_dicom(data: bytes) -> bool:
 
 
 def _is_bare(data: bytes) -> bool:
-    """Whether a DICOM data set starts here: group 0002 or 0008, and a second tag behind it."""
+    """Tell whether a DICOM data set starts here: group 0002 or 0008, and a second tag behind it."""
     if len(data) < 16 or data[:2] not in (b"\2\0", b"\x08\0", b"\0\2", b"\0\x08"):
         return False
     order = "<" if data[1] == 0 else ">"
@@ -110,7 +111,7 @@ def _decode(data: bytes) -> Decoded:
     if syntax == DeflatedExplicitVRLittleEndian:
         return Decoded(None, f"compressed as {syntax.name}, which is not read")
     header = dcmread(io.BytesIO(data), force=True)
-    modality = str(header.get("Modality") or "")
+    modality = _text(header, "Modality")
     if modality and modality not in MODALITIES:
         return Decoded(None, f"modality {modality}, no projection X-ray")
     name = next((name for name in PIXELS if name in header), "")
@@ -155,7 +156,7 @@ def _decode(data: bytes) -> Decoded:
 
 
 def _transfer_syntax(data: bytes) -> UID | None:
-    """How the data set is written, from the file meta information (group 0002) alone."""
+    """Return how the data set is written, from the file meta information (group 0002) alone."""
     from pydicom.filereader import read_dataset
 
     file = io.BytesIO(data)
@@ -167,7 +168,7 @@ def _transfer_syntax(data: bytes) -> UID | None:
 
 
 def _encoding(header: Dataset, name: str, said: UID | None) -> tuple[UID | None, list[str]]:
-    """The transfer syntax of the pixels, from what is there; None where it cannot be told.
+    """Return the transfer syntax of the pixels, from what is there; None where it cannot be told.
 
     What the file says is taken, unless the pixels are compressed and it says they are not, or the
     other way round.
@@ -199,7 +200,7 @@ def _encoding(header: Dataset, name: str, said: UID | None) -> tuple[UID | None,
 
 
 def _compression(value: bytes) -> UID | None:
-    """The compression of encapsulated pixels, by how their first fragment starts."""
+    """Return the compression of encapsulated pixels, by how their first fragment starts."""
     from pydicom import uid
 
     (table,) = struct.unpack_from("<I", value, 4)
@@ -222,7 +223,7 @@ def _compression(value: bytes) -> UID | None:
 
 
 def _number(header: Dataset, name: str) -> int | None:
-    """An element as a whole number, the first of several; None where it is missing or none."""
+    """Return an element as a whole number, the first of several; None where there is none."""
     try:
         value = header.get(name)
         if isinstance(value, bytes):  # a VR that the encoding leaves open
@@ -235,8 +236,14 @@ def _number(header: Dataset, name: str) -> int | None:
         return None
 
 
+def _text(header: Dataset, name: str) -> str:
+    """Return an element as text that can be printed, short; empty where it is missing."""
+    text = str(header.get(name) or "").strip()[:40]
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def _expected(header: Dataset) -> int:
-    """How many bytes all frames take, uncompressed."""
+    """Return how many bytes all frames take, uncompressed."""
     number = {name: _number(header, name) or 1 for name in ("NumberOfFrames", "SamplesPerPixel")}
     samples = number["NumberOfFrames"] * number["SamplesPerPixel"]
     bits = _number(header, "BitsAllocated") or 8
@@ -266,7 +273,7 @@ def _complete(header: Dataset, name: str, syntax: UID) -> list[str]:
     header.Rows, header.Columns = _number(header, "Rows"), _number(header, "Columns")
     per_frame = header.Rows * header.Columns * header.NumberOfFrames
     length = 0 if syntax.is_encapsulated else len(header[name].value)
-    kind = str(header.get("PhotometricInterpretation") or "").strip().upper()
+    kind = _text(header, "PhotometricInterpretation").upper()
     samples, bits = _number(header, "SamplesPerPixel"), _number(header, "BitsAllocated")
     if samples is None:
         colour = (3, 6) if bits is None else (3 * bits // 8,)
@@ -315,7 +322,7 @@ def _lift_groups(header: Dataset) -> None:
 
 
 def _fault(header: Dataset, name: str, syntax: UID, file_bytes: int) -> str:
-    """Why the pixels are not decoded; empty where they can be."""
+    """Say why the pixels are not decoded; empty where they can be."""
     width, height, bits = header.Columns, header.Rows, header.BitsAllocated
     kind, samples = header.PhotometricInterpretation, header.SamplesPerPixel
     known = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
@@ -329,9 +336,9 @@ def _fault(header: Dataset, name: str, syntax: UID, file_bytes: int) -> str:
             return "a segmented palette, which is not read"
         if "RedPaletteColorLookupTableData" not in header:
             return "PALETTE COLOR, but without a palette"
-    # pydicom copies the values, and computes with colours in floats.
-    per_pixel = samples * max(1, bits // 8) * 3 + (36 if samples > 1 or len(kind) > 11 else 6)
-    per_pixel += 12 if syntax.is_encapsulated else 0
+    # Measured: pydicom copies the values, and computes with YBR and palettes in floats.
+    on_top = {"MONOCHROME1": 5, "MONOCHROME2": 5, "RGB": 6, "PALETTE COLOR": 14}.get(kind, 32)
+    per_pixel = samples * max(1, bits // 8) * 2 + on_top + (12 if syntax.is_encapsulated else 0)
     if fault := memory_fault(width, height, per_pixel, 2 * file_bytes):
         return fault
     value = header[name].value
@@ -344,7 +351,7 @@ def _fault(header: Dataset, name: str, syntax: UID, file_bytes: int) -> str:
 
 
 def _inner_fault(header: Dataset, value: bytes, syntax: UID) -> str:
-    """Why the first compressed frame is not what the elements around it say."""
+    """Say why the first compressed frame is not what the elements around it say."""
     from PIL import Image
     from pydicom.encaps import get_frame
     from pydicom.uid import RLELossless
@@ -373,7 +380,7 @@ def _inner_fault(header: Dataset, value: bytes, syntax: UID) -> str:
 
 
 def _unpacked(frame: bytes) -> int:
-    """How many bytes an RLE frame becomes, without its 64 bytes of header."""
+    """Return how many bytes an RLE frame becomes, without its 64 bytes of header."""
     place, total = 64, 0
     while place < len(frame):
         head = frame[place]
@@ -383,7 +390,7 @@ def _unpacked(frame: bytes) -> int:
 
 
 def _codec_fault(syntax: UID) -> str:
-    """Why pixels in this transfer syntax cannot be decompressed here; empty where they can."""
+    """Say why pixels in this transfer syntax cannot be decompressed here; empty where they can."""
     from pydicom.pixels import get_decoder
 
     try:
@@ -400,7 +407,7 @@ def _codec_fault(syntax: UID) -> str:
 def _pixels(
     header: Dataset, name: str, syntax: UID
 ) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
-    """The stored values of the first frame, where they are padding, and what was odd about them.
+    """Read the first frame: its stored values, where they are padding, and what was odd.
 
     Returns
     -------
@@ -439,7 +446,7 @@ def _pixels(
 
 
 def _padding(header: Dataset, raw: np.ndarray, pixels: np.ndarray) -> np.ndarray | None:
-    """Where the pixels are padding (PS3.3, C.7.5.1.1.2), by value or range; None where nowhere."""
+    """Find the pixel padding (PS3.3, C.7.5.1.1.2), by value or range; None where there is none."""
     first = _number(header, "PixelPaddingValue")
     if first is None:
         return None
@@ -460,7 +467,7 @@ def _padding(header: Dataset, raw: np.ndarray, pixels: np.ndarray) -> np.ndarray
 
 
 def _shown(pixels: np.ndarray, header: Dataset, void: np.ndarray | None) -> Decoded:
-    """The picture a viewer would show, from stored values (H, W) or colour (H, W, 3)."""
+    """Return the picture a viewer would show, from stored values (H, W) or colour (H, W, 3)."""
     kind = header.PhotometricInterpretation
     stored = int(header.BitsStored)
     if kind in COLOURS and pixels.ndim == 3:
@@ -483,7 +490,7 @@ def _shown(pixels: np.ndarray, header: Dataset, void: np.ndarray | None) -> Deco
             return Decoded(None, "no grey value is a number")
         if lost := finite.size - int(finite.sum()):
             void = ~finite if void is None else void | ~finite
-            remarks.append(f"{lost:,} grey values are no finite numbers")
+            remarks.append(lost_remark(lost))
     try:
         image, done = _windowed(pixels, header, void)
         remarks.insert(0, done)
@@ -492,8 +499,7 @@ def _shown(pixels: np.ndarray, header: Dataset, void: np.ndarray | None) -> Deco
     except Exception:  # values that no standard allows, in one of a dozen elements
         image = stretch(pixels, *limits(pixels, void))
         remarks.insert(0, "faulty window or LUT, stretched to 8 bits instead")
-    shape = str(header.get("PresentationLUTShape") or "").strip().upper()
-    if kind == "MONOCHROME1" or shape == "INVERSE":
+    if kind == "MONOCHROME1" or _text(header, "PresentationLUTShape").upper() == "INVERSE":
         image = 255 - image
         remarks.append("white is zero, inverted")
     if void is not None:
@@ -503,14 +509,14 @@ def _shown(pixels: np.ndarray, header: Dataset, void: np.ndarray | None) -> Deco
 
 
 def _of_colour(pixels: np.ndarray, white: int) -> np.ndarray:
-    """Luminance of colours (H, W, 3), ``white`` at most, as (H, W) uint8."""
+    """Return the luminance of colours (H, W, 3), ``white`` at most, as (H, W) uint8."""
     return by_bands(pixels, lambda band: stretch(band @ LUMINANCE, 0, white))
 
 
 def _windowed(
     pixels: np.ndarray, header: Dataset, void: np.ndarray | None
 ) -> tuple[np.ndarray, str]:
-    """Modality LUT or rescale, then VOI LUT or window, as (H, W) uint8; and what was done."""
+    """Apply modality LUT or rescale, then VOI LUT or window; (H, W) uint8, and what was done."""
     from pydicom.pixels import apply_rescale, apply_windowing
 
     if header.get("ModalityLUTSequence"):

@@ -10,6 +10,7 @@ import numpy as np
 SMALLEST_PX = 8
 LARGEST_PX = 100_000_000  # pixels in one image; above it, a file is a bomb rather than a radiograph
 LARGEST_BYTES = 900_000_000  # of memory to read one file, its own bytes included
+LARGEST_FILE = 2**28  # bytes: 100 million pixels of 16 bits take 0.2 GB
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R 601
 
 BAND_PX = 1 << 20  # pixels that are computed at a time
@@ -51,6 +52,13 @@ def memory_fault(width: int, height: int, bytes_per_pixel: float, file_bytes: in
     if width * height * bytes_per_pixel + file_bytes > LARGEST_BYTES:
         return f"{width} x {height} pixels, would take more than 1 GB to read"
     return ""
+
+
+def lost_remark(lost: int) -> str:
+    """Say how many grey values are no finite numbers."""
+    if lost == 1:
+        return "1 grey value is no finite number"
+    return f"{lost:,} grey values are no finite numbers"
 
 
 def bands(height: int, width: int) -> Iterator[slice]:
@@ -157,7 +165,7 @@ def limits(values: np.ndarray, void: np.ndarray | None = None) -> tuple[float, f
 
 
 def _extremes(values: np.ndarray, keep: np.ndarray | None) -> tuple[float, float] | None:
-    """Minimum and maximum of the pixels that are kept, finite; None where there is none."""
+    """Return minimum and maximum of the pixels that are kept, finite; None where there is none."""
     found = []
     for rows in bands(*values.shape[:2]):
         band = values[rows] if keep is None else values[rows][keep[rows]]
@@ -169,7 +177,7 @@ def _extremes(values: np.ndarray, keep: np.ndarray | None) -> tuple[float, float
 
 
 def _shared_by_the_edge(values: np.ndarray, keep: np.ndarray | None) -> list[float]:
-    """The values that many of the outermost pixels share."""
+    """Return the values that many of the outermost pixels share."""
     around = [values[0], values[-1], values[1:-1, 0], values[1:-1, -1]]
     edge = np.concatenate(around)
     if keep is not None:
@@ -180,7 +188,7 @@ def _shared_by_the_edge(values: np.ndarray, keep: np.ndarray | None) -> list[flo
 
 
 def _within(values: np.ndarray, keep: np.ndarray | None, shared: list[float]) -> np.ndarray | None:
-    """The pixels that are kept and no border, (H, W) bool; None for all of them.
+    """Return the pixels that are kept and no border, (H, W) bool; None for all of them.
 
     A border is what is connected to the edge by pixels of the ``shared`` values, or by pixels that
     are not kept.
@@ -205,7 +213,7 @@ def _within(values: np.ndarray, keep: np.ndarray | None, shared: list[float]) ->
 
 
 def _sample(values: np.ndarray, inner: np.ndarray | None) -> np.ndarray:
-    """Not many more than ``SAMPLE_PX`` of the pixels within the border, evenly chosen."""
+    """Return not many more than ``SAMPLE_PX`` of the pixels within the border, evenly chosen."""
     step = max(1, values.size // SAMPLE_PX)
     sample = values.reshape(-1)[::step]
     return (sample if inner is None else sample[inner.reshape(-1)[::step]]).astype(np.float64)
@@ -253,7 +261,7 @@ def _without_dead_pixels(
 def _median_around(
     values: np.ndarray, inner: np.ndarray | None, y: np.ndarray, x: np.ndarray
 ) -> np.ndarray:
-    """The median of the 5 x 5 pixels around each place, but for borders, as (N,) float64."""
+    """Return the median of the 5 x 5 pixels around each place, but for borders, as (N,) float64."""
     height, width = values.shape
     around = np.full((len(y), 25), np.nan)
     for column, (down, right) in enumerate(np.ndindex(5, 5)):

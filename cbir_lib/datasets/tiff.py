@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 import PIL
-from PIL import TiffImagePlugin
+from PIL import Image, ImageChops, TiffImagePlugin
 
 MOST_PAGES = 1000  # that are counted; a small file can hold millions of empty ones
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # PhotometricInterpretation (tag 262)
+GROUP4 = 4  # Compression
 REDUCED, MASK = 1, 4  # bits of NewSubfileType: a thumbnail, or the transparency of another page
 KINDS = {1: "u", 2: "i", 3: "f"}  # SampleFormat
 
@@ -35,20 +36,39 @@ class Layout(NamedTuple):
     orientation: int
     pages: int
     cut: bool  # whether its pixels lie beyond the end of the file
+    planes: bool  # whether the samples lie in planes of their own
+    compression: int
+    order: str  # of the bytes, < or >
+    offsets: tuple[int, ...]  # of each strip
+    rows: int  # of a strip
+    stored: tuple[int, ...]  # bytes of each strip
 
     @property
     def deep(self) -> bool:
-        """Whether the pixels are grey or colour of another kind than 1 to 8 bits unsigned."""
+        """Tell whether the pixels are grey or colour of another kind than 1 to 8 bits unsigned."""
         return (max(self.bits) > 8 or self.kind != "u") and self.photometric <= RGB
 
     @property
+    def packed(self) -> bool:
+        """Tell whether the pixels are grey, of a number of bits that no type has: 3, 12, 24 ..."""
+        grey = self.kind == "u" and len(self.bits) == 1 and self.photometric <= BLACK_IS_ZERO
+        return grey and 0 < self.bits[0] < 64 and self.bits[0] not in (1, 2, 4, 8, 16, 32)
+
+    @property
     def dtype(self) -> np.dtype | None:
-        """The type of one sample; None where it is of no power of two."""
+        """Return the type of one sample; None where it is of no power of two."""
         if not self.kind or len(set(self.bits)) > 1 or self.bits[0] not in (8, 16, 32, 64):
             return None
         if self.kind == "f" and self.bits[0] == 8:
             return None
         return np.dtype(f"{self.kind}{self.bits[0] // 8}")
+
+    @property
+    def others(self) -> str:
+        """Say how many pages there are behind the first; empty where there are none."""
+        if self.pages > MOST_PAGES:
+            return f"first of more than {MOST_PAGES:,} pages"
+        return f"first of {self.pages} pages" if self.pages > 1 else ""
 
     def __str__(self) -> str:
         names = {"u": "unsigned", "i": "signed", "f": "float"}
@@ -59,7 +79,7 @@ class Layout(NamedTuple):
 
 
 def is_tiff(data: bytes) -> bool:
-    """Whether the bytes start as a TIFF or BigTIFF file does."""
+    """Tell whether the bytes start as a TIFF or BigTIFF file does."""
     return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -108,17 +128,23 @@ def first_picture(data: bytes) -> tuple[bytes, Layout]:
         orientation=int(tags.get(274, 1)),
         pages=pages,
         cut=max(ends, default=0) > len(data),
+        planes=int(tags.get(284, 1)) == 2 and samples > 1,
+        compression=int(tags.get(259, 1)),
+        order="<" if data[:2] == b"II" else ">",
+        offsets=tuple(tags.get(273, ())) if tags.get(266, 1) == 1 else (),
+        rows=min(int(tags.get(278, tags[257])), int(tags[257])),
+        stored=tuple(counts),
     )
 
 
 def _pages(data: bytes) -> list[int]:
-    """Where the directory of each page lies; not more than ``MOST_PAGES``."""
+    """Find where the directory of each page lies; of more than ``MOST_PAGES``, one more."""
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     number, size, word, at = ("Q", 20, "Q", 8) if big else ("H", 12, "I", 4)
     (place,) = struct.unpack_from(order + word, data, at)
     found = []
-    while place and place not in found and len(found) < MOST_PAGES:
+    while place and place not in found and len(found) <= MOST_PAGES:
         try:
             (entries,) = struct.unpack_from(order + number, data, place)
             after = place + struct.calcsize(order + number) + entries * size
@@ -142,10 +168,10 @@ def _tags(data: bytes, place: int) -> TiffImagePlugin.ImageFileDirectory_v2:
 
 
 def read_deep(data: bytes, layout: Layout) -> tuple[np.ndarray, np.ndarray | None] | None:
-    """Read a page with samples of any power of two from 8 to 64 bits.
+    """Read a page with samples of 8, 16, 32 or 64 bits; or of one sample of any number of bits.
 
     OpenCV reads them, of any compression. Where it does not, tifffile does, if it is installed:
-    half floats, signed bytes and grey with alpha, not compressed or by deflate.
+    half floats, signed bytes, grey with alpha and planes, not compressed or by deflate.
 
     Returns
     -------
@@ -156,11 +182,14 @@ def read_deep(data: bytes, layout: Layout) -> tuple[np.ndarray, np.ndarray | Non
     """
     samples = len(layout.bits)
     pixels = None
+    if layout.packed:
+        pixels = _unpack(data, layout) if layout.compression == 1 else read_opencv(data)
+        return None if pixels is None or pixels.ndim > 2 else (pixels, None)
     if layout.dtype is None or samples not in (1, 2, 3, 4):
         return None
-    # OpenCV cuts two samples down to 8 bits, inverts white-is-zero of signed bytes and multiplies
-    # their colours by the opacity.
-    if samples != 2 and layout.dtype not in (np.int8, np.float16):
+    # OpenCV cuts two samples down to 8 bits, takes planes for pixels, and of signed bytes inverts
+    # white-is-zero and multiplies colours by the opacity.
+    if samples != 2 and not layout.planes and layout.dtype not in (np.int8, np.float16):
         pixels = read_opencv(data)  # upright
     if pixels is None or pixels.dtype != layout.dtype:
         pixels = _read_tifffile(data, layout)
@@ -179,6 +208,28 @@ def read_deep(data: bytes, layout: Layout) -> tuple[np.ndarray, np.ndarray | Non
     return np.squeeze(values, axis=2) if samples == 2 else values, alpha
 
 
+def _unpack(data: bytes, layout: Layout) -> np.ndarray | None:
+    """Read one uncompressed sample of any number of bits: (H, W) unsigned, upright; or None."""
+    bits, each = layout.bits[0], -(-layout.width * layout.bits[0] // 8)  # bytes of a row
+    if -(-layout.height // layout.rows) != len(layout.offsets):  # tiles, or other strips
+        return None
+    values = np.zeros((layout.height, layout.width), dtype=np.uint64)
+    for number, start in enumerate(layout.offsets):
+        top = number * layout.rows
+        for row in range(top, min(top + layout.rows, layout.height)):
+            place = start + (row - top) * each
+            line = np.frombuffer(data, np.uint8, each, place)
+            if bits % 8 == 0:  # whole bytes, in the order of the file
+                parts = line.reshape(layout.width, -1)[:, :: -1 if layout.order == "<" else 1]
+                step = 8
+            else:  # a stream of bits, the highest first
+                parts = np.unpackbits(line)[: layout.width * bits].reshape(layout.width, bits)
+                step = 1
+            for part in parts.T:
+                values[row] = (values[row] << step) | part
+    return turn(values, layout.orientation)
+
+
 def read_opencv(data: bytes) -> np.ndarray | None:
     """Decode with OpenCV, as it is stored: (H, W), (H, W, 3) or (H, W, 4), red first; or None."""
     import cv2
@@ -186,7 +237,9 @@ def read_opencv(data: bytes) -> np.ndarray | None:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError from error
         return None
     if pixels is None or pixels.ndim == 2:
         return pixels
@@ -204,6 +257,8 @@ def _read_tifffile(data: bytes, layout: Layout) -> np.ndarray | None:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages[0]
             pixels = page.asarray(maxworkers=1)
+    except MemoryError:
+        raise
     except Exception:  # of any type; needs imagecodecs for most compressions
         return None
     shape = (layout.height, layout.width)
@@ -226,6 +281,25 @@ def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return pixels
+
+
+def fax_ends_early(picture: Image.Image, layout: Layout) -> bool:
+    """Tell whether a strip of a Group 4 fax, as it was read, accounts for less than is stored.
+
+    A fault can look like the end of the strip; libtiff then leaves the rest white, without a word.
+    The same strip, encoded once more, takes as many bytes.
+    """
+    if layout.compression != GROUP4 or layout.orientation != 1 or picture.mode != "1":
+        return False
+    if picture.tag_v2.get(262, WHITE_IS_ZERO) == WHITE_IS_ZERO:  # back to the bits as stored
+        picture = ImageChops.invert(picture)
+    file = io.BytesIO()
+    picture.save(file, "TIFF", compression="group4", tiffinfo={278: layout.rows})
+    again = file.getvalue()
+    counts = _tags(again, _pages(again)[0]).get(279, ())
+    if len(counts) != len(layout.stored):
+        return False
+    return any(new < 0.95 * old - 8 for new, old in zip(counts, layout.stored, strict=True))
 
 
 # libtiff prints its errors on the error stream, and gives what it has of a faulty fax.
