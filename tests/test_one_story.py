@@ -363,9 +363,9 @@ def test_one_number_changed_in_one_chapter_is_found(executed):
 
 
 def test_the_executed_chapters_of_this_checkout_tell_one_story():
+    if not (ROOT / "build" / "quick" / "html" / "index.html").is_file():
+        pytest.skip("no book was built here: make study")
     chapters = sorted((ROOT / "build" / "quick" / "chapters").glob("*.ipynb"))
-    if not chapters:
-        pytest.skip("no chapter was executed here: make study")
     found = [statement for chapter in chapters for statement in gather(chapter)]
     assert len({s.chapter for s in found}) >= 3
     assert contradictions(found) == []
