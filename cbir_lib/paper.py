@@ -137,8 +137,8 @@ def share_behind(value: float, classes: int) -> float | None:
 
 # The claims. The rules were written down before any network of profile `full` was trained, but for
 # rule 4, which was put in its present words while the first were being trained, before a result
-# of them was looked at. Results of six epochs on an eighth of the images, and a few trainings of the whole set,
-# were known.
+# of them was looked at. Results of six epochs on an eighth of the images, and a few trainings of
+# the whole set, were known.
 
 VERDICTS = ("supported", "contradicted", "undecided")
 LEVEL = 0.05  # of the adjusted p values
