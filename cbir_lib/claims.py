@@ -247,11 +247,13 @@ def judge(claim: Claim, found: Sequence[Result]) -> Verdict:
     reported = pd.concat(by_measure) if by_measure else measured.iloc[:0]
     longer = [lengthened(c) for c in claim.comparisons]
     has = [c is not None and pairs(found, c) is not None for c in longer]
-    # Holm's adjustment is over all comparisons of the claim, those without a longer training too.
-    mixed, more = measure(
-        [a if there else c for a, c, there in zip(longer, claim.comparisons, has, strict=True)],
-        found,
-    )
+    mixed, more = measured, {}
+    if any(has):
+        # Holm's adjustment is over all comparisons of the claim, also those not trained longer.
+        mixed, more = measure(
+            [a if there else c for a, c, there in zip(longer, claim.comparisons, has, strict=True)],
+            found,
+        )
     doubled = mixed[has].assign(before=measured.loc[has, "outcome"])
     return Verdict(claim, word, reason, measured, reported, doubled, _decide(mixed)[0], runs | more)
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
 from cbir_lib import paper, results
 from cbir_lib.errors import CbirError, unknown
@@ -164,12 +164,10 @@ def your_run(folder: Path | str, evidence: Evidence, runs: Sequence[str] | None 
     if profile == evidence.profile:
         return ""
     own = results.read_all(folder, runs)
-    published = _means(evidence.results)
-    rows = [
-        f"| {name} | {mean:.1f} | {published[name]:.1f} |" if name in published else ""
-        for name, mean in _means(own).items()
-    ]
-    table = "\n".join(row for row in rows if row)
+    both = pd.concat([_accuracies(own), _accuracies(evidence.results)], axis=1, join="inner")
+    table = "\n".join(
+        f"| {name} | {a:.1f} | {b:.1f} |" for name, a, b in both.itertuples(name=None)
+    )
     return (
         f"**Your run** (profile {profile}: {own[0].data.images['train']:,} training images) beside "
         f"the published evidence (profile {evidence.profile}: "
@@ -178,10 +176,7 @@ def your_run(folder: Path | str, evidence: Evidence, runs: Sequence[str] | None 
     )
 
 
-def _means(found: Sequence[Result]) -> dict[str, float]:
-    """Return the mean accuracy of each method in percent, networks trained plainly, by name."""
-    of_name: dict[str, list[float]] = {}
-    for r in found:
-        if not r.parameters.get("classes"):
-            of_name.setdefault(results.method(r), []).append(100 * r.classification.accuracy)
-    return {name: float(np.mean(values)) for name, values in of_name.items() if "," not in name}
+def _accuracies(found: Sequence[Result]) -> pd.Series:
+    """Return the accuracy of each method in percent, by name, of networks trained plainly."""
+    plain = [r for r in found if "network" not in r.parameters or not results.variant_of(r)]
+    return results.table(plain)["accuracy"]

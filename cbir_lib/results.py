@@ -719,17 +719,6 @@ def choice_in_words(result: Result) -> str:
     )
 
 
-def beside_the_paper(result: Result) -> str:
-    """The row of the paper's Table 4 that a result stands beside, in words (Markdown)."""
-    row = paper.row_of(result.parameters)
-    if row is None:
-        return "*The paper has no number for this descriptor.*"
-    return (
-        f'*The paper has {paper.TABLE_4[row]:.1f} % for "{row}" (Table 4): on IRMA, other classes '
-        "and 128 x 128 pixels, not comparable number by number.*"
-    )
-
-
 def signed(points: float) -> str:
     """Percentage points with their sign and one decimal; a true minus, and no zero below."""
     return f"{round(points, 1) + 0:+.1f}".replace("-", "\N{MINUS SIGN}")

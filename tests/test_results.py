@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cbir_lib import evaluation, results
+from cbir_lib import evaluation, paper, results
 from cbir_lib.errors import CbirError
 from cbir_lib.results import Result
 from cbir_lib.significance import permutation
@@ -405,9 +405,9 @@ def test_what_is_shown_of_rules_and_candidates_is_theirs(result):
     assert "**43.0%**" in said and "bins 16" in said and "71 validation images" in said
 
 
-def test_the_row_of_the_paper_is_named_where_there_is_one(result):
+def test_the_row_of_the_paper_is_named_where_there_is_one():
     for parameters, number in (({"network": "A"}, "43.1"), ({"descriptor": "hog"}, None)):
-        said = results.beside_the_paper(result.model_copy(update={"parameters": parameters}))
+        said = paper.beside(parameters)
         assert (number in said) if number else ("no number" in said)
 
 

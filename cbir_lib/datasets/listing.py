@@ -15,11 +15,9 @@ from unicodedata import normalize
 import numpy as np
 import pandas as pd
 
-from cbir_lib.datasets.decoding import decode, fit
+from cbir_lib.datasets.decoding import LARGEST_FILE, decode, fit
 from cbir_lib.datasets.splits import content
 from cbir_lib.errors import CbirError
-
-LARGEST_FILE = 2**28  # bytes: 100 million pixels of 16 bits take 0.2 GB
 
 # What systems and programs leave in folders, in lower case. What begins with a dot is hidden.
 LITTER_FOLDERS = {
