@@ -26,6 +26,8 @@ class CbirError(Exception):
         return str(self).splitlines()
 
 
+MOST_SHOWN = 40  # names in a hint: a study has hundreds of runs
+
 INTERRUPTED = CbirError("interrupted", "start again: what is finished is kept, the rest goes on")
 
 
@@ -47,4 +49,6 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> CbirError:
     # Names differ by case more often than by spelling: "l1" for "L1".
     close = [other for other in known if other.lower() == str(name).lower()] or close
     suggestion = f"did you mean {close[0]!r}? " if close else ""
-    return CbirError(f"unknown {kind} {name!r}", f"{suggestion}known: {', '.join(known)}")
+    shown = ", ".join(known[:MOST_SHOWN])
+    more = f" and {len(known) - MOST_SHOWN} more" if len(known) > MOST_SHOWN else ""
+    return CbirError(f"unknown {kind} {name!r}", f"{suggestion}known: {shown}{more}")
