@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from cbir_lib.study import CombinationRun, DescriptorRun, NetworkRun, read_study
+from cbir_lib.study.config import CombinationRun, DescriptorRun, NetworkRun, read_study
 
 STUDY = config.get("study", "study.yml")
 PROFILE = config.get("profile", "quick")
@@ -43,10 +43,10 @@ PUBLISHED_BESIDES = sorted(
 )
 # The chapter on verification alone shows these.
 VERIFIED = [
-    "cbir_lib/verification.py",
+    "cbir_lib/reproduction/verification.py",
     *sorted(str(p) for kind in ("verification", PROFILE) for p in Path("results", kind).glob("*.json")),
 ]
-BOOK = ["_config.yml", "cbir_lib/book.py", *sorted(str(p) for p in Path("book").rglob("*.*"))]
+BOOK = ["_config.yml", "cbir_lib/book/site.py", *sorted(str(p) for p in Path("book").rglob("*.*"))]
 
 
 def ids(kind):

@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 import cbir_lib
-from cbir_lib.archive import SHARD, SIZE_PX
-from cbir_lib.archiving import build, look, read
-from cbir_lib.datasets.decoding import fit
+from cbir_lib.archive.store import SHARD, SIZE_PX
+from cbir_lib.archive.update import build, look, read
 from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
+from cbir_lib.images.decoding import fit
 
 IMAGES = 3 * SHARD
 RUNS = 3

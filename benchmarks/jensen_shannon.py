@@ -5,7 +5,7 @@ import time
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from cbir_lib.distances import pairwise
+from cbir_lib.retrieval.distances import pairwise
 
 RUNS = 3
 

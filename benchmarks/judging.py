@@ -17,8 +17,8 @@ import time
 import numpy as np
 
 from cbir_lib import Index, load
-from cbir_lib.comparison import judge_vectors
 from cbir_lib.datasets.radiographs import SPLITS
+from cbir_lib.evaluation.protocol import judge_vectors
 
 values = int(sys.argv[1]) if len(sys.argv) > 1 else 800
 data = load("phantom")

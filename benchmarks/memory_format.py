@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from cbir_lib.models import build_network
+from cbir_lib.networks.modules import build_network
 
 BATCH, STEPS, RUNS, SIZE_PX = 64, 3, 3, 64
 

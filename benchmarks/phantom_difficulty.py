@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from scipy.fft import fft2, ifft2
 
-from cbir_lib import load
+from cbir_lib import load, paths
 from cbir_lib.datasets.phantom.card import write_card
 from cbir_lib.descriptors import build_descriptor
-from cbir_lib.distances import pairwise
-from cbir_lib.files import project_root, replacing
-from cbir_lib.preprocessing import Preprocessing
+from cbir_lib.files import replacing
+from cbir_lib.images.preprocessing import Preprocessing
+from cbir_lib.retrieval.distances import pairwise
 
 SIZE_PX = 64  # of the image that the Gabor filters see
 PAD_PX = 32
@@ -63,7 +63,7 @@ def nearest(distance: str, queries: np.ndarray, gallery: np.ndarray) -> np.ndarr
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path, default=project_root() / "data" / "phantom")
+    parser.add_argument("--root", type=Path, default=paths.data_folder("phantom"))
     parser.add_argument("--write", action="store_true", help="keep the result beside the data")
     options = parser.parse_args()
     data = load("phantom", options.root)

@@ -21,7 +21,7 @@ from scipy.spatial.distance import cdist
 from cbir_lib import Preprocessing, load
 from cbir_lib.descriptors import build_descriptor
 from cbir_lib.errors import CbirError, unknown
-from cbir_lib.retrieval import Index, recall_against_exact
+from cbir_lib.retrieval.index import Index, recall_against_exact
 
 K = 10
 RUNS = 3

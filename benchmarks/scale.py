@@ -2,7 +2,7 @@
 
 Vectors are the activations of a shipped network for the simulated radiographs, reduced to 128
 values by a PCA. The repository has 14,410 of them; larger galleries are filled up with points
-between neighbours (:func:`cbir_lib.scaling.between_neighbours`). Queries are images of the test
+between neighbours (:func:`cbir_lib.study.scaling.between_neighbours`). Queries are images of the test
 split, which no gallery holds.
 
 Every method and size is measured in a process of its own: the time from vectors to the first
@@ -26,10 +26,10 @@ import psutil
 from sklearn.decomposition import PCA
 
 import cbir_lib
-from cbir_lib import CbirError, results, scaling
+from cbir_lib import CbirError, paths
 from cbir_lib.descriptors.learned import load_network
-from cbir_lib.files import project_root
-from cbir_lib.retrieval import Index, recall_against_exact
+from cbir_lib.retrieval.index import Index, recall_against_exact
+from cbir_lib.study import results, scaling
 
 RUN = "phantom-F-augment-s0"
 DIMENSIONS, K, NEIGHBOURS = 128, 10, 10
@@ -95,7 +95,7 @@ def measure(pipe, folder: Path, method: str, settings: dict, count: int) -> None
 
 def measure_milvus(folder: Path, gallery: np.ndarray, ids: np.ndarray, queries: np.ndarray):
     """The same of a collection in the embedded form of Milvus, searched by its graph."""
-    from cbir_lib.milvus import MilvusIndex
+    from cbir_lib.archive.milvus import MilvusIndex
 
     with TemporaryDirectory(dir=folder) as place:
         start = time.perf_counter()
@@ -125,9 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--largest", type=int, default=SIZES[-1], help="vectors in a gallery")
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
-    parser.add_argument(
-        "--out", type=Path, default=project_root() / "results" / "scale" / "scale.json"
-    )
+    parser.add_argument("--out", type=Path, default=paths.results_folder("scale") / "scale.json")
     chosen = parser.parse_args()
     started, points = time.perf_counter(), []
     context = get_context("spawn")

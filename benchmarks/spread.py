@@ -17,9 +17,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cbir_lib import results, verification
-from cbir_lib.files import project_root
-from cbir_lib.study import CombinationRun, NetworkRun, read_study
+from cbir_lib import paths
+from cbir_lib.reproduction import gaps, tolerances
+from cbir_lib.study import results
+from cbir_lib.study.config import CombinationRun, NetworkRun, read_study
 
 THREADS = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
@@ -27,7 +28,7 @@ THREADS = (
 )
 # What each library reads when it starts; unknown to those that are not on this processor.
 SETTINGS = {
-    verification.USUAL: {"OMP_NUM_THREADS": "1"},
+    tolerances.USUAL: {"OMP_NUM_THREADS": "1"},
     "AVX2 only": {  # so that bfloat16 is not native, and networks are trained in float32
         "OMP_NUM_THREADS": "1",
         "ATEN_CPU_CAPABILITY": "avx2",
@@ -64,17 +65,17 @@ def folder(circumstances: str) -> Path:
 
 def done(circumstances: str, run: str) -> bool:
     """Say whether a run has been executed under these circumstances."""
-    return (project_root() / folder(circumstances) / "runs" / run / "result.json").exists()
+    return (paths.project_root() / folder(circumstances) / "runs" / run / "result.json").exists()
 
 
 def take_from_study(profile: str, run: str) -> None:
     """Copy a run that the study has made on this processor, so that it is not made twice."""
-    made = project_root() / "build" / profile / "runs" / run
-    if done(verification.USUAL, run) or not (made / "result.json").exists():
+    made = paths.build_folder(profile) / "runs" / run
+    if done(tolerances.USUAL, run) or not (made / "result.json").exists():
         return
     here = results.circumstances({}).processor
     if results.read(made / "result.json").circumstances.processor == here:
-        shutil.copytree(made, project_root() / folder(verification.USUAL) / "runs" / run)
+        shutil.copytree(made, paths.project_root() / folder(tolerances.USUAL) / "runs" / run)
 
 
 def rerun(profile: str, run: str, circumstances: str) -> None:
@@ -84,7 +85,7 @@ def rerun(profile: str, run: str, circumstances: str) -> None:
     command = [*(sys.executable, "-m", "cbir_lib.cli", "job", "run", run), "--profile", profile]
     ended = subprocess.run(
         [*command, "--work", str(folder(circumstances))],
-        cwd=project_root(),
+        cwd=paths.project_root(),
         env=os.environ | SETTINGS[circumstances],
         capture_output=True,
         text=True,
@@ -94,20 +95,20 @@ def rerun(profile: str, run: str, circumstances: str) -> None:
     print(f"{circumstances}: {run}", flush=True)
 
 
-def spread(profile: str, runs: list[str]) -> verification.Spread:
+def spread(profile: str, runs: list[str]) -> tolerances.Spread:
     """Return the differences of all that has been executed under each of the circumstances."""
     executed = {name: [run for run in runs if done(name, run)] for name in SETTINGS}
     read = {name: results.read_all(folder(name), some) for name, some in executed.items() if some}
-    usual = {result.run: result for result in read[verification.USUAL]}
+    usual = {result.run: result for result in read[tolerances.USUAL]}
     reruns, kinds = [], set()
     for name, found in read.items():
         for result in found:
-            if name == verification.USUAL or result.run not in usual:
+            if name == tolerances.USUAL or result.run not in usual:
                 continue
-            sizes = verification.largest(verification.gaps(usual[result.run], result))
+            sizes = gaps.largest(gaps.gaps(usual[result.run], result))
             kinds |= set(sizes)
             reruns.append(
-                verification.Rerun(
+                tolerances.Rerun(
                     run=result.run,
                     trained="network" in result.parameters,
                     circumstances=name,
@@ -115,8 +116,8 @@ def spread(profile: str, runs: list[str]) -> verification.Spread:
                     differences={of: size for of, size in sizes.items() if size},
                 )
             )
-    occasion = read[verification.USUAL][-1].circumstances
-    return verification.Spread(
+    occasion = read[tolerances.USUAL][-1].circumstances
+    return tolerances.Spread(
         profile=profile,
         measured=max(r.circumstances.finished for found in read.values() for r in found),
         processor=occasion.processor,
@@ -136,11 +137,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
     parser.add_argument("--collect", action="store_true", help="execute nothing more")
     options = parser.parse_args()
-    runs = read_study(project_root() / "study.yml").runs(options.profile)
+    runs = read_study(paths.study_file()).runs(options.profile)
 
     def cost(run) -> tuple[bool, float]:
         # A combination takes its members' vectors, so it comes last.
-        made = project_root() / folder(verification.USUAL) / "runs" / run.id / "result.json"
+        made = paths.project_root() / folder(tolerances.USUAL) / "runs" / run.id / "result.json"
         seconds = results.read(made).circumstances.seconds.values() if made.exists() else [0]
         return isinstance(run, CombinationRun), sum(seconds)
 
@@ -151,14 +152,14 @@ def main() -> None:
         for run in sorted(runs, key=cost)
         if options.kind in ("both", "networks" if isinstance(run, NetworkRun) else "untrained")
     ]
-    for name in () if options.collect else (verification.USUAL, *options.circumstances):
+    for name in () if options.collect else (tolerances.USUAL, *options.circumstances):
         for last in (False, True):
             some = [run.id for run in chosen if isinstance(run, CombinationRun) == last]
             with ThreadPoolExecutor(options.jobs) as pool:
                 list(pool.map(lambda run, name=name: rerun(options.profile, run, name), some))
     found = spread(options.profile, [run.id for run in runs])
-    path = project_root() / "results" / verification.FOLDER / "spread.json"
-    verification.write_spread(path, found)
+    path = paths.results_folder(tolerances.FOLDER) / "spread.json"
+    tolerances.write_spread(path, found)
     print(f"{len(found.reruns)} reruns: {path}")
 
 

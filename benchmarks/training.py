@@ -3,7 +3,7 @@
 ``python benchmarks/training.py`` measures network B at 64 px, ``python benchmarks/training.py C E
 --sizes 64 128`` others; on a GPU where there is one.
 
-Ours is :func:`cbir_lib.training.fit` in the environment of a study (``cbir_lib/workflow.py``):
+Ours is :func:`cbir_lib.networks.training.fit` in the environment of a study (``cbir_lib/workflow/conductor.py``):
 images contrasted and resized beforehand, as bytes on the device; turned and cropped a batch at a
 time; layout channels last; fused SGD; sums on the device, read once an epoch.
 
@@ -66,12 +66,13 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from cbir_lib import CbirError, Preprocessing, load, networks, training
+from cbir_lib import CbirError, Preprocessing, load
 from cbir_lib.datasets.radiographs import RadiographSet
-from cbir_lib.models import Centre, build_network
-from cbir_lib.preprocessing import mean_image
-from cbir_lib.training import Batches, KeepBest, Settings
-from cbir_lib.workflow import MARK, _Graph
+from cbir_lib.images.preprocessing import mean_image
+from cbir_lib.networks import architectures, training
+from cbir_lib.networks.modules import Centre, build_network
+from cbir_lib.networks.training import Batches, KeepBest, Settings
+from cbir_lib.workflow.conductor import MARK, _Graph
 
 CLASSES = 5  # of the simulated radiographs
 WORKERS = 2  # a DataLoader's
@@ -88,7 +89,7 @@ MEASURES = {
     "memory": "+ a study's environment: memory kept",
     "layout": "+ channels last",
     "fused": "+ fused SGD",
-    "fit": "ours: cbir_lib.training.fit",
+    "fit": "ours: cbir_lib.networks.training.fit",
 }
 TEXTBOOK = "kept"
 PARTS = ("ladder", "transforms", "overhead", "share")
@@ -510,7 +511,7 @@ def overhead(repeats: int) -> None:
 
 def least_bytes(name: str, side: int, classes: int, batch: int, value: int, **more) -> int:
     """What a training step must move at least; the formula is above."""
-    layers = list(networks.layers(name, classes=classes, size=side, **more))
+    layers = list(architectures.layers(name, classes=classes, size=side, **more))
     values = sum(math.prod(layer.shape) for layer in layers)
     weights = sum(layer.parameters for layer in layers)
     return batch * (side**2 + 4 * value * values) + 28 * weights

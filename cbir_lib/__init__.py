@@ -8,14 +8,14 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _LAZY = {
-    "Archive": "cbir_lib.archive",
+    "Archive": "cbir_lib.archive.store",
     "CbirError": "cbir_lib.errors",
-    "Index": "cbir_lib.retrieval",
-    "Preprocessing": "cbir_lib.preprocessing",
+    "Index": "cbir_lib.retrieval.index",
+    "Preprocessing": "cbir_lib.images.preprocessing",
     "RadiographSet": "cbir_lib.datasets.radiographs",
     "load": "cbir_lib.datasets",
     "load_network": "cbir_lib.descriptors.learned",
-    "search_widget": "cbir_lib.widget",
+    "search_widget": "cbir_lib.archive.widget",
 }
 __all__ = ["__version__", *_LAZY]
 

@@ -13,29 +13,6 @@ from cbir_lib.errors import CbirError
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def project_root() -> Path:
-    """The checkout this package runs from, else the current folder."""
-    checkout = Path(__file__).resolve().parents[1]
-    return checkout if (checkout / "study.yml").is_file() else Path.cwd()
-
-
-def cache_folder() -> Path:
-    """Folder of decoded data sets: ``CBIR_CACHE``, else ``build/cache`` of the project."""
-    given = os.environ.get("CBIR_CACHE")
-    return Path(given) if given else project_root() / "build" / "cache"
-
-
-def trained_networks(root: Path) -> dict[str, Path]:
-    """The file of each trained network of a project, by the name of its run.
-
-    Those that the project ships (``models/``) go before those of studies done here, and of these
-    the latest before the others.
-    """
-    here = root.glob("build/*/runs/*/model.safetensors")
-    found = {file.parent.name: file for file in sorted(here, key=lambda file: file.stat().st_mtime)}
-    return found | {file.stem: file for file in sorted(root.glob("models/*.safetensors"))}
-
-
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; move it onto ``path`` when the block succeeds.

@@ -13,7 +13,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 import cbir_lib
-from cbir_lib import cli
+from cbir_lib.cli.main import main
 
 # One worker a core, so one thread a worker: set before anything is imported that reads it.
 os.environ |= dict.fromkeys(
@@ -24,7 +24,7 @@ os.environ |= dict.fromkeys(
     "1",
 )
 # Files that take longest: begun last, they would keep one core from the others' end.
-LONGEST = ("test_workflow.py",)
+LONGEST = ("test_conductor.py",)
 
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
 settings.load_profile("unhurried")
@@ -67,7 +67,7 @@ def cbir(monkeypatch, capsys):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["cbir", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            main()
         out, err = capsys.readouterr()
         return stop.value.code, out, err.splitlines()
 

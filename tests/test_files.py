@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-import cbir_lib.files
-from cbir_lib.files import cache_folder, project_root, replacing
+from cbir_lib import paths
+from cbir_lib.files import replacing
 
 
 def names(folder):
@@ -97,15 +97,15 @@ def test_full_disk_leaves_the_old_file_and_says_so(tmp_path, write):
 
 
 def test_project_root_is_the_checkout_or_the_current_folder(tmp_path, monkeypatch):
-    assert (project_root() / "pyproject.toml").is_file()
-    installed = tmp_path / "site-packages" / "cbir_lib" / "files.py"
-    monkeypatch.setattr(cbir_lib.files, "__file__", str(installed))
+    assert (paths.project_root() / "pyproject.toml").is_file()
+    installed = tmp_path / "site-packages" / "cbir_lib" / "paths.py"
+    monkeypatch.setattr(paths, "__file__", str(installed))
     monkeypatch.chdir(tmp_path)
-    assert project_root() == tmp_path
+    assert paths.project_root() == tmp_path
 
 
 def test_cache_folder_is_where_the_environment_says(tmp_path, monkeypatch):
     monkeypatch.setenv("CBIR_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path
+    assert paths.cache_folder() == tmp_path
     monkeypatch.delenv("CBIR_CACHE")
-    assert cache_folder() == project_root() / "build" / "cache"
+    assert paths.cache_folder() == paths.project_root() / "build" / "cache"

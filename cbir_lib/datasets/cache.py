@@ -12,10 +12,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
+from cbir_lib import paths
 from cbir_lib.datasets.listing import litter
 from cbir_lib.datasets.radiographs import REMARK_TYPES, RadiographSet
 from cbir_lib.errors import CbirError
-from cbir_lib.files import cache_folder, replacing
+from cbir_lib.files import replacing
 
 VERSION = 3  # of the cache's form and of the decoding rules
 
@@ -26,14 +27,14 @@ def cached(name: str, source: Path, read: Callable[[Path], RadiographSet]) -> Ra
     Images come back as a read-only memory map. A cache that is damaged (its checksum is compared)
     is made again; where none can be kept, what was read is returned as it is.
     """
-    folder = cache_folder() / f"{name}-v{VERSION}-{fingerprint(source)[:16]}"
+    folder = paths.cache_folder() / f"{name}-v{VERSION}-{fingerprint(source)[:16]}"
     try:
         return _read(folder)
     except Exception:  # what is damaged raises what its parsing ran into
         data = read(source)
     try:
         _write(folder, data)
-        for other in cache_folder().glob(f"{name}-v*"):
+        for other in paths.cache_folder().glob(f"{name}-v*"):
             # Made from another copy, or by another version; not one that is being written.
             if other != folder and (other / IMAGES).exists():
                 shutil.rmtree(other, ignore_errors=True)

@@ -32,9 +32,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 
-from cbir_lib.datasets import decoding
 from cbir_lib.datasets.cache import cached
-from cbir_lib.datasets.dicom import is_dicom
 from cbir_lib.datasets.listing import (
     Entry,
     decode_text,
@@ -47,6 +45,8 @@ from cbir_lib.datasets.listing import (
 from cbir_lib.datasets.radiographs import RadiographSet, gather
 from cbir_lib.datasets.splits import split_by_class, validation_of_train
 from cbir_lib.errors import CbirError
+from cbir_lib.images import decoding
+from cbir_lib.images.dicom import is_dicom
 
 TITLE = "A folder of your own: one sub-folder a class, or labels.csv"
 CREDIT = "yours"

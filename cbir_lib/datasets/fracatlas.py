@@ -17,6 +17,7 @@ import os
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from cbir_lib import paths
 from cbir_lib.datasets.cache import cached
 from cbir_lib.datasets.fetching import download
 from cbir_lib.datasets.listing import (
@@ -32,7 +33,6 @@ from cbir_lib.datasets.listing import (
 from cbir_lib.datasets.radiographs import RadiographSet, gather
 from cbir_lib.datasets.splits import split_of
 from cbir_lib.errors import CbirError
-from cbir_lib.files import project_root
 
 TITLE = "FracAtlas: 4,083 real radiographs of hand, leg, hip and shoulder"
 CREDIT = "FracAtlas, I. Abedeen et al. 2023, doi:10.6084/m9.figshare.22363012, CC BY 4.0"
@@ -62,9 +62,7 @@ def locate(root: Path | str | None = None) -> Path:
         When there is none.
     """
     given = root or os.environ.get("CBIR_DATA")
-    places = (
-        [Path(given), Path(given) / "fracatlas"] if given else [project_root() / "data/fracatlas"]
-    )
+    places = [Path(given), Path(given) / "fracatlas"] if given else [paths.data_folder("fracatlas")]
     for place in places:
         for found in (place, place / INSIDE, place / ARCHIVE):
             if found.is_file() or (found / TABLE).is_file():

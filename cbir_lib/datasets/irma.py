@@ -22,15 +22,15 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
+from cbir_lib import paths
 from cbir_lib.datasets.cache import cached
-from cbir_lib.datasets.decoding import decode, fit
 from cbir_lib.datasets.listing import litter, read_file, read_table, walk
 from cbir_lib.datasets.radiographs import RadiographSet, gather
 from cbir_lib.datasets.splits import content
 from cbir_lib.errors import CbirError
-from cbir_lib.files import project_root
-from cbir_lib.irma import CLASSES as CLASS_OF
-from cbir_lib.irma import IrmaCode, parse, region
+from cbir_lib.images.decoding import decode, fit
+from cbir_lib.irma_code import CLASSES as CLASS_OF
+from cbir_lib.irma_code import IrmaCode, parse, region
 
 TITLE = "IRMA: 14,410 real radiographs, five regions of the body (ImageCLEFmed 2009)"
 CREDIT = (
@@ -74,7 +74,7 @@ def locate(root: Path | str | None = None) -> Path:
         When there is none.
     """
     given = root or os.environ.get("CBIR_DATA")
-    places = [Path(given), Path(given) / "irma"] if given else [project_root() / "data" / "irma"]
+    places = [Path(given), Path(given) / "irma"] if given else [paths.data_folder("irma")]
     for place in places:
         if any(path.name.lower().startswith(STEM) for path in place.glob("*")):
             return place

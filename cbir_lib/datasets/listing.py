@@ -15,9 +15,9 @@ from unicodedata import normalize
 import numpy as np
 import pandas as pd
 
-from cbir_lib.datasets.decoding import LARGEST_FILE, decode, fit
 from cbir_lib.datasets.splits import content
 from cbir_lib.errors import CbirError
+from cbir_lib.images.decoding import LARGEST_FILE, decode, fit
 
 # What systems and programs leave in folders, in lower case. What begins with a dot is hidden.
 LITTER_FOLDERS = {

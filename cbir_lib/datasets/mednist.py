@@ -15,13 +15,13 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from cbir_lib import paths
 from cbir_lib.datasets.cache import cached
-from cbir_lib.datasets.decoding import decode
 from cbir_lib.datasets.fetching import download
 from cbir_lib.datasets.radiographs import RadiographSet, gather
 from cbir_lib.datasets.splits import split_by_content
 from cbir_lib.errors import CbirError
-from cbir_lib.files import project_root
+from cbir_lib.images.decoding import decode
 
 TITLE = "MedNIST: 58,954 real images, 64 x 64, six classes (CT, MR, X-ray)"
 CREDIT = "MedNIST, Dr. Bradley J. Erickson, Mayo Clinic, CC BY-SA 4.0"
@@ -68,7 +68,7 @@ def locate(root: Path | str | None = None) -> Path:
     places = (
         [Path(given), Path(given) / "mednist"]
         if given
-        else [project_root() / "data" / "mednist", project_root().parent / "shared" / "data"]
+        else [paths.data_folder("mednist"), paths.project_root().parent / "shared" / "data"]
     )
     for place in places:
         for found in (place, place / ARCHIVE, place / "MedNIST"):

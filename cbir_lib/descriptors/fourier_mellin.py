@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from torch.nn import functional
 
 from cbir_lib.descriptors.blocks import check_integer, device
-from cbir_lib.preprocessing import as_images
+from cbir_lib.images.preprocessing import as_images
 
 ANGLES, RADII = 64, 64  # of the log-polar grid
 LOWEST = 2  # cycles per image, the grid's inner radius

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from cbir_lib.descriptors.blocks import check_integer, compiled, device, each_block
 from cbir_lib.errors import CbirError, unknown
-from cbir_lib.preprocessing import as_images
+from cbir_lib.images.preprocessing import as_images
 
 PAD_PX = 32  # zeros on each side, as the baselines have it
 CUT = np.sqrt(2 * np.log(1e6))  # deviations from a filter's centre where it is down to 1e-6

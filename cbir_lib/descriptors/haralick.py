@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from cbir_lib.descriptors.blocks import check_integer, compiled, device, each_block
 from cbir_lib.errors import CbirError
-from cbir_lib.preprocessing import as_images
+from cbir_lib.images.preprocessing import as_images
 
 DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1))  # rows and columns: 0, -45, 90, 45 degrees
 FEATURES = (

@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from cbir_lib.descriptors.blocks import check_integer
 from cbir_lib.errors import CbirError
-from cbir_lib.preprocessing import Preprocessing, as_images
+from cbir_lib.images.preprocessing import Preprocessing, as_images
 
 BLOCK = 64  # images at a time
 
@@ -19,7 +19,7 @@ class HOG(TransformerMixin, BaseEstimator):
     ----------
     size : int
         Images are brought to a square of this side first, 8 to 1024 pixels, as
-        :class:`~cbir_lib.preprocessing.Preprocessing` does; those that have it are left.
+        :class:`~cbir_lib.images.preprocessing.Preprocessing` does; those that have it are left.
     orientations : int
         Bins over 0 to 180 degrees, 2 to 36.
     cell_px : int

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from cbir_lib.descriptors.blocks import check_integer, compiled, count, device, each_block
 from cbir_lib.errors import CbirError
-from cbir_lib.preprocessing import as_images
+from cbir_lib.images.preprocessing import as_images
 
 # A neighbour counts as as bright as the pixel when it is less than this many grey values darker:
 # rounding decides nothing.

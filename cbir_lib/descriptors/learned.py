@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cbir_lib import paths
 from cbir_lib.errors import CbirError, unknown
-from cbir_lib.files import project_root, trained_networks
-from cbir_lib.models import TrainedNetwork, read_network
-from cbir_lib.preprocessing import as_images
+from cbir_lib.images.preprocessing import as_images
+from cbir_lib.networks.modules import TrainedNetwork, read_network
 
 BATCH = 256
 
@@ -33,7 +33,7 @@ def load_network(run: str, layer: str | None = None) -> LearnedDescriptor:
     CbirError
         When neither has it, or the file is damaged.
     """
-    found = trained_networks(project_root())
+    found = paths.trained_networks()
     if run not in found:
         raise CbirError(
             f"no trained network of a run {run!r}",

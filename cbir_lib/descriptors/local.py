@@ -17,7 +17,7 @@ from sklearn.decomposition import PCA
 
 from cbir_lib.descriptors.blocks import check_integer
 from cbir_lib.errors import CbirError, unknown
-from cbir_lib.preprocessing import as_images
+from cbir_lib.images.preprocessing import as_images
 
 BLOCK_PX = 2**16  # pixels of the images that are looked at at a time: what caches hold
 ROWS = 2**14  # local features compared with the vocabulary at a time

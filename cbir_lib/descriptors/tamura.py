@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 from cbir_lib.descriptors.blocks import check_integer, compiled, count, device, each_block
 from cbir_lib.errors import CbirError
-from cbir_lib.preprocessing import as_images
+from cbir_lib.images.preprocessing import as_images
 
 # A scaled value this far below a bin's edge, in bins, counts as on it: rounding decides nothing.
 EDGE = 1e-4

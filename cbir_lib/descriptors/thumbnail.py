@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from cbir_lib.descriptors.blocks import check_integer, compiled, device, each_block
 from cbir_lib.errors import CbirError
-from cbir_lib.preprocessing import Preprocessing, as_images
+from cbir_lib.images.preprocessing import Preprocessing, as_images
 
 QUERIES, GALLERY = 64, 256  # thumbnails compared at a time, at most
 VALUES = 2**23  # of their contexts on a GPU, at most

@@ -10,7 +10,7 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from cbir_lib.descriptors.blocks import check_integer, device
-from cbir_lib.preprocessing import as_images
+from cbir_lib.images.preprocessing import as_images
 
 BLOCK_PIXELS = 2**22  # computed at once
 

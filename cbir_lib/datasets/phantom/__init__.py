@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from cbir_lib import paths
 from cbir_lib.datasets.cache import cached
-from cbir_lib.datasets.decoding import decode, fit
 from cbir_lib.datasets.phantom.card import SUMS, checksum
 from cbir_lib.datasets.phantom.recipe import COUNT, TRAIN, split_sizes
 from cbir_lib.datasets.radiographs import SPLITS, RadiographSet, gather
 from cbir_lib.errors import CbirError
-from cbir_lib.files import project_root
+from cbir_lib.images.decoding import decode, fit
 
 TITLE = "Phantom: 14,410 simulated radiographs, five body regions, full IRMA codes"
 CREDIT = "Simulated images of this project, CC BY 4.0; bone shapes: MyoSim, OpenSim"
@@ -40,7 +40,7 @@ def locate(root: Path | str | None = None) -> Path:
     CbirError
         When there is none.
     """
-    embedded = project_root() / "data" / "phantom"
+    embedded = paths.data_folder("phantom")
     given = os.environ.get("CBIR_DATA")
     places = [Path(root)] if root else [Path(given)] if given else []
     places += [place / "phantom" for place in places] + ([] if root else [embedded])

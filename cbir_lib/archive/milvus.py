@@ -1,0 +1,385 @@
+"""An archive in Milvus: the same vectors, searched by an engine that outgrows one machine.
+
+A collection has a row an image: ``id`` (SHA-256 of the path, the primary key), ``path``,
+``content`` (SHA-256 of the pixels) and ``vector``; its properties say of which descriptor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cbir_lib.archive.store import Archive, Found
+from cbir_lib.errors import CbirError, unknown
+
+# What Milvus calls our distances, and how its values become ours: its L2 is squared, and its
+# cosine a similarity. The others it does not have.
+METRICS = {
+    "L2": ("L2", lambda values: np.sqrt(np.maximum(values, 0))),
+    "cosine": ("COSINE", lambda values: np.clip(1 - values, 0, 2)),
+    "inner product": ("IP", np.negative),
+}
+METHODS = {
+    "exact": ("FLAT", {}),
+    "hnsw": ("HNSW", {"M": 16, "efConstruction": 200}),
+}
+DESCRIPTOR = "cbir.descriptor"  # the property of a collection
+LARGEST_DIMENSION = 32768
+MOST_RESULTS = 16384
+LONGEST_PATH = 4096  # bytes
+BATCH_BYTES = 8 * 2**20  # of vectors in a call; a server takes 64 MiB
+LISTED = 1000  # rows listed or removed in a call
+CONNECT_S = 5
+CALL_S = 60
+INSTALL = 'pip install "cbir_lib[milvus]"'
+
+_open_files: Counter[str] = Counter()  # embedded databases of this process, by their users
+
+
+class Pushed(NamedTuple):
+    """What a push did, in numbers of images."""
+
+    added: int  # or changed
+    removed: int
+    unchanged: int
+
+
+class MilvusIndex:
+    """A collection in Milvus: a gallery of vectors, as :class:`cbir_lib.retrieval.index.Index` is one.
+
+    Parameters
+    ----------
+    uri
+        ``http://host:19530`` of a server or cluster, with ``user:password@`` where it asks for one;
+        or a local path that ends with ``.db``, for the embedded form.
+    collection
+        Its name; made by the first :meth:`add`.
+    distance
+        ``L2``, ``cosine`` or ``inner product``.
+    descriptor
+        Of what descriptor the vectors are; a collection of another is refused.
+    method
+        ``exact`` (FLAT) or ``hnsw``, for a collection that is yet to be made.
+    filled
+        Refuse a collection that is not there, or empty.
+
+    Raises
+    ------
+    CbirError
+        When the server does not answer within 5 seconds, the collection is of another descriptor
+        or distance, or pymilvus is missing.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        collection: str,
+        distance: str,
+        descriptor: str,
+        method: str = "exact",
+        filled: bool = False,
+    ):
+        if distance not in METRICS:
+            raise CbirError(
+                f"Milvus has no distance {distance}",
+                "build an archive with --distance L2 or --distance cosine, or search without it",
+            )
+        if method not in METHODS:
+            raise unknown("method in Milvus", method, METHODS)
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", collection):
+            raise CbirError(
+                f"{collection!r} is no name of a collection", "use letters, digits and _"
+            )
+        self.uri, self.collection = uri, collection
+        self.shown = shown(uri)
+        self.distance, self.descriptor, self.method = distance, descriptor, method
+        self._client = _connect(uri)
+        try:
+            with self._telling():
+                self.dimension = self._look() if self._call("has_collection") else None
+            if filled and not len(self):
+                raise self._missing()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> MilvusIndex:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the server; an embedded database may then be opened by another process."""
+        self._client.close()
+        if self.uri.endswith(".db"):
+            _release(self.uri)
+
+    def __len__(self) -> int:
+        if self.dimension is None:
+            return 0
+        with self._telling():
+            return self._call("query", filter="", output_fields=["count(*)"])[0]["count(*)"]
+
+    def contents(self) -> dict[str, str]:
+        """The content of every row, by its id."""
+        if self.dimension is None:
+            return {}
+        with self._telling():
+            rows = self._call(
+                "query_iterator", batch_size=LISTED, filter="", output_fields=["id", "content"]
+            )
+            found = {}
+            while batch := rows.next():
+                found |= {row["id"]: row["content"] for row in batch}
+            rows.close()
+        return found
+
+    def add(self, vectors: np.ndarray, paths: Sequence[str], contents: Sequence[str]) -> None:
+        """Add (N, D) float32 vectors; a path that is there already is replaced.
+
+        Raises
+        ------
+        CbirError
+            When the dimension is not that of the collection, or the server fails.
+        """
+        for path in paths:
+            if len(path.encode()) > LONGEST_PATH:
+                raise CbirError(f"{path[:80]}... is too long for Milvus", "shorten the path")
+        with self._telling():
+            if self.dimension is None:
+                self._create(vectors.shape[1])
+            self.check_dimension(vectors)
+            step = max(1, BATCH_BYTES // (4 * self.dimension))
+            for start in range(0, len(vectors), step):
+                part = slice(start, start + step)
+                rows = zip(paths[part], contents[part], vectors[part], strict=True)
+                self._call(
+                    "upsert",
+                    data=[
+                        {"id": id_of(path), "path": path, "content": content, "vector": vector}
+                        for path, content, vector in rows
+                    ],
+                )
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Remove rows by their ids (:func:`id_of`); one that is not there does not matter."""
+        with self._telling():
+            for start in range(0, len(ids), LISTED):
+                self._call("delete", ids=list(ids[start : start + LISTED]))
+
+    def search(self, vectors: np.ndarray, k: int, contents: Sequence[str] | None = None) -> Found:
+        """The k nearest rows of each of (Q, D) vectors, none with the content of the query.
+
+        Raises
+        ------
+        CbirError
+            When the collection is not there, the dimensions differ, or the server fails.
+        """
+        if self.dimension is None:
+            raise self._missing()
+        if k > MOST_RESULTS:
+            raise CbirError(f"k = {k} is out of range", f"Milvus gives {MOST_RESULTS} at most")
+        self.check_dimension(vectors)
+        to_ours = METRICS[self.distance][1]
+        ids = np.full((len(vectors), k), "", dtype=object)
+        distances = np.full((len(vectors), k), np.inf, np.float32)
+        own = contents or [""] * len(vectors)
+        with self._telling():
+            for query, (vector, content) in enumerate(zip(vectors, own, strict=True)):
+                hits = self._call(
+                    "search",
+                    data=[vector],
+                    limit=k,
+                    filter=f"content != {json.dumps(content)}" if content else "",
+                    output_fields=["path"],
+                    search_params={"params": {"ef": max(100, 2 * k)}},
+                )[0]
+                values = to_ours(np.array([hit["distance"] for hit in hits], np.float32))
+                paths = np.array([hit["entity"]["path"] for hit in hits], dtype=object)
+                order = np.lexsort((paths.astype(str), values))  # equal distances: by path
+                ids[query, : len(hits)] = paths[order]
+                distances[query, : len(hits)] = values[order]
+        return Found(ids, distances)
+
+    def _missing(self) -> CbirError:
+        return CbirError(
+            f"{self.shown} has no collection {self.collection}, or an empty one",
+            f"fill it: cbir index push DIR --to {self.shown}",
+        )
+
+    def _create(self, dimension: int) -> None:
+        from pymilvus import DataType, MilvusClient
+
+        if dimension > LARGEST_DIMENSION:
+            raise CbirError(
+                f"vectors of {dimension} values are too long for Milvus",
+                f"it takes {LARGEST_DIMENSION} at most; search without it",
+            )
+        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
+        schema.add_field("path", DataType.VARCHAR, max_length=LONGEST_PATH)
+        schema.add_field("content", DataType.VARCHAR, max_length=64)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
+        index = MilvusClient.prepare_index_params()
+        kind, settings = METHODS[self.method]
+        index.add_index(
+            "vector", index_type=kind, metric_type=METRICS[self.distance][0], params=settings
+        )
+        self._call(
+            "create_collection",
+            schema=schema,
+            index_params=index,
+            consistency_level="Strong",  # what was added is found
+            properties={DESCRIPTOR: self.descriptor},
+        )
+        self.dimension = dimension
+
+    def _look(self) -> int:
+        """The dimension of the collection, if it is of this descriptor and distance."""
+        described = self._call("describe_collection")
+        other = f"name another collection than {self.collection}: --collection NAME"
+        if described["properties"].get(DESCRIPTOR) != self.descriptor:
+            raise CbirError(
+                f"the collection {self.collection} of {self.shown} is of another descriptor", other
+            )
+        metric = self._call("describe_index", index_name="vector")["metric_type"]
+        if metric != METRICS[self.distance][0]:
+            raise CbirError(
+                f"the collection {self.collection} of {self.shown} compares by {metric}, "
+                f"not by {METRICS[self.distance][0]}",
+                other,
+            )
+        self._call("load_collection")  # as a server that was restarted may not have done
+        field = next(field for field in described["fields"] if field["name"] == "vector")
+        return int(field["params"]["dim"])
+
+    def check_dimension(self, vectors: np.ndarray) -> None:
+        """Refuse vectors that do not fit the collection, if it is there."""
+        if self.dimension is not None and vectors.shape[1:] != (self.dimension,):
+            raise CbirError(
+                f"vectors of shape {vectors.shape} do not fit a collection of {self.dimension}",
+                "use the descriptor the collection was filled with",
+            )
+
+    def _call(self, name: str, **arguments):
+        return getattr(self._client, name)(self.collection, timeout=CALL_S, **arguments)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """What goes wrong at the server, in two lines."""
+        from grpc import RpcError
+        from pymilvus.exceptions import MilvusException
+
+        try:
+            yield
+        except (MilvusException, RpcError) as error:
+            raise CbirError(
+                f"Milvus at {self.shown} failed: {_first_line(error)}",
+                "see whether it runs, and start again; what it has is kept",
+            ) from error
+
+
+def id_of(path: str) -> str:
+    """The primary key of a path: its SHA-256, so that no character of it needs care."""
+    return hashlib.sha256(path.encode()).hexdigest()
+
+
+def push(
+    archive: Archive, index: MilvusIndex, progress: Callable[[int, int], None] = lambda *_: None
+) -> Pushed:
+    """Make a collection hold what an archive holds; only what differs travels.
+
+    A push that was interrupted goes on where it was. ``progress`` is called with the number of
+    images that were looked at, and of all.
+    """
+    if shards := archive.shards():
+        index.check_dimension(archive.read_shard(shards[0])[1])  # before anything is removed
+    there = index.contents()
+    wanted = {id_of(row.path) for shard in archive.shards() for row in archive.rows_of(shard)}
+    gone = [id for id in there if id not in wanted]
+    index.remove(gone)
+    added = done = 0
+    for shard in archive.shards():
+        rows, vectors = archive.read_shard(shard)
+        new = [i for i, row in enumerate(rows) if there.get(id_of(row.path)) != row.content]
+        if new:
+            index.add(vectors[new], [rows[i].path for i in new], [rows[i].content for i in new])
+        added += len(new)
+        done += len(rows)
+        progress(done, len(wanted))
+    return Pushed(added, len(gone), len(wanted) - added)
+
+
+def collection_of(archive: Archive) -> str:
+    """What an archive's collection is called, where no name is given."""
+    return re.sub(r"\W", "_", f"cbir_{archive.description.descriptor}", flags=re.ASCII)
+
+
+def _connect(uri: str):
+    local = "://" not in uri and not uri.startswith("unix:")
+    try:
+        import pymilvus
+        from pymilvus.exceptions import MilvusException
+
+        if local:
+            import milvus_lite  # noqa: F401
+    except ImportError as error:
+        raise CbirError(f"{error.name} is missing", INSTALL) from error
+    for name in ("pymilvus", "milvus_lite"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they log we say in two lines
+    if local and not uri.endswith(".db"):
+        raise CbirError(
+            f"{uri} is no address of Milvus", "give http://host:19530, or a local path with .db"
+        )
+    if local and not Path(uri).expanduser().parent.is_dir():
+        raise CbirError(f"no folder {Path(uri).parent}", "make it, or name another")
+    if local:
+        _open_files[_place(uri)] += 1
+    try:
+        # Dedicated: another client's broken connection is not taken over.
+        place = _place(uri) if local else uri
+        return pymilvus.MilvusClient(place, timeout=CONNECT_S, dedicated=True)
+    except (MilvusException, ValueError) as error:
+        if local:
+            _release(uri)
+            raise CbirError(
+                f"cannot open {uri}: {_first_line(error)}",
+                "does another process use it, or has another version of milvus-lite made it?",
+            ) from error
+        raise CbirError(
+            f"no Milvus answers at {shown(uri)}",
+            "see whether it runs and the address is right; nothing was changed",
+        ) from error
+
+
+def shown(uri: str) -> str:
+    """An address without the name and password in it."""
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def _place(uri: str) -> str:
+    return str(Path(uri).expanduser().resolve())
+
+
+def _release(uri: str) -> None:
+    """Stop the embedded form of a database when nobody in this process uses it any more."""
+    from milvus_lite.server_manager import server_manager_instance
+
+    _open_files[_place(uri)] -= 1
+    if _open_files[_place(uri)] <= 0:
+        server_manager_instance.release_server(_place(uri))
+
+
+def _first_line(error: Exception) -> str:
+    text = getattr(error, "message", "") or str(error)
+    return text.splitlines()[0] if text else type(error).__name__

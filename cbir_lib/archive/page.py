@@ -1,0 +1,138 @@
+"""What a search has found as one page: pictures inside, no script, nothing from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from cbir_lib.datasets.listing import read_file
+from cbir_lib.images.decoding import decode
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Picture = Callable[[str], tuple[np.ndarray | None, str]]
+THUMBNAIL_PX = 192  # longer side
+QUALITY = 85  # of JPEG, 0 to 100
+
+STYLE = """
+.found { --page: #fff; --text: #1b1f24; --quiet: #57606a; --line: #d0d7de;
+  color: var(--text); background: var(--page); font: 15px/1.45 system-ui, sans-serif; }
+@media (prefers-color-scheme: dark) {
+  .found { --page: #14171b; --text: #e6e9ec; --quiet: #9aa4ae; --line: #343b43; } }
+body.found { color-scheme: light dark; margin: 0 auto; max-width: 75rem; padding: 1rem; }
+.found h1 { font-size: 1.4rem; margin: 0; }
+.found .about { color: var(--quiet); margin: 0 0 1rem; }
+.found section { border-top: 1px solid var(--line); display: grid; gap: 1rem 1.5rem;
+  grid-template-columns: 14rem minmax(0, 1fr); padding: 1.25rem 0; }
+.found ol { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr));
+  list-style: none; margin: 0; padding: 0; }
+.found figure { margin: 0; }
+.found img, .found .none { aspect-ratio: 1; background: #000; border: 1px solid var(--line);
+  border-radius: 4px; box-sizing: border-box; display: block; object-fit: contain; width: 100%; }
+.found .none { align-items: center; background: none; color: var(--quiet); display: flex;
+  justify-content: center; padding: .5rem; text-align: center; }
+.found figcaption { font-size: .85rem; overflow-wrap: anywhere; padding-top: .3rem; }
+.found h2 { font-size: .85rem; margin: 0; }
+.found .measure { display: flex; gap: .6rem; justify-content: space-between; }
+.found .measure span { color: var(--quiet); font-variant-numeric: tabular-nums; }
+@media (max-width: 40rem) {
+  .found section { grid-template-columns: minmax(0, 1fr); }
+  .found section > figure { align-items: center; display: grid; gap: 1rem;
+    grid-template-columns: 8rem minmax(0, 1fr); }
+  .found ol { gap: .75rem; grid-template-columns: repeat(auto-fill, minmax(6.5rem, 1fr)); } }
+"""
+# The page could load nothing from elsewhere even if a name in it had slipped past the escaping.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def page(sections: str, about: str) -> str:
+    """A page of HTML around the sections; ``about`` says in a line what was searched, and how."""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<title>Similar images</title>
+<style>{STYLE}</style>
+</head>
+<body class="found">
+<h1>Similar images</h1>
+<p class="about">{escape(about)}</p>
+{sections}
+</body>
+</html>
+"""
+
+
+def sections(found: pd.DataFrame, queries: Mapping[str, np.ndarray], picture: Picture) -> str:
+    """The query and its results, one section a query.
+
+    Parameters
+    ----------
+    found
+        As :meth:`cbir_lib.archive.store.Archive.search` gives it.
+    queries
+        (H, W) uint8 by name.
+    picture
+        Gives the image that a path of ``found`` names, (H, W) uint8, or None and the reason.
+    """
+    answers = dict(list(found.groupby("query", sort=False)))
+    return "\n".join(
+        _section(name, image, answers.get(name, found[:0]), picture)
+        for name, image in queries.items()
+    )
+
+
+def _section(name: str, image: np.ndarray, answers: pd.DataFrame, picture: Picture) -> str:
+    items = "\n".join(
+        f"<li><figure>{_picture(*picture(row.path), f'rank {row.rank}')}\n"
+        f'<figcaption><div class="measure"><b>{row.rank}</b>'
+        f'<span title="distance">{row.distance:.4g}</span></div>{_breaking(row.path)}'
+        f"</figcaption></figure></li>"
+        for row in answers.itertuples()
+    )
+    return f"""<section>
+<figure>{_image(image, "query")}
+<figcaption><h2>Query</h2>{_breaking(name)}</figcaption></figure>
+{f"<ol>{items}</ol>" if items else "<p>no other image in the archive</p>"}
+</section>"""
+
+
+def _breaking(path: str) -> str:
+    """A path that may go on in the next line after each of its folders."""
+    return escape(path).replace("/", "/<wbr>")
+
+
+def picture_of(folder: Path) -> Picture:
+    """Return what reads the images of an archive; of one no longer there, the reason."""
+
+    def read(path: str) -> tuple[np.ndarray | None, str]:
+        data, remark = read_file(folder / path)
+        return (None, remark) if data is None else decode(data)
+
+    return read
+
+
+def _picture(image: np.ndarray | None, remark: str, alt: str) -> str:
+    if image is None:
+        return f'<div class="none">{escape(remark)}</div>'
+    return _image(image, alt)
+
+
+def _image(image: np.ndarray, alt: str) -> str:
+    """(H, W) uint8 as an element, small and inside the page."""
+    scale = THUMBNAIL_PX / max(image.shape)
+    if scale < 1:
+        height, width = (max(1, round(side * scale)) for side in image.shape)
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    data = base64.b64encode(coded.tobytes()).decode("ascii")
+    return f'<img alt="{escape(alt)}" src="data:image/jpeg;base64,{data}">'

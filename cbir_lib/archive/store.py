@@ -1,0 +1,469 @@
+"""An archive: the vectors of all images of a folder, kept on disk and searched.
+
+::
+
+    DIR/archive.json               what the vectors are; where the images lie
+    DIR/descriptor.safetensors     the descriptor as it was fitted, or network.safetensors
+    DIR/shards/000001.safetensors  up to 512 vectors, and of which file each is
+    DIR/faults.csv                 the files that could not be read, and why
+
+Each file is written beside and moved, and a vector never lies apart from the name of its file: the
+archive is whole at every moment. Each has a checksum that is compared when it is read, and a path
+in it stays inside the folder of the images. :mod:`cbir_lib.archive.update` makes and updates it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+import numpy as np
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from cbir_lib.datasets.splits import content
+from cbir_lib.errors import CbirError
+from cbir_lib.files import replacing
+from cbir_lib.schema import Strict, first_fault
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cbir_lib.descriptors import Descriptor
+    from cbir_lib.retrieval.approximate import Recall
+    from cbir_lib.retrieval.index import Index
+
+FORMAT = "cbir_lib archive 2"
+SIZE_PX = 128  # side of the square that images are fitted on
+SHARD = 512  # vectors in a file; what a killed build loses at most
+DEFAULT_K = 10
+DIGITS = 64  # of a SHA-256, hexadecimal
+AGAIN = "build it again, into a new folder: cbir index build FOLDER --descriptor NAME --out DIR"
+
+
+class Description(Strict):
+    """What the vectors of an archive are."""
+
+    format: Literal["cbir_lib archive 2"] = FORMAT
+    descriptor: str  # its name among DESCRIPTORS, or the run of a trained network
+    network: bool
+    identity: str  # SHA-256 of its settings and of what it has learnt
+    distance: str
+    size: int  # px
+    folder: str  # of the images, relative to the archive
+
+
+class Row(NamedTuple):
+    """One image of an archive."""
+
+    path: str  # relative to the folder of the images, with /
+    bytes: int
+    modified_ns: int
+    content: str  # SHA-256 of the pixels, hexadecimal
+
+
+class Found(NamedTuple):
+    """What an engine answers to Q queries, nearest first."""
+
+    ids: np.ndarray  # (Q, K) str, "" where there are fewer candidates
+    distances: np.ndarray  # (Q, K) float32, infinite there
+
+
+class Engine(Protocol):
+    """What searches an archive's vectors: an index in memory, or Milvus."""
+
+    def __len__(self) -> int: ...
+
+    def search(self, vectors: np.ndarray, k: int, contents: Sequence[str]) -> Found:
+        """The k nearest of each vector; none with the content of the query."""
+
+
+class InMemory:
+    """All vectors of an archive in an index, whose subjects are the contents."""
+
+    def __init__(self, index: Index):
+        self.index = index
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def search(self, vectors: np.ndarray, k: int, contents: Sequence[str]) -> Found:
+        """As :class:`Engine` says."""
+        ranking = self.index.search(vectors, k, subjects=contents)
+        return Found(
+            np.where(ranking.rows < 0, "", self.index.ids[ranking.rows]), ranking.distances
+        )
+
+
+class Archive:
+    """An archive that is there, to be searched.
+
+    Parameters
+    ----------
+    place
+        Its folder, as given to ``cbir index build --out``.
+    folder
+        Where the images lie, if not where they lay at the last build.
+
+    Raises
+    ------
+    CbirError
+        When there is none, it is damaged, or another version's.
+    """
+
+    def __init__(self, place: Path | str, folder: Path | str | None = None):
+        self.place = Path(place)
+        self.description = read_description(self.place)
+        self.folder = Path(folder or os.path.normpath(self.place / self.description.folder))
+        self._engines: dict[str, tuple] = {}  # by method: the state of the shards, and the engine
+
+    def __len__(self) -> int:
+        return sum(len(self.rows_of(shard)) for shard in self.shards())
+
+    def shards(self) -> list[Path]:
+        """The files with the vectors, in the order they were begun."""
+        return sorted(self.place.glob("shards/*.safetensors"))
+
+    def rows_of(self, shard: Path) -> list[Row]:
+        """Of which images a file has the vectors."""
+        return self.read_shard(shard, vectors=False)[0]
+
+    def read_shard(self, shard: Path, vectors: bool = True) -> tuple[list[Row], np.ndarray | None]:
+        """N rows and, if wanted, (N, D) float32.
+
+        Raises
+        ------
+        CbirError
+            When the file is damaged, or from another archive.
+        """
+        mend = f"delete it and build again: cbir index build {self.folder} --out {self.place}"
+        try:
+            with safe_open(shard, "numpy") as file:
+                written = file.metadata()["shard"]
+                known, text = written[:DIGITS], written[DIGITS:]
+                if known != _digest(text.encode()):
+                    raise ValueError("its checksum differs")
+                described = json.loads(text)
+                rows = [_checked(Row(*row)) for row in described["rows"]]
+                stored = file.get_slice("vectors")
+                if stored.get_dtype() != "F32" or len(stored.get_shape()) != 2:
+                    raise ValueError("its vectors are none")
+                if stored.get_shape()[0] != len(rows):
+                    raise ValueError("rows and vectors differ in number")
+                found = file.get_tensor("vectors") if vectors else None
+                if vectors and described["vectors"] != _digest_of(found):
+                    raise ValueError("its checksum differs")
+                of = described["identity"]
+        except FileNotFoundError:
+            raise
+        except (
+            *(OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError),
+            *(RecursionError, MemoryError),
+        ) as error:
+            raise CbirError(f"{shard} is damaged: {_first_line(error)}", mend) from error
+        if of != self.description.identity:
+            raise CbirError(f"{shard} is from another archive", mend)
+        return rows, found
+
+    def write_shard(self, shard: Path, rows: Sequence[Row], vectors: np.ndarray) -> None:
+        """Write N rows and (N, D) float32; an empty shard is removed."""
+        if not rows:
+            shard.unlink(missing_ok=True)
+            return
+        # One entry: safetensors writes several in an order that changes.
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        described = {
+            "identity": self.description.identity,
+            "vectors": _digest_of(vectors),
+            "rows": rows,
+        }
+        text = json.dumps(described)
+        with replacing(shard) as part:
+            part.write_bytes(save({"vectors": vectors}, {"shard": _digest(text.encode()) + text}))
+
+    @cached_property
+    def descriptor(self) -> Descriptor:
+        """The descriptor as it was fitted.
+
+        Raises
+        ------
+        CbirError
+            When its file is missing, damaged, or of another descriptor than the vectors.
+        """
+        described = self.description
+        if described.network:
+            from cbir_lib.descriptors.learned import LearnedDescriptor
+
+            file = self.place / "network.safetensors"
+            try:
+                same = _digest(file.read_bytes()) == described.identity
+            except OSError as error:
+                raise CbirError(f"cannot read {file}: {error.strerror}", AGAIN) from error
+            descriptor = LearnedDescriptor.from_file(file) if same else None
+        else:
+            from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
+            from cbir_lib.descriptors.fitted import learnt, load_descriptor
+
+            file, name = self.place / "descriptor.safetensors", described.descriptor
+            try:
+                with safe_open(file, "numpy") as opened:
+                    names = list(opened.keys())
+                descriptor = load_descriptor(file)
+                # What is learnt is named so; nothing else may be set by a file.
+                same = (
+                    all(key.endswith("_") and not key.startswith("_") for key in names)
+                    and name in DESCRIPTORS
+                    and type(descriptor) is type(build_descriptor(name))
+                    and identity(name, described.size, descriptor.get_params(), learnt(descriptor))
+                    == described.identity
+                )
+            except CbirError:
+                raise
+            except Exception as error:  # a foreign file has names and types of any kind
+                raise CbirError(f"{file} is damaged: {_first_line(error)}", AGAIN) from error
+        if not same:
+            raise CbirError(
+                f"{file} is damaged, or not what the vectors of {self.place} were made with", AGAIN
+            )
+        return descriptor
+
+    def vectors(self) -> tuple[list[Row], np.ndarray]:
+        """All N rows, ordered by path, and their (N, D) float32 vectors."""
+        while True:
+            try:
+                parts = [self.read_shard(shard) for shard in self.shards()]
+                break
+            except FileNotFoundError:  # a build has just removed it
+                pass
+        rows = [row for part, _ in parts for row in part]
+        if not rows:
+            return [], np.empty((0, 0), np.float32)
+        if len({vectors.shape[1] for _, vectors in parts}) > 1:
+            raise CbirError(f"{self.place} has vectors of several lengths", AGAIN)
+        order = sorted(range(len(rows)), key=lambda i: rows[i].path)
+        place_of = np.empty(len(rows), np.int64)
+        place_of[order] = np.arange(len(rows))
+        gathered = np.empty((len(rows), parts[0][1].shape[1]), np.float32)
+        start = 0
+        for part, vectors in parts:
+            gathered[place_of[start : start + len(part)]] = vectors
+            start += len(part)
+        return [rows[i] for i in order], gathered
+
+    def engine(self, method: str = "exact") -> Engine:
+        """All vectors in memory; read again when a build has changed them.
+
+        What an approximate method makes of them is kept beside them, as ``hnsw.safetensors``.
+
+        Parameters
+        ----------
+        method
+            One of :data:`cbir_lib.retrieval.approximate.METHODS`.
+        """
+        state = self._state()
+        if self._engines.get(method, (None,))[0] != state:
+            self._engines[method] = state, InMemory(self._index(method, state))
+        return self._engines[method][1]
+
+    def _index(self, method: str, state: list) -> Index:
+        from cbir_lib.retrieval.index import Index
+
+        kept = self.place / f"{method}.safetensors"
+        of = self._state_digest(state)
+        index = Index(self.description.distance, method, of)
+        if method != "exact" and kept.exists():
+            with suppress(CbirError):  # of what the archive was before, or damaged
+                found = Index.load(kept, of)
+                if (found.method, found.distance) == (method, self.description.distance):
+                    return found
+        rows, vectors = self.vectors()
+        if rows:
+            index.add(vectors, [row.path for row in rows], [row.content for row in rows])
+            if method != "exact":
+                index.build()
+                with suppress(OSError, CbirError):  # it is kept only where it can be
+                    index.save(kept)
+        return index
+
+    def _state(self) -> list:
+        return [(file.name, file.stat().st_mtime_ns) for file in self.shards()]
+
+    def _state_digest(self, state: list) -> str:
+        return _digest(json.dumps([self.description.identity, state]).encode())
+
+    def recalls(self) -> dict[str, Recall]:
+        """The recall of each approximate method that was built of what the archive is now."""
+        from cbir_lib.retrieval.approximate import METHODS
+        from cbir_lib.retrieval.index import recall_of
+
+        of = self._state_digest(self._state())
+        found = {method: recall_of(self.place / f"{method}.safetensors", of) for method in METHODS}
+        return {method: recall for method, recall in found.items() if recall is not None}
+
+    def search(
+        self,
+        images: Sequence[Path | str | np.ndarray],
+        k: int | None = None,
+        engine: Engine | None = None,
+    ) -> pd.DataFrame:
+        """Find the images most like each of some images.
+
+        Parameters
+        ----------
+        images
+            Files, or (H, W) uint8 arrays. One with the same pixels as an image of the archive does
+            not find it.
+        k
+            How many for each, 1 to the size of the archive; 10 by default, or all of fewer.
+        engine
+            What to search with, as :meth:`engine` gives it or Milvus; by default all vectors
+            exactly.
+
+        Returns
+        -------
+        DataFrame
+            ``query`` (its path, or "image 1"), ``rank`` from 1, ``path`` relative to
+            :attr:`folder`, ``distance``; k rows a query, or fewer where there are no more.
+
+        Raises
+        ------
+        CbirError
+            When a query cannot be read, the archive is empty, or k is out of range.
+        """
+        import pandas as pd
+
+        from cbir_lib.images.decoding import fit, read_image
+        from cbir_lib.images.preprocessing import as_images
+
+        names, pixels = [], []
+        for number, image in enumerate(images, start=1):
+            given = isinstance(image, np.ndarray)
+            names.append(f"image {number}" if given else str(image))
+            pixels.append(as_images(image[None])[0] if given else read_image(Path(image)))
+        engine = self.engine() if engine is None else engine  # an empty one is not true
+        if not len(engine):
+            raise CbirError(
+                f"the archive {self.place} has no image", "add some to its folder, and build again"
+            )
+        k = min(DEFAULT_K, len(engine)) if k is None else k
+        if not 1 <= k <= len(engine):
+            raise CbirError(f"k = {k} is out of range", f"give 1 to {len(engine)}, the archive")
+        if not pixels:
+            return pd.DataFrame(columns=["query", "rank", "path", "distance"])
+        fitted = np.stack([fit(image, self.description.size) for image in pixels])
+        contents = [content(image).hex() for image in pixels]
+        found = engine.search(self.descriptor.transform(fitted), k, contents)
+        for path in {str(path) for paths in found.ids for path in paths if path}:
+            self._check_place(path)
+        return pd.DataFrame(
+            [
+                (name, rank, path, float(distance))
+                for name, paths, distances in zip(names, *found, strict=True)
+                for rank, (path, distance) in enumerate(zip(paths, distances, strict=True), start=1)
+                if path
+            ],
+            columns=["query", "rank", "path", "distance"],
+        )
+
+    def _check_place(self, path: str) -> None:
+        """Refuse a path that leads out of the folder of the images, by its name or by a link."""
+        if fault := path_fault(path):
+            raise CbirError(f"an image of {self.place} {fault}", AGAIN)
+        try:
+            inside = (self.folder / path).resolve().is_relative_to(self.folder.resolve())
+        except (OSError, RuntimeError):  # a link to itself: it shows nothing
+            return
+        if not inside:
+            raise CbirError(
+                f"{self.folder / path} is a link that leads out of the folder",
+                f"build again: cbir index build {self.folder} --out {self.place}",
+            )
+
+
+def path_fault(path: str) -> str:
+    """Why a path is none of an image in a folder; empty where it may be one."""
+    pure = PurePath(path)
+    if pure.is_absolute() or pure.drive or ".." in pure.parts:
+        return f"has the path {path!r}, which leaves the folder"
+    return "" if pure.name and "\0" not in path else f"has the path {path!r}, which is none"
+
+
+def _checked(row: Row) -> Row:
+    """Check the types of a row, and that its path stays inside the folder."""
+    if [type(value) for value in row] != [str, int, int, str]:
+        raise ValueError("a row is none")
+    if fault := path_fault(row.path):
+        raise ValueError(f"a row {fault}")
+    return row
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _digest_of(vectors: np.ndarray) -> str:
+    return _digest(f"{vectors.dtype} {vectors.shape} ".encode() + vectors.tobytes())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def written_description(description: Description) -> str:
+    """The text of archive.json: what the vectors are, and its checksum."""
+    fields = description.model_dump()
+    return json.dumps(fields | {"sha256": _description_digest(fields)}, indent=1) + "\n"
+
+
+def _description_digest(fields: dict) -> str:
+    return _digest(json.dumps(fields, sort_keys=True).encode())
+
+
+def read_description(place: Path) -> Description:
+    """What an archive's vectors are.
+
+    Raises
+    ------
+    CbirError
+        When there is no archive, it is damaged, or another version's.
+    """
+    file = place / "archive.json"
+    try:
+        text = file.read_text(encoding="utf-8")
+        written = json.loads(text)
+        if not isinstance(written, dict):
+            raise ValueError("no description")
+        if written.get("format") != FORMAT:
+            raise CbirError(
+                f"{file} has format {written.get('format')!r}, this version reads {FORMAT!r}", AGAIN
+            )
+        known = written.pop("sha256", None)
+        description = Description.model_validate(written)
+        if known != _description_digest(description.model_dump()):
+            raise CbirError(f"{file} is damaged: its checksum differs", AGAIN)
+        return description
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CbirError(
+            f"{place} is no archive",
+            "build one: cbir index build FOLDER --descriptor NAME --out DIR",
+        ) from error
+    except ValidationError as error:
+        raise CbirError(f"{file} is damaged: {first_fault(error)}", AGAIN) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CbirError(f"cannot read {file}: {_first_line(error)}", AGAIN) from error
+
+
+def identity(name: str, size: int, settings: dict, learnt: dict[str, np.ndarray]) -> str:
+    """SHA-256 of a descriptor: what it is called, its settings, and the arrays it has learnt."""
+    digest = hashlib.sha256(json.dumps([name, size, settings], sort_keys=True).encode())
+    for key, value in sorted(learnt.items()):
+        digest.update(f"{key} {value.dtype} {value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).data)
+    return digest.hexdigest()

@@ -1,0 +1,524 @@
+"""Making an archive of a folder, and keeping it up to date, shard after shard."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib.util
+import os
+import shutil
+import warnings
+import zlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from cbir_lib import paths
+from cbir_lib.archive.store import (
+    SHARD,
+    SIZE_PX,
+    Archive,
+    Description,
+    Row,
+    identity,
+    written_description,
+)
+from cbir_lib.datasets.folder import image_files
+from cbir_lib.datasets.listing import read_file
+from cbir_lib.datasets.splits import content
+from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
+from cbir_lib.errors import CbirError, unknown
+from cbir_lib.files import replacing
+from cbir_lib.images.decoding import decode, fit
+from cbir_lib.images.dicom import INSTALL
+
+SAMPLE = 1000  # images that a descriptor learns from, evenly spread over the sorted paths
+FAULTS = "faults.csv"
+HEAD = ("file", "reason", "bytes", "modified_ns", "crc32")
+LOCK = ".lock"
+OURS = {LOCK, FAULTS, "descriptor.safetensors", "network.safetensors"}  # before archive.json
+
+
+class State(NamedTuple):
+    """What tells whether a file has changed since it was read."""
+
+    bytes: int
+    modified_ns: int
+
+
+class Fault(NamedTuple):
+    """Why a file is not in the archive; the state is that of the file when it was tried."""
+
+    reason: str
+    state: State
+
+
+@dataclass
+class Scan:
+    """What a folder holds."""
+
+    images: dict[str, State] = field(default_factory=dict)  # path: state, sorted
+    faults: dict[str, Fault] = field(default_factory=dict)  # what could not be looked at
+    passed_over: Counter[str] = field(default_factory=Counter)  # hidden files, no images
+
+    def hides(self, path: str) -> bool:
+        """Whether a path lies in a sub-folder that could not be looked into: it may be there."""
+        return any(path.startswith(f"{fault}/") for fault in self.faults)
+
+
+class Seen(NamedTuple):
+    """One file, read."""
+
+    path: str
+    state: State
+    image: np.ndarray | None  # (size, size) uint8
+    content: str
+    remark: str  # why there is no image
+
+    @property
+    def row(self) -> Row:
+        return Row(self.path, *self.state, self.content)
+
+
+@dataclass
+class Report:
+    """What a build did, in numbers of images."""
+
+    archive: Archive
+    added: int = 0
+    changed: int = 0  # described again
+    removed: int = 0  # their files are gone, or can no longer be read
+    unchanged: int = 0
+    faults: dict[str, str] = field(default_factory=dict)  # file: reason
+    passed_over: Counter[str] = field(default_factory=Counter)
+
+
+Progress = Callable[[int, int], None]  # files read, and to be read in all
+
+
+def build(
+    folder: Path | str,
+    place: Path | str,
+    descriptor: str | None = None,
+    *,
+    distance: str | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Report:
+    """Make the archive of a folder, or bring it up to date.
+
+    Only new and changed files are described, and those that are gone are removed. A build that was
+    interrupted or killed goes on where it was; what it loses is less than a shard.
+
+    Parameters
+    ----------
+    folder
+        PNG, JPEG, TIFF, WebP and DICOM files, in sub-folders of any depth.
+    place
+        The folder of the archive; a new one, or one that was begun.
+    descriptor
+        One of :data:`cbir_lib.descriptors.DESCRIPTORS`, with its default settings, or the run of a
+        trained network; of an archive that is there, its own. One that learns does so once, from
+        1000 images evenly spread over the sorted paths, and is kept.
+    distance
+        One of :data:`cbir_lib.retrieval.distances.DISTANCES`; the one that the descriptor is meant for.
+    progress
+        Called after each file.
+
+    Raises
+    ------
+    CbirError
+        When the folder is not there or has no image, the archive has another descriptor, or another
+        process builds it.
+    """
+    folder, place = Path(folder).expanduser(), Path(place).expanduser()
+    if not folder.is_dir():
+        raise CbirError(f"no folder {folder}", "name the folder that holds the images")
+    _check(place, descriptor, distance)  # before anything is written
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with FileLock(place / LOCK, timeout=0):
+            _check(place, descriptor, distance)  # another build may just have ended
+            return _build(folder.resolve(), place.resolve(), descriptor, distance, progress)
+    except Timeout as error:
+        raise CbirError(
+            f"another build is at work on {place}", "wait for it; searching works meanwhile"
+        ) from error
+    except OSError as error:
+        raise CbirError(
+            f"cannot read or write {error.filename or place}: {error.strerror or error}",
+            "mend its permissions and start again; what is finished is kept",
+        ) from error
+
+
+def _check(place: Path, descriptor: str | None, distance: str | None) -> None:
+    if (place / "archive.json").exists():
+        _check_same(Archive(place).description, descriptor, distance)
+    else:
+        _check_new(place, descriptor, distance)
+
+
+def _check_same(there: Description, descriptor: str | None, distance: str | None) -> None:
+    for kind, own, asked in (
+        ("descriptor", there.descriptor, descriptor),
+        ("distance", there.distance, distance),
+    ):
+        if asked not in (None, own):
+            raise CbirError(
+                f"the archive was built with {kind} {own}, not {asked}",
+                f"leave out --{kind}, or name a new folder for another archive",
+            )
+    network = paths.trained_networks().get(there.descriptor) if descriptor else None
+    if there.network and network and _digest(network) != there.identity:
+        raise CbirError(
+            f"the archive was built with another training of {descriptor}",
+            "leave out --descriptor to keep to that one, or name a new folder",
+        )
+
+
+def _check_new(place: Path, descriptor: str | None, distance: str | None) -> None:
+    from cbir_lib.retrieval.distances import DISTANCES
+
+    networks = paths.trained_networks()
+    names = f"one of {', '.join(DESCRIPTORS)}, or a network: {', '.join(sorted(networks))}"
+    if descriptor is None:
+        raise CbirError(
+            f"{place} is a new archive, and needs a descriptor", f"--descriptor {names}"
+        )
+    if descriptor not in DESCRIPTORS and descriptor not in networks:
+        raise unknown("descriptor", descriptor, [*DESCRIPTORS, *sorted(networks)])
+    if distance is not None and distance not in DISTANCES:
+        raise unknown("distance", distance, DISTANCES)
+    if place.exists() and not place.is_dir():
+        raise CbirError(f"{place} is a file", "name a folder for the archive")
+    others = [entry.name for entry in place.glob("*") if entry.name not in OURS]
+    others = [name for name in others if not name.endswith(".part")]
+    if others:
+        raise CbirError(
+            f"{place} is no archive, and holds {sorted(others)[0]}",
+            "name a new folder for the archive",
+        )
+
+
+def _build(
+    folder: Path, place: Path, descriptor: str | None, distance: str | None, progress: Progress
+) -> Report:
+    scan = look(folder)
+    if not (place / "archive.json").exists():
+        if not scan.images:
+            raise CbirError(
+                f"{folder} has no image", "name a folder with PNG, JPEG, TIFF, WebP or DICOM files"
+            )
+        _create(folder, place, descriptor, distance, scan)
+    archive = Archive(place)
+    known = {row.path for shard in archive.shards() for row in archive.rows_of(shard)}
+    if known and not any(path in scan.images or scan.hides(path) for path in known):
+        raise CbirError(
+            f"none of the {len(known)} images of {place} is in {folder}",
+            "is it the right folder, and is its drive there? For another one, name a new archive",
+        )
+    _point_to(archive, folder)
+    tried = {
+        path: fault
+        for path, fault in read_faults(place / FAULTS).items()
+        if scan.images.get(path) == fault.state and not _readable_now(fault.reason)
+    }
+    report = Report(Archive(place), passed_over=scan.passed_over)
+    faults = tried | scan.faults
+    with warnings.catch_warnings():
+        # Each thread that decodes hides warnings and shows them again; what they restore is this.
+        warnings.simplefilter("ignore")
+        _Update(report, folder, scan, faults, known, progress).run()
+    report.faults = {path: fault.reason for path, fault in sorted(faults.items())}
+    return report
+
+
+@dataclass
+class _Update:
+    """One update of an archive."""
+
+    report: Report
+    folder: Path
+    scan: Scan
+    faults: dict[str, Fault]
+    known: set[str]  # paths in the archive
+    progress: Progress
+
+    @property
+    def archive(self) -> Archive:
+        return self.report.archive
+
+    def run(self) -> None:
+        new = [p for p in self.scan.images if p not in self.known and p not in self.faults]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            try:
+                changed = self.mend(pool)
+                self.describe(pool, sorted([*new, *changed]), changed)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        write_faults(self.archive.place / FAULTS, self.faults)
+
+    def mend(self, pool: ThreadPoolExecutor) -> set[str]:
+        """Remove what is gone or has changed from the shards; the files that have changed."""
+        changed: set[str] = set()
+        for shard in self.archive.shards():
+            rows = self.archive.rows_of(shard)
+            touched = [r.path for r in rows if self.scan.images.get(r.path, r[1:3]) != r[1:3]]
+            now = {seen.path: seen for seen in ahead(pool, self.read, touched)}
+            kept = []
+            for place, row in enumerate(rows):
+                seen = now.get(row.path)
+                if seen is None and (row.path in self.scan.images or self.scan.hides(row.path)):
+                    kept.append((place, row))
+                    self.report.unchanged += 1
+                elif seen is None:
+                    self.report.removed += 1
+                elif seen.content == row.content:  # only its time has changed
+                    kept.append((place, seen.row))
+                    self.report.unchanged += 1
+                else:
+                    changed.add(row.path)
+            if [row for _, row in kept] != rows:
+                _, vectors = self.archive.read_shard(shard)
+                places = [place for place, _ in kept]
+                self.archive.write_shard(shard, [row for _, row in kept], vectors[places])
+        return changed
+
+    def describe(self, pool: ThreadPoolExecutor, paths: list[str], changed: set[str]) -> None:
+        """Read files, describe them, and fill one shard after another."""
+        shard, free = self.begin()
+        batch: list[Seen] = []
+        for done, seen in enumerate(ahead(pool, self.read, paths), start=1):
+            self.progress(done, len(paths))
+            if seen.image is None:
+                self.fault(seen, seen.remark, changed)
+            else:
+                batch.append(seen)
+            if len(batch) == free:
+                self.fill(shard, batch, changed)
+                batch = []
+                shard, free = self.begin()
+        if batch:
+            self.fill(shard, batch, changed)
+
+    def begin(self) -> tuple[Path, int]:
+        """The shard to fill, and how many vectors it has room for."""
+        shards = self.archive.shards()
+        if shards and (free := SHARD - len(self.archive.rows_of(shards[-1]))) > 0:
+            return shards[-1], free
+        number = int(shards[-1].stem) + 1 if shards else 1
+        return self.archive.place / "shards" / f"{number:06}.safetensors", SHARD
+
+    def fill(self, shard: Path, batch: list[Seen], changed: set[str]) -> None:
+        """Describe images and add them to a shard."""
+        images = np.stack([seen.image for seen in batch])
+        vectors = self.archive.descriptor.transform(images)
+        good = comparable(self.archive.description.distance, vectors)
+        for seen, fault in zip(batch, good, strict=True):
+            if fault:
+                self.fault(seen, fault, changed)
+        kept = [i for i, fault in enumerate(good) if not fault]
+        rows, vectors = [batch[i].row for i in kept], vectors[kept]
+        if shard.exists():
+            before, others = self.archive.read_shard(shard)
+            rows, vectors = [*before, *rows], np.concatenate([others, vectors])
+        self.archive.write_shard(shard, rows, vectors)
+        again = sum(batch[i].path in changed for i in kept)
+        self.report.changed += again
+        self.report.added += len(kept) - again
+        write_faults(self.archive.place / FAULTS, self.faults)
+
+    def fault(self, seen: Seen, reason: str, changed: set[str]) -> None:
+        self.faults[seen.path] = Fault(reason, seen.state)
+        self.report.removed += seen.path in changed
+
+    def read(self, path: str) -> Seen:
+        return read(self.folder, path, self.archive.description.size)
+
+
+def look(folder: Path) -> Scan:
+    """The image files of a folder, and what could not be looked at."""
+    scan = Scan()
+
+    def report(path: Path, reason: str) -> None:
+        name = os.fsencode(path.relative_to(folder)).decode(errors="backslashreplace")
+        scan.faults[Path(name).as_posix()] = Fault(reason, State(-1, -1))
+
+    found = sorted(map(str, image_files(folder, scan.passed_over, report)))
+    for path in found:
+        with suppress(OSError):  # it has just been removed
+            scan.images[path] = _state(folder / path)
+    return scan
+
+
+def _state(file: Path) -> State:
+    found = file.stat()
+    return State(found.st_size, found.st_mtime_ns)
+
+
+def read(folder: Path, path: str, size: int) -> Seen:
+    """Read a file and fit its image on a square of ``size`` pixels."""
+    try:
+        state = _state(folder / path)  # before it is read: a change meanwhile is seen next time
+    except OSError as error:
+        return Seen(path, State(-1, -1), None, "", f"cannot be read: {error.strerror}")
+    data, remark = read_file(folder / path)
+    image = None
+    if data is not None:
+        image, remark = decode(data)
+    if image is None:
+        return Seen(path, state, None, "", remark)
+    return Seen(path, state, fit(image, size), content(image).hex(), "")
+
+
+def ahead(
+    pool: ThreadPoolExecutor, function: Callable[[str], Seen], paths: Iterable[str]
+) -> Iterator[Seen]:
+    """The function of each path, in their order, computed in threads a few paths ahead."""
+    waiting = deque()
+    for path in paths:
+        waiting.append(pool.submit(function, path))
+        if len(waiting) >= 4 * os.cpu_count():
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def comparable(distance: str, vectors: np.ndarray) -> list[str]:
+    """Of each vector why the distance cannot take it; empty where it can."""
+    from cbir_lib.retrieval.distances import pairwise
+
+    def fault(some: np.ndarray) -> str:
+        try:
+            pairwise(distance, some[:1], some)
+        except CbirError as error:
+            return error.what
+        return ""
+
+    if not fault(vectors):
+        return [""] * len(vectors)
+    return [fault(vector[None]) for vector in vectors]
+
+
+def _create(folder: Path, place: Path, name: str, distance: str | None, scan: Scan) -> None:
+    """Begin an archive: fit and keep the descriptor, then say what it is."""
+    is_network = name not in DESCRIPTORS
+    if is_network:
+        from cbir_lib.descriptors.learned import LearnedDescriptor
+
+        source = paths.trained_networks()[name]
+        described, own = _digest(source), LearnedDescriptor.distance
+        with replacing(place / "network.safetensors") as part:
+            shutil.copyfile(source, part)
+    else:
+        from cbir_lib.descriptors.fitted import learnt, save_descriptor
+
+        descriptor = build_descriptor(name)
+        if _learns(name, folder, scan):
+            descriptor.fit(_sample(folder, scan, SAMPLE))
+        described = identity(name, SIZE_PX, descriptor.get_params(), learnt(descriptor))
+        own = descriptor.distance
+        save_descriptor(place / "descriptor.safetensors", name, descriptor)
+    _write(
+        place,
+        Description(
+            descriptor=name,
+            network=is_network,
+            identity=described,
+            distance=distance or own,
+            size=SIZE_PX,
+            folder=Path(os.path.relpath(folder, place)).as_posix(),
+        ),
+    )
+
+
+def _learns(name: str, folder: Path, scan: Scan) -> bool:
+    """Whether there is anything to learn: seen on one image, which may be too little for it."""
+    from cbir_lib.descriptors.fitted import learnt
+
+    image = _sample(folder, scan, 1)
+    try:
+        return bool(learnt(build_descriptor(name).fit(image)))
+    except CbirError:
+        return True
+
+
+def _sample(folder: Path, scan: Scan, most: int) -> np.ndarray:
+    """(N, size, size) uint8: at most so many images, evenly spread over the sorted paths."""
+    paths = list(scan.images)
+    step = max(1, len(paths) // most)
+    # Each step's first file, then each step's second, ...: these stand in for what is at fault.
+    order = (path for first in range(step) for path in paths[first::step])
+    images: list[np.ndarray] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in _build
+        for seen in ahead(pool, lambda path: read(folder, path, SIZE_PX), order):
+            if seen.image is not None:
+                images.append(seen.image)
+            if len(images) == most:
+                break
+    if not images:
+        raise CbirError(
+            f"none of the {len(paths)} files in {folder} can be read",
+            "give a folder with PNG, JPEG, TIFF, WebP or DICOM files of radiographs",
+        )
+    return np.stack(images)
+
+
+def _point_to(archive: Archive, folder: Path) -> None:
+    """Note where the images lie now."""
+    now = Path(os.path.relpath(folder, archive.place)).as_posix()
+    if now != archive.description.folder:
+        _write(archive.place, archive.description.model_copy(update={"folder": now}))
+
+
+def _write(place: Path, description: Description) -> None:
+    with replacing(place / "archive.json") as part:
+        part.write_text(written_description(description), encoding="utf-8")
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _readable_now(reason: str) -> bool:
+    """Whether a file lacked nothing but a package that is there now."""
+    return INSTALL in reason and importlib.util.find_spec("gdcm") is not None
+
+
+def read_faults(file: Path) -> dict[str, Fault]:
+    """The files at fault; not those whose row is missing or damaged: they are tried again."""
+    try:
+        with file.open(encoding="utf-8", newline="") as opened:
+            return {
+                row["file"]: Fault(row["reason"], State(int(row["bytes"]), int(row["modified_ns"])))
+                for row in csv.DictReader(opened)
+                if row["crc32"] == _crc32([row[column] for column in HEAD[:-1]])
+            }
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        return {}
+
+
+def write_faults(file: Path, faults: dict[str, Fault]) -> None:
+    """Write the files at fault as a table; none, no file."""
+    if not faults:
+        file.unlink(missing_ok=True)
+        return
+    with replacing(file) as part, part.open("w", encoding="utf-8", newline="") as opened:
+        table = csv.writer(opened)
+        table.writerow(HEAD)
+        for path, fault in sorted(faults.items()):
+            row = [path, fault.reason, *map(str, fault.state)]
+            table.writerow([*row, _crc32(row)])
+
+
+def _crc32(cells: list[str]) -> str:
+    return f"{zlib.crc32(chr(0).join(cells).encode()):08x}"

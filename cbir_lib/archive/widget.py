@@ -1,0 +1,85 @@
+"""Searching an archive from a notebook: choose an image, see the most similar ones."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cbir_lib.archive import page
+from cbir_lib.archive.store import DEFAULT_K, Archive
+from cbir_lib.errors import CbirError
+from cbir_lib.images.decoding import decode
+
+if TYPE_CHECKING:
+    from ipywidgets import VBox
+
+
+def search_widget(archive: Archive | Path | str, folder: Path | str | None = None) -> VBox:
+    """A file to upload or the path of one, how many to find, and the results as pictures.
+
+    Parameters
+    ----------
+    archive, folder
+        As for :class:`cbir_lib.archive.store.Archive`. Nothing leaves the machine the notebook runs on.
+
+    Raises
+    ------
+    CbirError
+        When the archive is not there or empty, or ipywidgets is missing.
+    """
+    try:
+        import ipywidgets
+    except ImportError as error:
+        raise CbirError("ipywidgets is missing", 'pip install "cbir_lib[book]"') from error
+    from cbir_lib.images.decoding import read_image
+
+    archive = archive if isinstance(archive, Archive) else Archive(archive, folder)
+    if not len(archive):
+        raise CbirError(f"the archive {archive.place} has no image", "build it first")
+    upload = ipywidgets.FileUpload(description="Image", multiple=False)
+    path = ipywidgets.Text(placeholder="or the path of a file", continuous_update=False)
+    most = min(100, len(archive))
+    number = ipywidgets.IntSlider(
+        min(DEFAULT_K, most), min=1, max=most, description="Results", continuous_update=False
+    )
+    results = ipywidgets.HTML()
+    shown: dict = {}  # the query by its name
+
+    def choose(change) -> None:
+        shown.clear()
+        try:
+            if change.owner is upload and upload.value:
+                file = upload.value[-1]
+                image, remark = decode(bytes(file.content))
+                if image is None:
+                    raise CbirError(f"cannot read {file.name}: {remark}", "give an image file")
+                shown[file.name] = image
+            elif change.owner is path and path.value.strip():
+                file = Path(path.value.strip()).expanduser()
+                shown[str(file)] = read_image(file)
+        except CbirError as error:
+            show(error)
+        else:
+            search()
+
+    def search(_=None) -> None:
+        if not shown:
+            results.value = ""
+            return
+        try:
+            found = archive.search(list(shown.values()), number.value)
+        except CbirError as error:
+            show(error)
+            return
+        found["query"] = next(iter(shown))
+        parts = page.sections(found, shown, page.picture_of(archive.folder))
+        results.value = f'<style>{page.STYLE}</style><div class="found">{parts}</div>'
+
+    def show(error: CbirError) -> None:
+        results.value = f"<pre>{escape(str(error))}</pre>"
+
+    upload.observe(choose, "value")
+    path.observe(choose, "value")
+    number.observe(search, "value")
+    return ipywidgets.VBox([ipywidgets.HBox([upload, path, number]), results])

@@ -1,0 +1,364 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+
+from cbir_lib.book.figures.style import (
+    HANDCRAFTED,
+    LEARNED,
+    NETWORK_COLOURS,
+    RIGHT,
+    RULE_MARKS,
+    WIDTH_IN,
+    WRONG,
+    name_rows,
+    show_image,
+)
+from cbir_lib.study.results import Result
+
+
+def critical_difference(ranks: pd.Series, critical: float) -> Figure:
+    """Mean ranks on a line, the best on the left; bars join what is nearer than ``critical``."""
+    from scikit_posthocs import critical_difference_diagram
+
+    near = np.abs(ranks.to_numpy()[:, None] - ranks.to_numpy()) <= critical
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 0.13 * len(ranks) + 1.7), layout="constrained")
+    axes.grid(False)
+    critical_difference_diagram(
+        ranks, pd.DataFrame(near.astype(float), ranks.index, ranks.index), ax=axes,
+        label_fmt_left="{label}  {rank:.1f} ", label_fmt_right=" {rank:.1f}  {label}",
+        label_props={"fontsize": 9}, crossbar_props={"color": "#444444", "linewidth": 3},
+        color_palette={
+            name: LEARNED if name.startswith("Network") else HANDCRAFTED for name in ranks.index
+        },
+        text_h_margin=0.012 * len(ranks),
+    )  # fmt: skip
+    # The library would write the critical difference across the axis of the ranks.
+    ruler = {"transform": axes.get_xaxis_transform(), "clip_on": False}
+    axes.plot([ranks.min(), ranks.min() + critical], [1.18, 1.18], color="#444444", lw=1.5, **ruler)
+    words = f" critical difference {critical:.2f}"
+    axes.text(ranks.min() + critical, 1.18, words, fontsize=9, va="center", **ruler)
+    return figure
+
+
+def comparison(measured: pd.DataFrame, published: Mapping[str, float], dataset: str) -> Figure:
+    """Accuracies measured here, with intervals, and those of the paper: two sets, two panels.
+
+    Parameters
+    ----------
+    measured
+        One row a method, indexed by name: ``accuracy``, ``accuracy low``, ``accuracy high``, in
+        percent.
+    published
+        Percent, by the same names and others.
+    """
+    height = 0.33 * max(len(measured), len(published)) + 0.9
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH_IN, height), layout="constrained")
+    order = measured.sort_values("accuracy")
+    learned = order.index.str.startswith("Network")
+    for kind, colour in ((learned, "#aa3377"), (~learned, "#4477aa")):
+        drawn = order[kind]
+        left.errorbar(
+            drawn["accuracy"],
+            np.flatnonzero(kind),
+            xerr=[
+                drawn["accuracy"] - drawn["accuracy low"],
+                drawn["accuracy high"] - drawn["accuracy"],
+            ],
+            fmt="o",
+            color=colour,
+            capsize=3,
+        )
+    left.set(yticks=range(len(order)), yticklabels=order.index)
+    left.set_title(textwrap.fill(f"here, on {dataset}", 30))
+    left.set(xlabel="accuracy (%)", xlim=(0, 100))
+    ordered = dict(sorted(published.items(), key=lambda item: item[1]))
+    colours = ["#aa3377" if name.startswith("Network") else "#4477aa" for name in ordered]
+    right.scatter(list(ordered.values()), list(ordered), marker="D", color=colours)
+    right.set(title="the paper's Table 4", xlabel="accuracy (%)", xlim=(0, 100))
+    return figure
+
+
+def rules(found: Mapping[str, Result]) -> Figure:
+    """Test accuracy of each method by each way to name classes, best method on top."""
+    order = sorted(found, key=lambda name: max(rule.accuracy for rule in found[name].rules))
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 0.3 * len(order) + 1.1), layout="constrained")
+    for rule, (marker, colour) in RULE_MARKS.items():
+        points = [
+            (100 * answer.accuracy, row)
+            for row, name in enumerate(order)
+            for answer in found[name].rules
+            if answer.rule == rule
+        ]
+        if points:
+            # Where k is 1 a square stands around a circle.
+            hollow = {"fillstyle": "none", "mew": 1.8, "ms": 10} if marker == "s" else {}
+            axes.plot(*np.transpose(points), marker, color=colour, label=rule, **hollow)
+    axes.set(yticks=range(len(order)), yticklabels=order, xlabel="test accuracy (%)")
+    axes.grid(axis="y", alpha=0.5)
+    figure.legend(loc="outside upper center", ncols=5, fontsize=8, handletextpad=0.1)
+    return figure
+
+
+def forest(panels: Mapping[str, pd.DataFrame]) -> Figure:
+    """Paired differences with their 95 % intervals, one panel a question, from top to bottom.
+
+    Parameters
+    ----------
+    panels
+        By title, one row a comparison with the same index in each: ``difference``, ``low``,
+        ``high``, ``lowest`` and ``highest`` of the seeds, in percentage points; ``paper``, if
+        given, is the paper's difference. NaN is not drawn.
+    """
+    names = next(iter(panels.values())).index
+    figure, axes = plt.subplots(
+        1,
+        len(panels),
+        figsize=(WIDTH_IN, 0.31 * len(names) + 1.4),
+        layout="constrained",
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+    )
+    for place, (title, rows) in zip(axes[0], panels.items(), strict=True):
+        lines = np.arange(len(rows))
+        place.axvline(0, color="#555555", lw=1)
+        for end in ("lowest", "highest"):
+            place.plot(rows[end], lines, "|", color="#777777", ms=9, label="lowest, highest seed")
+        place.errorbar(
+            rows["difference"],
+            lines,
+            xerr=[rows["difference"] - rows["low"], rows["high"] - rows["difference"]],
+            fmt="o",
+            color="#4477aa",
+            lw=2.2,
+            label="here, 95 % interval",
+        )
+        if "paper" in rows:
+            style = {"mfc": "none", "mec": "#aa3377", "mew": 1.6, "ms": 5, "label": "the paper"}
+            place.plot(rows["paper"], lines + 0.3, "D", **style)
+        place.set_title(title)
+        place.set(yticks=lines, yticklabels=names, ylim=(len(rows) - 0.5, -0.5))
+        place.tick_params(labelsize=9)
+    figure.supxlabel("difference (percentage points)", fontsize=10)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    shown = dict(zip(labels, handles, strict=True))
+    figure.legend(shown.values(), shown, loc="outside upper center", ncols=3, fontsize=9)
+    return figure
+
+
+def trade_off(table: pd.DataFrame) -> Figure:
+    """Accuracy against what a network costs: its parameters, and the time of its training.
+
+    Parameters
+    ----------
+    table
+        One row a way to train a network: ``network``; ``kind``, "plain" for those drawn as a
+        letter; ``accuracy`` in percent; ``parameters`` in million; ``training s``.
+    """
+    figure, axes = plt.subplots(
+        1, 2, figsize=(WIDTH_IN, 4.4), layout="constrained", sharey=True, squeeze=False
+    )
+    kinds = sorted(set(table["kind"]) - {"plain"})
+    costs = {"parameters": "parameters (million)", "training s": "training (s)"}
+    for place, (cost, label) in zip(axes[0], costs.items(), strict=True):
+        for kind, mark in zip(kinds, "osD^vP", strict=False):
+            rows = table[table["kind"] == kind]
+            place.scatter(
+                rows[cost],
+                rows["accuracy"],
+                s=28,
+                marker=mark,
+                c=[NETWORK_COLOURS[name] for name in rows["network"]],
+                linewidths=0,
+            )
+        for _, row in table[table["kind"] == "plain"].iterrows():
+            place.annotate(
+                row["network"],
+                (row[cost], row["accuracy"]),
+                ha="center",
+                va="center",
+                fontsize=9,
+                bbox={
+                    "boxstyle": "circle,pad=0.12",
+                    "fc": "white",
+                    "ec": NETWORK_COLOURS[row["network"]],
+                    "lw": 2,
+                },
+            )
+        low, high = table[cost].min(), table[cost].max()
+        place.set(xscale="log", xlabel=label, xlim=(low / 1.25, high * 1.25))
+        place.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        place.xaxis.set_major_formatter("{x:g}")
+        place.minorticks_off()
+    spread = max(4, np.ptp(table["accuracy"]))
+    middle = (table["accuracy"].min() + table["accuracy"].max()) / 2
+    axes[0, 0].set(ylim=(middle - 0.57 * spread, middle + 0.57 * spread))
+    axes[0, 0].set_ylabel("test accuracy (%)")
+    handles = [
+        plt.Line2D([], [], ls="", marker=mark, color="#555555")
+        for _, mark in zip(kinds, "osD^vP", strict=False)
+    ]
+    figure.legend(
+        handles, kinds, loc="outside upper center", ncols=4, fontsize=9, handletextpad=0.1
+    )
+    return figure
+
+
+def sensitivity(
+    groups: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray, str] | None]],
+    starts: np.ndarray,
+    patch_px: int,
+) -> Figure:
+    """Images, and below each the map of an occlusion laid over it; a row of pairs a group.
+
+    Parameters
+    ----------
+    groups
+        By name, for each column the image, (S, S) falls of the log-odds, and a caption; None where
+        there is no such image.
+    starts : (S,)
+        First pixels of the patch's places.
+    patch_px
+        Side of the patch. The square on the image is the patch whose covering costs most.
+    """
+    across = max(map(len, groups.values()))
+    side, above, between = (WIDTH_IN - 0.75) / across, 0.36, 0.2
+    height = len(groups) * (2 * side + above + between)
+    figure = plt.figure(figsize=(WIDTH_IN, height))
+    stride = starts[1] - starts[0] if len(starts) > 1 else patch_px
+    low, high = starts[[0, -1]] + (patch_px - 1) / 2 + np.array([-0.5, 0.5]) * stride
+    for number, (name, columns) in enumerate(groups.items()):
+        for column, entry in enumerate(columns):
+            left = (0.75 + column * side) / WIDTH_IN
+            bottom = 1 - (number * (2 * side + above + between) + above + side) / height
+            size = (0.96 * side / WIDTH_IN, 0.96 * side / height)
+            plain = figure.add_axes((left, bottom, *size))
+            over = figure.add_axes((left, bottom - (side + between) / height, *size))
+            if column == 0:
+                name_rows((plain, over), (name, "when covered"), 10)
+            if entry is None:
+                for axes in (plain, over):
+                    axes.set(xticks=[], yticks=[])
+                    axes.set_facecolor("white")
+                plain.text(0.5, 0.5, "none", ha="center", va="center", transform=plain.transAxes)
+                continue
+            image, falls, caption = entry
+            show_image(plain, image, caption)
+            row, place = np.unravel_index(falls.argmax(), falls.shape)
+            corner = (starts[place] - 0.5, starts[row] - 0.5)
+            square = {"fill": False, "ec": "#ee7733", "lw": 2}
+            plain.add_patch(plt.Rectangle(corner, patch_px, patch_px, **square))
+            show_image(over, image, f"odds ÷ {np.exp(falls.max()):.3g}")
+            colours = np.where(falls[..., None] > 0, (238, 119, 51), (0, 153, 238)) / 255
+            alpha = 0.85 * np.abs(falls) / max(np.abs(falls).max(), 1e-9)
+            over.imshow(
+                np.dstack([colours, alpha]), extent=(low, high, high, low), interpolation="nearest"
+            )
+            over.set(xlim=plain.get_xlim(), ylim=plain.get_ylim())
+    return figure
+
+
+def accuracy_by(groups: Mapping[str, pd.DataFrame], overall: float, across: int = 3) -> Figure:
+    """Accuracy of parts of the test split, a panel a setting, with intervals.
+
+    Parameters
+    ----------
+    groups
+        By the setting's name, one row a part: ``images``, and in percent ``accuracy``, ``low``,
+        ``high``. The index names the parts.
+    overall
+        Of all, in percent: the line.
+    """
+    lines = -(-len(groups) // across)
+    figure, axes = plt.subplots(
+        lines, across, figsize=(WIDTH_IN, 1.75 * lines), layout="constrained", sharey=True,
+        squeeze=False,
+    )  # fmt: skip
+    for place in axes.flat[len(groups) :]:
+        place.axis("off")
+    for place, (name, parts) in zip(axes.flat, groups.items(), strict=False):
+        x = np.arange(len(parts))
+        lengths = [parts["accuracy"] - parts["low"], parts["high"] - parts["accuracy"]]
+        place.axhline(overall, color="#888888", ls="--", lw=1)
+        place.errorbar(x, parts["accuracy"], yerr=lengths, fmt="o", color="#4477aa", capsize=3)
+        names = [f"{part}\n({n})" for part, n in zip(parts.index, parts["images"], strict=True)]
+        place.set_xticks(x, names, fontsize=8)
+        place.set_xlim(-0.5, len(parts) - 0.5)
+        place.set_title(name, fontsize=9)
+        place.grid(axis="x", visible=False)
+        place.tick_params(axis="y", labelsize=8)
+        place.tick_params(axis="x", pad=1)
+        place.set(ylim=(0, 102), yticks=range(0, 101, 25))
+    figure.supylabel("accuracy (%)", fontsize=10)
+    return figure
+
+
+# How a comparison of the reproduction report ended: mark, colour, whether filled.
+OUTCOME_MARKS = {
+    "for": ("o", RIGHT, True),
+    "against": ("X", WRONG, True),
+    "open": ("o", "#555555", False),
+    "loser still learning": ("^", "#b8860b", False),
+}
+
+
+def claim(panels: Mapping[str, pd.DataFrame], unit: str = "accuracy") -> Figure:
+    """The comparisons that decide a claim, with their 95 % intervals; right of the line is for it.
+
+    Parameters
+    ----------
+    panels
+        By title, one row a comparison, named by the index: ``difference``, ``low``, ``high``,
+        ``allowance`` and ``paper`` in percentage points, and ``outcome``. NaN is not drawn.
+    unit
+        Of what the differences are.
+    """
+    across = min(len(panels), 3)
+    lines = -(-len(panels) // across)
+    longest = max(map(len, panels.values()))
+    figure, axes = plt.subplots(
+        lines, across, figsize=(WIDTH_IN, lines * (0.29 * longest + 0.45) + 0.8),
+        layout="constrained", sharex=True, sharey=across > 1, squeeze=False,
+    )  # fmt: skip
+    for place in axes.flat[len(panels) :]:
+        place.axis("off")
+    for place, (title, rows) in zip(axes.flat, panels.items(), strict=False):
+        heights = np.arange(len(rows))
+        place.axvline(0, color="#555555", lw=1)
+        if (least := -rows["allowance"].max()) < 0:
+            place.axvline(least, color="#555555", lw=1, ls=":", label="what is allowed")
+        for outcome, (mark, colour, filled) in OUTCOME_MARKS.items():
+            own = (rows["outcome"] == outcome).to_numpy()
+            if own.any():
+                of = rows[own]
+                place.errorbar(
+                    of["difference"], heights[own],
+                    xerr=[of["difference"] - of["low"], of["high"] - of["difference"]],
+                    fmt=mark, color=colour, mfc=colour if filled else "white", mew=1.5, ms=6.5,
+                    lw=2, label=outcome,
+                )  # fmt: skip
+        missing = heights[(rows["outcome"] == "not run").to_numpy()]
+        if len(missing):
+            place.plot(np.zeros(len(missing)), missing, "_", color="#888888", label="not run")
+        if rows["paper"].notna().any():
+            style = {"mfc": "none", "mec": "#aa3377", "mew": 1.5, "ms": 4.5, "label": "the paper"}
+            place.plot(rows["paper"], heights + 0.28, "D", **style)
+        place.set_title(title, fontsize=10)
+        place.set(yticks=heights, yticklabels=rows.index, ylim=(len(rows) - 0.4, -0.6))
+        place.tick_params(labelsize=9)
+    figure.supxlabel(f"difference in {unit} (percentage points)", fontsize=10)
+    shown: dict[str, object] = {}
+    for place in axes.flat[: len(panels)]:
+        for handle, label in zip(*place.get_legend_handles_labels(), strict=True):
+            shown.setdefault(label, handle)
+    figure.legend(shown.values(), shown, loc="outside upper center", ncols=5, fontsize=9)
+    return figure

@@ -1,0 +1,164 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, ScalarFormatter
+
+from cbir_lib.book.figures.style import CLASS_COLOURS, WIDTH_IN
+
+
+def levels(panels: Mapping[str, pd.DataFrame], label: str) -> Figure:
+    """Measures at the levels of a factor, one line a level, one panel a measure, a colour a method.
+
+    Parameters
+    ----------
+    panels
+        By title, one row a measurement: ``level``, ``method``, ``value``, and ``low`` and ``high``
+        where there is an interval.
+    label
+        Of the horizontal axis.
+    """
+    first = next(iter(panels.values()))
+    names, methods = list(first["level"].unique()), list(first["method"].unique())
+    figure, axes = plt.subplots(
+        1,
+        len(panels),
+        figsize=(WIDTH_IN, 0.28 * len(names) + 1.4),
+        layout="constrained",
+        sharey=True,
+        squeeze=False,
+    )
+    for place, (title, rows) in zip(axes[0], panels.items(), strict=True):
+        for number, method in enumerate(methods):
+            own = rows[rows["method"] == method]
+            lines = own["level"].map(names.index) + (number - (len(methods) - 1) / 2) * 0.24
+            spread = [own["value"] - own["low"], own["high"] - own["value"]]
+            place.errorbar(
+                own["value"],
+                lines,
+                xerr=None if own["low"].isna().any() else spread,
+                fmt="osD^v"[number % 5],
+                color=CLASS_COLOURS[number],
+                lw=1.8,
+                ms=5,
+                label=method,
+            )
+        place.set_title(title)
+        place.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+        place.tick_params(labelsize=9)
+    figure.supxlabel(label, fontsize=10)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9
+    )
+    return figure
+
+
+def level_curves(
+    panels: Mapping[str, pd.DataFrame],
+    xlabels: Sequence[str],
+    ylabel: str,
+    *,
+    across: int = 3,
+    logarithmic: bool = False,
+    whole: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+) -> Figure:
+    """A measure along the levels of a factor, one panel a factor, a curve a method, with its band.
+
+    Parameters
+    ----------
+    panels
+        By title, one row a measurement: ``level`` (a number), ``method``, ``value``, ``low``,
+        ``high``.
+    xlabels
+        Of each panel.
+    logarithmic
+        Whether levels are on a logarithmic axis.
+    whole
+        By title, places (level, value) of what was not reduced: a black star each.
+    """
+    methods = list(dict.fromkeys(m for rows in panels.values() for m in rows["method"]))
+    across = min(across, len(panels))
+    down = -(-len(panels) // across)
+    figure, axes = plt.subplots(
+        down,
+        across,
+        figsize=(WIDTH_IN, 2.5 * down + 0.7),
+        layout="constrained",
+        sharey=True,
+        squeeze=False,
+    )
+    for place, (title, rows), xlabel in zip(axes.flat, panels.items(), xlabels, strict=False):
+        for method, own in rows.groupby("method", sort=False):
+            number = methods.index(method)
+            own, colour = own.sort_values("level"), CLASS_COLOURS[number % len(CLASS_COLOURS)]
+            place.fill_between(
+                own["level"], own["low"], own["high"], color=colour, alpha=0.15, lw=0
+            )
+            style = "osD^vPX*"[number % 8] + "-"
+            place.plot(own["level"], own["value"], style, color=colour, ms=5, lw=1.5, label=method)
+        for level, value in (whole or {}).get(title, ()):
+            place.plot(level, value, "k*", ms=11, label="whole vector")
+        if logarithmic:
+            place.set_xscale("log", base=2)
+            place.xaxis.set_major_formatter(ScalarFormatter())
+        place.set_title(title)
+        place.set_xlabel(textwrap.fill(xlabel, 30), fontsize=9)
+        place.tick_params(labelsize=9)
+    for place in axes.flat[len(panels) :]:
+        place.axis("off")
+    shown = {}
+    for place in axes.flat:
+        handles, labels = place.get_legend_handles_labels()
+        shown |= dict(zip(labels, handles, strict=True))
+    figure.supylabel(ylabel, fontsize=10)
+    figure.legend(shown.values(), shown, loc="outside upper center", ncols=3, fontsize=9)
+    return figure
+
+
+def scaling(points: pd.DataFrame, predicted: Mapping[tuple[str, str], pd.DataFrame]) -> Figure:
+    """What a search costs by the size of the gallery, measured and extrapolated, on log axes.
+
+    Parameters
+    ----------
+    points
+        As :func:`cbir_lib.study.scaling.table` gives them.
+    predicted
+        By method and quantity, as :func:`cbir_lib.study.scaling.predict` gives it.
+    """
+    panels = {
+        "latency_ms": ("one query (ms)", 1),
+        "bytes": ("memory (GB)", 1e-9),
+        "build_s": ("building (s)", 1),
+    }
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH_IN, 3.4), layout="constrained", sharex=True)
+    looks = zip(("#4477aa", "#aa3377", "#228833", "#ccbb44"), "os^D", strict=True)
+    methods = points.groupby("method", sort=False)
+    for (method, rows), (colour, mark) in zip(methods, looks, strict=False):
+        largest = rows["vectors"].max()
+        for place, (quantity, (_, factor)) in zip(axes, panels.items(), strict=True):
+            values = factor * rows[quantity]
+            place.plot(rows["vectors"], values, mark, color=colour, ms=5, label=method)
+            if (method, quantity) not in predicted:
+                continue
+            line = factor * predicted[method, quantity]
+            beyond = line[line.index >= largest]
+            within = line[line.index <= largest]
+            place.plot(within.index, within["value"], "-", color=colour, lw=1.2)
+            place.plot(beyond.index, beyond["value"], "--", color=colour, lw=1.2)
+            place.fill_between(
+                line.index, line["low"], line["high"], color=colour, alpha=0.12, lw=0
+            )
+    for place, (title, _) in zip(axes, panels.values(), strict=True):
+        place.set(xscale="log", yscale="log", title=title)
+        place.tick_params(labelsize=9)
+        place.xaxis.set_major_locator(LogLocator(numticks=5))
+    figure.supxlabel("vectors in the gallery", fontsize=10)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=9)
+    return figure

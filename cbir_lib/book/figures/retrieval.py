@@ -1,0 +1,240 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from cbir_lib.book.figures.style import (
+    CLASS_COLOURS,
+    HANDCRAFTED,
+    LEARNED,
+    NETWORK_COLOURS,
+    WIDTH_IN,
+    tag_places,
+)
+from cbir_lib.images.decoding import fit
+from cbir_lib.study.results import Result
+
+
+def confusion(result: Result) -> Figure:
+    """Counts of the test split, true classes in rows; the shade is the share of the row."""
+    counts = np.array(result.classification.confusion)
+    names = result.data.class_names
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure, axes = plt.subplots(figsize=(WIDTH_IN * 0.72, 4.2), layout="constrained")
+    sns.heatmap(
+        pd.DataFrame(shares, names, names),
+        annot=counts,
+        fmt="d",
+        cmap="Blues",
+        vmin=0,
+        vmax=1,
+        ax=axes,
+        cbar_kws={"label": "share of the true class"},
+    )
+    axes.set(xlabel="answer", ylabel="true class")
+    plt.setp(axes.get_xticklabels(), rotation=30, ha="right")
+    return figure
+
+
+def precision_recall(curves: Mapping[str, Sequence[float]]) -> Figure:
+    """Mean interpolated precision at recalls 0 to 1, one curve a method."""
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 4.2), layout="constrained")
+    styles = ["-", "--", "-.", ":"]
+    for number, (name, curve) in enumerate(curves.items()):
+        levels = np.linspace(0, 1, len(curve))
+        axes.plot(levels, curve, styles[number % 4], label=name, color=f"C{number}", lw=1.8)
+    lowest = min(min(curve) for curve in curves.values())
+    axes.set(xlabel="recall", ylabel="precision (interpolated)", xlim=(0, 1))
+    axes.set_ylim(0.95 * lowest, 1.01)
+    axes.legend(fontsize=9, ncols=2, loc="upper right")
+    return figure
+
+
+def precision_recall_of_all(networks: Mapping[str, Result], others: Mapping[str, Result]) -> Figure:
+    """Mean interpolated precision at recalls 0 to 1: networks in colour, all others in grey.
+
+    Each curve carries a tag, and the key on the right names the tags in the order of mAP.
+    """
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 5.6))
+    figure.subplots_adjust(0.075, 0.09, 0.66, 0.99)
+    levels = np.linspace(
+        0, 1, len(next(iter((networks | others).values())).retrieval.precision_recall)
+    )
+    curves, key = {}, []
+    for group, title in ((networks, "Networks"), (others, "Handcrafted")):
+        if not group:
+            continue
+        key.append((f"{title}: mAP (%)", "", "#000000"))
+        order = sorted(group, key=lambda name: -group[name].retrieval.mean_average_precision)
+        for number, name in enumerate(order, start=1):
+            result = group[name]
+            letter = result.parameters.get("network")
+            tag = letter or str(number)
+            colour = NETWORK_COLOURS[letter] if letter else HANDCRAFTED
+            style = "-" if letter else ("-", "--", "-.", ":")[number % 4]
+            curve = np.array(result.retrieval.precision_recall)
+            axes.plot(
+                levels,
+                curve,
+                style,
+                color=colour,
+                lw=2 if letter else 1.2,
+                zorder=3 if letter else 2,
+            )
+            curves[tag] = curve, colour
+            key.append(
+                (tag, f"{name}: {100 * result.retrieval.mean_average_precision:.1f}", colour)
+            )
+    for tag, (place, height) in tag_places({t: c for t, (c, _) in curves.items()}, levels).items():
+        axes.text(
+            place, height, tag, color=curves[tag][1], fontsize=8, fontweight="bold", ha="center",
+            va="center", zorder=4, bbox={"boxstyle": "round,pad=0.12", "fc": "white", "ec": "none"},
+        )  # fmt: skip
+    chance = next(iter((networks | others).values())).retrieval.mean_average_precision_by_chance
+    if chance is not None:
+        axes.axhline(chance, color="#555555", lw=1, ls=(0, (1, 3)))
+        axes.text(0.01, chance, "chance", fontsize=8, color="#555555", va="bottom")
+    axes.set(xlabel="recall", ylabel="precision (interpolated)", xlim=(0, 1), ylim=(0, 1.01))
+    step = min(0.98 / len(key), 0.05)
+    for line, (tag, words, colour) in enumerate(key):
+        height = 1 - step * (line + 0.5)
+        style = {"transform": axes.transAxes, "va": "center", "fontsize": 8.5}
+        if not words:
+            axes.text(1.025, height, tag, fontweight="bold", **style)
+            continue
+        axes.text(1.055, height, tag, color=colour, fontweight="bold", ha="center", **style)
+        axes.text(1.09, height, words, **style)
+    return figure
+
+
+def precision_recall_by_class(
+    networks: Mapping[str, Result], others: Mapping[str, Result], across: int = 3
+) -> Figure:
+    """The eleven points of every method, one panel a class; the best of either kind is named."""
+    class_names = next(iter((networks | others).values())).data.class_names
+    lines = -(-len(class_names) // across)
+    figure, axes = plt.subplots(
+        lines, across, figsize=(WIDTH_IN, 2.6 * lines), layout="constrained",
+        sharex=True, sharey=True, squeeze=False,
+    )  # fmt: skip
+    for place in axes.flat[len(class_names) :]:
+        place.axis("off")
+    for place, class_name in zip(axes.flat, class_names, strict=False):
+        for line, (group, colour) in enumerate(((networks, LEARNED), (others, HANDCRAFTED))):
+            of_class = {
+                name: result.retrieval.per_class[class_name]
+                for name, result in group.items()
+                if class_name in result.retrieval.per_class
+            }
+            best = max(of_class, key=lambda n: of_class[n].mean_average_precision, default=None)
+            for name, measured in of_class.items():
+                style = {"lw": 2.4, "zorder": 3} if name == best else {"lw": 0.9, "alpha": 0.45}
+                curve = measured.precision_recall
+                place.plot(np.linspace(0, 1, len(curve)), curve, color=colour, **style)
+            if best:
+                words = f"{best}: {100 * of_class[best].mean_average_precision:.0f}"
+                style = {"fontsize": 8.5, "color": colour, "transform": place.transAxes}
+                place.text(0.5, 1.12 - 0.095 * line, words, ha="center", **style)
+        place.set(xlim=(0, 1), ylim=(0, 1.02))
+        place.set_title(class_name, pad=32)
+        place.tick_params(labelsize=8)
+    figure.supxlabel("recall", fontsize=10)
+    figure.supylabel("precision (interpolated)", fontsize=10)
+    return figure
+
+
+def embedding_map(result: Result, pictures: Sequence[np.ndarray], side_in: float = 0.36) -> Figure:
+    """Test images where the embedding puts them, framed by class, as many as find room.
+
+    Parameters
+    ----------
+    pictures
+        Of each place of the embedding. In their order each is shown whose thumbnail would cover
+        none before it; the others are points.
+    side_in
+        Of a thumbnail, in inches.
+    """
+    places, labels = np.array(result.embedding.places), np.array(result.embedding.labels)
+    lowest, spans = places.min(axis=0), np.ptp(places, axis=0)
+    side = spans[0] * side_in / (WIDTH_IN - 1.4 * side_in)  # in units of the places
+    low, high = lowest - 0.7 * side, lowest + spans + 0.7 * side
+    height_in = WIDTH_IN * (high - low)[1] / (high - low)[0]
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, height_in + 0.4))
+    figure.subplots_adjust(0, 0, 1, height_in / (height_in + 0.4))
+    axes.grid(False)
+    for label, class_name in enumerate(result.data.class_names):
+        axes.scatter(
+            *places[labels == label].T, s=14, color=CLASS_COLOURS[label % 8], label=class_name,
+            marker="osD^vP*X"[label % 8], linewidths=0,
+        )  # fmt: skip
+    shown = np.empty((0, 2))
+    for place, label, image in zip(places, labels, pictures, strict=True):
+        if (np.abs(shown - place).max(axis=1) < 1.04 * side).any():
+            continue
+        shown = np.vstack([shown, place])
+        corner, colour = place - side / 2, CLASS_COLOURS[label % 8]
+        extent = (corner[0], corner[0] + side, corner[1], corner[1] + side)
+        small = fit(image, max(image.shape))  # square
+        axes.imshow(small, cmap="gray", vmin=0, vmax=255, extent=extent, zorder=2)
+        axes.add_patch(plt.Rectangle(corner, side, side, fill=False, ec=colour, lw=2, zorder=3))
+    axes.set(xticks=[], yticks=[], xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
+    figure.legend(loc="upper center", ncols=len(result.data.class_names), fontsize=9, markerscale=2)
+    return figure
+
+
+def embeddings(found: Mapping[str, Result], across: int = 3) -> Figure:
+    """Test images as points, one panel a method; classes by colour and mark."""
+    shown = {name: result for name, result in found.items() if result.embedding}
+    lines = -(-len(shown) // across)
+    side = WIDTH_IN / across
+    figure, axes = plt.subplots(
+        lines, across, figsize=(WIDTH_IN, (side + 0.1) * lines + 0.6), squeeze=False
+    )
+    for place in axes.flat[len(shown) :]:
+        place.axis("off")
+    for place, (name, result) in zip(axes.flat, shown.items(), strict=False):
+        points, labels = np.array(result.embedding.places), np.array(result.embedding.labels)
+        for label, class_name in enumerate(result.data.class_names):
+            here = points[labels == label]
+            place.scatter(
+                *here.T, s=9, marker="osD^vP*X"[label % 8], color=CLASS_COLOURS[label % 8],
+                label=class_name, linewidths=0,
+            )  # fmt: skip
+        place.set(xticks=[], yticks=[])
+        place.set_title(name, fontsize=10)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper center", ncols=3, fontsize=9, markerscale=2)
+    top = 1 - (0.62 + 0.24) / figure.get_figheight()
+    figure.subplots_adjust(0.01, 0.01, 0.99, top, 0.05, 0.12)
+    return figure
+
+
+def distance_effect(found: Mapping[str, Result]) -> Figure:
+    """Validation accuracy of each method at each distance its vectors allow; its own is framed."""
+    values = pd.DataFrame(
+        {
+            name: {tried.distance: 100 * tried.accuracy for tried in result.distances}
+            for name, result in found.items()
+            if result.distances
+        }
+    ).T
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 0.33 * len(values) + 1.3), layout="constrained")
+    sns.heatmap(values, annot=True, fmt=".1f", cmap="Blues", ax=axes, cbar=False, linewidths=1)
+    for row, name in enumerate(values.index):
+        column = values.columns.get_loc(found[name].distances[0].distance)
+        axes.add_patch(
+            plt.Rectangle((column + 0.04, row + 0.06), 0.92, 0.88, fill=False, ec="#aa3377", lw=2)
+        )
+    axes.set_xticklabels([name.replace(" ", "\n") for name in values.columns])
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, labelsize=9)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.grid(False)
+    return figure

@@ -1,0 +1,84 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+
+WIDTH_IN = 8.0
+LEARNED, HANDCRAFTED = "#4477aa", "#aa6644"  # networks and descriptors, where these are all to tell
+RIGHT, WRONG = "#1b7837", "#b2182b"  # told apart by the colour blind too, and labelled besides
+# Told apart by those who see fewer colours (Tol's bright scheme); marks tell classes apart besides.
+CLASS_COLOURS = (
+    *("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000"),
+)
+RULE_MARKS = {
+    "softmax": ("D", "#000000"),
+    "nearest neighbour": ("o", "#4477aa"),
+    "k nearest neighbours": ("s", "#66ccee"),
+    "logistic regression": ("^", "#ccbb44"),
+    "RBF kernel": ("v", "#aa3377"),
+}
+
+sns.set_theme(
+    context="notebook",
+    style="whitegrid",
+    rc={"figure.dpi": 110, "savefig.dpi": 110, "axes.titlesize": 11, "axes.labelsize": 10},
+)
+
+
+def show_image(axes: Axes, image: np.ndarray, title: str = "") -> None:
+    """One grey image, 0 black to 255 white, without ticks."""
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(title, fontsize=8, pad=3)
+    axes.grid(False)
+
+
+def frame(axes: Axes, colour, width: float = 2) -> None:
+    """A coloured frame around a panel."""
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=colour, linewidth=width)
+
+
+def name_columns(axes: Iterable[Axes], names: Iterable[str]) -> None:
+    """Names on top of a row of panels."""
+    for place, name in zip(axes, names, strict=True):
+        place.set_title(textwrap.fill(name, 16), fontsize=9)
+
+
+def name_rows(axes: Iterable[Axes], names: Iterable[str], letters: int) -> None:
+    """Names to the left of a column of panels, in lines of so many letters."""
+    for place, name in zip(axes, names, strict=True):
+        label = textwrap.fill(name, letters)
+        place.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+
+
+def tag_places(
+    curves: Mapping[str, np.ndarray], levels: np.ndarray
+) -> dict[str, tuple[float, float]]:
+    """Where on each curve its tag is clear of the other curves and of the tags before it."""
+    inner = np.flatnonzero((levels >= 0.04) & (levels <= 0.96))
+    stacked, placed = np.array([*curves.values()]), {}
+    for number, (tag, curve) in enumerate(curves.items()):
+        gaps = np.abs(np.delete(stacked, number, axis=0) - curve).min(axis=0, initial=1)[inner]
+        apart = np.full(len(inner), np.inf)
+        for x, y in placed.values():  # a tag is about twice as wide as the curves' gaps are high
+            apart = np.minimum(apart, np.hypot((levels[inner] - x) / 2, curve[inner] - y))
+        best = inner[np.argmax(np.minimum(gaps, 0.02) + np.minimum(apart, 0.04))]
+        placed[tag] = float(levels[best]), float(curve[best])
+    return placed
+
+
+def align_ends(axes: Axes) -> None:
+    """Keep the labels of two ticks, at the ends of the axis below, inside the panel."""
+    for label, side in zip(axes.get_xticklabels(), ("left", "right"), strict=False):
+        label.set_horizontalalignment(side)
+
+
+NETWORK_COLOURS = dict(zip("ABCDEFG", CLASS_COLOURS, strict=False)) | {"H": "#000000"}
+NETWORK_MARKS = dict(zip("ABCDEFGH", "osD^vPX*", strict=True))

@@ -1,0 +1,129 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from cbir_lib.book.figures.style import NETWORK_COLOURS, NETWORK_MARKS, WIDTH_IN
+from cbir_lib.networks.architectures import NETWORKS
+from cbir_lib.study.results import Result, variant_of
+from cbir_lib.study.summaries import networks_table
+
+
+def learning_curves(result: Result) -> Figure:
+    """Loss and validation accuracy by epoch; the epoch whose weights were kept, if not the last."""
+    curves = result.training
+    epochs = np.arange(1, len(curves.train_loss) + 1)
+    figure, (loss, accuracy) = plt.subplots(1, 2, figsize=(WIDTH_IN, 3), layout="constrained")
+    loss.plot(epochs, curves.train_loss, "o-", label="training", color="#4477aa")
+    loss.plot(epochs, curves.validation_loss, "s--", label="validation", color="#aa3377")
+    loss.set(xlabel="epoch", ylabel="cross-entropy (nats)", yscale="log")
+    accuracy.plot(
+        epochs,
+        100 * np.array(curves.validation_accuracy),
+        "s--",
+        label="validation",
+        color="#aa3377",
+    )
+    accuracy.set(xlabel="epoch", ylabel="accuracy (%)")
+    for axes in (loss, accuracy):
+        if curves.best_epoch < len(epochs):
+            axes.axvline(curves.best_epoch, color="#888888", lw=1, label="weights kept")
+        axes.legend(fontsize=9)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def search(found: Sequence[Result], chosen: float) -> Figure:
+    """Validation accuracy by learning rate: one line a network, and the mean of all of them."""
+    table = networks_table(found).assign(rate=[r.parameters["learning_rate"] for r in found])
+    lines = table.pivot(index="rate", columns="network", values="validation accuracy")
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 3.2), layout="constrained")
+    for name, line in lines.items():
+        style = {"color": NETWORK_COLOURS[name], "marker": NETWORK_MARKS[name]}
+        axes.plot(line.index, line, label=f"Network {name}", **style)
+    axes.plot(lines.index, lines.mean(axis=1), "k--", lw=2.2, label="mean")
+    axes.axvline(chosen, color="#888888", ls=":")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy (%)")
+    axes.set_xticks(lines.index, [f"{rate:g}" for rate in lines.index])
+    axes.minorticks_off()
+    axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def seed_curves(found: Sequence[Result]) -> Figure:
+    """Losses of each network in plain training by epoch: mean of the seeds, lowest to highest."""
+    plain = [r for r in found if not variant_of(r) and r.parameters["network"] in NETWORKS]
+    names = sorted({r.parameters["network"] for r in plain})
+    figure, axes = plt.subplots(
+        2, 4, figsize=(WIDTH_IN, 4.6), layout="constrained", sharex=True, sharey=True
+    )
+    for place, name in zip(axes.flat, names, strict=False):
+        own = [r.training for r in plain if r.parameters["network"] == name]
+        for curve, style, colour in (
+            ("train_loss", "-", "#4477aa"),
+            ("validation_loss", "--", "#aa3377"),
+        ):
+            values = pd.DataFrame([getattr(training, curve) for training in own])
+            epochs = values.columns + 1
+            place.fill_between(epochs, values.min(), values.max(), color=colour, alpha=0.2, lw=0)
+            place.plot(epochs, values.mean(), style, color=colour, label=curve.split("_")[0])
+        place.set_title(f"{name}, {len(own)} seeds" if len(own) > 1 else f"{name}, one seed")
+        place.xaxis.get_major_locator().set_params(integer=True)
+    for place in axes.flat[len(names) :]:
+        place.axis("off")
+    axes.flat[-1].legend(*axes.flat[0].get_legend_handles_labels(), loc="center", fontsize=10)
+    figure.supxlabel("epoch", fontsize=10)
+    figure.supylabel("cross-entropy (nats)", fontsize=10)
+    return figure
+
+
+def loss_gaps(found: Mapping[str, Sequence[Result]]) -> Figure:
+    """Validation loss minus training loss by epoch, mean of the seeds: one panel a network.
+
+    Parameters
+    ----------
+    found
+        Results by the name of the way they were trained, at most four.
+    """
+    names = sorted({r.parameters["network"] for results in found.values() for r in results})
+    lines = -(-(len(names) + 1) // 4)
+    figure, axes = plt.subplots(
+        lines,
+        4,
+        figsize=(WIDTH_IN, 2.1 * lines + 0.3),
+        layout="constrained",
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+    )
+    looks = zip(
+        ("-", "--", "-.", ":"), ("#000000", "#4477aa", "#ccbb44", "#aa3377"), "os^D", strict=True
+    )
+    for (way, results), (style, colour, mark) in zip(found.items(), looks, strict=False):
+        for place, name in zip(axes.flat, names, strict=False):
+            own = [r.training for r in results if r.parameters["network"] == name]
+            gaps = pd.DataFrame(
+                [np.subtract(curves.validation_loss, curves.train_loss) for curves in own]
+            ).mean()
+            place.plot(
+                gaps.index + 1, gaps, style, color=colour, marker=mark, ms=3.5, lw=1.4, label=way
+            )
+    for place, name in zip(axes.flat, names, strict=False):
+        place.axhline(0, color="#888888", lw=1)
+        place.set_title(name)
+        place.tick_params(labelsize=9)
+        place.xaxis.get_major_locator().set_params(integer=True)
+    for place in axes.flat[max(0, len(names) - 4) : len(names)]:  # the lowest of each column
+        place.tick_params(labelbottom=True)
+    for place in axes.flat[len(names) :]:
+        place.axis("off")
+    axes.flat[-1].legend(*axes.flat[0].get_legend_handles_labels(), loc="center", fontsize=10)
+    figure.supxlabel("epoch", fontsize=10)
+    figure.supylabel("validation minus training loss (nats)", fontsize=10)
+    return figure

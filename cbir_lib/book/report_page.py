@@ -1,0 +1,88 @@
+"""The reproduction report as one page: an executed notebook, and nothing from anywhere else."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+
+import nbformat
+from nbconvert.exporters.html import HTMLExporter
+from traitlets.config import Config
+
+from cbir_lib import paths
+from cbir_lib.files import replacing
+
+STYLES = ("book.css", "report.css")
+# What the book's Markdown has and plain Markdown has not: a box, a citation, a place to link to,
+# and links to other chapters, of which only the words are kept.
+BOOK_ONLY = (
+    (re.compile(r"^:::\{admonition\} (.+)\n:class: \w+\n", re.M), r"**\1.** "),
+    (re.compile(r"^:::\n?", re.M), ""),
+    (re.compile(r" ?\{cite:p\}`[^`]*`"), ""),
+    (re.compile(r"^\((claim-\d+)\)=\n", re.M), r'<a id="\1"></a>\n'),
+    (re.compile(r"(?<![!\w])\[([^\]]+)\]\((?!https?:|#)[^)]*\)"), r"\1"),
+)
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{styles}</style>
+</head>
+<body>
+<article class="bd-article">
+{body}
+<footer>{footer}</footer>
+</article>
+</body>
+</html>
+"""
+
+
+def write_page(notebook: Path, target: Path, title: str, footer: str) -> None:
+    """Write an executed notebook, without its code, as one HTML file that loads nothing.
+
+    Pictures are inside it. Formulas are not drawn: that takes a script.
+    """
+    source = nbformat.read(notebook, as_version=4)
+    cells = []
+    for cell in source.cells:
+        if "remove-cell" in cell.metadata.get("tags", []):
+            continue
+        if cell.cell_type == "markdown":
+            cell.source = plain(cell.source)
+        for output in cell.get("outputs", []):
+            if "text/markdown" in output.get("data", {}):
+                output.data["text/markdown"] = plain(output.data["text/markdown"])
+                output.data.pop("text/plain", None)
+        cells.append(cell)
+    source.cells = cells
+    settings = Config(
+        HTMLExporter={
+            "template_name": "basic",
+            "exclude_input": True,
+            "exclude_input_prompt": True,
+            "exclude_output_prompt": True,
+            "anchor_link_text": "",
+        }
+    )
+    body, _ = HTMLExporter(config=settings).from_notebook_node(source)
+    # As the book names it, so that the book's styles fit.
+    body = body.replace('class="output_wrapper"', 'class="cell_output"')
+    assets = paths.book_folder() / "assets"
+    styles = "".join((assets / name).read_text(encoding="utf-8") for name in STYLES)
+    page = PAGE.format(
+        title=html.escape(title), styles=styles, body=body, footer=html.escape(footer)
+    )
+    with replacing(target) as part:
+        part.write_text(page, encoding="utf-8")
+
+
+def plain(text: str) -> str:
+    """Markdown without what only the book understands."""
+    for pattern, words in BOOK_ONLY:
+        text = pattern.sub(words, text)
+    return text

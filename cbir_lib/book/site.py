@@ -1,0 +1,169 @@
+"""The book: gather its pages, build it, and check what was built."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import yaml
+
+from cbir_lib import paths
+from cbir_lib.errors import CbirError
+
+# What makes a browser load something: tag and attribute.
+LOADS = {
+    ("script", "src"),
+    ("img", "src"),
+    ("iframe", "src"),
+    ("source", "src"),
+    ("embed", "src"),
+    ("object", "data"),
+    ("video", "src"),
+    ("audio", "src"),
+    ("link", "href"),
+}
+# <link> relations that only point somewhere.
+POINTERS = {"canonical", "next", "prev", "author", "license", "index", "search"}
+CSS_LOAD = re.compile(r"""(?:url\(\s*['"]?|@import\s+['"])((?:https?:)?//[^'")\s]+)""")
+# Every page would name the CDN of a live-code library that is switched off.
+THEBE = re.compile(r"<script>\s*const THEBE_JS_URL = [^<]*</script>")
+
+
+def assemble(work: Path, runs: list[str]) -> Path:
+    """Gather configuration, prose and executed notebooks in ``work/site``; return it."""
+    root, site = paths.project_root(), work / "site"
+    shutil.rmtree(site, ignore_errors=True)
+    shutil.copytree(paths.book_folder(), site)
+    shutil.copy2(root / "_config.yml", site)
+    (site / "chapters").mkdir()
+    for notebook in (work / "chapters").glob("*.ipynb"):
+        folder = site if notebook.stem == "index" else site / "chapters"
+        shutil.copy2(notebook, folder / notebook.name)
+    (site / "runs").mkdir()
+    for run in runs:
+        shutil.copy2(paths.run_folder(work, run) / "notebook.ipynb", site / "runs" / f"{run}.ipynb")
+    for notebook in (work / "effects").glob("*.ipynb"):
+        shutil.copy2(notebook, site / "runs" / f"effects-{notebook.name}")
+    return site
+
+
+def build(work: Path, runs: list[str], log: Path) -> Path:
+    """Build the book from what a study left in ``work``; return its folder, ``work/html``.
+
+    Raises
+    ------
+    CbirError
+        When Sphinx warns, or the built pages load something from another host or have dead links.
+    """
+    site, out = assemble(work, runs), work / "sphinx"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as file:
+        code = subprocess.run(
+            [
+                *(str(Path(sys.executable).with_name("jupyter-book")), "build", str(site)),
+                *("--path-output", str(out), "-W", "--keep-going", "--all", "-q"),
+            ],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        ).returncode
+    if code:
+        text = log.read_text(encoding="utf-8", errors="replace")
+        warnings = [line for line in text.splitlines() if "WARNING" in line or "ERROR" in line]
+        raise CbirError(
+            "the book does not build: " + (" / ".join(warnings[:3]) or f"exit code {code}"),
+            f"read {log}",
+        )
+    built = out / "_build" / "html"
+    for page in built.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(THEBE.sub("", text), encoding="utf-8")
+    if faults := missing_pages(built, runs) + check(built):
+        raise CbirError(
+            f"{len(faults)} faults in the built book: {' / '.join(faults[:3])}", str(log)
+        )
+    target, old = work / "html", work / "html-old"
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    built.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def missing_pages(html: Path, runs: list[str]) -> list[str]:
+    """Pages of the table of contents, and of these runs, that were not built, a line each."""
+    toc = yaml.safe_load((paths.book_folder() / "_toc.yml").read_text(encoding="utf-8"))
+    entries = [entry for part in toc["parts"] for entry in part["chapters"]]
+    names = [toc["root"], *(entry["file"] for entry in entries if "file" in entry)]
+    names += [f"runs/{run}" for run in runs]
+    return [f"{name}.html was not built" for name in names if not (html / f"{name}.html").is_file()]
+
+
+def check(html: Path) -> list[str]:
+    """Faults of a built book, a line each: dead inner links, and anything from another host."""
+    # The theme leaves templates in _static/; they are not pages.
+    paths = [path for path in sorted(html.rglob("*.html")) if "_static" not in path.parts]
+    pages = {path: _Page(path) for path in paths}
+    faults = [] if pages else [f"{html} has no page"]
+    for path, page in pages.items():
+        name = path.relative_to(html)
+        for address in page.loads:
+            if urlsplit(address).netloc:
+                faults.append(f"{name} loads {address} from another host")
+        for address in page.links | page.loads:
+            parts = urlsplit(address)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if target.is_dir():
+                target /= "index.html"
+            if not target.is_file():
+                faults.append(f"{name} points to {address}, which is not there")
+            elif parts.fragment and target in pages and target.suffix == ".html":
+                anchors = pages[target].anchors
+                if unquote(parts.fragment) not in anchors:
+                    faults.append(f"{name} points to {address}: no such place on that page")
+    for path in sorted(html.rglob("*.css")):
+        for address in CSS_LOAD.findall(path.read_text(encoding="utf-8", errors="replace")):
+            faults.append(f"{path.relative_to(html)} loads {address} from another host")
+    return faults
+
+
+class _Page(HTMLParser):
+    """What a page loads, where it links to, and the places in it."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.loads: set[str] = set()
+        self.links: set[str] = set()
+        self.anchors: set[str] = {""}
+        self._code = False  # inside <script> or <style>
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attributes}
+        self.anchors |= {given[name] for name in ("id", "name") if name in given}
+        self._code = tag in ("script", "style")
+        if tag == "a" and "href" in given:
+            self.links.add(given["href"])
+        if tag == "link" and set(given.get("rel", "").split()) & POINTERS:
+            return
+        for name, value in given.items():
+            if (tag, name) in LOADS and not value.startswith("data:"):
+                self.loads.add(value)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._code = False
+
+    def handle_data(self, data: str) -> None:
+        if self._code:  # a script's constant or a style's rule that names another host
+            found = re.findall(
+                r"""["'(]((?:https?:)?//[\w.-]+\.[a-z]{2,}/[^"'\s)]*\.(?:js|css|woff2?))""", data
+            )
+            self.loads |= {*found, *CSS_LOAD.findall(data)}

@@ -1,0 +1,5 @@
+"""Run the command as ``python -m cbir_lib.cli``."""
+
+from cbir_lib.cli.main import main
+
+main()

@@ -1,0 +1,235 @@
+"""Build and search an archive of your own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cbir_lib.errors import CbirError
+from cbir_lib.files import replacing
+
+app = typer.Typer(help="An archive of your own: build, search, inspect, push.")
+
+LONGEST_LIST = 5  # files at fault shown
+AnswerForm = Literal["table", "json", "html"]
+ArchivePlace = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the archive.")]
+Collection = Annotated[
+    str | None, typer.Option(help="Name of the collection; by default that of the descriptor.")
+]
+
+
+@app.command("build")
+def index_build(
+    folder: Annotated[Path, typer.Argument(help="Images, in sub-folders of any depth.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The archive: a new folder, or itself.")],
+    descriptor: Annotated[
+        str | None,
+        typer.Option(help="A descriptor's name, or the run of a trained network. For a new one."),
+    ] = None,
+    distance: Annotated[
+        str | None, typer.Option(help="Another distance than the descriptor's. For a new one.")
+    ] = None,
+) -> None:
+    """Describe the images of a folder, to be searched; again, what is new, changed or gone.
+
+    Interrupted or killed, it goes on where it was. Files that cannot be read are listed in
+    `faults.csv` of the archive.
+
+    Examples: `cbir index build radiographs --descriptor phantom-F-augment-s0 --out archive`,
+    `cbir index build radiographs --out archive`
+    """
+    from cbir_lib.archive.update import FAULTS, build
+
+    with _counting("images") as progress:
+        report = build(folder, out, descriptor, distance=distance, progress=progress)
+    print(
+        f"{report.added:,} added, {report.changed:,} changed, {report.removed:,} removed, "
+        f"{report.unchanged:,} unchanged: {len(report.archive):,} images in {out}"
+    )
+    for what, count in sorted(report.passed_over.items()):
+        print(f"passed over: {count:,} {what}")
+    if report.faults:
+        print(f"could not be read: {len(report.faults):,} files, all in {out / FAULTS}")
+        for file, reason in list(report.faults.items())[:LONGEST_LIST]:
+            print(f"  {file}: {reason}")
+
+
+@app.command("search")
+def index_search(
+    place: ArchivePlace,
+    images: Annotated[list[Path], typer.Argument(help="PNG, JPEG, TIFF, WebP or DICOM files.")],
+    k: Annotated[
+        int | None, typer.Option("-k", help="How many to find for each; 10, or all of fewer.")
+    ] = None,
+    form: Annotated[AnswerForm, typer.Option("--format", help="How to write it.")] = "table",
+    out: Annotated[
+        Path | None, typer.Option(help="A file to write to; similar.html for HTML.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the images lie, if they were moved.")
+    ] = None,
+    milvus: Annotated[
+        str | None, typer.Option(help="Search there: http://host:19530, or a path with .db.")
+    ] = None,
+    collection: Collection = None,
+    method: Annotated[
+        str, typer.Option(help="exact; or hnsw, ivf-pq: faster for many images, approximate.")
+    ] = "exact",
+) -> None:
+    """Find the images of an archive most like some others; an image does not find itself.
+
+    DIR may also be a finished run of the study: its training images are searched then. The HTML
+    page has small pictures inside, and loads nothing from elsewhere.
+
+    Examples: `cbir index search archive knee.png`,
+    `cbir index search build/quick/runs/phantom-C-s0 knee.png`,
+    `cbir index search archive knee.png hand.dcm -k 20 --format html --out similar.html`
+    """
+    queries = list(dict.fromkeys(map(str, images)))
+    if (place / "result.json").is_file():
+        from cbir_lib.study.gallery import RunGallery
+
+        if folder or milvus or collection or method != "exact":
+            raise CbirError(
+                f"{place} is a run of the study, whose gallery is searched exactly",
+                "leave out --folder, --milvus, --collection and --method",
+            )
+        gallery = RunGallery(place)
+        found, picture = gallery.search(queries, k), gallery.picture
+        about = f"{len(gallery):,} images, described by {gallery.run}"
+    else:
+        found, picture, about = _search_archive(
+            place, folder, queries, k, milvus, collection, method
+        )
+    if form == "table":
+        text = found.to_string(index=False, float_format="{:.4g}".format)
+    elif form == "json":
+        text = json.dumps(found.to_dict("records"), ensure_ascii=False, indent=1)
+    else:
+        from cbir_lib.archive import page
+        from cbir_lib.images.decoding import read_image
+
+        shown = {query: read_image(Path(query)) for query in queries}
+        text = page.page(page.sections(found, shown, picture), about)
+        out = out or Path("similar.html")
+    if out is None:
+        print(text)
+    else:
+        with replacing(out) as part:
+            part.write_text(text + "\n", encoding="utf-8")
+        print(f"{len(found)} results in {out}")
+
+
+def _search_archive(place, folder, queries, k, milvus, collection, method):
+    """Return what was found, what reads its images, and a line on what was searched."""
+    from contextlib import nullcontext
+
+    from cbir_lib.archive.page import picture_of
+    from cbir_lib.archive.store import Archive
+
+    archive = Archive(place, folder)
+    if milvus:
+        there = _milvus_index(archive, milvus, collection, filled=True)
+    else:
+        there = nullcontext(archive.engine(method))
+    with there as engine:
+        found = archive.search(queries, k, engine)
+        count = len(engine)
+    if method != "exact" and not milvus:
+        print(f"{method} finds {engine.index.recall}; exact finds all", file=sys.stderr)
+    described = archive.description
+    about = (
+        f"{count:,} images, described by {described.descriptor}, "
+        f"compared by the distance {described.distance}"
+    )
+    return found, picture_of(archive.folder), about
+
+
+@app.command("info")
+def index_info(place: ArchivePlace) -> None:
+    """Say what an archive holds.
+
+    Example: `cbir index info archive`
+    """
+    from cbir_lib.archive.store import Archive
+    from cbir_lib.archive.update import FAULTS, read_faults
+
+    archive = Archive(place)
+    described = archive.description
+    faults = len(read_faults(place / FAULTS))
+    size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+    for what, value in (
+        ("descriptor", described.descriptor),
+        ("distance", described.distance),
+        ("images", f"{len(archive):,} of {archive.folder}"),
+        ("faults", f"{faults:,} files, in {place / FAULTS}" if faults else "none"),
+        *((method, f"finds {recall}") for method, recall in archive.recalls().items()),
+        ("on disk", f"{size / 1e6:,.1f} MB"),
+    ):
+        print(f"{what:11} {value}")
+
+
+@app.command("push")
+def index_push(
+    place: ArchivePlace,
+    to: Annotated[
+        str, typer.Option(metavar="URI", help="http://host:19530, or a local path with .db.")
+    ],
+    collection: Collection = None,
+    method: Annotated[
+        str, typer.Option(help="exact, or hnsw: faster and approximate. For a new collection.")
+    ] = "exact",
+) -> None:
+    """Make a collection in Milvus hold what an archive holds; only what differs travels.
+
+    Needs the extra `milvus`. Interrupted or killed, it goes on where it was.
+
+    Examples: `cbir index push archive --to http://localhost:19530`,
+    `cbir index push archive --to archive.db`
+    """
+    from cbir_lib.archive.milvus import push
+    from cbir_lib.archive.store import Archive
+
+    archive = Archive(place)
+    with (
+        _milvus_index(archive, to, collection, method=method) as index,
+        _counting("images") as progress,
+    ):
+        pushed = push(archive, index, progress)
+        print(
+            f"{pushed.added:,} added or changed, {pushed.removed:,} removed, "
+            f"{pushed.unchanged:,} unchanged: {len(index):,} images in {index.collection}"
+        )
+
+
+def _milvus_index(archive, uri: str, collection: str | None, **options):
+    from cbir_lib.archive.milvus import MilvusIndex, collection_of
+
+    described = archive.description
+    name = collection or collection_of(archive)
+    return MilvusIndex(uri, name, described.distance, described.identity, **options)
+
+
+@contextmanager
+def _counting(what: str):
+    """A bar on a terminal, elsewhere a line for each thousand; yields its (done, total)."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        columns = what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+    else:
+
+        def say(done: int, total: int) -> None:
+            if done % 1000 == 0 or done == total:
+                print(f"{what}: {done:,} of {total:,}", file=sys.stderr, flush=True)
+
+        yield say

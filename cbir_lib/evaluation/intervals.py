@@ -1,0 +1,124 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from cbir_lib.evaluation.measures import ratio
+
+DRAWS = 2000  # of a bootstrap
+
+
+def balanced_interval(confusion: np.ndarray, seed: int = 0) -> list[float]:
+    """95 % percentile bootstrap interval of the balanced accuracy, 2,000 draws of the images.
+
+    Drawing images with replacement draws their numbers by class and rightness from a multinomial
+    distribution. A class that a draw leaves out has no recall in it.
+    """
+    right = np.diag(confusion)
+    cells = np.concatenate([right, confusion.sum(axis=1) - right])
+    draws = np.random.default_rng(seed).multinomial(cells.sum(), cells / cells.sum(), DRAWS)
+    right, wrong = np.split(draws, 2, axis=1)
+    recalls = np.divide(
+        right, right + wrong, out=np.full(right.shape, np.nan), where=right + wrong > 0
+    )
+    low, high = np.quantile(np.nanmean(recalls, axis=1), [0.025, 0.975])
+    return [float(low), float(high)]
+
+
+def bootstrap_interval(
+    values: np.ndarray,
+    seed: int = 0,
+    subjects: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+) -> list[float]:
+    """95 % percentile bootstrap interval of the mean, 2,000 draws.
+
+    Parameters
+    ----------
+    values : (Q,)
+    subjects : (Q,)
+        Whose each value is: subjects are drawn, each with all its values. Images of one subject are
+        alike, and an interval that takes them as independent is too narrow.
+    groups : (Q,)
+        Then the interval is that of the mean of the groups' means, such as classes. A group that a
+        draw leaves out has no mean in it.
+    """
+    if np.ptp(values) == 0:  # SciPy has no interval for a constant
+        return [float(values[0])] * 2
+    if subjects is None and groups is None:
+        interval = stats.bootstrap(
+            (values,), np.mean, n_resamples=DRAWS, batch=100, method="percentile", rng=seed
+        ).confidence_interval
+        return [float(interval.low), float(interval.high)]
+    shares = draw_rows(len(values), np.random.default_rng(seed), subjects)
+    return percentile_interval(draw_means(shares, np.asarray(values, float), groups))
+
+
+def paired_interval(
+    differences: np.ndarray, seed: int = 0, subjects: np.ndarray | None = None
+) -> list[float]:
+    """95 % percentile bootstrap interval of a mean difference, 2,000 draws of seeds and of images.
+
+    Parameters
+    ----------
+    differences : (S, Q)
+        Of two methods trained with the same S seeds, on the same Q images: such as 1 where only the
+        first is right, -1 where only the second is.
+    subjects : (Q,)
+        Whose each image is: subjects are drawn instead, each with all its images.
+
+    Notes
+    -----
+    Seeds and images are drawn with replacement, independently. With few seeds their share of the
+    spread is underestimated: three seeds give an interval that is too narrow.
+    """
+    differences = np.asarray(differences, float)
+    rng = np.random.default_rng(seed)
+    of_seeds = draw_rows(len(differences), rng)
+    of_images = draw_rows(differences.shape[1], rng, subjects)
+    means = np.einsum("ds,sq,dq->d", of_seeds, differences, of_images, optimize=True)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return [float(low), float(high)]
+
+
+def owners(records: pd.DataFrame) -> np.ndarray | None:
+    """(N,) int: the number of each image's subject, in the order of their first images.
+
+    An image whose subject is not known has one of its own; None where no subject is known.
+    """
+    names = records["subject_id"].to_numpy(dtype=str) if "subject_id" in records else np.array([""])
+    if not (names != "").any():
+        return None
+    return pd.factorize(np.where(names == "", [f"?{row}" for row in range(len(names))], names))[0]
+
+
+def draw_rows(
+    number: int, rng: np.random.Generator, subjects: np.ndarray | None = None
+) -> np.ndarray:
+    """(DRAWS, number): what share of each draw with replacement each item has."""
+    if subjects is None:
+        return rng.multinomial(number, np.full(number, 1 / number), DRAWS) / number
+    owner = pd.factorize(np.asarray(subjects))[0]
+    units = owner.max() + 1
+    times = rng.multinomial(units, np.full(units, 1 / units), DRAWS)[:, owner]
+    return times / times.sum(axis=1, keepdims=True)
+
+
+def draw_means(
+    shares: np.ndarray, values: np.ndarray, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """(DRAWS, G) means of each draw, group by group; NaN where a draw has nothing of one."""
+    names, group = np.unique(np.zeros(len(values)) if groups is None else groups, return_inverse=1)
+    member = (group[:, None] == np.arange(len(names))).astype(float)  # (Q, G)
+    return ratio(shares @ (member * values[:, None]), shares @ member)
+
+
+def percentile_interval(means: np.ndarray) -> list[float]:
+    """The middle 95 % of (DRAWS,) or (DRAWS, G) drawn means, of groups their mean."""
+    if means.ndim == 2:
+        means = np.nanmean(means, axis=1)
+    low, high = np.nanquantile(means, [0.025, 0.975])
+    return [float(low), float(high)]

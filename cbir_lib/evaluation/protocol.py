@@ -1,0 +1,311 @@
+"""The rule of the comparison: what is done with every method's vectors, learned or handcrafted.
+
+Written down before the numbers.
+
+1. All methods get the same images, at the same size, in the same splits.
+2. The training split is the gallery, and all that is learnt is learnt from it. The test split is
+   measured on once, at the end.
+3. What a method leaves open is chosen on the validation split: a descriptor's settings by the
+   accuracy of one nearest neighbour, then by mean average precision, then the first of the list; a
+   classifier's by its own accuracy.
+4. Images are classified in four ways from the same vectors: by the nearest neighbour at the
+   method's own distance, as in the baselines; by k nearest neighbours; by logistic regression, and
+   by logistic regression on an RBF kernel. A network also classifies by its highest score.
+5. Accuracy, balanced accuracy and mean average precision come with 95 % intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+import numpy as np
+from sklearn.manifold import TSNE
+from sklearn.model_selection import ParameterGrid
+
+from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
+from cbir_lib.descriptors import Descriptor, build_descriptor
+from cbir_lib.descriptors.combination import combine
+from cbir_lib.errors import CbirError
+from cbir_lib.evaluation import intervals, summary
+from cbir_lib.evaluation import measures as evaluation
+from cbir_lib.evaluation.classifiers import Answer, linear_classifiers, nearest_neighbours
+from cbir_lib.retrieval.distances import pairwise
+from cbir_lib.retrieval.index import Index
+from cbir_lib.retrieval.ranking import Ranking
+
+# Whose effect is measured where a method's vectors allow it. The earth mover's wants ordered bins,
+# which few vectors are, and the image distortion's takes minutes.
+DISTANCES_TRIED = ("L1", "L2", "cosine", "chi-square", "Jensen-Shannon", "intersection")
+WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # of a distance in a combination
+ROUNDS = 2  # over all weights
+PAIRS = 6  # of confused images shown
+PLOTTED = 600  # points of a picture
+TRIED = (50, 200)  # validation images on which other distances are tried, at least and at most
+VALUES_TRIED = 2_000_000_000  # pairs of values compared for it, about
+
+
+def choose(
+    name: str, grid: Mapping[str, list], images: Mapping[str, np.ndarray], data: RadiographSet
+) -> tuple[Descriptor, Index, list[dict]]:
+    """The settings of a descriptor that are best on the validation split.
+
+    Parameters
+    ----------
+    name
+        Of the descriptor.
+    grid
+        Values to try, by parameter; every combination is.
+    images
+        (N, H, W) uint8 of the splits ``train`` and ``validation``.
+    data
+        The set they are of.
+
+    Returns
+    -------
+    Descriptor
+        Fitted with the best settings.
+    Index
+        The training split, described by it.
+    list of dict
+        Of each candidate: ``settings``, ``values`` (length of the vector), ``accuracy`` of one
+        nearest neighbour and ``mean_average_precision`` on the validation split.
+    """
+    train, validation = data.split("train"), data.split("validation")
+    tried, best = [], None
+    for settings in ParameterGrid(grid):
+        descriptor = build_descriptor(name, **settings).fit(images["train"], train.labels)
+        index = Index(descriptor.distance)
+        index.add(descriptor.transform(images["train"]), train.image_ids)
+        vectors = descriptor.transform(images["validation"])
+        ranking = index.search(vectors, ids=validation.image_ids)
+        relevant = evaluation.relevance(ranking, validation.labels, train.labels)
+        right = quality(relevant, ranking.distances)
+        tried.append({"settings": settings, "values": vectors.shape[1], **right})
+        if best is None or tuple(right.values()) > best[0]:
+            best = tuple(right.values()), descriptor, index
+    return *best[1:], tried
+
+
+def quality(relevant: np.ndarray, distances: np.ndarray | None = None) -> dict[str, float]:
+    """Accuracy of one nearest neighbour, and mean average precision, of (Q, K) relevance."""
+    precisions = evaluation.average_precision(relevant, distances)
+    return {
+        "accuracy": float(relevant[:, 0].mean()),
+        "mean_average_precision": float(np.nanmean(precisions)),
+    }
+
+
+def graded(ranking: Ranking, queries: RadiographSet, gallery: RadiographSet) -> np.ndarray | None:
+    """(Q, K) how far the IRMA codes of what was ranked agree; None where an image has no code."""
+    if not all("irma_code" in each.records for each in (queries, gallery)):
+        return None
+    codes, gallery_codes = (
+        each.records["irma_code"].to_numpy(dtype=str) for each in (queries, gallery)
+    )
+    if (codes == "").any() or (gallery_codes == "").any():
+        return None
+    return evaluation.agreement(ranking, codes, gallery_codes)
+
+
+def judge_vectors(vectors: Mapping[str, np.ndarray], index: Index, data: RadiographSet) -> dict:
+    """What a result says of a method whose vectors are known.
+
+    Parameters
+    ----------
+    vectors
+        (N, D) float32 of each split.
+    index
+        The training split at the method's own distance.
+    data
+        The set they are of.
+
+    Returns
+    -------
+    dict
+        Of a result, the fields ``retrieval``, ``rules``, ``answers``, ``examples``, ``confused``,
+        ``distances`` and ``embedding``.
+    """
+    labels = {split: data.split(split).labels for split in SPLITS}
+    rankings = {
+        split: index.search(vectors[split], ids=data.split(split).image_ids)
+        for split in ("validation", "test")
+    }
+    judged = judge_rankings(rankings, index.distance, data)
+    for rule, answer in linear_classifiers(vectors, labels).items():
+        judged["rules"].append(measured(rule, answer, data))
+    rows = evenly_spaced(len(labels["test"]), PLOTTED)
+    between = pairwise(index.distance, vectors["test"][rows], vectors["test"][rows])
+    return judged | {
+        "distances": effect_of_distance(vectors, index, rankings["validation"], data),
+        "embedding": embedding(between, data),
+    }
+
+
+def judge_rankings(rankings: Mapping[str, Ranking], distance: str, data: RadiographSet) -> dict:
+    """What a result says of rankings of the training split, for validation and test images."""
+    labels = {split: data.split(split).labels for split in SPLITS}
+    test, train = data.split("test"), data.split("train")
+    relevant = evaluation.relevance(rankings["test"], test.labels, train.labels)
+    measures = summary.retrieval(
+        relevant,
+        distances=rankings["test"].distances,
+        classes=np.array(data.class_names)[test.labels],
+        subjects=intervals.owners(test.records),
+        gains=graded(rankings["test"], test, train),
+    )
+    one, several = nearest_neighbours(rankings["validation"], rankings["test"], labels)
+    return {
+        "retrieval": {"distance": distance, **measures},
+        "rules": [
+            measured("nearest neighbour", one, data),
+            measured("k nearest neighbours", several, data),
+        ],
+        "answers": one.predicted.tolist(),
+        "examples": summary.examples(rankings["test"], test, train),
+        "confused": confused(rankings["test"], test, train),
+        "distances": [],
+        "embedding": None,
+    }
+
+
+def measured(rule: str, answer: Answer, data: RadiographSet) -> dict:
+    """An answer, measured on the test split."""
+    labels = data.split("test").labels
+    return {
+        "rule": rule,
+        "settings": answer.settings,
+        "validation_accuracy": answer.validation_accuracy,
+        **summary.classification(labels, answer.predicted, len(data.class_names)),
+    }
+
+
+def confused(ranking: Ranking, queries: RadiographSet, gallery: RadiographSet) -> list[dict]:
+    """Queries whose nearest image is of another class, by how sure the method is.
+
+    How sure: the nearest distance over that to the nearest image of the query's own class, small
+    where the wrong one is much nearer. Of every two classes the surest pair, at most ``PAIRS``.
+    """
+    relevant = evaluation.relevance(ranking, queries.labels, gallery.labels)
+    own = relevant.argmax(axis=1)  # rank of the first of the query's class
+    wrong = np.flatnonzero((own > 0) & relevant.any(axis=1))
+    nearest = ranking.distances[wrong, 0]
+    ratios = nearest / np.maximum(ranking.distances[wrong, own[wrong]], np.finfo(np.float32).tiny)
+    found = {}
+    for place in np.argsort(ratios, kind="stable"):
+        query = wrong[place]
+        first, second = ranking.rows[query, 0], ranking.rows[query, own[query]]
+        classes = int(queries.labels[query]), int(gallery.labels[first])
+        if classes not in found and len(found) < PAIRS:
+            found[classes] = {
+                "query": str(queries.image_ids[query]),
+                "label": classes[0],
+                "nearest": str(gallery.image_ids[first]),
+                "nearest_label": classes[1],
+                "distance": float(nearest[place]),
+                "nearest_of_own_class": str(gallery.image_ids[second]),
+                "distance_of_own_class": float(ranking.distances[query, own[query]]),
+            }
+    return list(found.values())
+
+
+def effect_of_distance(
+    vectors: Mapping[str, np.ndarray], index: Index, own: Ranking, data: RadiographSet
+) -> list[dict]:
+    """Try the method's vectors at its own and other distances.
+
+    On ``TRIED`` validation images, fewer if the vectors are long; ``own`` is the ranking of all of
+    them at its own.
+    """
+    train, validation = data.split("train"), data.split("validation")
+    affordable = VALUES_TRIED // index.vectors.size
+    rows = evenly_spaced(len(validation), int(np.clip(affordable, *TRIED)))
+    rankings = {index.distance: Ranking(own.rows[rows], own.distances[rows])}
+    labels, ids = validation.labels[rows], validation.image_ids[rows]
+    for distance in DISTANCES_TRIED:
+        if distance != index.distance:
+            other = Index(distance).add(index.vectors, index.ids)
+            with suppress(CbirError):  # no histograms
+                rankings[distance] = other.search(vectors["validation"][rows], ids=ids)
+    found = []
+    for distance, ranking in rankings.items():
+        relevant = evaluation.relevance(ranking, labels, train.labels)
+        found.append({"distance": distance, **quality(relevant, ranking.distances)})
+    return found
+
+
+def evenly_spaced(count: int, most: int) -> np.ndarray:
+    """Return at most so many of ``count`` rows, evenly spaced."""
+    return np.linspace(0, count - 1, min(count, most)).astype(int)
+
+
+def embedding(between: np.ndarray, data: RadiographSet) -> dict:
+    """The test split's images as points in the plane, near where their distances are small.
+
+    Parameters
+    ----------
+    between : (P, P)
+        Distances between the images at ``PLOTTED`` :func:`evenly_spaced` rows.
+
+    Notes
+    -----
+    t-SNE (van der Maaten, Hinton, JMLR 9, 2008), perplexity 30. Neither the sizes of groups nor the
+    gaps between them mean anything, and another processor may draw another picture.
+    """
+    rows = evenly_spaced(len(data.split("test")), PLOTTED)
+    between = (between + between.T) / 2  # the image distortion's are not symmetric
+    np.fill_diagonal(between, 0)
+    tsne = TSNE(
+        metric="precomputed",
+        init="random",
+        perplexity=min(30, (len(rows) - 1) / 3),
+        random_state=0,
+    )
+    places = tsne.fit_transform(between)
+    places /= np.abs(places).max()
+    return {
+        "places": [[round(float(x), 3), round(float(y), 3)] for x, y in places],
+        "labels": data.split("test").labels[rows].tolist(),
+    }
+
+
+def weigh(
+    distances: Mapping[str, np.ndarray], scales: Mapping[str, float], data: RadiographSet
+) -> tuple[dict[str, float], list[dict]]:
+    """Weights of several distances that are best on the validation split.
+
+    From equal weights, one after the other takes the value of ``WEIGHTS`` that is best, ``ROUNDS``
+    times over: the method is FIRE's, the search is ours.
+
+    Parameters
+    ----------
+    distances
+        Of each descriptor: (V, G), from the validation to the training split.
+    scales
+        Of each descriptor, its mean distance over the training split.
+
+    Returns
+    -------
+    dict
+        The weights.
+    list of dict
+        As :func:`choose` returns it: equal weights, each descriptor alone, and what was chosen.
+    """
+    labels, gallery_labels = (data.split(split).labels for split in ("validation", "train"))
+
+    def right(weights: Mapping[str, float]) -> dict[str, float]:
+        ranking = Ranking.of(combine(distances, scales, weights))
+        relevant = evaluation.relevance(ranking, labels, gallery_labels)
+        return quality(relevant, ranking.distances)
+
+    weights = dict.fromkeys(distances, 1.0)
+    tried = [weights, *({n: float(n == name) for n in distances} for name in distances)]
+    best = tuple(right(weights).values())
+    for name in [*distances] * ROUNDS:
+        for value in WEIGHTS:
+            changed = weights | {name: value}
+            if any(changed.values()) and (found := tuple(right(changed).values())) > best:
+                best, weights = found, changed
+    if weights not in tried:
+        tried.append(weights)
+    return weights, [{"settings": w, "values": None, **right(w)} for w in tried]

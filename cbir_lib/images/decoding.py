@@ -1,0 +1,383 @@
+"""From the bytes of an image file to grey values."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from cbir_lib.errors import CbirError
+from cbir_lib.images import dicom, tiff
+from cbir_lib.images.grey import (
+    LARGEST_FILE,
+    LARGEST_PX,
+    SMALLEST_PX,
+    Decoded,
+    cover,
+    lost_remark,
+    memory_fault,
+    shade,
+    size_fault,
+    stretch,
+)
+
+__all__ = ["LARGEST_FILE", "LARGEST_PX", "READ", "SMALLEST_PX", "Decoded", "decode", "fit"]
+
+# Pillow's other readers may start programs (EPS).
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "DIB", "PPM", "JPEG2000")
+READ = "PNG, JPEG, TIFF, WebP, BMP, PGM, JPEG 2000 or DICOM"  # in words
+
+for _name in ("PIL", "pydicom", "tifffile"):  # a remark says what was wrong, not the error stream
+    logging.getLogger(_name).addHandler(logging.NullHandler())
+
+# Of memory at the peak, per pixel and beyond the file itself; measured on 4000 x 4000 pixels of
+# each layout and rounded up.
+BYTES_PER_PIXEL = {"1": 5, "L": 4, "P": 5, "I;16": 8, "I": 12, "F": 12, "RGB": 8}
+COLOUR_BYTES = 10  # RGBA, CMYK and the like
+DEEP_COLOUR_BYTES = 24
+PROGRESSIVE_BYTES = 2  # per channel on top: the whole picture in coefficients
+FORMAT_BYTES = {"WEBP": 10, "JPEG2000": 4}  # on top; of JPEG 2000 per channel
+MOST_SCANS = 200  # of a JPEG: each goes over the whole picture
+MOST_TEXT_PX = 10_000_000  # of a PGM in text, which is read number by number
+
+# What is an image, but of no format that is read: by the bytes at a place.
+OTHERS = {
+    "GIF": (0, b"GIF8"),
+    "Photoshop file": (0, b"8BPS"),
+    "PDF": (0, b"%PDF"),
+    "JPEG XL": (0, b"\xff\x0a"),
+    "JPEG XL file": (4, b"JXL "),
+    "HEIF, AVIF or video": (4, b"ftyp"),
+    "JPEG-LS": (0, b"\xff\xd8\xff\xf7"),
+    "gzip file": (0, b"\x1f\x8b"),
+    "ZIP file": (0, b"PK\x03\x04"),
+    "NIfTI file": (344, b"n+1\0"),
+}
+
+
+def decode(data: bytes) -> Decoded:
+    """Decode one file of a format in ``READ`` to 8-bit grey, upright.
+
+    Colour becomes luminance (ITU-R 601), what is transparent black. Up to 8 bits keep their
+    brightness. What is deeper, signed or float is stretched linearly, from the limits that
+    :func:`cbir_lib.images.grey.limits` finds, to 0..255; what is no number is black. Of several
+    pages or frames the first is read, and the remark says so.
+
+    Files that are empty, truncated, foreign, smaller than 8 x 8 pixels, larger than ``LARGEST_PX``
+    or that would take more than 1 GB of memory give no image. For DICOM see
+    :func:`cbir_lib.images.dicom.decode`.
+    """
+    if not data:
+        return Decoded(None, "empty file")
+    if len(data) > LARGEST_FILE:
+        return Decoded(None, f"more than {LARGEST_FILE:,} bytes, too large")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, on bent metadata
+            if dicom.is_dicom(data):
+                return dicom.decode(data)
+            return _decode(data)
+    except MemoryError:
+        return Decoded(None, "too little memory to read it")
+    except Image.DecompressionBombError:  # Pillow's own limit, before a pixel is decoded
+        return Decoded(None, f"more than {LARGEST_PX:,} pixels, too large")
+    except Exception as error:  # Pillow's decoders raise a dozen types, one per format and fault
+        scarce = "out of memory" in str(error)
+        return Decoded(None, "too little memory to read it" if scarce else "damaged")
+
+
+def _decode(data: bytes) -> Decoded:
+    layout = None
+    if tiff.is_tiff(data):
+        data, layout = tiff.first_picture(data)
+        if fault := size_fault(layout.width, layout.height):
+            return Decoded(None, fault)
+    try:
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.UnidentifiedImageError:
+        if layout and (layout.deep or layout.packed):
+            return _deep_tiff(data, layout)
+        return Decoded(None, _unidentified(data, layout))
+    with picture:
+        width, height = picture.size
+        if fault := size_fault(width, height) or _fault(picture, data):
+            return Decoded(None, fault)
+        remarks = _more(picture, layout)
+        if layout and layout.deep and not _read_by_pillow(layout):
+            return _deep_tiff(data, layout)
+        if picture.format == "PPM" and picture.tile and picture.tile[0][0] == "ppm":
+            # Pillow would compute each pixel in Python, and cut colours down to 8 bits.
+            return _netpbm(data, picture.mode, picture.tile[0][3][1])
+        if layout:
+            with tiff.checked():
+                picture.load()  # turns it upright as well
+            if tiff.fax_ends_early(picture, layout):
+                return Decoded(None, "damaged")
+            orientation = 1
+        else:
+            picture.load()
+            orientation = _orientation(picture)
+        if _deep_colour(picture, data) and (deep := tiff.read_opencv(data)) is not None:
+            image, done = _of_opencv(deep, picture.mode)
+        elif picture.mode == "F" or picture.mode.startswith("I"):
+            image, done = _of_deep(picture, layout)
+        else:
+            image, done = _of_bytes(picture)
+    if image is None:
+        return Decoded(None, done)
+    image = np.ascontiguousarray(tiff.turn(image, orientation))
+    return Decoded(image, ", ".join(filter(None, [done, *remarks])))
+
+
+def _unidentified(data: bytes, layout: tiff.Layout | None) -> str:
+    """Say why Pillow does not open it."""
+    if layout:
+        return f"{layout}, which is not read"
+    if data[:3] == b"\xff\xd8\xff" and (kind := _jpeg_kind(data)):
+        return f"{kind}, which is not read"
+    for name, (place, start) in OTHERS.items():
+        if data[place : place + len(start)] == start:
+            return f"a {name}, which is not read"
+    return "not an image"
+
+
+def _jpeg_kind(data: bytes) -> str:
+    """Name a JPEG that is neither baseline nor progressive of 8 bits; empty for those."""
+    place = 2
+    while place + 9 < len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            kinds = {0xC3: "lossless JPEG", 0xC9: "arithmetic JPEG", 0xCA: "arithmetic JPEG"}
+            if kind := kinds.get(marker):
+                return kind
+            return f"JPEG of {data[place + 4]} bits" if data[place + 4] != 8 else ""
+        if marker == 0xD8 or 0xD0 <= marker <= 0xD7:
+            place += 2
+            continue
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return ""
+
+
+def _fault(picture: Image.Image, data: bytes) -> str:
+    """Say why a picture is not decoded, from its header."""
+    width, height = picture.size
+    channels = max(1, len(picture.getbands()))
+    per_pixel = BYTES_PER_PIXEL.get(picture.mode.replace("16B", "16"), COLOUR_BYTES)
+    decoder = picture.tile[0][0] if picture.tile else ""
+    if _deep_colour(picture, data) or (decoder == "ppm" and picture.mode == "RGB"):
+        per_pixel = DEEP_COLOUR_BYTES
+    if picture.info.get("progressive"):
+        per_pixel += PROGRESSIVE_BYTES * channels
+    more = FORMAT_BYTES.get(picture.format, 0)
+    per_pixel += more * channels if picture.format == "JPEG2000" else more
+    if fault := memory_fault(width, height, per_pixel, len(data)):
+        return fault
+    if picture.format in ("JPEG", "MPO") and (scans := data.count(b"\xff\xda")) > MOST_SCANS:
+        return f"a JPEG of {scans:,} scans, which is not read"
+    if decoder == "ppm_plain" and width * height > MOST_TEXT_PX:
+        return f"{width} x {height} pixels in text, too large"
+    return ""
+
+
+def _more(picture: Image.Image, layout: tiff.Layout | None) -> list[str]:
+    """Say what the file holds beside the picture that is read, in words."""
+    if layout:
+        return [layout.others]
+    frames = getattr(picture, "n_frames", 1)
+    return [f"first of {frames} frames"] if frames > 1 else []
+
+
+def _orientation(picture: Image.Image) -> int:
+    """Return the orientation of EXIF or XMP, 1 to 8; 1 where they are broken or state none."""
+    try:
+        found = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        return found if found in range(1, 9) else 1
+    except Exception:  # of broken EXIF: half a dozen types
+        return 1
+
+
+def _read_by_pillow(layout: tiff.Layout) -> bool:
+    """Tell whether Pillow reads such a deep page right; it cuts colours and wraps some numbers."""
+    return len(layout.bits) == 1 and (layout.kind, *layout.bits) not in (("u", 32), ("i", 8))
+
+
+def _deep_colour(picture: Image.Image, data: bytes) -> bool:
+    """Tell whether Pillow would cut colours, or grey with alpha, down to their upper 8 bits."""
+    if picture.format == "PNG":
+        return data[24] == 16 and data[25] != 0  # of the header: bit depth, colour type
+    if picture.format == "JPEG2000":
+        at = data.find(b"\xff\x4f\xff\x51")  # start of the code stream, size marker
+        return len(picture.getbands()) > 1 and at >= 0 and data[at + 42] & 0x7F > 7
+    return False
+
+
+def _array(picture: Image.Image) -> np.ndarray:
+    """Return the pixels of a loaded picture; a few rows at a time, which saves memory."""
+    width, height = picture.size
+    rows = max(1, (1 << 22) // width)
+    parts = (
+        np.asarray(picture.crop((0, top, width, min(top + rows, height))))
+        for top in range(0, height, rows)
+    )
+    first = next(parts)
+    values = np.empty((height, *first.shape[1:]), dtype=first.dtype)
+    values[: len(first)] = first
+    top = len(first)
+    for part in parts:
+        values[top : top + len(part)] = part
+        top += len(part)
+    return values
+
+
+def _of_bytes(picture: Image.Image) -> tuple[np.ndarray | None, str]:
+    """Make grey from a picture of up to 8 bits a sample."""
+    mode = picture.mode
+    if mode == "L" and "transparency" not in picture.info:
+        return _array(picture), ""
+    remark = "" if mode == "L" else f"{mode}, converted to grey"
+    alpha = None
+    if mode == "La":  # multiplied by its opacity
+        picture = picture.convert("LA")
+    if "transparency" in picture.info or mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        alpha = _array(picture.convert("RGBA").getchannel("A"))
+    try:
+        image = _array(picture.convert("L"))
+    except ValueError:  # CIE Lab has no way to grey
+        return None, f"{mode}, cannot be converted to grey"
+    if alpha is not None and (alpha < 255).any():
+        cover(image, alpha)
+        remark = ", ".join(filter(None, [remark, "transparent parts black"]))
+    return image, remark
+
+
+def _of_deep(picture: Image.Image, layout: tiff.Layout | None) -> tuple[np.ndarray | None, str]:
+    """Make 8 bits from a grey picture of more than 8 bits."""
+    inverted = layout is not None and layout.photometric == tiff.WHITE_IS_ZERO
+    values = _array(picture)
+    transparent = picture.info.get("transparency")
+    void = values == transparent if isinstance(transparent, int) else None
+    return _stretched(values, "", void=void, inverted=inverted)
+
+
+def _of_opencv(pixels: np.ndarray, mode: str) -> tuple[np.ndarray | None, str]:
+    """Make grey from what OpenCV reads of a picture with more than 8 bits."""
+    if pixels.ndim == 2:
+        return _stretched(pixels, "")
+    alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
+    return _stretched(pixels[..., :3], f"{mode}, converted to grey", alpha=alpha)
+
+
+def _netpbm(data: bytes, mode: str, maximum: int) -> Decoded:
+    """Make grey from a binary PGM or PPM whose white is ``maximum``, of an odd depth."""
+    pixels = tiff.read_opencv(data)
+    if pixels is None:
+        return Decoded(None, "damaged")
+    if maximum > 255:
+        return Decoded(*_of_opencv(pixels, mode))
+    table = np.rint(np.minimum(np.arange(256) * (255 / maximum), 255)).astype(np.uint8)
+    return Decoded(*_of_bytes(Image.fromarray(table[pixels])))
+
+
+def _deep_tiff(data: bytes, layout: tiff.Layout) -> Decoded:
+    cost = sum(layout.bits) / 8 * 2 + (48 if 1 in layout.extra else 8)
+    cost = 20 if layout.packed else cost
+    if fault := memory_fault(layout.width, layout.height, cost, len(data)):
+        return Decoded(None, fault)
+    if layout.cut:
+        return Decoded(None, "damaged")
+    read = tiff.read_deep(data, layout)
+    if read is None:
+        return Decoded(None, f"{layout}, which is not read")
+    values, alpha = read
+    done = "RGB, converted to grey" if values.ndim == 3 else ""
+    inverted = layout.photometric == tiff.WHITE_IS_ZERO
+    if layout.packed and layout.bits[0] < 8:
+        ends = (2 ** layout.bits[0] - 1, 0) if inverted else (0, 2 ** layout.bits[0] - 1)
+        return Decoded(stretch(values, *ends), layout.others)
+    image, remark = _stretched(values, done, alpha=alpha, inverted=inverted)
+    return Decoded(
+        image, ", ".join(filter(None, [remark, layout.others if image is not None else ""]))
+    )
+
+
+def _stretched(
+    values: np.ndarray,
+    done: str,
+    *,
+    void: np.ndarray | None = None,
+    alpha: np.ndarray | None = None,
+    inverted: bool = False,
+) -> tuple[np.ndarray | None, str]:
+    remarks = [done] if done else []
+    remarks.append("8 bits signed" if values.dtype == np.int8 else "more than 8 bits")
+    if inverted:
+        remarks.append("white is zero, inverted")
+    remarks.append("stretched to 8")
+    if values.dtype.kind == "f":
+        finite = np.isfinite(values)
+        if not finite.any():
+            return None, "no grey value is a number"
+        if lost := finite.size - int(finite.sum()):
+            remarks.append(lost_remark(lost))
+    if alpha is not None:
+        opaque = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "ui" else 1
+        alpha = None if (alpha >= opaque).all() else alpha
+    if alpha is not None or (void is not None and void.any()):
+        remarks.append("transparent parts black")
+    image = shade(values, void=void, alpha=alpha, inverted=inverted)
+    return image, ", ".join(remarks)
+
+
+def fit(image: np.ndarray, size: int) -> np.ndarray:
+    """Return the image on a black square: longer side scaled to ``size`` pixels, proportions kept.
+
+    Parameters
+    ----------
+    image : (H, W) uint8
+    size
+        Side of the square in pixels.
+
+    Returns
+    -------
+    (size, size) uint8
+        The image in the middle. Smaller images are enlarged (bilinear), larger ones averaged.
+    """
+    import cv2
+
+    height, width = image.shape
+    scale = size / max(height, width)
+    shape = max(1, round(width * scale)), max(1, round(height * scale))
+    if shape != (width, height):
+        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        image = cv2.resize(image, shape, interpolation=way)
+    height, width = image.shape
+    square = np.zeros((size, size), dtype=np.uint8)
+    top, left = (size - height) // 2, (size - width) // 2
+    square[top : top + height, left : left + width] = image
+    return square
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read one image file, or a pipe, as (H, W) uint8.
+
+    Raises
+    ------
+    CbirError
+        When it is missing, too large or cannot be decoded.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+    except MemoryError as error:
+        raise CbirError(f"cannot read {path}: too little memory", "close other programs") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CbirError(f"cannot read {path}: {reason}", "name an image file") from error
+    image, remark = decode(data)
+    if image is None:
+        raise CbirError(f"cannot read {path}: {remark}", f"give a {READ} image")
+    return image

@@ -1,0 +1,196 @@
+"""The networks as torch modules: build, save, load."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import OrderedDict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from cbir_lib.errors import CbirError, unknown
+from cbir_lib.files import replacing
+from cbir_lib.images.preprocessing import Preprocessing
+from cbir_lib.networks import architectures
+from cbir_lib.networks.augmentation import Augmentation
+
+FORMAT = "cbir_lib network 2"
+INITIALISATIONS = ("he", "torch")
+
+
+class Centre(nn.Module):
+    """Scale grey values to 0..1 and subtract the mean image of the training set."""
+
+    def __init__(self, mean_image: Tensor):
+        super().__init__()
+        self.register_buffer("mean_image", mean_image)  # (H, W) float32, grey values 0..255
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, H, W) uint8 → (N, 1, H, W) float32."""
+        return ((images.float() - self.mean_image) / 255.0).unsqueeze(1)
+
+
+def build_network(
+    name: str,
+    mean_image: np.ndarray,
+    *,
+    classes: int,
+    reading: str = "units",
+    initialisation: str = "he",
+    dropout: float = 0.0,
+    batch_norm: bool = False,
+    turns: bool = False,
+    flips: bool = False,
+    crop: int | None = None,
+    shifts: bool = False,
+) -> nn.Sequential:
+    """Build a network that takes (N, H, W) uint8 images and gives (N, classes) scores.
+
+    The scores are those before the softmax. Convolutions are padded to keep their size; every
+    hidden layer is followed by ReLU. Modules have the names of :func:`cbir_lib.networks.architectures.layers`,
+    with ``relu_`` before it for the activation: ``conv1``, ``relu_conv1``, ``pool1``, ...,
+    ``fc1``, ``relu_fc1``, ``scores``; ``norm_`` and ``dropout_`` likewise.
+
+    Parameters
+    ----------
+    mean_image : (size, size) float32
+        Mean of the training images, grey values 0..255; its side is the input size.
+    initialisation
+        ``he``: normal with variance 2 / inputs, biases zero (He et al. 2015,
+        DOI 10.1109/ICCV.2015.123). ``torch``: the library's default. The paper names none.
+    dropout
+        Share of values set to zero in training after the first two fully connected layers, 0 to
+        below 1; the paper has 0.5. Where FC-n is not a layer (``reading``), its values are those of
+        the flattened or averaged feature map.
+    batch_norm
+        Normalise each channel of a convolution before its ReLU (Ioffe and Szegedy 2015,
+        arXiv:1502.03167).
+    turns, flips, crop, shifts
+        See :class:`cbir_lib.networks.augmentation.Augmentation`. With a crop the network itself is built for
+        images of that side.
+
+    Raises
+    ------
+    CbirError
+        When a name is unknown, a value out of range, or the image too small for the poolings.
+    """
+    if initialisation not in INITIALISATIONS:
+        raise unknown("initialisation", initialisation, INITIALISATIONS)
+    if not 0 <= dropout < 1:
+        raise CbirError(f"dropout {dropout} is out of range", "give 0 or more, below 1")
+    modules = OrderedDict(centre=Centre(torch.tensor(mean_image)))
+    shape = (1, *mean_image.shape)
+    if turns or flips or crop is not None:
+        augmentation = Augmentation(shape[-1], turns=turns, flips=flips, crop=crop, shifts=shifts)
+        modules["augmentation"] = augmentation
+        shape = (1, augmentation.side, augmentation.side)
+    for layer in architectures.layers(name, classes=classes, size=shape[-1], reading=reading):
+        if layer.kind == "P":
+            modules[layer.name] = nn.MaxPool2d(2)
+        elif layer.kind == "mean":
+            modules[layer.name] = nn.AdaptiveAvgPool2d(1)
+        elif layer.kind == "fc":
+            if "flatten" not in modules:
+                modules["flatten"] = nn.Flatten()
+                if dropout and reading != "units":
+                    modules["dropout_flatten"] = nn.Dropout(dropout)
+            modules[layer.name] = nn.Linear(math.prod(shape), *layer.shape)
+        else:
+            kernel = int(layer.kind[1:])
+            modules[layer.name] = nn.Conv2d(shape[0], layer.shape[0], kernel, padding="same")
+            if batch_norm:
+                modules["norm_" + layer.name] = nn.BatchNorm2d(layer.shape[0])
+        if layer.kind not in ("P", "mean") and layer.name != "scores":
+            modules["relu_" + layer.name] = nn.ReLU()
+            if dropout and layer.kind == "fc":
+                modules["dropout_" + layer.name] = nn.Dropout(dropout)
+        shape = layer.shape
+    built = nn.Sequential(modules)
+    if initialisation == "he":
+        for module in built:
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)
+    return built.to(memory_format=torch.channels_last)  # see benchmarks/memory_format.py
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network with everything needed to use it on a new image.
+
+    ``options`` are those arguments of :func:`build_network` that decide its form.
+    """
+
+    name: str
+    options: dict
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    module: nn.Sequential
+
+
+def save_network(path: Path | str, trained: TrainedNetwork, *, half: bool = False) -> None:
+    """Write weights and description to one safetensors file; ``half``: weights in 16 bits."""
+    described = {
+        "format": FORMAT,
+        "name": trained.name,
+        "options": json.dumps(trained.options),
+        "class_names": json.dumps(trained.class_names),
+        "preprocessing": json.dumps(asdict(trained.preprocessing)),
+    }
+    tensors = {
+        key: value.to(torch.float16 if half and key.endswith(("weight", "bias")) else value.dtype)
+        for key, value in trained.module.state_dict().items()
+    }
+    tensors = {key: value.contiguous() for key, value in tensors.items()}
+    with replacing(path) as part:
+        part.write_bytes(save(tensors, described))
+
+
+def read_network(path: Path | str) -> TrainedNetwork:
+    """Read a file that :func:`save_network` wrote. Nothing in it is executed.
+
+    Raises
+    ------
+    CbirError
+        When the file is missing, damaged, not a network of this library, or its weights do not
+        fit its description.
+    """
+    again = "run the study again, or give a model.safetensors of one of its runs"
+    try:
+        with safe_open(path, framework="pt") as file:
+            described = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CbirError(f"cannot read the network {path}: {error}", again) from error
+    if described.get("format") != FORMAT:
+        raise CbirError(f"{path} is not a network of this library", again)
+    try:
+        trained = TrainedNetwork(
+            name=described["name"],
+            options={**json.loads(described["options"])},
+            class_names=tuple(json.loads(described["class_names"])),
+            preprocessing=Preprocessing(**json.loads(described["preprocessing"])),
+            module=nn.Sequential(),
+        )
+        for switch in ("batch_norm", "turns", "flips", "shifts"):
+            if not isinstance(trained.options.get(switch, False), bool):
+                raise TypeError(switch)  # any text would count as true
+        mean_image = tensors["centre.mean_image"].numpy()
+        if mean_image.shape != (trained.preprocessing.size,) * 2:
+            raise ValueError(mean_image.shape)
+        module = build_network(
+            trained.name,
+            mean_image,
+            classes=len(trained.class_names),
+            **trained.options | {"initialisation": "torch"},
+        )
+        module.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CbirError(f"{path} does not hold the weights it describes", again) from error
+    return TrainedNetwork(**{**trained.__dict__, "module": module.eval()})

@@ -1,0 +1,484 @@
+"""Training a network with Lightning, on the CPU or a GPU."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cbir_lib.errors import CbirError, unknown
+from cbir_lib.files import replacing
+
+logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # devices found, products to try
+
+SCHEDULES = ("cosine", "constant")
+PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}  # and "auto": the faster of them
+EMULATED = 1.5  # times float32's time, from which bfloat16 is not native; 0.5 to 0.7 where it is
+CHECKPOINT_S = 30  # at most so much training is lost to a kill, and the epoch it falls in
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train.
+
+    Momentum, L2 penalty and batch size are the paper's. Differs from the paper: it names neither
+    the learning rate nor its schedule, and trained for 1000 to 2000 epochs with early stopping;
+    here the rate falls to 0, and the weights of the last epoch count.
+    """
+
+    epochs: int = 1000
+    early_stopping: bool = False  # stop, and keep the weights of the lowest validation loss
+    patience: int = 50  # epochs without a lower validation loss before stopping
+    batch_size: int = 256
+    learning_rate: float = 0.01  # at the start
+    schedule: str = "cosine"  # half a cosine wave down to 0 over all epochs; or "constant"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4  # L2 penalty on all weights
+    precision: str = "auto"  # "bfloat16": products in 16 bits, weights in 32; "float32"
+    seed: int = 0
+
+    def __post_init__(self):
+        lowest = {"epochs": 1, "patience": 1, "batch_size": 1, "learning_rate": 1e-9}
+        for name, low in {**lowest, "momentum": 0, "weight_decay": 0, "seed": 0}.items():
+            value = getattr(self, name)
+            if not value >= low:
+                raise CbirError(f"{name} {value!r} is out of range", f"give {low} or more")
+        if self.schedule not in SCHEDULES:
+            raise unknown("schedule", self.schedule, SCHEDULES)
+        if self.precision not in (known := ("auto", *PRECISIONS)):
+            raise unknown("precision", self.precision, known)
+
+
+@dataclass(frozen=True)
+class History:
+    """One entry an epoch, and the epoch whose weights were kept (from 1)."""
+
+    train_loss: list[float]
+    validation_loss: list[float]
+    validation_accuracy: list[float]
+    best_epoch: int
+    batch_size: int  # half of what was asked for where the memory was too small
+    precision: str  # "float32" or "bfloat16"
+    seconds: float  # of this process; what was done before a kill is not in it
+
+
+@cache
+def bfloat16_cost(on_gpu: bool = False) -> float:
+    """Measure what a convolution costs in bfloat16, in times of float32; below 1 where native.
+
+    Emulated it costs about 5 to 20. Where the processor has the instructions it is native
+    whatever a clock says: on busy cores a measurement has taken it for emulated.
+    """
+    if on_gpu:
+        return 0.5 if torch.cuda.is_bf16_supported(including_emulation=False) else 20.0
+    if _native_on_cpu():
+        return 0.6
+    layer = nn.Conv2d(20, 20, 3, padding="same").to(memory_format=torch.channels_last)
+    images = torch.zeros(16, 20, 32, 32).to(memory_format=torch.channels_last)
+    seconds = {True: [], False: []}
+    for _ in range(6):
+        for half, taken in seconds.items():
+            started = time.perf_counter()
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                layer(images).float().sum().backward()
+            taken.append(time.perf_counter() - started)
+    layer.zero_grad()
+    return max(EMULATED, min(seconds[True]) / min(seconds[False]))
+
+
+def _native_on_cpu() -> bool:
+    """Whether oneDNN may use instructions for bfloat16 that this processor has."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+    allowed = limit in ("ALL", "DEFAULT") or "BF16" in limit or "FP16" in limit or "AMX" in limit
+    has = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return allowed and has and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def resolve_precision(precision: str, on_gpu: bool = False) -> str:
+    """Return ``float32`` or ``bfloat16``: for ``auto`` bfloat16 where it is native.
+
+    Warns with the cost where bfloat16 is asked for and emulated.
+    """
+    if precision == "float32":
+        return precision
+    cost = bfloat16_cost(on_gpu)
+    if precision == "auto":
+        return "bfloat16" if cost < EMULATED else "float32"
+    if cost >= EMULATED:
+        print(
+            f"warning: bfloat16 is emulated on this device and takes {cost:.0f} times as long as "
+            "float32; leave precision to auto"
+        )
+    return precision
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """What everything random in an epoch (from 0) follows from."""
+    return seed * 1_000_003 + epoch
+
+
+class Batches:
+    """Batches cut from tensors that lie on the device: no workers, no copies.
+
+    Shuffled anew in each epoch, from the seed and the epoch alone.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, batch_size: int, seed: int | None = None):
+        self.images, self.labels = images, labels
+        self.batch_size, self.seed = batch_size, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.batch_size)
+
+    @property
+    def rows(self) -> tuple[Tensor, ...]:
+        """Which images are in each batch of this epoch."""
+        rows = torch.arange(len(self.labels))
+        if self.seed is not None:
+            generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
+            rows = torch.randperm(len(self.labels), generator=generator)
+        return rows.split(self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self.rows:
+            on_device = batch.to(self.labels.device, non_blocking=True)
+            yield self.images[on_device], self.labels[on_device]
+
+
+class Classifier(pl.LightningModule):
+    """A network, the loss and the optimiser of the paper.
+
+    What an epoch is judged by is summed up on the device and read once, at its end.
+    """
+
+    def __init__(self, network: nn.Module, settings: Settings):
+        super().__init__()
+        self.network = network
+        self.settings = settings
+
+    def configure_optimizers(self) -> dict:
+        optimizer = torch.optim.SGD(
+            self.network.parameters(),
+            lr=self.settings.learning_rate,
+            momentum=self.settings.momentum,
+            weight_decay=self.settings.weight_decay,
+            fused=True,  # one pass over the weights in place of four
+        )
+        if self.settings.schedule == "constant":
+            return {"optimizer": optimizer}
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.settings.epochs)
+        return {"optimizer": optimizer, "lr_scheduler": cosine}
+
+    def _start(self) -> None:
+        self.loss_sum = torch.zeros((), device=self.device)
+        self.right_sum = torch.zeros((), device=self.device)
+        self.not_finite = torch.tensor(-1, device=self.device)  # number of the first such batch
+        self.images_seen = 0
+
+    def _step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
+        images, labels = batch
+        scores = self.network(images).float()  # (B, classes)
+        loss = functional.cross_entropy(scores, labels)
+        with torch.no_grad():
+            self.loss_sum += loss * len(labels)
+            self.right_sum += (scores.argmax(1) == labels).sum()
+            first = ~torch.isfinite(loss) & (self.not_finite < 0)
+            self.not_finite.masked_fill_(first, number)
+            self.images_seen += len(labels)
+        return loss
+
+    def on_train_epoch_start(self) -> None:
+        self.trainer.train_dataloader.epoch = self.current_epoch
+        # Dropout and augmentation draw the same after a kill as they would have without it.
+        torch.manual_seed(epoch_seed(self.settings.seed, self.current_epoch))
+        self._start()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
+        return self._step(batch, number)
+
+    def on_validation_epoch_start(self) -> None:
+        # Lightning validates before the training epoch ends.
+        self._finish("train", self.trainer.train_dataloader)
+        self._start()
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], number: int) -> None:
+        self._step(batch, number)
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish("validation", self.trainer.val_dataloaders)
+        self.log("validation_accuracy", self.right_sum / self.images_seen)
+
+    def _finish(self, name: str, batches: Batches) -> None:
+        number = int(self.not_finite)
+        if number >= 0:
+            rows = batches.rows[number].tolist()
+            shown = ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
+            raise CbirError(
+                f"the loss is not finite any more in epoch {self.current_epoch + 1}, {name} batch "
+                f"{number + 1} of {len(batches)} (images {shown})",
+                "lower the learning rate, or look at these images, counted from 0",
+            )
+        self.log(f"{name}_loss", self.loss_sum / self.images_seen)
+
+
+class KeepBest(Callback):
+    """Remember the curves and the weights of the last epoch, or with early stopping of the best."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.curves = {"train_loss": [], "validation_loss": [], "validation_accuracy": []}
+        self.best_loss, self.best_epoch, self.weights = float("inf"), 0, {}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Classifier) -> None:
+        # Lightning has validated before it calls this.
+        for name, curve in self.curves.items():
+            curve.append(float(trainer.callback_metrics[name]))
+        loss = self.curves["validation_loss"][-1]
+        epoch = len(self.curves["validation_loss"])
+        if loss < self.best_loss or not self.settings.early_stopping:
+            self.best_loss, self.best_epoch = loss, epoch
+            self.weights = copy.deepcopy(module.network.state_dict())
+        accuracy = self.curves["validation_accuracy"][-1]
+        print(
+            f"epoch {epoch}/{self.settings.epochs}: "
+            f"training loss {self.curves['train_loss'][-1]:.4f}, "
+            f"validation loss {loss:.4f}, accuracy {accuracy:.1%}",
+            flush=True,
+        )
+
+    def state_dict(self) -> dict:
+        kept = ("curves", "best_loss", "best_epoch", "weights")
+        return {name: getattr(self, name) for name in kept}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        vars(self).update(state_dict)
+
+
+class Checkpoints(Checkpoint):
+    """Write the state of the training at the end of an epoch, every ``CHECKPOINT_S`` seconds."""
+
+    def __init__(self, path: Path, purpose: str):
+        self.path, self.purpose = path, purpose
+        self.written = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Classifier) -> None:
+        # That a training has stopped early is not in its state: it would do one more epoch.
+        if time.monotonic() - self.written >= CHECKPOINT_S and not trainer.should_stop:
+            with replacing(self.path) as part:
+                trainer.save_checkpoint(part)
+            self.written = time.monotonic()
+
+    def state_dict(self) -> dict:
+        return {"purpose": self.purpose}
+
+
+def fit(
+    network: nn.Module,
+    images: np.ndarray,
+    labels: np.ndarray,
+    validation_images: np.ndarray,
+    validation_labels: np.ndarray,
+    settings: Settings,
+    accelerator: str = "auto",
+    checkpoint: Path | str | None = None,
+) -> History:
+    """Train a network in place, on its device, and leave it with the weights that count.
+
+    Minimises the softmax cross-entropy by gradient descent with momentum, for all epochs, or with
+    early stopping until the validation loss has not fallen for ``settings.patience`` epochs. On the
+    CPU the same call gives the same bits if the number of threads is the same; on a GPU it need
+    not. Where the memory is too small, the batch is halved once, with a warning, and training
+    starts again.
+
+    Parameters
+    ----------
+    network
+        Takes (B, H, W) uint8 and gives (B, classes) scores; :func:`cbir_lib.networks.modules.build_network`.
+    images, validation_images : (N, H, W) uint8
+    labels, validation_labels : (N,) int64
+    accelerator
+        ``auto`` (a GPU where there is one), ``cpu`` or ``gpu``.
+    checkpoint
+        A file to which the state is written now and then, and from which a killed training goes on:
+        the same call ends with the same bits as one that was never killed. Removed at the end.
+
+    Raises
+    ------
+    CbirError
+        When there are no images, a batch is larger than the training set, a GPU is asked for and
+        none is there, the loss diverges, the memory does not suffice for half a batch, or the
+        checkpoint is damaged, of another training, or in another process's hands.
+    """
+    if len(labels) == 0 or len(validation_labels) == 0:
+        raise CbirError("there is no image to train or to validate on", "give at least one of each")
+    if settings.batch_size > len(labels):
+        raise CbirError(
+            f"a batch of {settings.batch_size} is larger than the {len(labels)} training images",
+            f"give a batch_size of {len(labels)} or less",
+        )
+    if accelerator not in ("auto", "cpu", "gpu"):
+        raise CbirError(f"unknown accelerator {accelerator!r}", "give auto, cpu or gpu")
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise CbirError("a GPU is asked for and none is there", "leave it to auto, or give cpu")
+    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    settings = replace(settings, precision=resolve_precision(settings.precision, on_gpu))
+    arrays = (images, labels, validation_images, validation_labels)
+    checkpoint = checkpoint and Path(checkpoint)
+    halved = replace(settings, batch_size=max(1, settings.batch_size // 2))
+    with _alone(checkpoint) if checkpoint else nullcontext():
+        if checkpoint and checkpoint.exists():
+            purpose, _ = _described(checkpoint)
+            settings = halved if purpose == _purpose(network, arrays, halved) else settings
+        initial = copy.deepcopy(network.state_dict())
+        try:
+            return _fit(network, arrays, settings, on_gpu, checkpoint)
+        except torch.OutOfMemoryError as error:
+            if settings == halved:
+                raise _no_memory(settings.batch_size, error) from error
+        print(
+            f"warning: no memory for a batch of {settings.batch_size}; starting again with "
+            f"{halved.batch_size}"
+        )
+        network.load_state_dict(initial)
+        if checkpoint:
+            checkpoint.unlink(missing_ok=True)
+        try:
+            return _fit(network, arrays, halved, on_gpu, checkpoint)
+        except torch.OutOfMemoryError as error:
+            raise _no_memory(halved.batch_size, error) from error
+
+
+def _no_memory(batch_size: int, error: torch.OutOfMemoryError) -> CbirError:
+    return CbirError(
+        f"no memory for a batch of {batch_size}: {str(error).splitlines()[0]}",
+        "give a smaller batch_size, or let nothing else use the device",
+    )
+
+
+def _fit(
+    network: nn.Module,
+    arrays: tuple[np.ndarray, ...],
+    settings: Settings,
+    on_gpu: bool,
+    checkpoint: Path | None,
+) -> History:
+    network.train()  # Lightning leaves it as it is, and a validation broken off in evaluation
+    device = torch.device("cuda" if on_gpu else "cpu")
+    tensors = [torch.tensor(array, device=device) for array in arrays]
+    batches = Batches(*tensors[:2], settings.batch_size, settings.seed)
+    validation = Batches(*tensors[2:], settings.batch_size)
+    kept = KeepBest(settings)
+    callbacks: list[Callback] = [kept]
+    if settings.early_stopping:
+        callbacks.append(EarlyStopping("validation_loss", patience=settings.patience))
+    state = None
+    if checkpoint:
+        purpose = _purpose(network, arrays, settings)
+        callbacks.append(Checkpoints(checkpoint, purpose))
+        if checkpoint.exists():
+            found, epochs = _described(checkpoint)
+            if found != purpose:
+                raise CbirError(
+                    f"{checkpoint} is of another training: other settings, images or network",
+                    _start_anew(checkpoint),
+                )
+            state = checkpoint
+            print(f"going on after epoch {epochs}", flush=True)
+    started = time.perf_counter()
+    with warnings.catch_warnings():
+        # Advice on workers and loggers, which are left out on purpose.
+        warnings.simplefilter("ignore")
+        trainer = pl.Trainer(
+            accelerator="gpu" if on_gpu else "cpu",
+            devices=1,
+            precision=PRECISIONS[settings.precision],
+            max_epochs=settings.epochs,
+            callbacks=callbacks,
+            logger=False,
+            enable_checkpointing=checkpoint is not None,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        try:
+            trainer.fit(
+                Classifier(network, settings),
+                batches,
+                validation,
+                ckpt_path=state,
+                weights_only=True,
+            )
+        except SystemExit as stop:
+            if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
+                raise KeyboardInterrupt from stop
+            raise
+    network.load_state_dict(kept.weights)
+    network.to(device)  # Lightning moves it to the CPU
+    if checkpoint:
+        checkpoint.unlink(missing_ok=True)
+    return History(
+        **kept.curves,
+        best_epoch=kept.best_epoch,
+        batch_size=settings.batch_size,
+        precision=settings.precision,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _purpose(network: nn.Module, arrays: tuple[np.ndarray, ...], settings: Settings) -> str:
+    """A digest of everything that decides how a training ends."""
+    digest = hashlib.sha256(repr((asdict(settings), str(network))).encode())
+    for tensor in network.state_dict().values():
+        digest.update(np.ascontiguousarray(tensor.cpu().numpy()))
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+def _described(checkpoint: Path) -> tuple[str, int]:
+    """A checkpoint's purpose and the epochs done. Nothing in it is executed."""
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        return state["callbacks"]["Checkpoints"]["purpose"], state["epoch"] + 1
+    except Exception as error:  # torch.load raises of many kinds, unpickling's own among them
+        raise CbirError(
+            f"{checkpoint} is damaged or no checkpoint of a training", _start_anew(checkpoint)
+        ) from error
+
+
+def _start_anew(checkpoint: Path) -> str:
+    return f"remove {checkpoint}; training then starts anew"
+
+
+@contextmanager
+def _alone(checkpoint: Path) -> Iterator[None]:
+    """Keep other processes from the same checkpoint."""
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(checkpoint.with_name(f".{checkpoint.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise CbirError(
+            f"another process is training with {checkpoint}", "wait until it ends, or stop it"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

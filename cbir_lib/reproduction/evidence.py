@@ -1,0 +1,202 @@
+"""The evidence: the published results from which the book's statements come.
+
+Of each data set one profile is the evidence: of those published in ``results/`` the one with the
+most training images, of equals the larger images, then the most runs. A profile that is still being
+trained counts once it has everything that the comparison shows: each of the paper's networks
+plainly trained, with one seed at least, and every handcrafted descriptor. What a reader's own study
+measured stands beside it as "your run", never in its place. Where nothing is published, as on IRMA,
+the study at hand is the evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from cbir_lib import paths
+from cbir_lib.errors import CbirError, unknown
+from cbir_lib.reproduction import paper
+from cbir_lib.study import effects, results, summaries, wording
+from cbir_lib.study.config import DescriptorRun, NetworkRun, Study, read_study
+from cbir_lib.study.results import Result
+
+SEARCH = "search"  # the profile that chose the learning rate; it is no evidence for anything else
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Results of one profile on one data set.
+
+    Attributes
+    ----------
+    profile
+        Its name in ``study.yml``.
+    results
+        In the order of their names.
+    planned
+        How many runs the profile has; more than there are results while it is being trained.
+    """
+
+    profile: str
+    results: list[Result]
+    planned: int
+
+    @property
+    def networks(self) -> list[Result]:
+        """Return the results of networks."""
+        return [r for r in self.results if "network" in r.parameters]
+
+    @property
+    def handcrafted(self) -> list[Result]:
+        """Return the results of handcrafted descriptors and of their combination."""
+        return [r for r in self.results if "network" not in r.parameters]
+
+    @property
+    def caption(self) -> str:
+        """Say on what it was measured, for a figure's caption."""
+        return wording.measured_on(self.profile, self.results)
+
+    @property
+    def gap(self) -> str:
+        """Say how many runs of the profile are not published yet; empty if all are."""
+        missing = self.planned - len(self.results)
+        if missing <= 0:
+            return ""
+        return (
+            f"{len(self.results)} of the {self.planned} runs of profile {self.profile} are "
+            f"published; the other {missing} are still to be trained."
+        )
+
+
+def of_study(folder: Path | str, runs: Sequence[str] | None = None) -> Evidence:
+    """Return the evidence on the data set of the study in this folder.
+
+    Raises
+    ------
+    CbirError
+        When the study has no result.
+    """
+    own = results.read_all(folder, runs)
+    dataset = own[0].data.dataset
+    study = read_study(paths.study_file())
+    names = [n for n, p in study.profiles.items() if p.dataset == dataset and n != SEARCH]
+    found = _published(names, study)
+    return max(found, key=_weight) if found else Evidence(profile_of(folder), own, len(own))
+
+
+def on(dataset: str, profile: str | None, study: Study) -> Evidence:
+    """Return the evidence on a data set, or what a profile measured on it.
+
+    Published results, otherwise those in ``build/``.
+
+    Raises
+    ------
+    CbirError
+        When there is none, naming the command that makes it.
+    """
+    names = [name for name, each in study.profiles.items() if each.dataset == dataset]
+    if profile is not None:
+        if profile not in study.profiles:
+            raise unknown("profile", profile, study.profiles)
+        if profile not in names:
+            raise CbirError(
+                f"profile {profile} is not on {dataset}",
+                f"name another: {', '.join(names) or 'none in the study file is'}",
+            )
+    names = [profile] if profile else [name for name in names if name != SEARCH]
+    if not names:
+        raise CbirError(
+            f"no profile is on {dataset}", "enter one in study.yml, or name another data set"
+        )
+    found = _published(names, study, unfinished=profile is not None)
+    for name in names if not found else ():
+        place = paths.build_folder(name)
+        if any(place.glob("runs/*/result.json")):
+            found.append(Evidence(name, results.read_all(place), len(study.runs(name))))
+    if not found:
+        data = "" if dataset == "phantom" else " --data-root FOLDER"
+        raise CbirError(
+            f"no result on {dataset}",
+            f"make some: cbir study --profile {names[0]}{data}",
+        )
+    return max(found, key=_weight)
+
+
+def profile_of(folder: Path | str) -> str:
+    """Return the name of the profile whose study is in a folder."""
+    return Path(folder).name.removesuffix("-published").removesuffix("-fresh")
+
+
+def _published(names: Sequence[str], study: Study, unfinished: bool = False) -> list[Evidence]:
+    found = []
+    for name in names:
+        planned, of = study.runs(name), results.read_published(name)
+        first = study.profile(name).seeds[0]
+        needed = {
+            run.id
+            for run in planned
+            if isinstance(run, DescriptorRun)
+            or (
+                isinstance(run, NetworkRun)
+                and run.network in paper.TRAINED
+                and (run.variant, run.seed) == ("", first)
+            )
+        }
+        if of and (unfinished or needed <= {r.run for r in of}):
+            found.append(Evidence(name, of, len(planned)))
+    return found
+
+
+def _weight(of: Evidence) -> tuple[int, int, int]:
+    images = max(r.data.images["train"] for r in of.results)  # some runs have fewer classes
+    return images, of.results[0].parameters["size"], len(of.results)
+
+
+def your_run(folder: Path | str, evidence: Evidence, runs: Sequence[str] | None = None) -> str:
+    """Compare the reader's own study with the evidence, method by method, in words (Markdown).
+
+    Empty where both are the same profile. Accuracy is that of the method's own rule; networks are
+    trained plainly, and of several seeds the mean is taken.
+    """
+    profile = profile_of(folder)
+    if profile == evidence.profile:
+        return ""
+    own = results.read_all(folder, runs)
+    both = pd.concat([_accuracies(own), _accuracies(evidence.results)], axis=1, join="inner")
+    table = "\n".join(
+        f"| {name} | {a:.1f} | {b:.1f} |" for name, a, b in both.itertuples(name=None)
+    )
+    return (
+        f"**Your run** (profile {profile}: {own[0].data.images['train']:,} training images) beside "
+        f"the published evidence (profile {evidence.profile}: "
+        f"{evidence.results[0].data.images['train']:,}), test accuracy in percent:\n\n"
+        f"| method | your run | published |\n|---|---|---|\n{table}"
+    )
+
+
+def _accuracies(found: Sequence[Result]) -> pd.Series:
+    """Return the accuracy of each method in percent, by name, of networks trained plainly."""
+    plain = [r for r in found if "network" not in r.parameters or not results.variant_of(r)]
+    return summaries.table(plain)["accuracy"]
+
+
+def effects_of_study(folder: Path | str, name: str) -> tuple[str, effects.Effects]:
+    """Return the published effects of the evidence, or of the study; and the profile's name.
+
+    Raises
+    ------
+    CbirError
+        When there are neither.
+    """
+    profile = of_study(folder).profile
+    own = paths.effects_file(paths.project_root() / folder, name)
+    if (published := effects.published_path(profile, name)).is_file():
+        return profile, effects.read(published)
+    if own.is_file():
+        return profile_of(folder), effects.read(own)
+    if (published := effects.published_path("quick", name)).is_file():
+        return "quick", effects.read(published)
+    raise CbirError(f"no effects file {name} in {folder}", "run a profile that has it: cbir study")

@@ -1,0 +1,189 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import ValidationError
+
+from cbir_lib.study.config import CombinationRun, DescriptorRun, NetworkRun
+from cbir_lib.study.results import Data, Result
+
+CURVES = (  # epochs whose values are judged; reruns differ least after the first
+    *(("first", "train_loss"), ("last", "train_loss")),
+    *(("last", "validation_loss"), ("last", "validation_accuracy")),
+)
+COUNTED = ("answers", "retrieval.average_precisions")  # said as how many of them differ
+POOLED = {  # kinds of number of networks, of which few reruns are measured
+    r"(rules|training)\..*accuracy": "rules.accuracy",  # of any rule, balanced, validation
+    r"rules\..*settings": "rules.settings",
+    r"retrieval\.precision_at_": "retrieval.precision",
+    r"retrieval\.(.*mean_average|r)_precision": "retrieval.mean_average_precision",
+}
+FOLLOWS = re.compile(r"^recall_at_|_by_chance$")  # from the precisions, from the labels
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A number in two results of a run."""
+
+    path: str  # in the result file
+    published: float | str
+    now: float | str | None
+    difference: float | None
+
+
+def kind(key: str, trained: bool = False) -> str:
+    """Return what sort of number it is: one that varies as others of its kind do."""
+    for pattern, of in POOLED.items() if trained else ():
+        if re.match(pattern, key):
+            return of
+    return re.sub(r"^(candidates|distances)\.[^.]+(?=\.)", r"\1", key)
+
+
+def label(key: str) -> str:
+    """A number as tables call it: ``accuracy, linear SVM``."""
+    first, *rest = key.split(".")
+    last = rest[-1].replace("_", " ").replace("mean average precision", "mAP") if rest else first
+    if first == "answers":
+        return "test images answered differently"
+    if first == "retrieval":
+        return "queries, mean change" if last == "average precisions" else last
+    if first == "settings":
+        return "settings chosen"
+    if first in ("data", "parameters"):
+        return f"data: {last}" if rest else first
+    if first == "training":
+        return (
+            "epoch kept" if last == "best epoch" else f"{rest[0].replace('_', ' ')}, {last} epoch"
+        )
+    if first in ("candidates", "distances"):
+        return f"{last}, {first[:-1]} {rest[0]}"
+    return f"{last}, {rest[0]}"
+
+
+def gaps(published: Result, now: Result) -> dict[str, Gap]:
+    """Every number that is compared one by one, by its key; those that must be equal first."""
+    found: dict[str, Gap] = {}
+
+    def put(key: str, path: str, old, new, gap=None) -> None:
+        if old is not None:
+            found[key] = Gap(path, old, new, None if new is None else gap(old, new))
+
+    for name in Data.model_fields:
+        old, new = (getattr(r.data, name) for r in (published, now))
+        if old is not None:
+            put(f"data.{name}", f"data.{name}", _text(old), _text(new), _other)
+    old, new = (_decided(r.parameters) for r in (published, now))
+    put("parameters", "parameters", *_chosen(old, new), _other)
+    put("settings", "settings", *_chosen(published.settings, now.settings), _other)
+    answered = [np.array(r.answers) for r in (published, now)]
+    found["answers"] = _count("answers", *answered, "images", lambda a, b: (a != b).mean())
+    rules = {rule.rule: rule.model_dump() for rule in now.rules}
+    for number, rule in enumerate(published.rules):
+        same_rule = rules.get(rule.rule, {})
+        for name, value in _numbers(rule.model_dump()):
+            key = f"rules.{rule.rule}.{name}"
+            put(key, f"rules.{number}.{name}", value, same_rule.get(name), _minus)
+        chosen = _chosen(rule.settings, same_rule.get("settings"))
+        put(f"rules.{rule.rule}.settings", f"rules.{number}.settings", *chosen, _other)
+    ranked = now.retrieval.model_dump()
+    for name, value in _numbers(published.retrieval.model_dump()):
+        put(f"retrieval.{name}", f"retrieval.{name}", value, ranked.get(name), _minus)
+    precisions = [np.array(r.retrieval.average_precisions, float) for r in (published, now)]
+    key = "retrieval.average_precisions"
+    found[key] = _count(key, *precisions, "queries", _mean_change)
+    if published.training:
+        curves = now.training.model_dump() if now.training else {}
+        for which, name in CURVES:
+            values, new = getattr(published.training, name), curves.get(name, [None])
+            epoch, now_epoch = (0, 0) if which == "first" else (len(values) - 1, len(new) - 1)
+            path = f"training.{name}.{epoch}"
+            put(f"training.{name}.{which}", path, values[epoch], new[now_epoch], _minus)
+        epochs = float(published.training.best_epoch), curves.get("best_epoch")
+        put("training.best_epoch", "training.best_epoch", *map(_float, epochs), _minus)
+    for table in ("candidates", "distances"):
+        tried = [getattr(r, table) for r in (published, now)]
+        for number, old in enumerate(tried[0]):
+            new = tried[1][number].model_dump() if number < len(tried[1]) else {}
+            name = str(number + 1) if table == "candidates" else old.distance
+            for field, value in _numbers(old.model_dump()):
+                path = f"{table}.{number}.{field}"
+                put(f"{table}.{name}.{field}", path, value, new.get(field), _minus)
+    return found
+
+
+def _numbers(values: Mapping[str, object]) -> list[tuple[str, float]]:
+    return [
+        (name, value)
+        for name, value in values.items()
+        if isinstance(value, float) and not FOLLOWS.search(name)
+    ]
+
+
+def _float(value) -> float | None:
+    return None if value is None else float(value)
+
+
+def _minus(old: float, new: float) -> float:
+    return new - old
+
+
+def _other(old: str, new: str) -> float:
+    return float(old != new)
+
+
+def _text(value) -> str:
+    if isinstance(value, list) and len(value) > 20:
+        return f"{len(value)} values, {hashlib.sha256(repr(value).encode()).hexdigest()[:12]}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {each}" for name, each in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _chosen(old: Mapping, new: Mapping | None) -> tuple[str, str | None]:
+    """Both as text; where they differ, that alone. What a later version adds is no difference."""
+    if new is None:
+        return _text(dict(old)), None
+    names = [name for name in old if old[name] != new.get(name)] or old
+    return _text({name: old[name] for name in names}), _text({n: new.get(n) for n in names})
+
+
+def _decided(parameters: dict) -> dict:
+    """Parameters of a run with the defaults of those that a later version adds."""
+    kinds = {"network": NetworkRun, "descriptor": DescriptorRun, "members": CombinationRun}
+    for name, run in kinds.items():
+        if name in parameters:
+            try:
+                return run(**parameters).model_dump()
+            except ValidationError:
+                break  # of another version altogether
+    return parameters
+
+
+def _mean_change(old: np.ndarray, new: np.ndarray) -> float:
+    if (np.isnan(old) != np.isnan(new)).any():
+        return 1.0  # other queries have something to find
+    return float(np.nanmean(np.abs(new - old))) if (~np.isnan(old)).any() else 0.0
+
+
+def _count(path: str, old: np.ndarray, new: np.ndarray, things: str, change) -> Gap:
+    said = f"{len(old)} {things}"
+    if len(old) != len(new):
+        return Gap(path, said, f"{len(new)} {things}", 1.0)
+    k = int((~np.isclose(old, new, rtol=0, atol=0, equal_nan=True)).sum())
+    return Gap(path, said, f"{k} differ", float(change(old, new)) if k else 0.0)
+
+
+def largest(found: Mapping[str, Gap]) -> dict[str, float]:
+    """The largest difference of each kind of measured number, without its sign."""
+    largest: dict[str, float] = {}
+    for key, gap in found.items():
+        if not key.startswith(("data", "parameters")) and gap.difference is not None:
+            of = kind(key)
+            largest[of] = max(largest.get(of, 0.0), abs(gap.difference))
+    return largest

@@ -1,0 +1,339 @@
+"""Whether a re-execution gives what was published, number by number.
+
+Two results of one run are compared number by number. What decides the run (data, parameters) must
+be equal: where it is not, the other numbers mean nothing. A measured number is ``same`` when it is
+equal to the last bit, ``within tolerance`` when it differs by no more than its tolerance, and
+``different`` when it differs by more.
+
+**Where the tolerance comes from.** The same computation gives slightly different numbers on another
+processor, because sums are rounded in another order. How much that is was measured:
+``benchmarks/spread.py`` repeats runs with another number of threads and with fewer instructions of
+the processor (without AVX-512, networks are trained in float32 instead of bfloat16), and keeps the
+differences to the run as the study makes it in ``results/verification/spread.json``.
+
+- There are three kinds of run: a trained network; a method without training whose nearest
+  neighbours named every image the same in all reruns; and one where they did not, because it learns
+  a vocabulary, which amplifies rounding. A method that was not repeated counts as the last.
+- For each kind of run and each kind of number, such as mean average precision, the tolerance is 1.5
+  times the largest difference that was measured. The factor is there because only a few reruns were
+  measured. For the same reason the accuracies of all rules of networks count as one kind.
+- An accuracy of a network may differ by at most 3 percentage points, whatever was measured.
+- The mean over N networks has the tolerance of one network, divided by the square root of N.
+- What never differed in any rerun must be equal to the last bit.
+- A choice of settings may differ if a rerun chose differently.
+- A kind of number that was not measured, because the data of the reruns do not have it, takes the
+  largest tolerance among the numbers of the same table.
+
+What follows from the same answers and rankings is compared and not judged: intervals, confusion
+matrices, recalls, what chance would give, examples; and so is the middle of the curves. Whether a
+network was trained in float32 or in bfloat16 depends on the processor: it is said and not judged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from cbir_lib import paths
+from cbir_lib.errors import CbirError, unknown
+from cbir_lib.reproduction.gaps import COUNTED, Gap, gaps
+from cbir_lib.reproduction.tolerances import FLAT, FOLDER, Reruns, between_reruns, read_spread
+from cbir_lib.schema import Strict, read_json, write_json
+from cbir_lib.study import results
+from cbir_lib.study.results import Result
+
+SAME, WITHIN, DIFFERENT, MISSING = "same", "within tolerance", "different", "missing"
+VERDICTS = (SAME, WITHIN, DIFFERENT, MISSING)  # from good to bad
+HEADLINE = re.compile(
+    r"data|parameters|settings|answers|rules\.[^.]*\.(balanced_)?accuracy|retrieval\."
+)
+MEAN = "mean of the networks"
+
+Verdict = Literal[VERDICTS]
+
+
+class Number(Strict):
+    """One published number beside the same one now."""
+
+    key: str  # where it is in the result file, rules by their names
+    published: float | str
+    now: float | str | None
+    difference: float | None  # now - published; 0 or 1 for a choice
+    tolerance: float
+    verdict: Verdict
+
+
+class Verified(Strict):
+    """One run: its numbers, and everything else that differs."""
+
+    run: str
+    published_sha256: str  # of the published file
+    published_on: str
+    now_on: str | None  # None where there is no result now
+    verdict: Verdict
+    numbers: list[Number]
+    others: int  # values that were compared and not judged
+    others_that_differ: int
+    values: dict[str, list]  # every single value that differs: published, now
+
+
+class Verification(Strict):
+    """A re-execution of published results, number by number."""
+
+    format: Literal[2] = 2
+    profile: str
+    finished: str  # UTC
+    fresh: bool  # all executed for it; else results that were up to date were taken
+    tolerances_from: str  # which reruns
+    runs: list[Verified]
+    networks: list[Number]  # means over the networks
+    failures: list[str]  # what the runs said that failed
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all."""
+        verdicts = [r.verdict for r in self.runs] + [n.verdict for n in self.networks]
+        return max(verdicts, key=VERDICTS.index)
+
+    @property
+    def other_data(self) -> list[str]:
+        """Runs that were published on other data or with other parameters."""
+        return [
+            r.run
+            for r in self.runs
+            if any(_exact(n.key) and n.verdict == DIFFERENT for n in r.numbers)
+        ]
+
+
+def compare(
+    published: Mapping[str, Result], now: Mapping[str, Result], reruns: Reruns
+) -> tuple[list[Verified], list[Number]]:
+    """Judge every number of the published runs, and the means of the networks' numbers.
+
+    A run that is not in ``now`` is missing.
+    """
+    found = {run: gaps(old, now.get(run, old)) for run, old in published.items()}
+    trained = [run for run in found if run in now and "network" in published[run].parameters]
+    means = _means({run: found[run] for run in trained if not _about_another_thing(found[run])})
+    verified = []
+    for run, old in published.items():
+        measured = reruns.of(old)
+        numbers = [
+            _judge(key, gap, 0.0 if _exact(key) else measured.tolerance(key))
+            for key, gap in found[run].items()
+        ]
+        if run not in now:
+            gone = {"now": None, "difference": None, "verdict": MISSING}
+            numbers = [number.model_copy(update=gone) for number in numbers]
+        verified.append(_verified(old, now.get(run), numbers, found[run]))
+    networks = [
+        _judge(key, gap, reruns.networks.tolerance(key, len(trained))) for key, gap in means.items()
+    ]
+    return verified, networks
+
+
+def conclude(
+    profile: str,
+    published: Mapping[str, Result],
+    now: Mapping[str, Result],
+    checksum: str,
+    *,
+    fresh: bool = False,
+    failures: Iterable[str] = (),
+) -> Verification:
+    """The verification of a profile's published runs.
+
+    Parameters
+    ----------
+    checksum
+        Of the data here. Where the published runs were measured on others, this is all that is said
+        of them.
+    """
+    reruns = between_reruns(read_spread())
+    others = {run: r for run, r in published.items() if r.data.checksum != checksum}
+    runs, networks = compare(
+        {run: r for run, r in published.items() if run not in others}, now, reruns
+    )
+    for old in others.values():
+        gap = Gap("data.checksum", old.data.checksum, checksum, 1.0)
+        number = _judge("data.checksum", gap, 0.0)
+        runs.append(_verified(old, None, [number], {}))
+    return Verification(
+        profile=profile,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        fresh=fresh,
+        tolerances_from=reruns.said,
+        runs=sorted(runs, key=lambda run: run.run),
+        networks=networks,
+        failures=list(failures),
+    )
+
+
+def _exact(key: str) -> bool:
+    return key.startswith(("data.", "parameters"))
+
+
+def _about_another_thing(found: Mapping[str, Gap]) -> bool:
+    return any(gap.difference for key, gap in found.items() if _exact(key))
+
+
+def _judge(key: str, gap: Gap, tolerance: float) -> Number:
+    if gap.difference is None:
+        verdict = MISSING
+    elif gap.difference == 0:
+        verdict = SAME
+    else:
+        verdict = WITHIN if abs(gap.difference) <= tolerance else DIFFERENT
+    return Number(
+        key=key,
+        published=gap.published,
+        now=gap.now,
+        difference=gap.difference,
+        tolerance=tolerance,
+        verdict=verdict,
+    )
+
+
+def _means(found: Mapping[str, Mapping[str, Gap]]) -> dict[str, Gap]:
+    """Means over runs of the headline numbers that all of them have; none of a single run."""
+    if len(found) < 2:
+        return {}
+    first = next(iter(found.values()))
+    shared = [
+        key
+        for key, gap in first.items()
+        if HEADLINE.match(key)
+        and key not in COUNTED
+        and isinstance(gap.published, float)
+        and all(key in other and other[key].difference is not None for other in found.values())
+    ]
+    return {
+        key: Gap(
+            key,
+            *(
+                float(np.mean([getattr(each[key], name) for each in found.values()]))
+                for name in ("published", "now", "difference")
+            ),
+        )
+        for key in shared
+    }
+
+
+def _verified(
+    published: Result, now: Result | None, numbers: list[Number], found: Mapping[str, Gap]
+) -> Verified:
+    covered = tuple(gap.path for gap in found.values())
+    values, others, others_differ = {}, 0, 0
+    if now:
+        one, other = (results.flat(r) for r in (published, now))
+        one.pop("training.precision", None)  # a circumstance
+        for key, value in one.items():
+            judged = key.startswith(covered) and any(
+                key == path or key.startswith(path + ".") for path in covered
+            )
+            differs = value is not None and value != other.get(key)  # None: of an older version
+            others += not judged
+            others_differ += differs and not judged
+            if differs:
+                values[key] = [value, other.get(key)]
+    verdict = max((number.verdict for number in numbers), key=VERDICTS.index)
+    if verdict == SAME and others_differ:
+        verdict = WITHIN
+    return Verified(
+        run=published.run,
+        published_sha256=digest(published),
+        published_on=_occasion(published),
+        now_on=now and _occasion(now),
+        verdict=verdict,
+        numbers=numbers,
+        others=others,
+        others_that_differ=others_differ,
+        values=values,
+    )
+
+
+def digest(result: Result) -> str:
+    """SHA-256 of what a result file says."""
+    text = result.model_dump_json(exclude_none=True)  # a later version may have more of them
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _occasion(result: Result) -> str:
+    c = result.circumstances
+    device = c.processor if c.accelerator == "cpu" else c.accelerator
+    said = f"{c.finished[:10]}, {device}, torch {c.versions['torch']}"
+    return f"{said}, {result.training.precision}" if result.training else said
+
+
+def outdated(verification: Verification) -> list[str]:
+    """Runs of which another result is published now."""
+    folder = paths.results_folder(verification.profile)
+
+    def published_now(run: str) -> str | None:
+        try:
+            return digest(results.read(folder / f"{run}.json"))
+        except CbirError:
+            return None
+
+    return [run.run for run in verification.runs if published_now(run.run) != run.published_sha256]
+
+
+# Files
+
+
+def published(profile: str, run: str | None = None) -> dict[str, Result]:
+    """The published results of a profile, or one of them, by run.
+
+    Raises
+    ------
+    CbirError
+        When nothing is published, not this run, or in the format of another version.
+    """
+    folder = paths.results_folder(profile)
+    names = sorted(path.stem for path in folder.glob("*.json"))
+    if not names:
+        has = sorted({p.parent.name for p in folder.parent.glob("*/*.json")} - {FOLDER})
+        raise CbirError(
+            f"no results of profile {profile} are published",
+            f"published are {', '.join(has)}" if has else f"cbir publish --profile {profile}",
+        )
+    if run and run not in names:
+        raise unknown(f"published run of profile {profile}", run, names)
+    try:
+        return {
+            name: results.read(folder / f"{name}.json") for name in names if run in (None, name)
+        }
+    except CbirError as error:
+        raise CbirError(
+            error.what,
+            "published by another version: check that one out, or publish again with cbir study "
+            f"--profile {profile} and cbir publish --profile {profile}",
+        ) from error
+
+
+def write(path: Path | str, verification: Verification) -> None:
+    """Write a verification, checked against its schema."""
+    write_json(path, verification, FLAT)
+
+
+def without_values(verification: Verification) -> Verification:
+    """The same with what is judged alone: small enough to be kept with the results."""
+    runs = [run.model_copy(update={"values": {}}) for run in verification.runs]
+    return verification.model_copy(update={"runs": runs})
+
+
+def read(path: Path | str) -> Verification:
+    """Read a verification.
+
+    Raises
+    ------
+    CbirError
+        When it is missing, no JSON, or does not fit the schema.
+    """
+    return read_json(path, Verification, "not a verification", "cbir verify writes one")

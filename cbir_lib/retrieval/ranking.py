@@ -1,0 +1,36 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The gallery of each query, nearest first.
+
+    ``rows`` (Q, K) int64 are rows of the gallery, ``distances`` (Q, K) float32. Equal distances
+    keep the gallery's order. Where a query has fewer than K candidates, because it was left out
+    itself, its last entry is row -1 at distance infinity.
+    """
+
+    rows: np.ndarray
+    distances: np.ndarray
+
+    @classmethod
+    def of(cls, distances: np.ndarray, k: int | None = None) -> Ranking:
+        """The first k of every row of (Q, G) distances; infinite ones are no candidates."""
+        if k is not None and 4 * k < distances.shape[1]:
+            # Sorting is dear: of each row only what is no farther than the kth.
+            kth = np.partition(distances, k - 1, axis=1)[:, k - 1 : k]
+            order = np.empty((len(distances), k), np.int64)
+            for query, near in enumerate(distances <= kth):
+                candidates = np.flatnonzero(near)
+                first = np.argsort(distances[query, candidates], kind="stable")[:k]
+                order[query] = candidates[first]
+        else:
+            order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        found = np.take_along_axis(distances, order, axis=1)
+        return cls(np.where(np.isinf(found), -1, order), found)

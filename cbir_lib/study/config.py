@@ -1,0 +1,444 @@
+"""The study: profiles, the grid, and the runs that follow from them."""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from cbir_lib.datasets import SOURCES
+from cbir_lib.descriptors import COMBINATION, DESCRIPTORS
+from cbir_lib.errors import CbirError, unknown
+from cbir_lib.images.perturbations import CHANGES
+from cbir_lib.networks.architectures import NETWORKS, OWN_NETWORKS, READINGS
+from cbir_lib.schema import Strict, first_fault
+
+AtLeastOne = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class Images(Strict):
+    """At most so many images of each split; the classes keep their shares."""
+
+    train: AtLeastOne
+    validation: AtLeastOne
+    test: AtLeastOne
+
+
+class Run(Strict):
+    """One thing to measure: everything that decides its numbers."""
+
+    dataset: str
+    images: dict[str, int] | None = None  # of each split; all of them
+    sample_seed: int
+    size: int  # pixels
+
+    @property
+    def id(self) -> str:
+        """Its readable name, unique in a study."""
+        raise NotImplementedError
+
+    @property
+    def notebook(self) -> str:
+        """Name of the notebook that executes it."""
+        raise NotImplementedError
+
+    @property
+    def title(self) -> str:
+        """Heading of its page."""
+        raise NotImplementedError
+
+
+class NetworkRun(Run):
+    """A network trained, then used as a descriptor."""
+
+    network: str
+    classes: list[str] = []  # of these alone; all
+    reading: Literal[READINGS] = "units"
+    batch_norm: bool = False
+    initialisation: Literal["he", "torch"] = "he"
+    clahe: bool = True
+    mean: bool = True  # the mean image is subtracted
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    augment: bool = False  # turns by 90, 180, 270 degrees and crops at random, as in the paper
+    flips: bool = False
+    crop: AtLeastOne | None = None  # pixels; with augment by default as 120 of 128
+    seed: int = 0
+    epochs: AtLeastOne = 1000
+    budget: AtLeastOne = 1  # times the epochs
+    early_stopping: bool = False
+    patience: AtLeastOne = 50  # epochs, with early stopping
+    batch_size: AtLeastOne = 256
+    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    schedule: Literal["cosine", "constant"] = "cosine"
+    momentum: NotNegative = 0.9
+    weight_decay: NotNegative = 5e-4
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @property
+    def variant(self) -> str:
+        """What sets it apart from the paper's plain training; empty if nothing does."""
+        parts = [
+            word if isinstance(word, str) else word(getattr(self, name))
+            for name, word in VARIANTS.items()
+            if getattr(self, name) != type(self).model_fields[name].default
+        ]
+        return "-".join(parts)
+
+    @property
+    def id(self) -> str:
+        parts = [self.dataset, self.network, self.variant, f"s{self.seed}"]
+        return "-".join(part for part in parts if part)
+
+    @property
+    def notebook(self) -> str:
+        return "run_network"
+
+    @property
+    def title(self) -> str:
+        variant = f", {self.variant}" if self.variant else ""
+        return f"Network {self.network}{variant}, seed {self.seed}"
+
+    @property
+    def digest(self) -> str:
+        """Of all its parameters: tells checkpoints of different trainings apart."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+
+    @property
+    def all_epochs(self) -> int:
+        """Return how many epochs the training lasts: the profile's, times the budget."""
+        return self.epochs * self.budget
+
+    @property
+    def options(self) -> dict:
+        """What :func:`cbir_lib.networks.modules.build_network` is told besides the network's name."""
+        crop = self.crop or (self.size * 15 // 16 if self.augment else None)
+        return {
+            "reading": self.reading,
+            "dropout": self.dropout,
+            "batch_norm": self.batch_norm,
+            "turns": self.augment,
+            "flips": self.flips,
+            "crop": crop,
+            "shifts": self.augment,
+        }
+
+
+# How the name of a run says that a parameter is not the default: the paper's plain training.
+VARIANTS = {
+    "classes": lambda names: f"{len(names)}classes",
+    "reading": lambda reading: reading,
+    "crop": lambda px: f"crop{px}",
+    "batch_norm": "normalised",
+    "initialisation": lambda name: f"{name}init",
+    "clahe": "raw",
+    "mean": "uncentred",
+    "dropout": lambda share: "dropout" if share == 0.5 else f"dropout{share:g}",
+    "augment": "augment",
+    "flips": "flips",
+    "schedule": lambda name: name,
+    "early_stopping": "stopped",
+    "learning_rate": lambda value: f"rate{value:g}",
+    "momentum": lambda value: f"momentum{value:g}",
+    "weight_decay": lambda value: f"decay{value:g}",
+    "precision": lambda name: name,
+    "budget": lambda times: f"{times}xepochs",
+}
+
+
+class DescriptorRun(Run):
+    """A handcrafted descriptor. What is random in it has a seed among its own parameters."""
+
+    descriptor: str
+    grid: dict[str, list] = {}  # values of its parameters, tried on the validation split
+    clahe: bool = False  # the baselines describe the image as it is
+
+    @property
+    def id(self) -> str:
+        return f"{self.dataset}-{self.descriptor}"
+
+    @property
+    def notebook(self) -> str:
+        return "run_descriptor"
+
+    @property
+    def title(self) -> str:
+        return DESCRIPTORS[self.descriptor].title
+
+
+class CombinationRun(Run):
+    """Several handcrafted descriptors at once: the weighted sum of their distances."""
+
+    members: Annotated[list[str], Field(min_length=2)]
+
+    @property
+    def id(self) -> str:
+        return f"{self.dataset}-combination"
+
+    @property
+    def notebook(self) -> str:
+        return "run_combination"
+
+    @property
+    def title(self) -> str:
+        return COMBINATION
+
+    @property
+    def member_runs(self) -> list[str]:
+        """Names of the runs whose vectors it combines."""
+        return [f"{self.dataset}-{member}" for member in self.members]
+
+
+class Training(Strict):
+    """What a profile may set of the training; the defaults are those of the runs."""
+
+    epochs: AtLeastOne | None = None
+    patience: AtLeastOne | None = None
+    batch_size: AtLeastOne | None = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    schedule: Literal["cosine", "constant"] | None = None
+
+    @field_validator("schedule")
+    @classmethod
+    def _ends(cls, schedule: str | None) -> str | None:
+        if schedule == "constant":
+            raise ValueError(
+                "a constant rate never ends; leave it to cosine, and put constant in a row of "
+                "grid.networks to compare"
+            )
+        return schedule
+
+
+class Representation(Strict):
+    """What to try with vectors: see :mod:`cbir_lib.study.effects`."""
+
+    descriptors: list[str]  # scaled, reduced and hashed besides the network
+    fused: Annotated[list[str], Field(min_length=1)]  # with the network
+    dimensions: Annotated[list[AtLeastOne], Field(min_length=1)]  # principal components
+    bits: Annotated[list[AtLeastOne], Field(min_length=1)]
+    hash_seeds: AtLeastOne
+
+
+class Robustness(Strict):
+    """How to change queries: see :mod:`cbir_lib.images.perturbations`."""
+
+    descriptors: list[str]  # besides the network
+    queries: AtLeastOne  # of the test split, evenly spaced
+    levels: dict[str, list[float]]
+
+
+class EffectsRun(Run):
+    """What changes around a network and handcrafted descriptors that are there already."""
+
+    name: Literal["representation", "robustness"]
+    networks: list[str]  # runs, of which the best on the validation split are taken
+    levels: dict  # a Representation or a Robustness
+
+    @property
+    def id(self) -> str:
+        return f"effects-{self.name}"
+
+    @property
+    def notebook(self) -> str:
+        return f"run_{self.name}"
+
+    @property
+    def title(self) -> str:
+        return {
+            "representation": "Effects of the representation",
+            "robustness": "Effects of changed queries",
+        }[self.name]
+
+    @property
+    def descriptor_runs(self) -> list[str]:
+        """Names of the runs whose descriptors and vectors are used."""
+        names = [*self.levels["descriptors"], *self.levels.get("fused", ())]
+        return [f"{self.dataset}-{name}" for name in dict.fromkeys(names)]
+
+
+class Profile(Strict):
+    """On what, for how long, and which rows of the grid's networks."""
+
+    dataset: str
+    images: Images | None = None  # all of them
+    sample_seed: int = 0
+    size: Annotated[int, Field(ge=16, le=1024)] = 128  # pixels
+    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    training: Training = Training()
+    networks: list[str] | None = None  # rows of grid.networks; all
+    descriptors: bool = True  # with the handcrafted ones
+
+
+class Transfer(Strict):
+    """A network trained on each of some data sets, and used on each: `cbir effects transfer`."""
+
+    network: str
+    datasets: Annotated[dict[str, Images], Field(min_length=2)]
+    size: Annotated[int, Field(ge=16, le=1024)]  # pixels
+    seeds: Annotated[list[int], Field(min_length=1)]
+    training: Training
+    descriptors: list[str]  # beside it, with the first values of their grids
+
+
+class Redrawn(Strict):
+    """Queries drawn anew with other exposures: `cbir effects redrawn`."""
+
+    networks: list[str]  # of models/
+    descriptors: list[str]  # beside them, with the first values of their grids
+    images: Images
+    size: Annotated[int, Field(ge=16, le=1024)]  # pixels
+    queries: AtLeastOne  # of the test split
+    photons: list[float]  # factors of each image's own
+    rotation: list[float]  # degrees, added to each image's own
+    field: list[float]  # factors of each image's own
+
+
+class EffectsGrid(Strict):
+    """The first two are measured around the runs of a profile with networks and descriptors."""
+
+    representation: Representation | None = None
+    robustness: Robustness | None = None
+    transfer: Transfer | None = None
+    redrawn: Redrawn | None = None
+
+
+class Grid(Strict):
+    """What runs."""
+
+    networks: dict[str, dict[str, list]] = {}  # values of a run's parameters
+    descriptors: dict[str, dict[str, list]] = {}  # values to try, by descriptor and parameter
+    combination: list[str] = []  # of these descriptors; none if empty
+    effects: EffectsGrid = EffectsGrid()
+
+
+class Study(Strict):
+    """The whole of ``study.yml``."""
+
+    profiles: dict[str, Profile]
+    grid: Grid
+
+    def runs(self, profile: str) -> list[NetworkRun | DescriptorRun | CombinationRun]:
+        """Every run of a profile, networks first."""
+        chosen = self.profile(profile)
+        common = {
+            "dataset": chosen.dataset,
+            "images": chosen.images.model_dump() if chosen.images else None,
+            "sample_seed": chosen.sample_seed,
+            "size": chosen.size,
+        }
+        training = chosen.training.model_dump(exclude_none=True)
+        rows = self.grid.networks if chosen.networks is None else chosen.networks
+        found = [
+            NetworkRun(**common | training | values, seed=seed)
+            for row in rows
+            for values in combinations(self.grid.networks[row])
+            for seed in chosen.seeds
+        ]
+        if chosen.descriptors:
+            for name, grid in self.grid.descriptors.items():
+                found.append(DescriptorRun(**common, descriptor=name, grid=grid))
+            if self.grid.combination:
+                found.append(CombinationRun(**common, members=self.grid.combination))
+        ids = [run.id for run in found]
+        if twice := sorted({name for name in ids if ids.count(name) > 1}):
+            raise CbirError(
+                f"profile {profile} has more than one run {twice[0]}",
+                "let its rows of grid.networks differ in what names a run: VARIANTS of "
+                "cbir_lib/study/config.py",
+            )
+        return found
+
+    def effects(self, profile: str) -> list[EffectsRun]:
+        """What is measured around the runs of a profile; nothing without both kinds of them."""
+        runs = self.runs(profile)
+        networks = [run for run in runs if isinstance(run, NetworkRun) and not run.classes]
+        if not networks or not self.profile(profile).descriptors:
+            return []
+        common = {name: getattr(networks[0], name) for name in Run.model_fields}
+        return [
+            EffectsRun(**common, name=name, networks=[run.id for run in networks], levels=levels)
+            for name, levels in self.grid.effects.model_dump(exclude_none=True).items()
+            if name in ("representation", "robustness")
+        ]
+
+    def profile(self, name: str) -> Profile:
+        """The profile of that name."""
+        if name not in self.profiles:
+            raise unknown("profile", name, self.profiles)
+        return self.profiles[name]
+
+    def run(self, profile: str, run_id: str) -> NetworkRun | DescriptorRun | CombinationRun:
+        """The run of that name in a profile."""
+        runs = {run.id: run for run in self.runs(profile)}
+        if run_id not in runs:
+            raise unknown("run", run_id, runs)
+        return runs[run_id]
+
+
+def read_study(path: Path | str) -> Study:
+    """Read and check ``study.yml``.
+
+    Raises
+    ------
+    CbirError
+        Naming the file, the key and the fault, when it cannot be read, a key is unknown, a value
+        has a wrong type, or a name is not in its table.
+    """
+    path = Path(path)
+    hint = f"correct {path.name}; its keys are described in cbir_lib/study/config.py"
+    try:
+        study = Study.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise CbirError(f"cannot read {path}: {error.strerror}", "name it: --study PATH") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CbirError(f"{path} is not YAML: {' '.join(str(error).split())}", hint) from error
+    except ValidationError as error:
+        raise CbirError(f"{path}: {first_fault(error)}", hint) from error
+    for name in study.grid.descriptors:
+        _known(f"{path}: grid.descriptors", "descriptor", name, DESCRIPTORS)
+    for name in study.grid.combination:
+        _known(f"{path}: grid.combination", "run of a descriptor", name, study.grid.descriptors)
+    for name, levels in study.grid.effects.model_dump(exclude_none=True).items():
+        where = f"{path}: grid.effects.{name}"
+        for descriptor in [*levels["descriptors"], *levels.get("fused", ())]:
+            _known(where, "run of a descriptor", descriptor, study.grid.descriptors)
+        for change in levels.get("levels", ()):
+            _known(f"{where}.levels", "change", change, CHANGES)
+        for name in levels.get("datasets", ()):
+            _known(f"{where}.datasets", "data set", name, SOURCES)
+    for key, profile in study.profiles.items():
+        _known(f"{path}: profiles.{key}.dataset", "data set", profile.dataset, SOURCES)
+        for row in profile.networks or ():
+            _known(f"{path}: profiles.{key}.networks", "row", row, study.grid.networks)
+    for row, values in study.grid.networks.items():
+        _check_row(f"{path}: grid.networks.{row}", values)
+    return study
+
+
+def combinations(values: dict[str, list]) -> list[dict]:
+    """Every combination of one value of each parameter; the last parameter changes fastest."""
+    return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
+
+
+def _check_row(where: str, values: dict[str, list]) -> None:
+    # The profile has the say over the rest.
+    settable = ("network", *VARIANTS)
+    for name in values:
+        _known(where, "parameter", name, settable)
+    for name in values.get("network", []):
+        _known(where, "network", name, NETWORKS | OWN_NETWORKS)
+    for chosen in combinations(values):
+        try:
+            NetworkRun(**{"dataset": "phantom", "sample_seed": 0, "size": 128} | chosen)
+        except ValidationError as error:
+            raise CbirError(f"{where}: {first_fault(error)}", "correct the row") from error
+
+
+def _known(where: str, kind: str, name: str, table) -> None:
+    if name not in table:
+        error = unknown(kind, name, table)
+        raise CbirError(f"{where}: {error.what}", error.hint)

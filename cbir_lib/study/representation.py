@@ -1,0 +1,294 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from sklearn.decomposition import PCA
+
+from cbir_lib.datasets.radiographs import RadiographSet
+from cbir_lib.descriptors.combination import combine, mean_distance
+from cbir_lib.descriptors.learned import BATCH
+from cbir_lib.evaluation import protocol
+from cbir_lib.networks.modules import TrainedNetwork, build_network
+from cbir_lib.retrieval.distances import pairwise
+from cbir_lib.retrieval.hashing import BinaryHash, hamming
+from cbir_lib.study.effects import Effect, Search
+
+MOST_VALUES = 32768  # of a layer whose whole output is searched; larger ones only averaged
+TINY = 1e-6  # share of the largest variance below which a principal axis is rounding error
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """A method's vectors: (G, D) of the gallery, (Q, D) of the queries; float32."""
+
+    method: str
+    distance: str
+    gallery: np.ndarray
+    queries: np.ndarray
+
+    def distances(self) -> np.ndarray:
+        """(Q, G) at the method's own distance."""
+        return pairwise(self.distance, self.queries, self.gallery)
+
+
+def untrained(trained: TrainedNetwork, seed: int = 0) -> TrainedNetwork:
+    """The same network with random weights, as training begins with; the same mean image."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = build_network(
+            trained.name,
+            trained.module.centre.mean_image.cpu().numpy(),
+            classes=len(trained.class_names),
+            **trained.options,
+        )
+    return TrainedNetwork(**{**trained.__dict__, "module": module.eval()})
+
+
+@torch.inference_mode()
+def activations(trained: TrainedNetwork, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Outputs of every stage for (N, H, W) uint8 images, in one pass, flattened to (N, D) float32.
+
+    ``pool1``, ...: maps of channels after each pooling, those of at most ``MOST_VALUES`` values.
+    ``pool1, mean``, ...: the mean of each channel. Then ``relu_fc1``, ..., ``scores`` and
+    ``softmax`` of the scores.
+    """
+    prepared = torch.from_numpy(trained.preprocessing.transform(images))
+    device = next(trained.module.buffers()).device
+    found: dict[str, list] = {}
+    for batch in prepared.split(BATCH):
+        values = batch.to(device)
+        for name, part in trained.module.eval().named_children():
+            values = part(values)
+            if name.startswith("pool"):
+                if values[0].numel() <= MOST_VALUES:
+                    found.setdefault(name, []).append(values.flatten(1).cpu().numpy())
+                means = values.mean(dim=(2, 3)).cpu().numpy()
+                found.setdefault(f"{name}, mean", []).append(means)
+            elif name.startswith("relu_fc") or name == "scores":
+                found.setdefault(name, []).append(values.cpu().numpy())
+    joined = {name: np.concatenate(parts) for name, parts in found.items()}
+    return joined | {"softmax": softmax(joined["scores"], axis=1)}
+
+
+def layers(
+    method: str, trained: TrainedNetwork, gallery: np.ndarray, queries: np.ndarray, search: Search
+) -> list[Effect]:
+    """Each stage of a network as the descriptor, by cosine; the reference is its last hidden layer.
+
+    ``gallery`` and ``queries`` are (N, H, W) uint8, before any preprocessing.
+    """
+    of_gallery, of_queries = (activations(trained, images) for images in (gallery, queries))
+    scores = {
+        name: search.scores(pairwise("cosine", of_queries[name], vectors))
+        for name, vectors in of_gallery.items()
+    }
+    last = [name for name in scores if name.startswith("relu_fc")][-1]
+    return [
+        search.effect(
+            found,
+            scores[last],
+            factor="layer",
+            level=name,
+            method=method,
+            **size_of(of_gallery[name]),
+        )
+        for name, found in scores.items()
+    ]
+
+
+def size_of(vectors: np.ndarray) -> dict[str, int]:
+    """Values and bytes of one of these vectors."""
+    return {"values": vectors.shape[1], "bytes": vectors.shape[1] * vectors.itemsize}
+
+
+def normalised(how: str, gallery: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+    """Vectors scaled in one way; what is learnt for it is learnt from the gallery.
+
+    ``none``; ``L2``: to length 1; ``standardised``: each value with mean 0 and standard deviation 1
+    over the gallery, one that never varies with 0; ``power``: the root of each value, with its
+    sign, then to length 1 (Perronnin et al., ECCV 2010).
+    """
+    every = [np.asarray(vectors, np.float32) for vectors in (gallery, *others)]
+    if how == "standardised":
+        mean, spread = every[0].mean(axis=0), every[0].std(axis=0)
+        return [(v - mean) / np.where(spread > 0, spread, np.inf) for v in every]
+    if how == "power":
+        every = [np.sign(v) * np.sqrt(np.abs(v)) for v in every]
+    if how in ("L2", "power"):
+        lengths = [np.linalg.norm(v, axis=1, keepdims=True) for v in every]
+        return [v / np.where(n > 0, n, 1) for v, n in zip(every, lengths, strict=True)]
+    return every
+
+
+NORMALISATIONS = ("none", "L2", "standardised", "power")
+
+
+def normalisations(vectors: Vectors, search: Search) -> list[Effect]:
+    """Scalings and the distances cosine and L2; the reference is none, at the method's distance."""
+    scores = {("none", vectors.distance): search.scores(vectors.distances())}
+    for how in NORMALISATIONS:
+        gallery, queries = normalised(how, vectors.gallery, vectors.queries)
+        for distance in ("cosine", "L2"):
+            if (how, distance) not in scores:
+                scores[how, distance] = search.scores(pairwise(distance, queries, gallery))
+    reference = next(iter(scores.values()))
+    return [
+        search.effect(
+            found,
+            reference,
+            factor="normalisation",
+            level=how,
+            method=vectors.method,
+            settings={"distance": distance},
+            **size_of(vectors.gallery),
+        )
+        for (how, distance), found in scores.items()
+    ]
+
+
+def reduced(
+    gallery: np.ndarray, queries: np.ndarray, counts: Sequence[int], whiten: bool
+) -> Iterable[tuple[int, np.ndarray, np.ndarray]]:
+    """The first principal components of the gallery, as many as each count says.
+
+    Yields ``(count, gallery, queries)``; counts beyond what the gallery's vectors span are left
+    out. ``whiten``: each component divided by its standard deviation over the gallery.
+    """
+    most = min(max(counts), *gallery.shape)
+    pca = PCA(most, svd_solver="full").fit(gallery.astype(np.float64))
+    spanned = int((pca.explained_variance_ > TINY * pca.explained_variance_[0]).sum())
+    scale = np.sqrt(pca.explained_variance_) if whiten else np.ones(most)
+    projected = [(pca.transform(v.astype(np.float64)) / scale) for v in (gallery, queries)]
+    for count in counts:
+        if count <= spanned:
+            yield count, *(v[:, :count].astype(np.float32) for v in projected)
+
+
+def dimensions(vectors: Vectors, search: Search, counts: Sequence[int]) -> list[Effect]:
+    """Principal components, plain and whitened, by cosine; the reference is the whole vector."""
+    reference = search.scores(vectors.distances())
+    what = {"factor": "PCA", "method": vectors.method}
+    whole = size_of(vectors.gallery)
+    found = [
+        search.effect(
+            reference, reference, level="all", settings={"whitened": False}, **what, **whole
+        )
+    ]
+    for whiten in (False, True):
+        for count, gallery, queries in reduced(vectors.gallery, vectors.queries, counts, whiten):
+            scores = search.scores(pairwise("cosine", queries, gallery))
+            found.append(
+                search.effect(
+                    scores,
+                    reference,
+                    level=float(count),
+                    settings={"whitened": whiten},
+                    **what,
+                    **size_of(gallery),
+                )
+            )
+    return found
+
+
+def hashed(
+    vectors: Vectors, search: Search, bits: Sequence[int], seeds: int, methods: Sequence[str]
+) -> list[Effect]:
+    """Binary codes by Hamming distance; the reference is the whole vector at its own distance.
+
+    Random directions are measured with several seeds.
+    """
+    reference = search.scores(vectors.distances())
+    what = {"factor": "bits", "method": vectors.method}
+    whole = size_of(vectors.gallery)
+    found = [
+        search.effect(reference, reference, level="all", settings={"hash": "none"}, **what, **whole)
+    ]
+    for name in methods:
+        possible = [n for n in bits if name == "random" or n <= min(vectors.gallery.shape)]
+        coders = {}
+        for count in sorted(possible, reverse=True):
+            # Principal axes come one after another: a longer code begins with a shorter one.
+            if name == "PCA" and coders:
+                coders[count] = coders[max(coders)]
+                continue
+            coders[count] = [
+                BinaryHash(name, count, seed).fit(vectors.gallery)
+                for seed in range(seeds if name == "random" else 1)
+            ]
+        for count in possible:
+            scores = []
+            for coder in coders[count]:
+                codes, gallery = (
+                    coder.transform(v)[:, : count // 8] for v in (vectors.queries, vectors.gallery)
+                )
+                scores.append(search.scores(hamming(codes, gallery)))
+            found.append(
+                search.effect(
+                    np.stack(scores),
+                    reference,
+                    level=float(count),
+                    settings={"hash": name},
+                    values=count,
+                    bytes=count // 8,
+                    **what,
+                )
+            )
+    return found
+
+
+def fusions(
+    own: Vectors,
+    others: Sequence[Vectors],
+    validation: Mapping[str, np.ndarray],
+    data: RadiographSet,
+    search: Search,
+) -> list[Effect]:
+    """A method's distances with those of each other one, and of all; the reference is it alone.
+
+    Distances are divided by their mean over the gallery and weighted. The weights are chosen on the
+    validation split, by :func:`cbir_lib.evaluation.protocol.weigh`.
+
+    Parameters
+    ----------
+    own, others
+        Queries are the test split, the gallery is the training split of ``data``.
+    validation
+        (V, D) float32 of the validation split, by method.
+    """
+    scales, of_validation, of_test = {}, {}, {}
+    for vectors in (own, *others):
+        some = vectors.gallery[protocol.evenly_spaced(len(vectors.gallery), protocol.PLOTTED)]
+        scales[vectors.method] = mean_distance(pairwise(vectors.distance, some, some))
+        of_validation[vectors.method] = pairwise(
+            vectors.distance, validation[vectors.method], vectors.gallery
+        )
+        of_test[vectors.method] = vectors.distances()
+    alone = {name: search.scores(distances) for name, distances in of_test.items()}
+    reference = alone[own.method]
+
+    def row(level, scores, weights):
+        return search.effect(
+            scores,
+            reference,
+            factor="fusion",
+            level=level,
+            method=own.method,
+            settings={"weights": weights},
+        )
+
+    found = [row("alone", reference, {own.method: 1.0})]
+    for vectors in others:
+        found.append(row(f"{vectors.method} alone", alone[vectors.method], {vectors.method: 1.0}))
+    pairs = {vectors.method: [own.method, vectors.method] for vectors in others}
+    for level, names in (pairs | {"all of them": list(of_test)}).items():
+        matrices, sizes = ({n: each[n] for n in names} for each in (of_validation, scales))
+        weights, _ = protocol.weigh(matrices, sizes, data)
+        total = combine({n: of_test[n] for n in names}, sizes, weights)
+        found.append(row(f"with {level}", search.scores(total), weights))
+    return found

@@ -1,0 +1,153 @@
+"""From one data set to another: a network trained on the one, used on the other.
+
+Its control is the same network with random weights: an image described by random filters is still
+described by its edges and shades, and what training on other images adds can be little.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+
+from cbir_lib.datasets import load
+from cbir_lib.datasets.radiographs import RadiographSet
+from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
+from cbir_lib.images.preprocessing import Preprocessing, mean_image
+from cbir_lib.networks.modules import TrainedNetwork, build_network
+from cbir_lib.networks.training import Settings, fit
+from cbir_lib.study import effects, representation, results, robustness
+from cbir_lib.study.config import Transfer
+from cbir_lib.study.effects import Effect, Search
+from cbir_lib.study.robustness import Method
+
+UNTRAINED = "nothing"
+
+
+def measure(
+    plan: Transfer,
+    grids: Mapping[str, Mapping[str, list]],
+    say: Callable[[str], None] = lambda line: None,
+) -> effects.Effects:
+    """Train the network on each data set, use each on every one, and measure the rankings.
+
+    Of each data set the training split is the gallery and the test split has the queries. The level
+    is the data set searched in; ``settings["trained on"]`` names the one that was trained on. The
+    reference is the untrained network, with the mean image of the data set searched in.
+
+    Parameters
+    ----------
+    plan
+        ``grid.effects.transfer`` of the study.
+    grids
+        ``grid.descriptors``: handcrafted descriptors take the first value of each parameter.
+    say
+        Told what goes on.
+    """
+    clock = time.perf_counter()
+    sets = {
+        name: load(name).sample(images.model_dump(), 0) for name, images in plan.datasets.items()
+    }
+    trained = {}
+    for name, data in sets.items():
+        for seed in plan.seeds:
+            say(f"training on {name}, seed {seed}")
+            trained[name, seed] = train(plan, data, seed)
+    clock_trained = time.perf_counter()
+    found = []
+    for name, data in sets.items():
+        say(f"searching in {name}")
+        found += used_on(name, data, trained, plan, grids)
+    return effects.Effects(
+        name="transfer",
+        parameters=plan.model_dump(),
+        data=[results.describe(data) for data in sets.values()],
+        effects=found,
+        circumstances=results.circumstances(
+            {"training": clock_trained - clock, "measuring": time.perf_counter() - clock_trained}
+        ),
+    )
+
+
+def train(plan: Transfer, data: RadiographSet, seed: int) -> TrainedNetwork:
+    """The plan's network, trained on a set as a run of the study trains it."""
+    split = {name: data.split(name) for name in ("train", "validation")}
+    preprocessing = Preprocessing(size=plan.size)
+    prepared = {name: preprocessing.transform(part.images) for name, part in split.items()}
+    torch.manual_seed(seed)
+    module = build_network(
+        plan.network, mean_image(prepared["train"]), classes=len(data.class_names)
+    )
+    fit(
+        module,
+        prepared["train"],
+        split["train"].labels,
+        prepared["validation"],
+        split["validation"].labels,
+        Settings(seed=seed, **plan.training.model_dump(exclude_none=True)),
+    )
+    return TrainedNetwork(plan.network, {}, data.class_names, preprocessing, module.eval())
+
+
+def used_on(
+    name: str,
+    data: RadiographSet,
+    trained: Mapping[tuple[str, int], TrainedNetwork],
+    plan: Transfer,
+    grids: Mapping[str, Mapping[str, list]],
+) -> list[Effect]:
+    """Every network and descriptor on one data set; ``trained`` by its data set and seed."""
+    gallery, queries = data.split("train"), data.split("test")
+    search = Search.of(queries, gallery)
+    seeds = plan.seeds
+    networks = {
+        (UNTRAINED, seed): representation.untrained(trained[name, seed], seed) for seed in seeds
+    }
+    networks |= trained
+
+    def scores(method: Method) -> np.ndarray:
+        return search.scores(method.distances(queries.images))
+
+    of_source = {
+        source: np.stack(
+            [
+                scores(robustness.learned(name, networks[source, seed], gallery.images))
+                for seed in seeds
+            ]
+        )
+        for source in dict.fromkeys(source for source, _ in networks)
+    }
+    what = {"factor": "transfer", "level": name}
+    found = [
+        search.effect(
+            each,
+            of_source[UNTRAINED],
+            method=f"Network {plan.network}",
+            settings={"trained on": source},
+            **what,
+        )
+        for source, each in of_source.items()
+    ]
+    for descriptor in plan.descriptors:
+        method = handcrafted(descriptor, grids[descriptor], gallery.images, plan.size)
+        each = scores(method)
+        found.append(search.effect(each, of_source[UNTRAINED], method=method.name, **what))
+    return found
+
+
+def handcrafted(
+    name: str, grid: Mapping[str, list], gallery: np.ndarray, size: int
+) -> robustness.Method:
+    """A descriptor with the first values of its grid, fitted on a gallery of (G, H, W) uint8."""
+    preprocessing = Preprocessing(size=size, clahe=False)
+    prepared = preprocessing.transform(gallery)
+    first = {parameter: values[0] for parameter, values in grid.items()}
+    descriptor = build_descriptor(name, **first).fit(prepared)
+    return Method(
+        DESCRIPTORS[name].title,
+        descriptor.distance,
+        lambda images: descriptor.transform(preprocessing.transform(images)),
+        descriptor.transform(prepared),
+    )

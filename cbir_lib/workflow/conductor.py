@@ -1,0 +1,363 @@
+"""Conducting the study: Snakemake runs the graph, this shows it and mends what a kill left.
+
+One study at a time runs in a project. Every process of it carries the project's folder in its
+environment, so that the next start finds and ends what a killed one left running.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+import psutil
+from rich.console import Console
+from rich.status import Status
+
+from cbir_lib import paths
+from cbir_lib.datasets import load
+from cbir_lib.errors import INTERRUPTED, CbirError, RunsFailedError
+from cbir_lib.messages import CHANNEL, heard
+from cbir_lib.networks.architectures import layers
+from cbir_lib.study.config import NetworkRun, Study, read_study
+
+MARK = "CBIR_STUDY"  # in the environment of every process of a study
+SAY = re.compile(r"^\[([\w.-]+)\] (.*)$")  # how a job speaks to the conductor
+EPOCH = re.compile(r"^epoch (\d+)/(\d+)")
+PLANNED = re.compile(r"^Job \d+: ([\w.-]+)")  # Snakemake's line for a job with a message
+GRACE_S = 5
+
+# What a job costs, in seconds of one core, to say about how long is left: measured on two cores of
+# a 2.5 GHz server. Only the proportions matter once something has finished.
+MULTIPLY_ADDS_PER_S = 12e9
+ALL_IMAGES = 10_000  # about as many as IRMA and the phantom train on
+START_S = 15
+DESCRIPTOR_S = 25
+CHAPTER_S = 10
+BOOK_S = 60
+
+
+def conduct(
+    study_file: Path,
+    profile: str,
+    *,
+    published: bool = False,
+    book: bool = True,
+    runs: Sequence[str] = (),
+    fresh: bool = False,
+    cores: int | None = None,
+) -> Path:
+    """Run what is missing or changed of a profile, build the book, and return the folder of both.
+
+    Parameters
+    ----------
+    published
+        Read ``results/<profile>/`` in place of training.
+    book
+        Build the chapters and the book after the runs.
+    runs
+        Names of the only runs to do, with those they take vectors from; then no book is built.
+    fresh
+        In a folder of its own, beside the study's.
+    cores
+        Runs at a time, each on one core; all of them by default. On a GPU, one at a time.
+
+    Raises
+    ------
+    CbirError
+        When the study file is wrong, there is no data, another study is running, or the user
+        interrupts.
+    RunsFailedError
+        When a run, a chapter or the book fails; the others have gone on.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    root = paths.project_root()
+    study = read_study(study_file)
+    work = paths.build_folder(profile + ("-published" if published else "-fresh" * fresh))
+    config = [f"study={study_file}", f"profile={profile}", f"published={published}"]
+    config.append(f"fresh={fresh}")
+    if not published:
+        config.append(f"data={_prepared_data(study, profile, console)}")
+    elif missing := [
+        name
+        for name in [
+            *(run.id for run in study.runs(profile)),
+            *(f"effects/{run.name}" for run in study.effects(profile)),
+        ]
+        if not _result(root, profile, name).exists()
+    ]:
+        raise CbirError(
+            f"results/{profile}/ lacks {', '.join(missing)}",
+            f"train them: cbir study --profile {profile}",
+        )
+    if book and not runs and not study.profile(profile).descriptors:
+        console.print(f"profile {profile} leaves out the handcrafted descriptors: no book of it")
+        book = False
+    folder = (work / "runs").relative_to(root)
+    only = [study.run(profile, name).id for name in runs]
+    targets = [str(folder / name / "result.json") for name in only]
+    targets = targets or ["all" if book else "runs"]
+    with alone(root / "build"):
+        graph = _Graph(root, targets, config, cores or os.cpu_count() or 1)
+        planned = graph.plan()
+        if planned:
+            console.print(f"{len(planned)} jobs to do; log: {work / 'study.log'}")
+            progress = Progress(study, profile, planned, console)
+            started = time.monotonic()
+            code = graph.run(work / "study.log", progress)
+            if code:
+                failures = progress.failures or _tail(work / "study.log")
+                raise RunsFailedError("\n".join(failures), graph.plan())
+            console.print(f"all done in {_minutes(time.monotonic() - started)}")
+        else:
+            console.print("nothing to do: everything is up to date")
+    return work
+
+
+def _result(root: Path, profile: str, run_id: str) -> Path:
+    return paths.results_folder(profile) / f"{run_id}.json"
+
+
+def _prepared_data(study: Study, profile: str, console: Console) -> str:
+    """Decode the data set if that has not been done; its checksum."""
+    name = study.profile(profile).dataset
+    with console.status(f"reading {name} (decoded once, about half a minute)"):
+        return load(name).checksum
+
+
+@contextmanager
+def alone(build: Path) -> Iterator[None]:
+    """Hold the project's lock, after ending what an earlier, killed study left.
+
+    Raises
+    ------
+    CbirError
+        When another study is running on behalf of somebody.
+    """
+    build.mkdir(parents=True, exist_ok=True)
+    lock, owner = filelock.FileLock(build / "study.lock"), build / "study.pid"
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        end(_orphaned(owner))
+        try:
+            lock.acquire(timeout=GRACE_S)
+        except filelock.Timeout:
+            raise CbirError(
+                f"another study is running in {build.parent}",
+                "wait until it ends, or stop it with Ctrl-C where it runs",
+            ) from None
+    try:
+        owner.write_text(f"{os.getpid()} {os.getppid()}")
+        end(_of_a_study(build))
+        with _interruptible():
+            yield
+    finally:
+        lock.release()
+
+
+def _orphaned(owner: Path) -> list[psutil.Process]:
+    """The process that holds the lock, if the one that had started it is gone."""
+    try:
+        pid, parent = map(int, owner.read_text().split())
+        process = psutil.Process(pid)
+        return [process] if process.ppid() != parent else []
+    except (OSError, ValueError, psutil.Error):
+        return []
+
+
+def _of_a_study(build: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == str(build) and process.pid != os.getpid():
+                found.append(process)
+        except psutil.Error:  # not ours, or gone
+            continue
+    return found
+
+
+def end(processes: list[psutil.Process]) -> None:
+    """End processes: asked first, then made to."""
+    for process in processes:
+        try:
+            process.terminate()
+        except psutil.Error:
+            continue
+    for process in psutil.wait_procs(processes, timeout=GRACE_S)[1]:
+        try:
+            process.kill()
+        except psutil.Error:
+            continue
+    psutil.wait_procs(processes, timeout=GRACE_S)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP do what Ctrl-C does."""
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    old = {n: signal.signal(n, interrupt) for n in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+class _Graph:
+    """Snakemake on the project's Snakefile."""
+
+    def __init__(self, root: Path, targets: list[str], config: list[str], cores: int):
+        self.root, self.targets = root, ["--", *targets]
+        # The project's lock is `alone`; Snakemake's own would outlive a kill.
+        self.command = [
+            *(sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile")),
+            *("--directory", str(root), "--cores", str(cores), "--nolock", "--rerun-incomplete"),
+            *("--keep-going", "--nocolor"),
+            # Snakemake looks for work once in this time for every job that has finished.
+            *("--max-jobs-per-timespan", "1000/5s"),
+            # On a GPU, one run at a time.
+            *(("--resources", "gpu=1") if Path("/proc/driver/nvidia").exists() else ()),
+            *("--config", *config),
+        ]
+        self.environment = os.environ | {
+            MARK: str(root / "build"),
+            "OMP_NUM_THREADS": "1",
+            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+            "PYTHONUNBUFFERED": "1",
+            # glibc keeps what training frees, instead of fetching it anew in every step.
+            "MALLOC_MMAP_THRESHOLD_": str(2**32),
+            "MALLOC_TRIM_THRESHOLD_": str(2**32),
+        }
+
+    def plan(self) -> list[str]:
+        """The jobs to do, by name."""
+        done = subprocess.run(
+            [*self.command, "--dry-run", *self.targets],
+            env=self.environment,
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+        if done.returncode:
+            raise RunsFailedError("Snakemake cannot plan the study:\n" + done.stderr)
+        lines = (done.stdout + done.stderr).splitlines()
+        return sorted({match[1] for line in lines if (match := PLANNED.match(line))})
+
+    def run(self, log: Path, progress: Progress) -> int:
+        """Run them, let ``progress`` hear each message, and return Snakemake's exit code."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        messages = log.with_name("messages.txt")
+        process = subprocess.Popen(
+            [*self.command, *self.targets],
+            env=self.environment | {CHANNEL: str(messages)},
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # Ctrl-C comes here, and ends the rest from here
+        )
+        try:
+            with log.open("w", encoding="utf-8") as file, progress, heard(messages, progress.hear):
+                for line in process.stdout:
+                    file.write(line)
+                    file.flush()
+                return process.wait()
+        except KeyboardInterrupt:
+            raise INTERRUPTED from None
+        finally:
+            end(_of_a_study(Path(self.environment[MARK])))
+
+
+class Progress:
+    """What runs, how many are left, and about how long."""
+
+    def __init__(self, study: Study, profile: str, planned: list[str], console: Console):
+        runs = {run.id: run for run in study.runs(profile)}
+        self.cost = {job: _cost(runs.get(job), job) for job in planned}
+        self.total = len(self.cost)
+        self.share = dict.fromkeys(self.cost, 0.0)  # done of each job, 0 to 1
+        self.running: dict[str, str] = {}
+        self.failures: list[str] = []
+        self.console = console
+        self.started = time.monotonic()
+        self.status = Status("", console=console)
+
+    def __enter__(self) -> Progress:
+        if self.console.is_terminal:
+            self.status.start()
+        return self
+
+    def __exit__(self, *reason) -> None:
+        self.status.stop()
+
+    def hear(self, line: str) -> None:
+        """Take in one line that a job said."""
+        said = SAY.match(line)
+        if not said or said[1] not in self.cost:
+            return
+        job, message = said.groups()
+        if message == "start":
+            self.running[job] = "starts"
+            self._print(f"  {job}: starts")
+        elif message.startswith("done"):
+            self.running.pop(job, None)
+            self.share[job] = 1.0
+            self._print(f"  {job}: {message}; {self.left()}")
+        elif message.startswith("failed"):
+            self.running.pop(job, None)
+            self._print(f"  {job}: failed")
+        elif message.startswith("| "):
+            self.failures.append(message[2:])
+        elif epoch := EPOCH.match(message):
+            self.running[job] = epoch[0]
+            self.share[job] = 0.95 * int(epoch[1]) / int(epoch[2])
+        names = ", ".join(f"{job} ({state})" for job, state in self.running.items())
+        self.status.update(f"{names}; {self.left()}")
+
+    def left(self) -> str:
+        """How many jobs are left, and about how long they take."""
+        finished = sum(share == 1.0 for share in self.share.values())
+        whole = sum(self.cost.values())
+        part = sum(self.cost[job] * share for job, share in self.share.items()) / whole
+        if part < 0.03:
+            return f"{finished} of {self.total} done"
+        seconds = (time.monotonic() - self.started) * (1 - part) / part
+        return f"{finished} of {self.total} done, about {_minutes(seconds)} left"
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+
+def _cost(run, job: str) -> float:
+    if isinstance(run, NetworkRun):
+        size = run.options["crop"] or run.size
+        shape = {"classes": 6, "size": size, "reading": run.reading}
+        multiply_adds = sum(layer.multiply_adds for layer in layers(run.network, **shape))
+        images = (run.images["train"] if run.images else ALL_IMAGES) * run.epochs
+        return START_S + 3 * images * multiply_adds / MULTIPLY_ADDS_PER_S
+    if run:
+        return DESCRIPTOR_S
+    return BOOK_S if job == "book" else CHAPTER_S
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _tail(log: Path, lines: int = 12) -> list[str]:
+    text = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [f"Snakemake failed; the end of {log}:", *text[-lines:]]

@@ -1,0 +1,116 @@
+"""Publish the results of a study, its pictures and its best networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cbir_lib import paths
+from cbir_lib.datasets import pictures, source
+from cbir_lib.errors import CbirError
+from cbir_lib.files import replacing
+from cbir_lib.reproduction import evidence, paper, tables
+from cbir_lib.study import effects, results, summaries
+from cbir_lib.study.config import Study
+from cbir_lib.study.results import Result
+
+SHIPPED_BYTES = 29e6  # of all networks in the repository
+
+
+def unpublished_runs(study: Study, profile: str) -> list[str]:
+    """Return the runs of a profile of which ``results/`` has no result with the same parameters."""
+    published = {r.run: r.parameters for r in results.read_published(profile)}
+    runs = study.runs(profile)
+    return [run.id for run in runs if published.get(run.id) != run.model_dump()]
+
+
+def publish(study: Study, profile: str) -> list[str]:
+    """Copy the finished results of a study to ``results/``; return what was written, in lines.
+
+    What was published before and is not finished here stays. If the profile is the evidence, draw
+    the README's pictures and ship the best networks as well.
+
+    Raises
+    ------
+    CbirError
+        When no run of the profile is finished.
+    """
+    work, target = paths.build_folder(profile), paths.results_folder(profile)
+    planned = [run.id for run in study.runs(profile)]
+    finished = [name for name in planned if paths.result_file(work, name).is_file()]
+    if not finished:
+        raise CbirError(f"no finished run in {work}", f"cbir study --profile {profile}")
+    found = results.read_all(work, finished)
+    for result in found:
+        results.write(target / f"{result.run}.json", result)
+    for stale in target.glob("*.json"):
+        if stale.stem not in planned:
+            stale.unlink()
+    for path in sorted((work / "effects").glob("*.json")):
+        effects.write(target / "effects" / path.name, effects.read(path))
+    missing = unpublished_runs(study, profile)
+    said = [
+        f"{len(found)} results in results/{profile}/, {len(missing)} of the profile are missing"
+    ]
+    if found[0].data.dataset != "phantom":  # whose images are ours
+        return said
+    best = evidence.on("phantom", None, study)
+    if best.profile == profile:
+        said.append(_draw_pictures(best.results, paths.book_folder() / "assets"))
+        said += _ship_models(work, paths.models_folder())
+    return said
+
+
+def _ship_models(work: Path, folder: Path) -> list[str]:
+    """Write the best published run of each network, the best first, as long as the size allows it.
+
+    Weights are those made here, otherwise those shipped already; of a run that has neither, no
+    network of its kind is shipped.
+    """
+    from cbir_lib.networks.modules import read_network, save_network
+
+    kinds: dict[str, list] = {}
+    for result in results.read_published(work.name):
+        network = result.parameters.get("network")
+        if network and not result.parameters["classes"]:
+            kinds.setdefault(network, []).append(result)
+    best = [max(of, key=lambda r: r.classification.validation_accuracy) for of in kinds.values()]
+    total, shipped, said = 0, [], []
+    for result in sorted(best, key=lambda r: -r.classification.validation_accuracy):
+        target = folder / f"{result.run}.safetensors"
+        made = paths.model_file(work, result.run)
+        if not made.is_file() and not target.is_file():
+            continue  # trained elsewhere
+        trained = read_network(made if made.is_file() else target)
+        size = sum(2 * tensor.numel() for tensor in trained.module.state_dict().values())
+        if total + size < SHIPPED_BYTES:
+            total += size
+            save_network(target, trained, half=True)
+            shipped.append(target)
+            said.append(f"models/{target.name}: {size / 1e6:.1f} MB")
+    for stale in set(folder.glob("*.safetensors")) - set(shipped):
+        stale.unlink()
+    return said
+
+
+def _draw_pictures(found: Sequence[Result], folder: Path) -> str:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from cbir_lib.book import figures
+
+    best = summaries.best(found)
+    chosen = [example for example in best.examples if example.choice == "median"]
+    images = pictures(best.data.dataset, results.example_ids(best))
+    drawn = {
+        "ranking": figures.neighbours(chosen, images, best.data.class_names),
+        "comparison": figures.comparison(
+            summaries.table(tables.select_table_4(found)),
+            paper.table_4(),
+            source(best.data.dataset).CAPTION,
+        ),
+    }
+    for name, figure in drawn.items():
+        with replacing(folder / f"{name}.png") as part:
+            figure.savefig(part, format="png", dpi=120)
+    return f"pictures in {folder}"

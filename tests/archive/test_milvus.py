@@ -1,0 +1,387 @@
+"""An archive in Milvus: the engine's embedded form, and its server in a process of its own."""
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cbir_lib.archive import milvus
+from cbir_lib.archive.milvus import MilvusIndex, collection_of, id_of, push
+from cbir_lib.archive.store import Archive
+from cbir_lib.archive.update import build
+from cbir_lib.errors import CbirError
+from cbir_lib.retrieval.index import Index
+from tests.archive.test_store import NAME, STRANGE, draw
+from tests.cli.test_commands import assert_two_lines
+from tests.fixtures import drawing
+
+pytest.importorskip("pymilvus")
+pytest.importorskip("milvus_lite")
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = draw(tmp_path_factory.mktemp("milvus") / "images", 40)
+    (folder / STRANGE).parent.mkdir(parents=True)
+    Image.fromarray(drawing(3, RNG)).save(folder / STRANGE)
+    Image.open(folder / "1" / "002.png").save(folder / 'a "copy" \\ é.tif')
+    return folder
+
+
+@pytest.fixture
+def uri(tmp_path):
+    return str(tmp_path / "vectors.db")
+
+
+def index_for(archive, uri, **changes):
+    described = archive.description
+    given = {
+        "collection": collection_of(archive),
+        "distance": described.distance,
+        "descriptor": described.identity,
+    }
+    return MilvusIndex(uri, **given | changes)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def server(tmp_path):
+    """The address of a server in another process, and the process."""
+    port = free_port()
+    code = (
+        "from milvus_lite.adapter.grpc.server import run_server;"
+        f"run_server({str(tmp_path / 'server')!r}, '127.0.0.1', {port})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert "listening" in process.stdout.readline()
+    yield f"http://127.0.0.1:{port}", process
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize("distance", milvus.METRICS)
+@pytest.mark.parametrize("method", milvus.METHODS)
+def test_neighbours_and_distances_are_those_of_the_exact_index(uri, distance, method):
+    vectors = RNG.normal(size=(300, 24)).astype(np.float32)
+    vectors[:5] *= 30  # lengths matter to one distance only
+    queries = RNG.normal(size=(20, 24)).astype(np.float32)
+    paths = [f"a/{number:03}.png" for number in range(300)]
+    exact = Index(distance).add(vectors, paths)
+    expected = exact.search(queries, 9)
+    with MilvusIndex(uri, "vectors", distance, "d", method) as index:
+        index.add(vectors, paths, [""] * 300)
+        assert len(index) == 300
+        found = index.search(queries, 9)
+    assert found.distances.dtype == np.float32
+    np.testing.assert_allclose(found.distances, expected.distances, rtol=2e-5, atol=2e-5)
+    assert (found.ids == exact.ids[expected.rows]).all()
+
+
+@pytest.mark.parametrize(("name", "distance"), [("hog", "L2"), ("phantom-G-s0", "cosine")])
+def test_an_archive_is_searched_there_as_here(tmp_path, images, uri, name, distance):
+    archive = build(images, tmp_path / "archive", name).archive
+    assert archive.description.distance == distance
+    queries = [images / "1" / "002.png", images / STRANGE, images / "0" / "000.png"]
+    with index_for(archive, uri) as index:
+        assert push(archive, index) == (42, 0, 0)
+        for k in (1, 7, 42):
+            here, there = archive.search(queries, k), archive.search(queries, k, index)
+            assert there[["query", "rank"]].equals(here[["query", "rank"]])
+            np.testing.assert_allclose(there["distance"], here["distance"], atol=1e-3)
+            # Which is which of two as near as rounding can tell is left to either.
+            for (_, one), (_, other) in zip(
+                here.groupby("query"), there.groupby("query"), strict=True
+            ):
+                gaps = np.diff(one["distance"], prepend=-1, append=9)
+                clear = (gaps[:-1] > 2e-3) & (gaps[1:] > 2e-3)
+                assert one["path"].to_numpy()[clear].tolist() == (
+                    other["path"].to_numpy()[clear].tolist()
+                )
+                if k == 42:
+                    assert set(one["path"]) == set(other["path"])
+        with pytest.raises(CbirError, match="k = 43 is out of range"):
+            archive.search(queries, 43, index)
+
+
+def test_only_what_differs_travels(tmp_path, uri, monkeypatch):
+    images = draw(tmp_path / "images", 12)
+    place = tmp_path / "archive"
+    archive = build(images, place, "hog").archive
+    with index_for(archive, uri) as index:
+        assert push(archive, index) == (12, 0, 0)
+    (images / "0" / "000.png").unlink()
+    Image.fromarray(drawing(5, RNG)).save(images / "0" / "001.png")
+    draw(images / "new", 3, seed=9)
+    build(images, place)
+    with index_for(archive, uri) as index:
+        sent = []
+        add = index.add
+        monkeypatch.setattr(
+            index, "add", lambda v, paths, c: (sent.extend(paths), add(v, paths, c))
+        )
+        assert push(archive, index) == (4, 1, 10)
+        assert sorted(sent) == ["0/001.png", "new/0/000.png", "new/1/000.png", "new/2/000.png"]
+        assert len(index) == 14
+        rows, _ = archive.vectors()
+        assert index.contents() == {id_of(row.path): row.content for row in rows}
+        query = images / "0" / "002.png"
+        here, there = archive.search([query], 13), archive.search([query], 13, index)
+        assert there["path"].tolist() == here["path"].tolist()
+        index.remove([id_of("0/001.png"), id_of("not there")])
+        assert len(index) == 13
+
+
+def test_many_rows_travel_in_small_calls_and_are_all_listed(uri, monkeypatch):
+    monkeypatch.setattr(milvus, "BATCH_BYTES", 4 * 8 * 100)  # 100 vectors of 8 values
+    monkeypatch.setattr(milvus, "LISTED", 100)
+    vectors = RNG.normal(size=(350, 8)).astype(np.float32)
+    paths = [f"{number}.png" for number in range(350)]
+    contents = [f"{number:064}" for number in range(350)]
+    with MilvusIndex(uri, "vectors", "L2", "d") as index:
+        calls = []
+        upsert = index._client.upsert
+
+        def count(*given, data, **more):
+            calls.append(len(data))
+            return upsert(*given, data=data, **more)
+
+        monkeypatch.setattr(index._client, "upsert", count)
+        index.add(vectors, paths, contents)
+        assert calls == [100, 100, 100, 50]
+        index.add(vectors[:50], paths[:50], contents[1:51])  # replaced, not twice there
+        assert len(index) == 350
+        expected = dict(zip(map(id_of, paths), [*contents[1:51], *contents[50:]], strict=True))
+        assert index.contents() == expected
+        index.remove([id_of(path) for path in paths[:340]])
+        assert len(index) == 10
+        assert set(index.search(vectors[:1], 10).ids[0]) == set(paths[340:])
+        assert index.search(vectors[:1], 12).ids[0, 10:].tolist() == ["", ""]
+
+
+def test_a_push_that_was_killed_goes_on(tmp_path, images, server, monkeypatch):
+    uri, _ = server
+    monkeypatch.setattr("cbir_lib.archive.update.SHARD", 8)
+    archive = build(images, tmp_path / "archive", "hog").archive
+    code = (
+        "import sys, time; from cbir_lib.archive import milvus; from cbir_lib.cli.main import main\n"
+        "add = milvus.MilvusIndex.add\n"
+        "def slow(*given):\n"
+        "    add(*given); print('sent', flush=True); time.sleep(30)\n"
+        "milvus.MilvusIndex.add = slow\n"
+        f"sys.argv = ['cbir', 'index', 'push', {str(archive.place)!r}, '--to', {uri!r}]\n"
+        "main()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "sent\n"
+    process.kill()
+    process.communicate()
+    with index_for(archive, uri) as index:
+        assert len(index) == 8
+        assert push(archive, index) == (34, 0, 8)
+        here = archive.search([images / "0" / "000.png"], 20)
+        assert archive.search([images / "0" / "000.png"], 20, index)["path"].equals(here["path"])
+
+
+# On the command line
+
+
+def test_push_and_search_on_the_command_line(cbir, tmp_path, images, server):
+    for uri in (str(tmp_path / "a.db"), server[0]):
+        place = tmp_path / "archive"
+        cbir("index", "build", images, "--descriptor", "hog", "--out", place)
+        code, out, _ = cbir("index", "push", place, "--to", uri)
+        assert code == 0 and "42 added or changed, 0 removed, 0 unchanged: 42 images" in out
+        code, out, _ = cbir("index", "push", place, "--to", uri)
+        assert code == 0 and "0 added or changed, 0 removed, 42 unchanged: 42 images" in out
+        search = ("index", "search", place, images / "0" / "001.png", "-k", "5", "--format", "json")
+        code, there, err = cbir(*search, "--milvus", uri)
+        assert (code, err) == (0, [])
+        here = cbir(*search)[1]
+        assert [row.split('"')[3] for row in there.splitlines() if '"path"' in row] == [
+            row.split('"')[3] for row in here.splitlines() if '"path"' in row
+        ]
+
+
+# What is not there, or does not fit
+
+
+def test_a_server_that_is_not_there(cbir, tmp_path, images):
+    place = tmp_path / "archive"
+    build(images, place, "hog")
+    before = {file: file.read_bytes() for file in place.rglob("*") if file.is_file()}
+    uri = f"http://somebody:secret@127.0.0.1:{free_port()}"
+    for arguments in (
+        ("push", place, "--to", uri),
+        ("search", place, images / "0" / "000.png", "--milvus", uri),
+    ):
+        started = time.monotonic()
+        outcome = cbir("index", *arguments)
+        assert time.monotonic() - started < 15
+        assert_two_lines(outcome, "no Milvus answers at http://127.0.0.1:", "nothing was changed")
+        assert "secret" not in "".join(outcome[2])
+    assert before == {file: file.read_bytes() for file in before}
+
+
+def test_a_server_that_says_nothing(tmp_path, images):
+    archive = build(images, tmp_path / "archive", "hog").archive
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        started = time.monotonic()
+        with pytest.raises(CbirError, match="no Milvus answers"):
+            index_for(archive, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert time.monotonic() - started < 15
+
+
+def test_a_server_that_goes_away_in_the_middle(cbir, tmp_path, images, server, monkeypatch):
+    uri, process = server
+    monkeypatch.setattr("cbir_lib.archive.update.SHARD", 8)
+    monkeypatch.setattr(milvus, "CALL_S", 2)
+    place = tmp_path / "archive"
+    archive = build(images, place, "hog").archive
+    add, sent = MilvusIndex.add, []
+
+    def die_after_two(*given):
+        add(*given)
+        sent.append(given)
+        if len(sent) == 2:
+            process.kill()
+            process.wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MilvusIndex, "add", die_after_two)
+        code, out, err = cbir("index", "push", place, "--to", uri)
+    lines = [line for line in err if not line.startswith("images: ")]
+    assert_two_lines((code, out, lines), "failed", "start again; what it has is kept")
+    port = uri.rsplit(":", 1)[1]
+    again = (
+        "from milvus_lite.adapter.grpc.server import run_server;"
+        f"run_server({str(tmp_path / 'server')!r}, '127.0.0.1', {port})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", again], stdout=subprocess.PIPE, text=True)
+    try:
+        assert "listening" in process.stdout.readline()
+        with index_for(archive, uri) as index:
+            assert push(archive, index) == (26, 0, 16)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_collection_of_something_else_is_refused(cbir, tmp_path, images, uri):
+    place = tmp_path / "archive"
+    archive = build(images, place, "hog").archive
+    vectors = RNG.normal(size=(3, 8)).astype(np.float32)
+    paths = ["a", "b", "c"]
+    identity = archive.description.identity
+    for name, distance, descriptor in (
+        ("other_descriptor", "L2", "x"),
+        ("other_distance", "cosine", identity),
+        ("other_dimension", "L2", identity),
+    ):
+        with MilvusIndex(uri, name, distance, descriptor) as index:
+            index.add(vectors, paths, paths)
+    query = images / "0" / "000.png"
+    for name, what in (
+        ("other_descriptor", "is of another descriptor"),
+        ("other_distance", "compares by COSINE, not by L2"),
+        ("other_dimension", "do not fit a collection of 8"),
+    ):
+        to = ("--collection", name)
+        assert_two_lines(cbir("index", "push", place, "--to", uri, *to), what)
+        outcome = cbir("index", "search", place, query, "-k", "2", "--milvus", uri, *to)
+        assert_two_lines(outcome, what)
+    with MilvusIndex(uri, "other_dimension", "L2", identity) as index:
+        assert len(index) == 3
+    assert_two_lines(
+        cbir("index", "search", place, query, "--milvus", uri), "has no collection", "index push"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what", "hint"),
+    [
+        (["--to", "vectors"], "vectors is no address of Milvus", "http://"),
+        (["--to", "nowhere/vectors.db"], "no folder nowhere", ""),
+        (["--to", "a.db", "--collection", "my vectors"], "'my vectors'", "letters"),
+        (["--to", "a.db", "--method", "ivf"], "method in Milvus 'ivf'", "exact, hnsw"),
+        (["--to", "text.db"], "cannot open text.db", "another process"),
+    ],
+)
+def test_mistakes_in_pushing(cbir, tmp_path, images, monkeypatch, arguments, what, hint):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.db").write_text("no database")
+    build(images, "archive", "hog")
+    assert_two_lines(cbir("index", "push", "archive", *arguments), what, hint)
+    assert not (tmp_path / "a.db").exists()
+
+
+def test_a_distance_that_milvus_has_not_is_refused(cbir, tmp_path, images, uri):
+    build(images, tmp_path / "archive", NAME)
+    outcome = cbir("index", "push", tmp_path / "archive", "--to", uri)
+    assert_two_lines(outcome, "Milvus has no distance Jensen-Shannon", "--distance L2 or")
+    build(images, tmp_path / "by L2", NAME, distance="L2")
+    assert cbir("index", "push", tmp_path / "by L2", "--to", uri)[0] == 0
+
+
+def test_vectors_that_milvus_cannot_hold_are_refused(uri):
+    with MilvusIndex(uri, "a", "L2", "d") as index:
+        with pytest.raises(CbirError, match="32769 values are too long"):
+            index.add(np.zeros((1, 32769), np.float32), ["a"], ["a"])
+        with pytest.raises(CbirError, match="too long for Milvus"):
+            index.add(np.zeros((1, 4), np.float32), ["é" * 2049], ["a"])
+        index.add(np.ones((1, 4), np.float32), ["é" * 2048], ["a"])
+        with pytest.raises(CbirError, match="do not fit a collection of 4"):
+            index.add(np.ones((1, 5), np.float32), ["b"], ["b"])
+        with pytest.raises(CbirError, match="k = 16385 is out of range"):
+            index.search(np.ones((1, 4), np.float32), 16385)
+        assert index.search(np.ones((1, 4), np.float32), 1).ids[0, 0] == "é" * 2048
+
+
+def test_a_database_that_another_process_has_open(uri, tmp_path, images):
+    code = (
+        "from cbir_lib.archive.milvus import MilvusIndex\n"
+        f"with MilvusIndex({uri!r}, 'a', 'L2', 'd'): print('open', flush=True); input()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "open\n"
+    with pytest.raises(CbirError, match="cannot open"):
+        MilvusIndex(uri, "a", "L2", "d")
+    process.communicate("\n", timeout=60)
+    assert process.returncode == 0
+    MilvusIndex(uri, "a", "L2", "d").close()
+
+
+def test_one_database_may_be_open_twice_in_a_process(uri):
+    one, other = (MilvusIndex(uri, name, "L2", "d") for name in ("one", "other"))
+    one.add(np.ones((1, 4), np.float32), ["a"], ["a"])
+    one.close()
+    other.add(np.ones((1, 4), np.float32), ["a"], ["a"])
+    assert len(other) == 1
+    other.close()
+    threads = [thread.name for thread in threading.enumerate() if "milvus" in thread.name.lower()]
+    assert threads == []
+
+
+def test_without_pymilvus_it_says_what_to_install(cbir, tmp_path, images, monkeypatch):
+    build(images, tmp_path / "archive", "hog")
+    for missing in ("pymilvus", "milvus_lite"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, missing, None)
+            outcome = cbir("index", "push", tmp_path / "archive", "--to", tmp_path / "a.db")
+        assert_two_lines(outcome, f"{missing} is missing", 'pip install "cbir_lib[milvus]"')
+    assert Archive(tmp_path / "archive").search([images / "0" / "000.png"]) is not None

@@ -1,0 +1,148 @@
+"""Figures show what was measured, where it belongs, and nothing covers anything."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from cbir_lib.book import figures
+from cbir_lib.study.results import Result
+from tests.study.test_results import changed
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    figures.plt.close("all")
+
+
+def method(**replaced):
+    return Result.model_validate(changed(**replaced))
+
+
+def handcrafted(**replaced):
+    return method(parameters={"descriptor": "lbp"}, **replaced)
+
+
+LEVELS = np.linspace(0, 1, 101)
+
+
+def test_every_curve_is_drawn_and_carries_a_tag_that_the_key_explains():
+    curves = {"one": 1 - LEVELS, "two": 1 - LEVELS**2, "three": (1 - LEVELS) ** 2}
+    found = {
+        name: method(retrieval__precision_recall=curve.tolist(), parameters__network=letter)
+        if letter
+        else handcrafted(retrieval__precision_recall=curve.tolist())
+        for (name, curve), letter in zip(curves.items(), ("B", "", ""), strict=True)
+    }
+    axes = figures.precision_recall_of_all(
+        {"one": found["one"]}, {name: found[name] for name in ("two", "three")}
+    ).axes[0]
+    drawn = [line.get_ydata() for line in axes.lines]
+    for curve in curves.values():
+        assert any(len(line) == 101 and np.allclose(line, curve) for line in drawn)
+    words = [text.get_text() for text in axes.texts]
+    assert [words.count(tag) for tag in ("B", "1", "2")] == [2, 2, 2]  # on the curve, in the key
+    for name, result in found.items():
+        measured = 100 * result.retrieval.mean_average_precision
+        assert f"{name}: {measured:.1f}" in words
+
+
+@settings(deadline=None, max_examples=30)
+@given(arrays(float, (9, 101), elements=st.floats(0, 1)))
+def test_a_tag_lies_on_its_curve(values):
+    curves = {str(n): np.sort(curve)[::-1] for n, curve in enumerate(values)}
+    for tag, (place, height) in figures.tag_places(curves, LEVELS).items():
+        assert height == curves[tag][round(100 * place)]
+
+
+def test_tags_keep_apart_where_there_is_room():
+    curves = {str(n): np.linspace(1, 0.1 * n, 101) for n in range(9)}
+    places = figures.tag_places(curves, LEVELS).values()
+    for (x, y), (other_x, other_y) in itertools.combinations(places, 2):
+        assert np.hypot((x - other_x) / 2, y - other_y) > 0.03
+
+
+def test_the_best_of_either_kind_is_named_in_each_class():
+    of_hand = changed()["retrieval"]["per_class"]["hand"]
+    measured = {
+        name: {"hand": of_hand | {"mean_average_precision": value}}
+        for name, value in (("better", 0.7), ("worse", 0.2))
+    }
+    others = {name: handcrafted(retrieval__per_class=each) for name, each in measured.items()}
+    networks = {"net": method(retrieval__per_class=measured["worse"])}
+    figure = figures.precision_recall_by_class(networks, others)
+    hand, other = figure.axes[:2]
+    assert hand.get_title() == "hand"
+    assert [text.get_text() for text in hand.texts] == ["net: 20", "better: 70"]
+    assert len(hand.lines) == 3
+    assert not other.lines and not other.texts  # no query of that class
+
+
+def test_the_ruler_is_the_critical_difference():
+    ranks = pd.Series({"Network B": 1.2, "a": 2.0, "b": 2.8, "c": 4.0})
+    axes = figures.critical_difference(ranks, 1.0).axes[0]
+    assert any(np.ptp(line.get_xdata()) == pytest.approx(1.0) for line in axes.lines)
+    bars = [line.get_xdata() for line in axes.lines if line.get_linewidth() == 3]
+    # a is as near to Network B as to b; those two are not near, and c is near to none.
+    assert sorted(sorted(bar) for bar in bars) == [[1.2, 2.0], [2.0, 2.8]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_thumbnails_stand_at_their_places_and_cover_none(seed):
+    rng = np.random.default_rng(seed)
+    places, labels = rng.normal(0, 0.3, (60, 2)), rng.integers(0, 2, 60)
+    result = method(embedding={"places": places.tolist(), "labels": labels.tolist()})
+    pictures = [np.full((8, 6), n, np.uint8) for n in range(60)]
+    axes = figures.embedding_map(result, pictures).axes[0]
+    boxes = np.array([image.get_extent() for image in axes.images])  # left, right, bottom, top
+    assert 5 < len(boxes) < 60
+    for image, (left, right, bottom, top) in zip(axes.images, boxes, strict=True):
+        number = int(image.get_array().max())  # which picture it is
+        np.testing.assert_allclose([(left + right) / 2, (bottom + top) / 2], places[number])
+    for one, other in itertools.combinations(boxes, 2):
+        assert one[1] <= other[0] or other[1] <= one[0] or one[3] <= other[2] or other[3] <= one[2]
+    # None that is left out would have had room.
+    shown = {int(image.get_array().max()) for image in axes.images}
+    side = boxes[0, 1] - boxes[0, 0]
+    for number in set(range(60)) - shown:
+        before = places[[n for n in shown if n < number]]
+        assert (np.abs(before - places[number]).max(axis=1) < 1.04 * side).any()
+    assert sum(len(points.get_offsets()) for points in axes.collections) == 60
+    low, high = np.array(axes.get_xlim()), np.array(axes.get_ylim())
+    assert low[0] < boxes[:, 0].min() and boxes[:, 1].max() < low[1]
+    assert high[0] < boxes[:, 2].min() and boxes[:, 3].max() < high[1]
+
+
+def trained(losses, best_epoch, **replaced):
+    curves = dict.fromkeys(("train_loss", "validation_loss", "validation_accuracy"), losses)
+    others = {"best_epoch": best_epoch, "batch_size": 64, "precision": "float32"}
+    return method(training=curves | others, **replaced)
+
+
+@pytest.mark.parametrize(("best", "kept"), [(2, [2, 2]), (3, None)])
+def test_the_epoch_kept_is_drawn_if_it_is_not_the_last(best, kept):
+    for axes in figures.learning_curves(trained([0.9, 0.5, 0.7], best)).axes:
+        lines = {line.get_label(): list(line.get_xdata()) for line in axes.lines}
+        assert lines.get("weights kept") == kept
+        assert lines["validation"] == [1, 2, 3]
+
+
+def test_the_search_has_a_line_a_network_and_their_mean():
+    rates = {0.01: (0.9, 0.7), 0.1: (0.8, 0.4)}
+    found = []
+    for rate, accuracies in rates.items():
+        for name, accuracy in zip("BG", accuracies, strict=True):
+            run = {"run": f"{name}{rate}", "parameters__network": name}
+            values = {"parameters__learning_rate": rate, "rules__0__validation_accuracy": accuracy}
+            found.append(method(**run, **values))
+    axes = figures.search(found, 0.01).axes[0]
+    lines = {line.get_label(): np.array(line.get_xydata()) for line in axes.lines}
+    np.testing.assert_allclose(lines["Network B"], [[0.01, 90], [0.1, 80]])
+    np.testing.assert_allclose(lines["Network G"], [[0.01, 70], [0.1, 40]])
+    np.testing.assert_allclose(lines["mean"], [[0.01, 80], [0.1, 60]])
+    assert any(set(line.get_xdata()) == {0.01} for line in axes.lines)

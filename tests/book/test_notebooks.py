@@ -1,0 +1,199 @@
+"""Executing notebooks, on small ones: every execution starts a kernel, so there are few of them."""
+
+import os
+import sys
+from contextlib import chdir
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+from cbir_lib.book.notebooks import (
+    NotebookFailedError,
+    execute,
+    quiet_kernel,
+    read_instead_of_measuring,
+)
+from cbir_lib.errors import CbirError
+from cbir_lib.study import results
+from tests.study.test_results import WRITTEN
+
+ROOT = Path(__file__).parents[2]
+HEADER = """---
+jupytext: {text_representation: {extension: .md, format_name: myst}}
+kernelspec: {name: python3, display_name: Python 3, language: python}
+---
+
+# Draft
+
+Text.
+"""
+PARAMETERS = 'count = 1\nword = "one"\nsplits = {"train": 1}'
+
+
+def written(path, *cells, parameters=PARAMETERS):
+    """A text notebook: a heading, the cell of the parameters, and these ``(source, tag)`` cells."""
+    text = HEADER
+    for source, tag in [(parameters, "parameters")] * bool(parameters) + list(cells):
+        text += f"\n```{{code-cell}}\n:tags: [{tag}]\n\n{source}\n```\n"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPYTHONDIR", "")  # put back at the end
+        folder = tmp_path_factory.mktemp("ipython")
+        quiet_kernel(folder)
+        assert Path(os.environ["IPYTHONDIR"]).is_relative_to(folder)
+        yield
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """One notebook executed twice, in two places: the targets, and the lines that were echoed."""
+    targets, lines = [], []
+    for folder in (tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")):
+        source = written(
+            folder / "small.md",
+            ("print(word, count, splits)\nprint('two', 'lines', sep='\\n')", "show"),
+            (
+                "assert __import__('pathlib').Path('study.yml').exists()  # where notebooks run",
+                "show",
+            ),
+            ("count + 1", "show"),
+        )
+        with chdir(folder):  # a notebook runs in the project, wherever it is started from
+            execute(
+                source,
+                folder / "new" / "small.ipynb",
+                {"count": 41, "splits": {"train": 9}},
+                log=folder / "logs" / "small.ipynb",
+                title="Network A, seed 0",
+                echo=lines.append,
+            )
+        targets.append(folder / "new" / "small.ipynb")
+    return targets, lines
+
+
+def test_parameters_are_injected_and_printed_lines_echoed(executed):
+    targets, lines = executed
+    # "word" keeps its default.
+    assert lines == ["one 41 {'train': 9}", "two", "lines"] * 2
+    notebook = nbformat.read(targets[0], as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.cells[-1].outputs[0].data["text/plain"] == "42"
+    [injected] = [c for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    assert "count = 41" in injected.source
+    assert "remove-cell" in injected.metadata.tags  # the book does not show it
+
+
+def test_the_title_replaces_the_first_heading(executed):
+    notebook = nbformat.read(executed[0][0], as_version=4)
+    assert notebook.cells[0].source == "# Network A, seed 0\n\nText."
+
+
+def test_the_same_run_gives_the_same_bytes(executed):
+    one, two = executed[0]
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_an_executed_notebook_names_no_place_of_this_machine(executed):
+    text = executed[0][0].read_text(encoding="utf-8")
+    for place in (ROOT, Path.home(), sys.prefix, executed[0][0].parents[1]):
+        assert str(place) not in text
+
+
+def fails(folder, cell):
+    """Execute a notebook whose third code cell is this one; the lines of the error, and the log."""
+    target = folder / "runs" / "toy" / "notebook.ipynb"
+    target.parent.mkdir(parents=True)
+    target.write_text("what was there before")
+    source = written(folder / "failing.md", ("print('fine')", "show"), (cell, "show"))
+    with pytest.raises(NotebookFailedError) as caught:
+        execute(source, target, {}, log=folder / "logs" / "toy.ipynb")
+    assert target.read_text() == "what was there before"
+    log = nbformat.read(folder / "logs" / "toy.ipynb", as_version=4)
+    return caught.value.lines, [
+        output
+        for cell in log.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "error"
+    ]
+
+
+def test_a_failing_cell_is_named_and_the_log_kept(tmp_path):
+    lines, [error] = fails(tmp_path, "total = 3\nshare = total / 0")
+    assert lines[0].startswith("toy: cell 3")
+    assert lines[1].endswith("share = total / 0")  # the line, not the first one
+    assert lines[2].endswith("ZeroDivisionError: division by zero")
+    assert error.ename == "ZeroDivisionError"
+
+
+def test_a_mistake_of_the_user_is_two_lines_in_place_of_a_traceback(tmp_path):
+    raising = "from cbir_lib import CbirError\nraise CbirError('the sky is low', 'wait')"
+    lines, [error] = fails(tmp_path, raising)
+    assert lines[0].startswith("toy: cell 3")
+    assert lines[2].endswith("error: the sky is low / hint: wait")
+    assert error.traceback == ["error: the sky is low", "hint: wait"]
+
+
+MEASURED = [
+    ("raise RuntimeError('a book made from published results measures nothing')", "measure"),
+    ("result = None", "measure"),
+    ("print(result.run, result.retrieval.queries)", "show"),
+]
+
+
+def test_published_results_are_read_in_place_of_measuring(tmp_path):
+    published = tmp_path / "published.json"
+    results.write(published, results.Result(**WRITTEN))
+    source, target = written(tmp_path / "run.md", *MEASURED), tmp_path / "run.ipynb"
+    lines = []
+    execute(source, target, {}, log=tmp_path / "log.ipynb", published=published, echo=lines.append)
+    assert lines == [f"{WRITTEN['run']} {WRITTEN['retrieval']['queries']}"]
+    cells = nbformat.read(target, as_version=4).cells
+    shown = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    assert shown[1:] == [
+        f"```python\n{source}\n```" for source, tag in MEASURED if tag == "measure"
+    ]
+
+
+def test_the_result_is_read_once_where_the_first_measurement_stood(tmp_path):
+    notebook = jupytext.read(written(tmp_path / "run.md", ("a = 1", "show"), *MEASURED))
+    before = [cell.source for cell in notebook.cells]
+    read_instead_of_measuring(notebook, Path("results/quick/toy.json"))
+    kinds = [cell.cell_type for cell in notebook.cells]
+    assert kinds == ["markdown", "code", "code", "code", "markdown", "markdown", "code"]
+    reading = notebook.cells[3]
+    assert "results.read('results/quick/toy.json')" in reading.source
+    assert reading.metadata.tags == ["remove-cell"]
+    kept = [notebook.cells[i].source for i in (0, 1, 2, 6)]
+    assert kept == [before[i] for i in (0, 1, 2, 5)]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "given", "what", "hint"),
+    [
+        (PARAMETERS, {"cuont": 2}, "'cuont'", "did you mean 'count'?"),
+        (None, {}, "no cell tagged 'parameters'", "tag the one"),
+    ],
+    ids=["unknown", "none declared"],
+)
+def test_parameters_the_notebook_does_not_declare_are_refused(
+    parameters, given, what, hint, tmp_path
+):
+    source = written(tmp_path / "small.md", ("1", "show"), parameters=parameters)
+    with pytest.raises(CbirError) as caught:
+        execute(source, tmp_path / "small.ipynb", given, log=tmp_path / "log.ipynb")
+    assert what in caught.value.what
+    assert "small.md" in caught.value.what
+    assert hint in caught.value.hint
+    assert not (tmp_path / "small.ipynb").exists()
+
+
+def test_a_missing_notebook_is_refused(tmp_path):
+    with pytest.raises(CbirError, match="none.md"):
+        execute(tmp_path / "none.md", tmp_path / "none.ipynb", {}, log=tmp_path / "log.ipynb")

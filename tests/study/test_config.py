@@ -1,0 +1,516 @@
+"""The study file, the runs that follow from it, and the notebooks that take their parameters."""
+
+import ast
+import re
+from dataclasses import fields
+from itertools import product
+from pathlib import Path
+from typing import get_args
+
+import jupytext
+import numpy as np
+import papermill
+import pytest
+import torch
+import yaml
+from pydantic import ValidationError
+from sklearn.model_selection import ParameterGrid
+
+from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
+from cbir_lib.errors import CbirError
+from cbir_lib.images.preprocessing import Preprocessing
+from cbir_lib.irma_code import CLASSES
+from cbir_lib.networks import modules, training
+from cbir_lib.networks.architectures import NETWORKS, OWN_NETWORKS, READINGS
+from cbir_lib.study.config import (
+    VARIANTS,
+    CombinationRun,
+    DescriptorRun,
+    NetworkRun,
+    Profile,
+    Study,
+    combinations,
+    read_study,
+)
+
+ROOT = Path(__file__).parents[2]
+COMMON = {"dataset": "mednist", "images": {"train": 3}, "sample_seed": 0, "size": 64}
+
+
+@pytest.fixture(scope="module")
+def study():
+    return read_study(ROOT / "study.yml")
+
+
+# The file of this study
+
+
+@pytest.mark.parametrize("profile", ["quick", "mednist", "full", "paper", "paper-phantom"])
+def test_every_profile_with_descriptors_runs_all_of_them_and_the_plain_networks(profile, study):
+    runs = study.runs(profile)
+    networks = [r for r in runs if isinstance(r, NetworkRun)]
+    assert {r.network for r in networks if not r.variant} >= set("ABCDEFG")
+    if profile in ("quick", "mednist"):
+        assert [r.id[-4:] for r in networks] == [f"{name}-s0" for name in "ABCDEFG"]
+    assert [r.descriptor for r in runs if isinstance(r, DescriptorRun)] == list(DESCRIPTORS)
+    assert isinstance(runs[-1], CombinationRun)
+    assert set(runs[-1].member_runs) < {run.id for run in runs}
+
+
+def test_the_evidence_and_the_paper_end_by_their_schedule_but_for_two_comparisons(study):
+    for profile in ("full", "paper", "paper-phantom"):
+        networks = [r for r in study.runs(profile) if isinstance(r, NetworkRun)]
+        constant = {(r.network, r.variant) for r in networks if r.schedule == "constant"}
+        assert constant == {("B", "constant"), ("B", "constant-stopped")}
+        stopped = {r.variant for r in networks if r.early_stopping}
+        assert stopped == {"constant-stopped"}
+
+
+def test_a_profile_may_name_the_schedule_that_is_the_default(tmp_path):
+    def edit(content):
+        content["profiles"]["quick"]["training"]["schedule"] = "cosine"
+
+    edited = read_study(written(tmp_path / "study.yml", edit))
+    before = {run.id: run for run in read_study(ROOT / "study.yml").runs("quick")}
+    assert {run.id: run for run in edited.runs("quick")} == before
+
+
+def test_a_budget_multiplies_the_epochs_of_the_profile_and_names_the_run():
+    rows = {"plain": {"network": ["B"]}, "longer": {"network": ["B"], "budget": [2, 3]}}
+    study = made(rows, training={"epochs": 7}, descriptors=False)
+    runs = study.runs("one")
+    assert [run.id for run in runs] == [
+        *("mednist-B-s0", "mednist-B-2xepochs-s0", "mednist-B-3xepochs-s0"),
+    ]
+    assert [run.epochs for run in runs] == [7, 7, 7]
+    assert [run.all_epochs for run in runs] == [7, 14, 21]
+    assert runs[1].title == "Network B, 2xepochs, seed 0"
+    # What the notebook trains for is all of them.
+    notebook = (ROOT / "notebooks" / "run_network.md").read_text(encoding="utf-8")
+    assert '{"epochs": run.all_epochs}' in notebook
+
+
+def test_what_is_tried_exists_and_comes_first_as_its_default(study):
+    for name, grid in study.grid.descriptors.items():
+        defaults = build_descriptor(name).get_params()
+        first = next(iter(ParameterGrid(grid)))
+        assert first.items() <= defaults.items() or name == "vlad"  # 32 words by default
+        for settings in ParameterGrid(grid):
+            build_descriptor(name, **settings)
+
+
+def test_run_ids_are_readable_and_unique(study):
+    for profile in study.profiles:
+        ids = [run.id for run in study.runs(profile)]
+        assert len(set(ids)) == len(ids)
+        assert all(re.fullmatch(r"[A-Za-z0-9]+(-[A-Za-z0-9.]+)+", run_id) for run_id in ids)
+    ids = [run.id for run in study.runs("quick")]
+    assert ids[0] == "phantom-A-s0"
+    assert ids[-1] == "phantom-combination"
+
+
+def test_every_network_of_every_profile_can_be_built_at_its_size(study):
+    built = {}
+    for profile in study.profiles:
+        for run in study.runs(profile):
+            if isinstance(run, NetworkRun):
+                assert set(run.options) < set(modules.build_network.__kwdefaults__)
+                built[run.network, run.size, str(run.options)] = run
+    for run in built.values():
+        with torch.device("meta"):
+            mean = np.zeros((run.size, run.size), np.float32)
+            network = modules.build_network(run.network, mean, classes=5, **run.options)
+            images = torch.zeros((3, run.size, run.size), dtype=torch.uint8)
+            assert network(images).shape == (3, 5), run.id
+    assert {run.network for run in built.values()} == {*NETWORKS, *OWN_NETWORKS}
+
+
+def test_classes_of_a_row_are_those_of_its_data_set(study):
+    chosen = {
+        tuple(run.classes)
+        for profile in study.profiles
+        for run in study.runs(profile)
+        if isinstance(run, NetworkRun) and run.classes
+    }
+    assert {len(classes) for classes in chosen} == {3, 4}
+    assert all(set(classes) < set(CLASSES.values()) for classes in chosen)
+
+
+# Rows of the grid
+
+
+def made(rows, **profile):
+    """A study of these rows."""
+    profile = {"dataset": "mednist", "training": {"epochs": 3}, **profile}
+    return Study.model_validate(
+        {
+            "profiles": {"one": profile},
+            "grid": {"networks": rows, "descriptors": {"grey-histogram": {"bins": [16]}}},
+        }
+    )
+
+
+def test_every_combination_of_a_row_runs_for_every_seed():
+    rows = {
+        "plain": {"network": ["A", "B"]},
+        "both": {"network": ["B", "C"], "reading": ["units", "flattened"], "dropout": [0.5]},
+        "left out": {"network": ["G"]},
+    }
+    study = made(rows, seeds=[0, 7], networks=["both", "plain"])
+    ids = [run.id for run in study.runs("one")]
+    assert ids == [
+        *("mednist-B-dropout-s0", "mednist-B-dropout-s7"),
+        *("mednist-B-flattened-dropout-s0", "mednist-B-flattened-dropout-s7"),
+        *("mednist-C-dropout-s0", "mednist-C-dropout-s7"),
+        *("mednist-C-flattened-dropout-s0", "mednist-C-flattened-dropout-s7"),
+        *("mednist-A-s0", "mednist-A-s7", "mednist-B-s0", "mednist-B-s7"),
+        "mednist-grey-histogram",
+    ]
+    run = study.run("one", "mednist-B-flattened-dropout-s7")
+    assert (run.network, run.reading, run.dropout, run.seed) == ("B", "flattened", 0.5, 7)
+    assert run.epochs == 3
+    assert run.batch_size == NetworkRun.model_fields["batch_size"].default  # the profile says none
+
+
+def test_a_profile_takes_all_rows_unless_it_names_some_and_may_leave_out_descriptors():
+    rows = {"plain": {"network": ["A"]}, "pooled": {"network": ["A"], "reading": ["pooled"]}}
+
+    def ids(**profile):
+        return [run.id for run in made(rows, **profile).runs("one")]
+
+    assert ids() == ["mednist-A-s0", "mednist-A-pooled-s0", "mednist-grey-histogram"]
+    assert ids(networks=[]) == ["mednist-grey-histogram"]
+    assert ids(networks=["pooled"], descriptors=False) == ["mednist-A-pooled-s0"]
+
+
+def test_combinations_are_the_product_the_last_parameter_fastest():
+    values = {"network": ["A", "B"], "dropout": [0.0, 0.5], "seed": [1]}
+    assert combinations(values) == [
+        {"network": n, "dropout": d, "seed": s} for n, d, s in product(*values.values())
+    ]
+    assert combinations({}) == [{}]
+
+
+def test_a_row_has_the_last_word_over_the_training_of_the_profile():
+    rows = {"rates": {"network": ["A"], "learning_rate": [0.1, 0.2]}, "plain": {"network": ["A"]}}
+    study = made(rows, training={"learning_rate": 0.3}, descriptors=False)
+    assert [run.learning_rate for run in study.runs("one")] == [0.1, 0.2, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("rows", "name"),
+    [
+        ({"a": {"network": ["A"]}, "b": {"network": ["B", "A"]}}, "mednist-A-s0"),
+        ({"a": {"network": ["A", "A"]}}, "mednist-A-s0"),
+        ({"a": {"network": ["A"], "dropout": [0.5, 0.5]}}, "mednist-A-dropout-s0"),
+        # Three classes are three classes, whichever they are.
+        ({"a": {"network": ["A"], "classes": [["a", "b", "c"], ["d", "e", "f"]]}}, "A-3classes-s0"),
+    ],
+)
+def test_two_runs_of_one_name_are_refused(rows, name):
+    with pytest.raises(CbirError) as caught:
+        made(rows).runs("one")
+    assert caught.value.what.startswith("profile one has more than one run ")
+    assert caught.value.what.endswith(name)
+    assert "VARIANTS" in caught.value.hint
+    with pytest.raises(CbirError, match="more than one run"):
+        made({"a": {"network": ["A"]}}, seeds=[0, 0]).runs("one")
+
+
+# By hand: of each parameter another value than the default, and its word in the name of the run.
+WORDS = {
+    "classes": (["chest", "spine", "hand"], "3classes"),
+    "reading": ("flattened", "flattened"),
+    "crop": (48, "crop48"),
+    "batch_norm": (True, "normalised"),
+    "initialisation": ("torch", "torchinit"),
+    "clahe": (False, "raw"),
+    "mean": (False, "uncentred"),
+    "dropout": (0.5, "dropout"),
+    "augment": (True, "augment"),
+    "flips": (True, "flips"),
+    "schedule": ("constant", "constant"),
+    "early_stopping": (True, "stopped"),
+    "learning_rate": (0.0025, "rate0.0025"),
+    "momentum": (0.5, "momentum0.5"),
+    "weight_decay": (0.0, "decay0"),
+    "precision": ("bfloat16", "bfloat16"),
+    "budget": (2, "2xepochs"),
+}
+
+
+def test_every_variant_has_its_word_in_the_name():
+    assert list(WORDS) == list(VARIANTS)
+    plain = NetworkRun(**COMMON, network="C")
+    assert (plain.id, plain.variant, plain.title) == ("mednist-C-s0", "", "Network C, seed 0")
+    for name, (value, word) in WORDS.items():
+        run = NetworkRun(**COMMON, network="C", **{name: value})
+        assert (run.variant, run.id) == (word, f"mednist-C-{word}-s0")
+        assert run.title == f"Network C, {word}, seed 0"
+        default = NetworkRun(**COMMON, network="C", **{name: getattr(plain, name)})
+        assert default.id == plain.id
+    whole = NetworkRun(**COMMON, network="C", **{name: value for name, (value, _) in WORDS.items()})
+    assert whole.variant == "-".join(word for _, word in WORDS.values())
+    assert NetworkRun(**COMMON, network="C", dropout=0.25).variant == "dropout0.25"
+
+
+def test_the_paper_s_regularisation_in_a_name():
+    common = COMMON | {"dataset": "phantom"}
+    run = NetworkRun(**common, network="C", augment=True, dropout=0.5)
+    assert run.id == "phantom-C-dropout-augment-s0"
+
+
+def test_what_names_a_run_and_what_the_profile_decides_is_all_there_is():
+    by_profile = {*COMMON, "seed", "epochs", "patience", "batch_size", "learning_rate"}
+    assert NetworkRun.model_fields.keys() == {"network", *VARIANTS, *by_profile}
+    assert VARIANTS.keys() & by_profile == {"learning_rate"}
+
+
+def test_digests_tell_every_parameter_apart():
+    plain = NetworkRun(**COMMON, network="C")
+    others = [{name: value} for name, (value, _) in WORDS.items()]
+    others += [{"seed": 1}, {"epochs": 9}, {"patience": 9}, {"batch_size": 9}]
+    found = {NetworkRun(**COMMON | {"network": "C"} | other).digest for other in others}
+    found |= {NetworkRun(**COMMON | {"size": 32}, network="C").digest, plain.digest}
+    found.add(NetworkRun(**COMMON, network="D").digest)
+    assert len(found) == len(others) + 3
+    assert NetworkRun(**COMMON, network="C").digest == plain.digest
+    assert re.fullmatch(r"[0-9a-f]{12}", plain.digest)
+
+
+@pytest.mark.parametrize(
+    ("size", "given", "crop"),
+    [
+        (128, {"augment": True}, 120),  # as B and C fit the paper's FC-n
+        (64, {"augment": True}, 60),
+        (128, {"augment": True, "crop": 100}, 100),
+        (128, {"crop": 120}, 120),
+        (128, {"flips": True}, None),
+        (128, {}, None),
+    ],
+)
+def test_augmentation_crops_as_120_of_128_unless_told(size, given, crop):
+    options = NetworkRun(**COMMON | {"size": size}, network="C", **given).options
+    assert options["crop"] == crop
+    assert options["turns"] == options["shifts"] == given.get("augment", False)
+    assert options["flips"] == given.get("flips", False)
+
+
+def test_an_unknown_profile_or_run_is_refused(study):
+    with pytest.raises(CbirError, match="did you mean 'quick'") as caught:
+        study.runs("quik")
+    assert "'quik'" in caught.value.what
+    with pytest.raises(CbirError, match="did you mean 'phantom-A-s0'"):
+        study.run("quick", "phantom-A-s9")
+
+
+# A run
+
+
+def test_a_run_is_frozen_and_strict():
+    run = NetworkRun(**COMMON, network="A")
+    with pytest.raises(ValidationError, match="frozen"):
+        run.seed = 1
+    for wrong in ({"epochs": "10"}, {"epochs": 0}, {"learning_rate": "1e-3"}, {"epoch": 10}):
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
+            NetworkRun(**COMMON, network="A", **wrong)
+    with pytest.raises(ValidationError, match="network"):
+        DescriptorRun(**COMMON, descriptor="grey-histogram", network="A")
+
+
+# What is refused in a study file
+
+
+def written(path, edit):
+    """A copy of the study file, edited."""
+    content = yaml.safe_load((ROOT / "study.yml").read_text(encoding="utf-8"))
+    edit(content)
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def refused(path):
+    with pytest.raises(CbirError) as caught:
+        read_study(path)
+    assert str(path) in caught.value.what
+    assert len(str(caught.value).splitlines()) == 2
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ("profiles.quick.size", "ten", "profiles.quick.size: Input should be a valid integer, got"),
+        ("profiles.quick.size", 64.5, "profiles.quick.size"),
+        ("profiles.quick.size", 8, "profiles.quick.size"),  # network D pools four times
+        ("profiles.quick.seeds", [], "profiles.quick.seeds"),
+        ("profiles.quick.seeds", [True], "profiles.quick.seeds.0"),
+        ("profiles.quick.images", {"train": 1}, "images.validation"),
+        ("profiles.quick.training.epochs", 0, "profiles.quick.training.epochs"),
+        # PyYAML reads 1e-3, without a point, as text.
+        ("profiles.quick.training.learning_rate", "1e-3", "learning_rate: .*, got '1e-3'"),
+        ("profiles.quick.learning_rate", 0.1, "profiles.quick.learning_rate"),
+        ("profiles.quick.training.momentun", 0.9, "profiles.quick.training.momentun"),
+        # A profile's trainings end by their schedule, so that who loses has lost.
+        (
+            "profiles.quick.training.schedule",
+            "constant",
+            "profiles.quick.training.schedule: .*a constant rate never ends.*, got 'constant'",
+        ),
+        ("profiles.quick.training.schedule", "cosin", "training.schedule: .*, got 'cosin'"),
+        ("profiles.quick.training.precision", "half", "profiles.quick.training.precision: "),
+        ("profiles.quick.training.budget", 2, "profiles.quick.training.budget: "),
+        ("grids", {}, "grids"),
+        ("grid.descriptors", ["hog"], "grid.descriptors"),
+        ("grid.descriptors.hog", {"cell_px": 8}, "grid.descriptors.hog.cell_px"),
+    ],
+)
+def test_a_wrong_type_or_unknown_key_is_refused(place, value, said, tmp_path):
+    *parents, key = place.split(".")
+
+    def edit(content):
+        for parent in parents:
+            content = content[parent]
+        content[key] = value
+
+    assert re.search(said, refused(written(tmp_path / "study.yml", edit)).what)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "kind", "name", "meant"),
+    [
+        (
+            "grid",
+            "descriptors",
+            {"gray-histogram": {}},
+            "descriptor",
+            "gray-histogram",
+            "grey-histogram",
+        ),
+        (
+            "grid",
+            "combination",
+            ["hog", "tamura"],
+            "run of a descriptor",
+            "tamura",
+            "tamura-histogram",
+        ),
+        ("quick", "dataset", "MedNIST", "data set", "MedNIST", "mednist"),
+        ("quick", "networks", ["plain", "bothe"], "row", "bothe", "both"),
+    ],
+)
+def test_an_unknown_name_is_refused_and_the_closest_suggested(
+    section, key, value, kind, name, meant, tmp_path
+):
+    def edit(content):
+        (content["grid"] if section == "grid" else content["profiles"][section])[key] = value
+
+    error = refused(written(tmp_path / "study.yml", edit))
+    place = f"grid.{key}" if section == "grid" else f"profiles.{section}.{key}"
+    assert error.what.endswith(f"{place}: unknown {kind} {name!r}")
+    assert f"did you mean {meant!r}?" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("row", "said", "hint"),
+    [
+        ({"network": ["A", "g"]}, "unknown network 'g'", "did you mean 'G'?"),
+        ({"network": ["A"], "droput": [0.5]}, "unknown parameter 'droput'", "'dropout'?"),
+        ({"network": ["A"], "seed": [1]}, "unknown parameter 'seed'", "known: network"),
+        ({"network": ["A"], "epochs": [1]}, "unknown parameter 'epochs'", "known: network"),
+        ({"network": ["A"], "dropout": [0.5, 1.0]}, "dropout: Input should be less than 1", ""),
+        ({"network": ["A"], "dropout": ["half"]}, "dropout: Input should be a valid number", ""),
+        ({"network": ["A"], "reading": ["unit"]}, "reading: Input should be 'units', ", ""),
+        ({"network": ["A"], "schedule": ["linear"]}, "schedule: Input should be 'cosine' or", ""),
+        ({"network": ["A"], "precision": ["half"]}, "precision: Input should be 'auto', ", ""),
+        ({"network": ["A"], "budget": [0]}, "budget: Input should be greater than or equal", ""),
+        ({"network": ["A"], "budget": [0.5]}, "budget: Input should be a valid integer", ""),
+        ({"network": ["A"], "augment": ["yes"]}, "augment: Input should be a valid boolean", ""),
+        ({"network": ["A"], "crop": [0]}, "crop: Input should be greater than or equal to 1", ""),
+        ({"network": ["A"], "classes": ["chest"]}, "classes: Input should be a valid list", ""),
+        ({"dropout": [0.5]}, "network: Field required", ""),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_in_a_row_is_named_with_its_place(row, said, hint, tmp_path):
+    def edit(content):
+        content["grid"]["networks"]["deeper"] = row
+
+    error = refused(written(tmp_path / "study.yml", edit))
+    assert f"grid.networks.deeper: {said}" in error.what
+    assert hint in error.hint
+
+
+@pytest.mark.parametrize(
+    "row", [{"network": "A"}, {"network": ["A"], "dropout": 0.5}, ["A"], "A"], ids=str
+)
+def test_a_row_is_lists_of_values(row, tmp_path):
+    def edit(content):
+        content["grid"]["networks"]["deeper"] = row
+
+    error = refused(written(tmp_path / "study.yml", edit))
+    assert "grid.networks.deeper" in error.what
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"profiles: [", "is not YAML"),
+        (b"profiles:\n\t- tab", "is not YAML"),
+        (b"\xff\xfe\x00", "is not YAML"),
+        (b"", "the file"),
+        (b"- profiles", "the file"),
+        (b"grid: {networks: [A]}", "profiles: Field required"),
+    ],
+)
+def test_what_is_no_study_is_refused(content, said, tmp_path):
+    path = tmp_path / "study.yml"
+    path.write_bytes(content)
+    assert said in refused(path).what
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    assert "No such file" in refused(tmp_path / "none.yml").what
+
+
+# What takes the parameters of a run
+
+
+@pytest.mark.parametrize("kind", [NetworkRun, DescriptorRun, CombinationRun])
+def test_the_notebook_s_parameters_are_those_of_the_run(kind, study, tmp_path):
+    name = next(run.notebook for run in study.runs("quick") if isinstance(run, kind))
+    path = tmp_path / f"{name}.ipynb"
+    jupytext.write(jupytext.read(ROOT / "notebooks" / f"{name}.md"), path)
+    declared = papermill.inspect_notebook(path)
+    assert set(declared) == {*kind.model_fields, "folder"}
+    # Opened by hand, the notebook does one of the runs of the quick profile.
+    values = {key: ast.literal_eval(parameter["default"]) for key, parameter in declared.items()}
+    assert Path(values.pop("folder")).parts[0] == "build"
+    run = kind(**values)
+    assert run == study.run("quick", run.id)
+
+
+def test_defaults_agree_wherever_they_stand():
+    settings = {field.name: field.default for field in fields(training.Settings)}
+    run = {name: field.default for name, field in NetworkRun.model_fields.items()}
+    assert settings == {name: run[name] for name in settings}
+    assert Preprocessing().clahe == run["clahe"]
+    profile = Profile.model_fields
+    assert Preprocessing().size == profile["size"].default
+    build = modules.build_network.__kwdefaults__
+    for name in ("reading", "initialisation", "dropout", "batch_norm", "flips", "crop"):
+        assert build[name] == run[name]
+    assert build["turns"] is build["shifts"] is run["augment"] is False
+
+
+@pytest.mark.parametrize(
+    ("field", "names"),
+    [
+        ("initialisation", modules.INITIALISATIONS),
+        ("reading", READINGS),
+        ("schedule", training.SCHEDULES),
+        ("precision", ("auto", *training.PRECISIONS)),
+    ],
+)
+def test_names_agree_wherever_they_stand(field, names):
+    assert get_args(NetworkRun.model_fields[field].annotation) == names

@@ -1,0 +1,124 @@
+"""The file of what a search costs, and the way beyond what was measured."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cbir_lib import CbirError, Index, paths
+from cbir_lib.study import results, scaling
+
+SIZES = (1_000, 10_000, 100_000)
+
+
+def measured() -> scaling.Scaling:
+    points = [
+        scaling.Point(
+            method="exact",
+            settings={},
+            vectors=size,
+            build_s=1e-6 * size,
+            bytes=512 * size,
+            latency_ms=1e-4 * size,
+            queries_per_s=1e7 / size,
+            recall=1.0,
+        )
+        for size in SIZES
+    ]
+    return scaling.Scaling(
+        dimensions=128,
+        k=10,
+        real_vectors=1_000,
+        describe_per_s=500.0,
+        descriptor="any",
+        points=points,
+        circumstances=results.circumstances({"all": 1.0}),
+    )
+
+
+def test_what_is_written_is_read(tmp_path):
+    scaling.write(tmp_path / "scale.json", measured())
+    assert scaling.read(tmp_path / "scale.json").points == measured().points
+    assert list(scaling.table(measured())["vectors"]) == list(SIZES)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"format": 2}', "no JSON"])
+def test_other_files_are_refused(tmp_path, text):
+    (tmp_path / "scale.json").write_text(text)
+    with pytest.raises(CbirError, match="is no file of scale"):
+        scaling.read(tmp_path / "scale.json")
+
+
+def test_a_missing_file_names_the_command(tmp_path):
+    with pytest.raises(CbirError, match=r"benchmarks/scale\.py"):
+        scaling.read(tmp_path / "none.json")
+
+
+@given(
+    factor=st.floats(1e-6, 1e3),
+    exponent=st.floats(-1, 2),
+    wanted=st.integers(2, 10**9),
+)
+def test_a_power_is_found_again(factor, exponent, wanted):
+    values = [factor * size**exponent for size in SIZES]
+    found = scaling.predict(pd.Series(SIZES, index=[7, 8, 9]), values, [wanted])
+    assert found.attrs["exponent"] == pytest.approx(exponent, abs=1e-6)
+    assert found.loc[wanted, "value"] == pytest.approx(factor * wanted**exponent, rel=1e-4)
+
+
+def test_the_interval_holds_the_next_measurement_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    sizes = np.array([1e3, 1e4, 1e5, 1e6])
+    inside = []
+    for _ in range(400):
+        noisy = 2 * sizes**0.5 * np.exp(rng.normal(0, 0.1, 4))
+        found = scaling.predict(sizes, noisy, [10**8]).loc[10**8]
+        truth = 2 * 1e4 * np.exp(rng.normal(0, 0.1))
+        inside.append(found["low"] <= truth <= found["high"])
+    assert 0.92 <= np.mean(inside) <= 0.98
+
+
+def test_two_sizes_are_too_few():
+    with pytest.raises(CbirError, match="three sizes"):
+        scaling.predict([10, 20, 20], [1, 2, 3], [100])
+
+
+def test_made_vectors_lie_between_neighbours():
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(50, 6)).astype(np.float32)
+    ids = np.arange(50).astype(str)
+    near = Index("L2").add(vectors, ids).search(vectors, 3, ids=ids).rows
+    made = scaling.between_neighbours(vectors, 500, near)
+    assert made.shape == (500, 6) and made.dtype == np.float32
+    np.testing.assert_array_equal(made[:50], vectors)
+    # The way over the point is as long as the straight one for one pair of neighbours at least.
+    ends = vectors[:, None], vectors[near]
+    straight = np.linalg.norm(ends[1] - ends[0], axis=2)
+    for point in made[50:]:
+        over = sum(np.linalg.norm(end - point, axis=2) for end in ends)
+        assert np.abs(over - straight).min() < 1e-5
+    np.testing.assert_array_equal(made, scaling.between_neighbours(vectors, 500, near))
+    assert len(scaling.between_neighbours(vectors, 20, near)) == 20
+
+
+@pytest.mark.parametrize(
+    ("memory_gb", "latency_ms", "exact_ms", "expected"),
+    [
+        (1, 1, 100, "exact"),
+        (1, 1, 101, "HNSW"),
+        (65, 1, 100, "Milvus"),
+        (1, 101, 1000, "Milvus"),
+    ],
+)
+def test_engines_take_over_at_the_limits(memory_gb, latency_ms, exact_ms, expected):
+    limits = {"latency_ms": 100, "memory_gb": 64}
+    assert scaling.engine(memory_gb, latency_ms, exact_ms, limits).startswith(expected)
+
+
+def test_the_published_file_is_readable_and_tells_what_it_must():
+    published = scaling.read(paths.project_root() / "results" / "scale" / "scale.json")
+    table = scaling.table(published)
+    assert {"exact", "HNSW"} <= set(table["method"])
+    assert table["vectors"].max() >= 1_000_000
+    assert (table[table["method"] == "exact"]["recall"] == 1).all()

@@ -1,0 +1,292 @@
+"""A throwaway study on drawings: run, run again, broken, changed, interrupted, killed."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from cbir_lib import paths
+from cbir_lib.book import site
+from cbir_lib.reproduction import verification
+from cbir_lib.study import results
+from cbir_lib.workflow.conductor import MARK
+from tests.fixtures import heed_ctrl_c, write_mednist
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNS = ["mednist-G-s0", "mednist-grey-histogram"]
+STUDY = {
+    "profiles": {
+        "tiny": {
+            "dataset": "mednist",
+            "images": {"train": 48, "validation": 12, "test": 24},
+            "size": 16,
+            "training": {"epochs": 2, "batch_size": 16},
+        }
+    },
+    "grid": {
+        "networks": {"plain": {"network": ["G"]}},
+        "descriptors": {"grey-histogram": {"bins": [256, 16]}},
+    },
+}
+# Of the book's chapters those that show this study's runs; CI builds the whole book.
+CHAPTERS = ["index", "comparison", "retrieval"]
+JOBS = len(RUNS) + len(CHAPTERS) + 1  # and the book
+# Lets a test break one run from outside, without a change that would repeat the others.
+BREAK = "import os\n\nassert os.environ.get('BREAK') != network, 'broken on purpose'\n"
+
+
+def leave_out_chapters(root: Path) -> None:
+    """Leave a copy of the project the few chapters, and no link to another."""
+    snakefile = root / "Snakefile"
+    text = re.sub(r"(?ms)^CHAPTERS = \[.*?^\]$", f"CHAPTERS = {CHAPTERS}", snakefile.read_text())
+    snakefile.write_text(text)
+    contents = root / "book" / "_toc.yml"
+    toc = yaml.safe_load(contents.read_text())
+    for part in toc["parts"]:
+        files = [entry.get("file", "") for entry in part["chapters"]]
+        kept = [Path(f).name in CHAPTERS or not f.startswith("chapters/") for f in files]
+        part["chapters"] = [e for e, keep in zip(part["chapters"], kept, strict=True) if keep]
+    toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
+    contents.write_text(yaml.safe_dump(toc))
+    others = {path.stem for path in (root / "notebooks").glob("*.md")} - {*CHAPTERS}
+    other = rf"(?:\.\./)?(?:chapters/)?(?:{'|'.join(others)})"
+    link = re.compile(rf"\[([^\]]+)\]\({other}\)|(?m:^:link: {other}\n:link-type: doc\n)")
+    for folder in ("book", "notebooks"):
+        for path in (root / folder).glob("*.md"):
+            path.write_text(link.sub(lambda found: found[1] or "", path.read_text()))
+
+
+class Project:
+    """A copy of the project with a study of its own."""
+
+    def __init__(self, root: Path, data: Path):
+        self.root = root
+        for name in ("cbir_lib", "notebooks", "book"):
+            shutil.copytree(ROOT / name, root / name)
+        for name in ("Snakefile", "_config.yml"):
+            shutil.copy2(ROOT / name, root)
+        (root / "data").mkdir()
+        (root / "data" / "phantom").symlink_to(ROOT / "data" / "phantom")  # chapters show it
+        self.set_study(STUDY)
+        leave_out_chapters(root)
+        notebook = root / "notebooks" / "run_network.md"
+        text = notebook.read_text()
+        notebook.write_text(text.replace("import torch\n", "import torch\n" + BREAK, 1))
+        self.environment = os.environ | {"CBIR_DATA": str(data), "CBIR_CACHE": str(root / "cache")}
+
+    def set_study(self, study: dict) -> None:
+        (self.root / "study.yml").write_text(yaml.safe_dump(study))
+
+    def start(self, *options: str, **environment: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-m", "cbir_lib.cli", "study", "--profile", "tiny", *options],
+            cwd=self.root,
+            env=self.environment | environment,
+            preexec_fn=heed_ctrl_c,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def study(self, *options: str, code: int = 0, **environment: str) -> tuple[str, str]:
+        process = self.start(*options, **environment)
+        out, err = process.communicate(timeout=560)
+        assert process.returncode == code, out + err
+        return out, err
+
+    def result(self, run: str) -> Path:
+        return self.root / "build" / "tiny" / "runs" / run / "result.json"
+
+    def times(self) -> dict[str, int]:
+        return {run: self.result(run).stat().st_mtime_ns for run in RUNS}
+
+    def processes(self) -> list[psutil.Process]:
+        """The study's own processes that are alive, zombies aside."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                marked = process.environ().get(MARK) == str(self.root / "build")
+                if marked and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def wait_for_log(self, text: str) -> None:
+        log = self.root / "build" / "tiny" / "study.log"
+        for _ in range(1800):
+            if log.exists() and text in log.read_text():
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"{text!r} never came up in {log}")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_mednist(tmp_path_factory.mktemp("data") / "MedNIST", per_class=60, seed=4)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, data):
+    """A study run to its end, with its book."""
+    project = Project(tmp_path_factory.mktemp("finished"), data)
+    project.output = project.study()[0]
+    return project
+
+
+def test_a_study_leaves_results_models_indexes_and_a_book(finished, monkeypatch):
+    for run in RUNS:
+        assert results.read(finished.result(run)).run == run
+        folder = finished.result(run).parent
+        assert (folder / "notebook.ipynb").exists() and (folder / "index.safetensors").exists()
+        assert (folder / "model.safetensors").exists() == ("histogram" not in run)
+    html = finished.root / "build" / "tiny" / "html"
+    monkeypatch.setattr(paths, "project_root", lambda: finished.root)
+    assert site.missing_pages(html, RUNS) == []
+    assert site.check(html) == []
+    assert "Nearest neighbours" in (html / "runs" / "mednist-G-s0.html").read_text()
+
+
+def test_progress_names_what_runs_and_what_is_left(finished):
+    assert f"{JOBS} jobs to do" in finished.output
+    for run in RUNS:
+        assert f"{run}: starts" in finished.output
+        assert f"{run}: done in" in finished.output
+    assert f"{JOBS} of {JOBS} done" in finished.output
+    assert "left" in finished.output
+
+
+def test_the_next_start_has_nothing_to_do(finished):
+    before = finished.times()
+    out, _ = finished.study()
+    assert "nothing to do" in out
+    assert finished.times() == before
+
+
+def test_a_changed_parameter_repeats_only_what_depends_on_it(finished, tmp_path):
+    project = Project.__new__(Project)  # a second one that goes on from the finished one
+    project.root = shutil.copytree(finished.root, tmp_path / "changed")
+    project.environment = finished.environment
+    before = project.times()
+    study = yaml.safe_load(yaml.safe_dump(STUDY))
+    study["profiles"]["tiny"]["training"]["epochs"] = 3
+    project.set_study(study)
+    out, _ = project.study("--no-book")
+    after = project.times()
+    assert "1 jobs to do" in out
+    assert [run for run in RUNS if after[run] != before[run]] == ["mednist-G-s0"]
+
+
+def test_the_book_comes_from_published_results_without_data_or_training(finished, monkeypatch):
+    # Needs no data: MedNIST's pixels are not in the repository, and its pages say so.
+    published = finished.root / "results" / "tiny"
+    for run in RUNS:
+        published.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(finished.result(run), published / f"{run}.json")
+    finished.study("--published", CBIR_DATA=str(finished.root / "nowhere"))
+    work = finished.root / "build" / "tiny-published"
+    monkeypatch.setattr(paths, "project_root", lambda: finished.root)
+    assert not list(work.rglob("*.safetensors"))
+    assert site.missing_pages(work / "html", RUNS) == []
+    for run in RUNS:
+        page = (work / "html" / "runs" / f"{run}.html").read_text()
+        accuracy = results.read(published / f"{run}.json").classification.accuracy
+        assert f"{accuracy:.1%}" in page
+        assert "pictures are not part of the repository" in page
+
+
+def test_publishing_needs_every_result(finished):
+    published = finished.root / "results" / "tiny"
+    shutil.rmtree(published, ignore_errors=True)
+    _, err = finished.study("--published", code=2)
+    assert err.splitlines()[0].startswith("error: results/tiny/ lacks mednist-G-s0")
+    assert len(err.splitlines()) == 2
+
+
+def test_a_failing_run_is_named_the_others_go_on_and_only_it_is_repeated(tmp_path, data):
+    project = Project(tmp_path, data)
+    _, err = project.study("--no-book", code=1, BREAK="G")
+    assert "mednist-G-s0" in err and "AssertionError: broken on purpose" in err
+    assert "assert os.environ.get('BREAK') != network" in err
+    assert "cell" in err and len(err.splitlines()) <= 6 and "Traceback" not in err
+    assert project.result("mednist-grey-histogram").exists()
+    assert not project.result("mednist-G-s0").exists()
+    assert (tmp_path / "build" / "tiny" / "logs" / "mednist-G-s0.ipynb").exists()
+    out, _ = project.study("--no-book")
+    assert "1 jobs to do" in out and "mednist-G-s0: done" in out
+
+
+def test_interrupted_refused_killed_and_gone_on(tmp_path, data, finished):
+    project = Project(tmp_path, data)
+
+    first = project.start("--no-book")
+    project.wait_for_log("[mednist-G-s0] start")
+    _, err = project.study("--no-book", code=2)  # a second one, while the first runs
+    assert err.splitlines()[0].startswith("error: another study is running")
+    first.send_signal(signal.SIGINT)
+    _, err = first.communicate(timeout=60)
+    assert first.returncode == 2
+    assert [line.split(":")[0] for line in err.splitlines()] == ["error", "hint"]
+    assert project.processes() == []
+    assert not list(tmp_path.rglob("*.part"))
+
+    (tmp_path / "build" / "tiny" / "study.log").unlink()
+    second = project.start("--no-book")
+    project.wait_for_log("[mednist-G-s0] start")
+    second.kill()  # its children live on: the next start ends them
+    second.communicate()
+    project.study("--no-book")
+    assert project.processes() == []
+    for run in RUNS:
+        undisturbed, killed = (results.read(p.result(run)) for p in (finished, project))
+        assert results.differences(undisturbed, killed) == []
+
+
+def test_a_verification_says_whether_it_is_what_was_published(finished):
+    published = finished.root / "results" / "tiny"
+    shutil.rmtree(published, ignore_errors=True)
+    published.mkdir(parents=True)
+    for run in RUNS:
+        shutil.copy2(finished.result(run), published / f"{run}.json")
+
+    def verify(*options: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "cbir_lib.cli", "verify", "--profile", "tiny", *options],
+            cwd=finished.root,
+            env=finished.environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode < 2, done.stdout + done.stderr
+        return done.returncode, done.stdout
+
+    code, out = verify()
+    assert code == 0 and "nothing to do" in out
+    assert out.splitlines()[-2] == "tiny: SAME"
+
+    result = results.read(published / f"{RUNS[1]}.json")
+    rule = result.rules[0]
+    one_image_off = rule.model_copy(update={"accuracy": rule.accuracy - 1 / 24})
+    results.write(
+        published / f"{RUNS[1]}.json",
+        result.model_copy(update={"rules": [one_image_off, *result.rules[1:]]}),
+    )
+    before = finished.times()
+    code, out = verify("--run", RUNS[1], "--fresh")  # in a folder of its own
+    assert code == 1 and "1 jobs to do" in out
+    assert finished.times() == before
+    of_run, of_number = (line for line in out.splitlines() if line.endswith("different"))
+    assert of_run.split()[0] == RUNS[1]
+    assert of_number.split()[:3] == ["accuracy,", "nearest", "neighbour"]
+    found = verification.read(finished.root / "build" / "tiny-fresh" / "verification.json")
+    assert found.fresh and [run.run for run in found.runs] == [RUNS[1]]
+    assert found.runs[0].values == {"rules.0.accuracy": [one_image_off.accuracy, rule.accuracy]}
+    shutil.rmtree(published)
