@@ -7,7 +7,10 @@ import re
 import sys
 from pathlib import Path
 
+from cbir_lib import paths
+from cbir_lib.descriptors import DESCRIPTORS
 from cbir_lib.study.config import CombinationRun, DescriptorRun, NetworkRun, read_study
+from cbir_lib.workflow import graph
 
 STUDY = config.get("study", "study.yml")
 PROFILE = config.get("profile", "quick")
@@ -27,13 +30,42 @@ CHAPTERS = [
 JOB = f"{sys.executable} -m cbir_lib.cli job"
 OPTIONS = f"--work {WORK} --study {STUDY} --profile {PROFILE}"
 
-# A change of any of these repeats what was made with it. The command line and the conductor of the
-# graph make nothing themselves.
-LIBRARY = sorted(
-    str(path)
-    for path in Path("cbir_lib").rglob("*.py")
-    if path.stem not in ("book", "cli", "workflow", "verification", "report")
-)
+def measuring(run):
+    """What decides the numbers of a run: the measuring cells, and the modules that they import."""
+    code = graph.measuring_code(paths.notebook_source(run.notebook))
+    copy = Path(f"{WORK}/measuring/{run.notebook}.py")
+    names = getattr(run, "descriptor_names", [])
+    return [
+        graph.write_if_changed(copy, code),
+        *graph.modules_behind(code, map(graph.descriptor_module, names)),
+    ]
+
+
+def showing(notebook):
+    """What decides how a notebook looks: its text, and the modules that its other cells import."""
+    source = paths.notebook_source(notebook)
+    code = "\n".join(code for tags, code in graph.cells(source) if "measure" not in tags)
+    others = [] if notebook.startswith("run_") else DESCRIPTOR_MODULES
+    return [f"notebooks/{notebook}.md", *graph.modules_behind(code, others)]
+
+
+def changed_since(made, files):
+    return any(Path(file).stat().st_mtime > Path(made).stat().st_mtime for file in files)
+
+
+def page(run, executed):
+    """The executed notebook of a run; if only its text has changed since, the page shown again."""
+    stands = not PUBLISHED and Path(executed).exists()
+    if stands and changed_since(executed, showing(run.notebook)):
+        if not changed_since(executed, measuring(run)):
+            return str(paths.refreshed_page(Path(WORK), run.id))
+    return executed
+
+
+DESCRIPTOR_MODULES = [graph.descriptor_module(name) for name in DESCRIPTORS]
+EXECUTED = {run.id: f"{WORK}/runs/{run.id}/notebook.ipynb" for run in RUNS.values()}
+EXECUTED |= {run.id: f"{WORK}/effects/{run.name}.ipynb" for run in EFFECTS.values()}
+EVERY = {run.id: run for run in (*RUNS.values(), *EFFECTS.values())}
 # Chapters show the published evidence beside the study at hand, and shipped networks.
 PUBLISHED_BESIDES = sorted(
     str(path)
@@ -43,10 +75,9 @@ PUBLISHED_BESIDES = sorted(
 )
 # The chapter on verification alone shows these.
 VERIFIED = [
-    "cbir_lib/reproduction/verification.py",
     *sorted(str(p) for kind in ("verification", PROFILE) for p in Path("results", kind).glob("*.json")),
 ]
-BOOK = ["_config.yml", "cbir_lib/book/site.py", *sorted(str(p) for p in Path("book").rglob("*.*"))]
+BOOK = ["_config.yml", "cbir_lib/book/site.py", "cbir_lib/paths.py", *sorted(str(p) for p in Path("book").rglob("*.*"))]
 
 
 def ids(kind):
@@ -68,8 +99,7 @@ if PUBLISHED:
 
     rule published_run:
         input:
-            library=LIBRARY,
-            notebook=lambda wc: f"notebooks/{RUNS[wc.run].notebook}.md",
+            shows=lambda wc: showing(RUNS[wc.run].notebook),
             published=f"results/{PROFILE}/{{run}}.json",
         output:
             f"{WORK}/runs/{{run}}/notebook.ipynb",
@@ -85,8 +115,7 @@ if PUBLISHED:
 
     rule published_effects:
         input:
-            library=LIBRARY,
-            notebook="notebooks/run_{effects}.md",
+            shows=lambda wc: showing(EFFECTS[wc.effects].notebook),
             published=f"results/{PROFILE}/effects/{{effects}}.json",
         output:
             f"{WORK}/effects/{{effects}}.ipynb",
@@ -106,8 +135,7 @@ else:
 
     rule network_run:
         input:
-            library=LIBRARY,
-            notebook="notebooks/run_network.md",
+            measuring=lambda wc: measuring(RUNS[wc.run]),
         output:
             f"{WORK}/runs/{{run}}/notebook.ipynb",
             f"{WORK}/runs/{{run}}/result.json",
@@ -132,8 +160,7 @@ else:
 
     rule descriptor_run:
         input:
-            library=LIBRARY,
-            notebook="notebooks/run_descriptor.md",
+            measuring=lambda wc: measuring(RUNS[wc.run]),
         output:
             f"{WORK}/runs/{{run}}/notebook.ipynb",
             f"{WORK}/runs/{{run}}/result.json",
@@ -154,8 +181,7 @@ else:
 
     rule effects:
         input:
-            library=LIBRARY,
-            notebook="notebooks/run_{effects}.md",
+            measuring=lambda wc: measuring(EFFECTS[wc.effects]),
             networks=lambda wc: expand(
                 f"{WORK}/runs/{{run}}/model.safetensors", run=EFFECTS[wc.effects].networks
             ),
@@ -181,8 +207,7 @@ else:
 
     rule combination_run:
         input:
-            library=LIBRARY,
-            notebook="notebooks/run_combination.md",
+            measuring=lambda wc: measuring(RUNS[wc.run]),
             vectors=lambda wc: expand(
                 f"{WORK}/runs/{{member}}/{{kind}}.safetensors",
                 member=RUNS[wc.run].member_runs,
@@ -204,10 +229,25 @@ else:
             JOB + " run {wildcards.run} {OPTIONS}"
 
 
+    rule page:
+        input:
+            shows=lambda wc: showing(EVERY[wc.run].notebook),
+            result=lambda wc: EXECUTED[wc.run],
+        output:
+            f"{WORK}/pages/{{run}}.ipynb",
+        log:
+            f"{WORK}/logs/{{run}}.ipynb",
+        message:
+            "{wildcards.run}"
+        params:
+            job=lambda wc: f"effects {EVERY[wc.run].name}" if "effects" in wc.run else f"run {wc.run}",
+        shell:
+            JOB + " {params.job} {OPTIONS} --again"
+
+
 rule chapter:
     input:
-        library=LIBRARY,
-        notebook="notebooks/{chapter}.md",
+        shows=lambda wc: showing(wc.chapter),
         results=rules.runs.input,
         effects=expand(f"{WORK}/effects/{{effects}}.json", effects=EFFECTS),
         published=PUBLISHED_BESIDES,
@@ -228,8 +268,7 @@ rule book:
     input:
         book=BOOK,
         chapters=expand(f"{WORK}/chapters/{{chapter}}.ipynb", chapter=CHAPTERS),
-        runs=expand(f"{WORK}/runs/{{run}}/notebook.ipynb", run=RUNS),
-        effects=expand(f"{WORK}/effects/{{effects}}.ipynb", effects=EFFECTS),
+        pages=[page(run, EXECUTED[name]) for name, run in EVERY.items()],
     output:
         f"{WORK}/html/index.html",
     log:

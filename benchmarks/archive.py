@@ -14,13 +14,13 @@ from PIL import Image
 
 import cbir_lib
 from cbir_lib.archive.store import SHARD, SIZE_PX
-from cbir_lib.archive.update import build, look, read
+from cbir_lib.archive.update import build, read_image_file, scan_folder
 from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
-from cbir_lib.images.decoding import fit
+from cbir_lib.images.decoding import fit_to_square
 
 IMAGES = 3 * SHARD
 RUNS = 3
-NAMES = ("grey-histogram", "hog", "phantom-F-augment-s0", "phantom-G-s0")
+NAMES = ("grey-histogram", "hog", "phantom-F-augment-s0", "phantom-G-augment-s0")
 EXPLANATION = f"""\
 Images per second of building an archive of {IMAGES} PNG files of {SIZE_PX} pixels, over those of
 the descriptor alone, given the images in memory, and over those of reading, decoding and hashing
@@ -41,7 +41,7 @@ def ratio(values: list[float]) -> str:
 def main() -> None:
     names = sys.argv[1:] or NAMES
     data = cbir_lib.load("phantom")
-    images = np.stack([fit(image, SIZE_PX) for image in data.images[:IMAGES]])
+    images = np.stack([fit_to_square(image, SIZE_PX) for image in data.images[:IMAGES]])
     print(EXPLANATION)
     print(f"{'':26}{'over describing':>22} {'over reading':>22} {'nothing to do':>22}")
     with tempfile.TemporaryDirectory() as place:
@@ -50,7 +50,7 @@ def main() -> None:
             file = folder / f"{number // 100}" / f"{number}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(file)
-        paths = list(look(folder).images)
+        paths = list(scan_folder(folder).images)
         for name in names:
             handcrafted = name in DESCRIPTORS
             descriptor = build_descriptor(name) if handcrafted else cbir_lib.load_network(name)
@@ -66,7 +66,9 @@ def main() -> None:
                     ]
                 )
                 describing.append(alone / whole)
-                reading.append(seconds(lambda: [read(folder, p, SIZE_PX) for p in paths]) / whole)
+                reading.append(
+                    seconds(lambda: [read_image_file(folder, p, SIZE_PX) for p in paths]) / whole
+                )
                 nothing.append(100 * seconds(lambda to=archive: build(folder, to)) / whole)
             columns = (ratio(values) for values in (describing, reading, nothing))
             print(f"{name:26}" + " ".join(f"{column:>22}" for column in columns))

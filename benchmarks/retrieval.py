@@ -20,7 +20,7 @@ from scipy.spatial.distance import cdist
 
 from cbir_lib import Preprocessing, load
 from cbir_lib.descriptors import build_descriptor
-from cbir_lib.errors import CbirError, unknown
+from cbir_lib.errors import CbirError, unknown_name_error
 from cbir_lib.retrieval.index import Index, recall_against_exact
 
 K = 10
@@ -181,7 +181,7 @@ def main(chosen: list[str]) -> None:
     try:
         for name in chosen:
             if name not in PARTS:
-                raise unknown("part", name, PARTS)
+                raise unknown_name_error("part", name, PARTS)
         vectors = described()
     except CbirError as error:
         sys.exit(str(error))

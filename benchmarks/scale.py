@@ -2,8 +2,8 @@
 
 Vectors are the activations of a shipped network for the simulated radiographs, reduced to 128
 values by a PCA. The repository has 14,410 of them; larger galleries are filled up with points
-between neighbours (:func:`cbir_lib.study.scaling.between_neighbours`). Queries are images of the test
-split, which no gallery holds.
+between neighbours (:func:`cbir_lib.study.scaling.interpolate_vectors`). Queries are images of the
+test split, which no gallery holds.
 
 Every method and size is measured in a process of its own: the time from vectors to the first
 answer, the memory it takes beyond the process without it, the median time of one query alone, the
@@ -74,7 +74,7 @@ def measure(pipe, folder: Path, method: str, settings: dict, count: int) -> None
     vectors, neighbours, queries = (
         np.load(folder / f"{name}.npy") for name in ("vectors", "neighbours", "queries")
     )
-    gallery = scaling.between_neighbours(vectors, count, neighbours)
+    gallery = scaling.interpolate_vectors(vectors, count, neighbours)
     ids = np.arange(count).astype(str)
     if method == "milvus":
         pipe.send(measure_milvus(folder, gallery, ids, queries))
@@ -171,7 +171,7 @@ def main() -> None:
             k=K,
             descriptor=RUN,
             points=points,
-            circumstances=results.circumstances({"all": time.perf_counter() - started}),
+            circumstances=results.record_circumstances({"all": time.perf_counter() - started}),
             **about,
         ),
     )

@@ -73,7 +73,7 @@ def take_from_study(profile: str, run: str) -> None:
     made = paths.build_folder(profile) / "runs" / run
     if done(tolerances.USUAL, run) or not (made / "result.json").exists():
         return
-    here = results.circumstances({}).processor
+    here = results.record_circumstances({}).processor
     if results.read(made / "result.json").circumstances.processor == here:
         shutil.copytree(made, paths.project_root() / folder(tolerances.USUAL) / "runs" / run)
 
@@ -105,14 +105,14 @@ def spread(profile: str, runs: list[str]) -> tolerances.Spread:
         for result in found:
             if name == tolerances.USUAL or result.run not in usual:
                 continue
-            sizes = gaps.largest(gaps.gaps(usual[result.run], result))
+            sizes = gaps.find_largest(gaps.compare_results(usual[result.run], result))
             kinds |= set(sizes)
             reruns.append(
                 tolerances.Rerun(
                     run=result.run,
                     trained="network" in result.parameters,
                     circumstances=name,
-                    values_that_differ=len(results.differences(usual[result.run], result)),
+                    values_that_differ=len(results.list_differences(usual[result.run], result)),
                     differences={of: size for of, size in sizes.items() if size},
                 )
             )

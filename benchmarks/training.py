@@ -3,8 +3,8 @@
 ``python benchmarks/training.py`` measures network B at 64 px, ``python benchmarks/training.py C E
 --sizes 64 128`` others; on a GPU where there is one.
 
-Ours is :func:`cbir_lib.networks.training.fit` in the environment of a study (``cbir_lib/workflow/conductor.py``):
-images contrasted and resized beforehand, as bytes on the device; turned and cropped a batch at a
+Ours is :func:`cbir_lib.networks.training.fit` in the environment of a study
+(``cbir_lib/workflow/conductor.py``): images contrasted and resized beforehand, as bytes on the device; turned and cropped a batch at a
 time; layout channels last; fused SGD; sums on the device, read once an epoch.
 
 The textbook is Lightning with all of the Trainer's defaults on one device (progress bar, into
@@ -68,7 +68,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cbir_lib import CbirError, Preprocessing, load
 from cbir_lib.datasets.radiographs import RadiographSet
-from cbir_lib.images.preprocessing import mean_image
+from cbir_lib.images.preprocessing import compute_mean_image
 from cbir_lib.networks import architectures, training
 from cbir_lib.networks.modules import Centre, build_network
 from cbir_lib.networks.training import Batches, KeepBest, Settings
@@ -184,7 +184,7 @@ class Png(Dataset):
             self.files.append(file.getvalue())
         images = [self.contrasted(self.resized(self.decoded(i))) for i in range(len(self))]
         corner = (size - crop) // 2
-        mean = mean_image(np.stack([np.asarray(image) for image in images]))
+        mean = compute_mean_image(np.stack([np.asarray(image) for image in images]))
         self.mean = mean[corner : corner + crop, corner : corner + crop]
         self.prepared = images if prepared else None
 
@@ -303,7 +303,7 @@ def ours(gate, name, size, images, batch, precision="float32", compiled=False) -
     drawn = radiographs(images)
     started = time.perf_counter()
     pixels = Preprocessing(size=size).transform(drawn.images)
-    mean = mean_image(pixels)
+    mean = compute_mean_image(pixels)
     gate.pipe.send(time.perf_counter() - started)
     network = built(name, mean)
     if compiled:
@@ -322,7 +322,7 @@ def rung(gate, name, size, images, batch, have) -> None:
     if "batched" in have:
         started = time.perf_counter()
         pixels = Preprocessing(size=size).transform(drawn.images)
-        network = built(name, mean_image(pixels)).to(memory_format=layout)
+        network = built(name, compute_mean_image(pixels)).to(memory_format=layout)
         on_device = [torch.tensor(array, device=DEVICE) for array in (pixels, drawn.labels)]
         gate.pipe.send(time.perf_counter() - started)
         batches = Batches(*on_device, batch, seed=0)

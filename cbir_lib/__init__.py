@@ -7,7 +7,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_LAZY = {
+LAZY = {
     "Archive": "cbir_lib.archive.store",
     "CbirError": "cbir_lib.errors",
     "Index": "cbir_lib.retrieval.index",
@@ -17,10 +17,10 @@ _LAZY = {
     "load_network": "cbir_lib.descriptors.learned",
     "search_widget": "cbir_lib.archive.widget",
 }
-__all__ = ["__version__", *_LAZY]
+__all__ = ["__version__", *LAZY]
 
 
 def __getattr__(name: str):
-    if name not in _LAZY:
+    if name not in LAZY:
         raise AttributeError(f"module 'cbir_lib' has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+    return getattr(import_module(LAZY[name]), name)

@@ -1,4 +1,4 @@
-"""Where things lie, and how they are written: beside, then moved."""
+"""Writing files so that none is ever half-written: beside its place first, then moved."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; move it onto ``path`` when the block succeeds.
 
-    Whatever happens, ``path`` is either what it was or complete. Parts that a killed process left
-    are removed by the next writer of the same file.
+    Whatever happens, ``path`` is either unchanged or complete. Partial files that a killed process
+    left behind are removed by the next writer of the same file.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-r"""The IRMA code of a radiograph: read it, name it, and count how wrong an answer is.
+r"""The IRMA code of a radiograph: parsing, describing, and the hierarchical error of an answer.
 
-A code is TTTT-DDD-AAA-BBB: technique, direction, anatomy and biological system, a tree each. Every
+A code is TTTT-DDD-AAA-BBB: technique, direction, anatomy and biological system, each a tree. Every
 character, 0-9 or a-z, refines those before it; ``0`` leaves the rest of its axis unspecified. In an
-answer, ``*`` says "don't know".
+answer, ``*`` means "don't know".
 
 T. M. Lehmann, H. Schubert, D. Keysers, M. Kohnen, B. B. Wein: The IRMA code for unique
 classification of medical images. Proc. SPIE 5033, 2003. doi:10.1117/12.480677
@@ -15,7 +15,7 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
-from cbir_lib.errors import CbirError, unknown
+from cbir_lib.errors import CbirError, unknown_name_error
 
 AXES = {"technique": 4, "direction": 3, "anatomy": 3, "biosystem": 3}  # characters
 LABELS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -31,9 +31,9 @@ CLASSES = {
     "9": "lower extremity",
 }
 
-# Only what a public source says; anything else is "not named here". Technique and biological
-# system: the benchmark's own lists of labels, in part. Direction and anatomy: the examples of
-# Lehmann et al. 2003 (Figure 1), and public readers of the data set.
+# Only names that a public source gives; anything else is "not named here". Technique and biological
+# system: the benchmark's own label lists, in part. Direction and anatomy: the examples of Lehmann
+# et al. 2003 (Figure 1), and public readers of the data set.
 NAMES = {
     "technique": {
         "1": "x-ray",
@@ -124,14 +124,14 @@ NAMES = {
 
 @dataclass(frozen=True)
 class IrmaCode:
-    """One code, axis by axis: lower case, 4, 3, 3 and 3 characters; ``*`` in answers alone.
+    """One code, axis by axis: 4, 3, 3 and 3 characters, lower case; ``*`` only in answers.
 
     ``str`` prints it with hyphens, ``compact`` without.
 
     Raises
     ------
     CbirError
-        When an axis has another length, or a character that is no label.
+        When an axis has the wrong length, or a character that is not a label.
     """
 
     technique: str
@@ -159,12 +159,16 @@ class IrmaCode:
 
     @property
     def compact(self) -> str:
-        """The 13 characters without hyphens."""
+        """Return the 13 characters without hyphens."""
         return "".join(astuple(self))
 
 
-def parse(text: str | IrmaCode, answer: bool = False) -> IrmaCode:
-    """Read a code in any of its spellings: hyphens or none, upper case, quotes, white space.
+def parse_code(text: str | IrmaCode, answer: bool = False) -> IrmaCode:
+    """Parse a code in any spelling: with or without hyphens, upper case, quotes, white space.
+
+    >>> code = parse_code("1121127700500")
+    >>> str(code), code.anatomy
+    ('1121-127-700-500', '700')
 
     Parameters
     ----------
@@ -174,7 +178,7 @@ def parse(text: str | IrmaCode, answer: bool = False) -> IrmaCode:
     Raises
     ------
     CbirError
-        When it is no code; the message names the axis and the character.
+        When the text is not a code; the message names the axis and the character.
     """
     clean = str(text).strip("\"' \t\r\n").lower()
     if "-" in clean:
@@ -197,111 +201,112 @@ def parse(text: str | IrmaCode, answer: bool = False) -> IrmaCode:
     return code
 
 
-def words(axis: str, characters: str) -> tuple[str, ...]:
-    """Each character of an axis in words, as far as it is specified.
+def describe_axis(axis: str, characters: str) -> tuple[str, ...]:
+    """Name each character of an axis, up to the last one that is specified.
 
     >>> words("direction", "127")
     ('coronal', 'anteroposterior', 'supine')
     """
     if axis not in AXES:
-        raise unknown("axis of the IRMA code", axis, AXES)
-    found = []
+        raise unknown_name_error("axis of the IRMA code", axis, AXES)
+    names = []
     for end, character in enumerate(characters.rstrip(UNSPECIFIED), start=1):
         if character == DONT_KNOW:
-            return (*found, "don't know")
+            return (*names, "don't know")
         prefix = characters[:end]
         other = "unspecified" if character == UNSPECIFIED else f"{prefix} (not named here)"
-        found.append(NAMES[axis].get(prefix, other))
-    return tuple(found) or ("unspecified",)
+        names.append(NAMES[axis].get(prefix, other))
+    return tuple(names) or ("unspecified",)
 
 
-def describe(code: str | IrmaCode) -> str:
-    """The whole code in words.
+def describe_code(code: str | IrmaCode) -> str:
+    """Describe the whole code in plain words.
 
-    >>> describe("1121-110-500-000")
+    >>> describe_code("1121-110-500-000")
     'x-ray, plain radiography, analog, overview image; coronal, posteroanterior; chest; unspecified'
     """
-    code = parse(code, answer=True)
-    return "; ".join(", ".join(words(axis, getattr(code, axis))) for axis in AXES)
+    code = parse_code(code, answer=True)
+    return "; ".join(", ".join(describe_axis(axis, getattr(code, axis))) for axis in AXES)
 
 
-def region(code: str | IrmaCode) -> str:
-    """The body region: the first character of the anatomy in words.
+def name_region(code: str | IrmaCode) -> str:
+    """Name the body region, which is the first character of the anatomy.
 
-    >>> region("1121-120-942-700")
+    >>> name_region("1121-120-942-700")
     'lower extremity'
     """
-    return words("anatomy", parse(code, answer=True).anatomy)[0]
+    return describe_axis("anatomy", parse_code(code, answer=True).anatomy)[0]
 
 
-def is_a(code: str | IrmaCode, other: str | IrmaCode) -> bool:
-    """Whether ``code`` says all that ``other`` says, and maybe more: a partial order.
+def refines(code: str | IrmaCode, other: str | IrmaCode) -> bool:
+    """Tell whether ``code`` says all that ``other`` says, and maybe more: a partial order.
 
-    On each axis, the characters of ``other`` up to its closing zeros begin those of ``code``.
+    On each axis, ``code`` starts with the characters of ``other`` without its trailing zeros.
 
-    >>> is_a("1121-127-942-700", "1121-120-900-700")
+    >>> refines("1121-127-942-700", "1121-120-900-700")
     True
     """
-    pairs = zip(astuple(parse(code)), astuple(parse(other)), strict=True)
+    pairs = zip(astuple(parse_code(code)), astuple(parse_code(other)), strict=True)
     return all(mine.startswith(its.rstrip(UNSPECIFIED)) for mine, its in pairs)
 
 
 @dataclass(frozen=True)
 class Branching:
-    """How many labels are possible at each position, by axis and the characters before it.
+    """The number of labels possible at each position, by axis and the characters before it.
 
-    A place that is not listed counts as one label: where a path has ended, only ``0`` can follow.
+    A position that is not listed counts as one label: after the end of a path, only ``0`` can
+    follow.
     """
 
     labels: Mapping[tuple[str, str], int]
 
     @classmethod
-    def of(cls, codes: Iterable[str | IrmaCode]) -> Branching:
-        """Count the labels that occur in these codes, ``0`` among them: the training codes, say."""
+    def from_codes(cls, codes: Iterable[str | IrmaCode]) -> Branching:
+        """Count the labels, including ``0``, that occur in these codes, such as training codes."""
         following: dict[tuple[str, str], set[str]] = {}
-        for code in {parse(code) for code in codes}:
+        for code in {parse_code(code) for code in codes}:
             for axis, length in AXES.items():
                 characters = getattr(code, axis)
                 for i in range(length):
                     following.setdefault((axis, characters[:i]), set()).add(characters[i])
         return cls({place: len(labels) for place, labels in following.items()})
 
-    def along(self, axis: str, characters: str) -> list[int]:
-        """The number of labels at each position of this path."""
+    def count_labels(self, axis: str, characters: str) -> list[int]:
+        """Return the number of labels at each position of this path."""
         return [self.labels.get((axis, characters[:i]), 1) for i in range(len(characters))]
 
 
-# Any constant number of labels: it cancels, and position i of an axis weighs 1/i.
-CONSTANT = Branching({})
+# A constant number of labels cancels, so that position i of an axis weighs 1/i.
+CONSTANT_BRANCHING = Branching({})
 
 
-def errors(
+def hierarchical_errors(
     true: Sequence[str | IrmaCode],
     answers: Sequence[str | IrmaCode],
-    branching: Branching = CONSTANT,
+    branching: Branching = CONSTANT_BRANCHING,
 ) -> np.ndarray:
-    r"""The hierarchical error of the ImageCLEF medical annotation task, for each image.
+    r"""Compute the hierarchical error of the ImageCLEF medical annotation task for each image.
 
     An axis with the true characters :math:`l_1 \ldots l_I` costs :math:`\sum_i \frac{1}{b_i}
     \frac{1}{i} \delta_i`, scaled to at most 1/4. :math:`b_i` is the number of labels possible at
-    position i after the true characters before it: a mistake among few is dearer. :math:`\delta_i`
-    is 0 as long as the answer is right, 1 from its first wrong character on, and 1/2 from its
-    first ``*`` on. As in the benchmark's own program, a ``*`` costs nothing where the true
-    character is ``0``: what is unspecified cannot be known.
+    position i after the true characters before it: a mistake among few costs more.
+    :math:`\delta_i` is 0 as long as the answer is correct, 1 from its first wrong character on,
+    and 1/2 from its first ``*`` on. As in the benchmark's own program, a ``*`` costs nothing where
+    the true character is ``0``: what is unspecified cannot be known.
 
     Parameters
     ----------
     true, answers
-        N codes each; answers may have ``*``.
+        N codes each; answers may contain ``*``.
     branching
-        Where :math:`b_i` comes from. The benchmark counts in its list of all labels, which is not
-        with the images. ``Branching.of`` the training codes comes near; by default all
-        :math:`b_i` are equal. Compare errors of one branching only.
+        Source of :math:`b_i`. The benchmark counts labels in its complete list, which does not come
+        with the images. ``Branching.from_codes`` on the training codes approximates it; by default
+        all :math:`b_i` are equal. Compare only errors of the same branching.
 
     Returns
     -------
     (N,) float64
-        Each 0..1. The benchmark's score is their sum.
+        Errors, 0..1. The benchmark's score is their sum.
 
     References
     ----------
@@ -312,28 +317,34 @@ def errors(
         raise CbirError(
             f"{len(answers)} answers for {len(true)} codes", "give one answer for each image"
         )
-    true = [parse(code) for code in true]
-    answers = [parse(code, answer=True) for code in answers]
+    true = [parse_code(code) for code in true]
+    answers = [parse_code(code, answer=True) for code in answers]
     total = np.zeros(len(true))
     for axis, length in AXES.items():
         paths = [getattr(code, axis) for code in true]
-        right = np.array([list(path) for path in paths], dtype="U1").reshape(-1, length)
+        correct = np.array([list(path) for path in paths], dtype="U1").reshape(-1, length)
         given = [list(getattr(code, axis)) for code in answers]
         given = np.array(given, dtype="U1").reshape(-1, length)
-        labels = np.array([branching.along(axis, path) for path in paths]).reshape(-1, length)
+        labels = np.array([branching.count_labels(axis, path) for path in paths])
+        labels = labels.reshape(-1, length)
         weights = 1 / (labels * np.arange(1, length + 1))
         unsure = np.logical_or.accumulate(given == DONT_KNOW, axis=1)
-        wrong = np.logical_or.accumulate((given != right) & ~unsure, axis=1)
-        free = (given == DONT_KNOW) & (right == UNSPECIFIED)
+        wrong = np.logical_or.accumulate((given != correct) & ~unsure, axis=1)
+        free = (given == DONT_KNOW) & (correct == UNSPECIFIED)
         costs = np.select([wrong, unsure & ~free], [1.0, 0.5], 0.0)
         total += (weights * costs).sum(axis=1) / weights.sum(axis=1) / len(AXES)
     return total
 
 
-def error(true: str | IrmaCode, answer: str | IrmaCode, branching: Branching = CONSTANT) -> float:
-    """The hierarchical error of one answer, 0..1: see :func:`errors`.
+def hierarchical_error(
+    true: str | IrmaCode, answer: str | IrmaCode, branching: Branching = CONSTANT_BRANCHING
+) -> float:
+    """Compute the hierarchical error of one answer, 0..1: see :func:`hierarchical_errors`.
 
-    >>> error("1121-127-700-500", "1121-110-700-500")  # 1/2 + 1/3 of 1 + 1/2 + 1/3, a quarter
+    The example has the second and third of three characters wrong, on one axis of four:
+    (1/2 + 1/3) / (1 + 1/2 + 1/3) / 4.
+
+    >>> hierarchical_error("1121-127-700-500", "1121-110-700-500")
     0.11363636363636363
     """
-    return float(errors([true], [answer], branching)[0])
+    return float(hierarchical_errors([true], [answer], branching)[0])

@@ -1,7 +1,7 @@
-"""Where things lie in a project: every path of it is spelled here and nowhere else.
+"""The paths of a project, all defined here and nowhere else.
 
-Call these through the module, ``paths.project_root()``, so that another project can take its place.
-A *work folder* is what a study of one profile makes, ``build/<profile>/``.
+Call these through the module, ``paths.project_root()``, so that tests can point at another project.
+A *work folder* holds what a study of one profile makes, ``build/<profile>/``.
 """
 
 from __future__ import annotations
@@ -11,78 +11,83 @@ from pathlib import Path
 
 
 def project_root() -> Path:
-    """Return the checkout this package runs from, or the current folder if there is none."""
+    """Return the checkout this package runs from, or the current folder if it runs from none."""
     checkout = Path(__file__).resolve().parents[1]
     return checkout if (checkout / "study.yml").is_file() else Path.cwd()
 
 
 def cache_folder() -> Path:
-    """Return the folder of decoded data sets: ``CBIR_CACHE``, or ``build/cache``."""
+    """Return the folder of cached, decoded data sets: ``CBIR_CACHE``, or ``build/cache``."""
     given = os.environ.get("CBIR_CACHE")
     return Path(given) if given else build_folder("cache")
 
 
 def study_file() -> Path:
-    """Return the profiles and the grid of runs, ``study.yml``."""
+    """Return the file that defines the profiles and the grid of runs, ``study.yml``."""
     return project_root() / "study.yml"
 
 
 def data_folder(dataset: str) -> Path:
-    """Return where a data set is looked for first, ``data/<dataset>``."""
+    """Return the folder where a data set is looked for first, ``data/<dataset>``."""
     return project_root() / "data" / dataset
 
 
 def notebook_source(name: str) -> Path:
-    """Return the text of a notebook, ``notebooks/<name>.md``."""
+    """Return the text file of a notebook, ``notebooks/<name>.md``."""
     return project_root() / "notebooks" / f"{name}.md"
 
 
 def book_folder() -> Path:
-    """Return the prose, table of contents and styles of the book."""
+    """Return the folder with the book's prose, table of contents and styles."""
     return project_root() / "book"
 
 
 def models_folder() -> Path:
-    """Return the networks that are part of the project."""
+    """Return the folder of the networks that the project ships."""
     return project_root() / "models"
 
 
 def results_folder(profile: str) -> Path:
-    """Return the published results of a profile, ``results/<profile>``."""
+    """Return the folder of a profile's published results, ``results/<profile>``."""
     return project_root() / "results" / profile
 
 
 def build_folder(profile: str = "") -> Path:
-    """Return the work folder of a profile, or the folder of all of them."""
+    """Return the work folder of a profile; without a profile, the folder that holds them all."""
     return project_root() / "build" / profile
 
 
 def run_folder(work: Path, run: str) -> Path:
-    """Return what one run left in a work folder."""
+    """Return the folder of one run in a work folder."""
     return work / "runs" / run
 
 
 def result_file(work: Path, run: str) -> Path:
-    """Return the result of one run in a work folder."""
+    """Return the result file of one run in a work folder."""
     return run_folder(work, run) / "result.json"
 
 
 def model_file(work: Path, run: str) -> Path:
-    """Return the network that one run trained in a work folder."""
+    """Return the file of the network that one run trained in a work folder."""
     return run_folder(work, run) / "model.safetensors"
 
 
+def refreshed_page(work: Path, run: str) -> Path:
+    """Return the page of a run, rendered again because its notebook's text changed since."""
+    return work / "pages" / f"{run}.ipynb"
+
+
 def effects_file(folder: Path, name: str) -> Path:
-    """Return the effects of this name, of a work folder or of a profile's published results."""
+    """Return the file of an effect study, in a work folder or among published results."""
     return folder / "effects" / f"{name}.json"
 
 
 def trained_networks() -> dict[str, Path]:
     """Return the file of each trained network of the project, by the name of its run.
 
-    Those that the project ships (``models/``) go before those of studies done here, and of these
-    the latest before the others.
+    Networks that the project ships (``models/``) take precedence over those trained here, and among
+    these the latest takes precedence.
     """
     here = build_folder().glob("*/runs/*/model.safetensors")
-    found = {file.parent.name: file for file in sorted(here, key=lambda file: file.stat().st_mtime)}
-    return found | {file.stem: file for file in sorted(models_folder().glob("*.safetensors"))}
+    files = {file.parent.name: file for file in sorted(here, key=lambda file: file.stat().st_mtime)}
+    return files | {file.stem: file for file in sorted(models_folder().glob("*.safetensors"))}

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cbir_lib import paths
 from cbir_lib.datasets.mednist import CLASSES
 
 SIZE_PX = 64
@@ -49,3 +50,9 @@ def pack(folder: Path, archive: Path) -> Path:
     with tarfile.open(archive, "w:gz") as members:
         members.add(folder, "MedNIST")
     return archive
+
+
+def shipped_network(letter: str) -> str:
+    """Return the run of the network of this letter that is part of the project."""
+    (file,) = paths.models_folder().glob(f"phantom-{letter}-*.safetensors")
+    return file.stem

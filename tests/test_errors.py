@@ -1,6 +1,6 @@
 import pytest
 
-from cbir_lib.errors import CbirError, unknown
+from cbir_lib.errors import CbirError, unknown_name_error
 
 
 def test_error_is_two_lines_everywhere():
@@ -20,12 +20,12 @@ def test_error_is_two_lines_everywhere():
     ],
 )
 def test_unknown_suggests_the_closest_name(name, hint):
-    error = unknown("distance", name, iter(["L1", "L2", "cosine"]))
+    error = unknown_name_error("distance", name, iter(["L1", "L2", "cosine"]))
     assert error.what == f"unknown distance {name!r}"
     assert error.hint == hint
 
 
 def test_a_long_table_is_not_listed_whole_but_searched_whole():
-    error = unknown("run", "run-199x", [f"run-{n}" for n in range(200)])
+    error = unknown_name_error("run", "run-199x", [f"run-{n}" for n in range(200)])
     assert error.hint.startswith("did you mean 'run-199'? known: run-0, run-1, ")
     assert error.hint.endswith(", run-39 and 160 more")

@@ -11,18 +11,18 @@ from cbir_lib.errors import CbirError
 from cbir_lib.irma_code import (
     AXES,
     CLASSES,
-    CONSTANT,
+    CONSTANT_BRANCHING,
     LABELS,
     NAMES,
     Branching,
     IrmaCode,
-    describe,
-    error,
-    errors,
-    is_a,
-    parse,
-    region,
-    words,
+    describe_axis,
+    describe_code,
+    hierarchical_error,
+    hierarchical_errors,
+    name_region,
+    parse_code,
+    refines,
 )
 
 ABDOMEN = IrmaCode("1121", "127", "700", "500")
@@ -37,7 +37,7 @@ any_codes = st.tuples(*(st.text(LABELS, min_size=n, max_size=n) for n in AXES.va
 answers = st.tuples(*(st.text("012*", min_size=n, max_size=n) for n in AXES.values())).map(
     lambda parts: IrmaCode(*parts)
 )
-branchings = st.lists(few_codes, max_size=20).map(Branching.of)
+branchings = st.lists(few_codes, max_size=20).map(Branching.from_codes)
 
 
 def test_examples_in_the_docstrings():
@@ -59,17 +59,21 @@ def test_examples_in_the_docstrings():
     ],
 )
 def test_spellings(text):
-    assert parse(text) == ABDOMEN
+    assert parse_code(text) == ABDOMEN
 
 
 def test_upper_case():
-    assert parse("112D-12F-91A-3C0") == IrmaCode("112d", "12f", "91a", "3c0")
+    assert parse_code("112D-12F-91A-3C0") == IrmaCode("112d", "12f", "91a", "3c0")
 
 
 @given(any_codes)
 def test_printed_code_is_read_again(code):
     assert (
-        parse(str(code)) == parse(code.compact) == parse(str(code).upper()) == parse(code) == code
+        parse_code(str(code))
+        == parse_code(code.compact)
+        == parse_code(str(code).upper())
+        == parse_code(code)
+        == code
     )
     assert len(str(code)) == 16
     assert len(code.compact) == 13
@@ -92,17 +96,21 @@ WRONG = {
 @pytest.mark.parametrize(("text", "reason"), WRONG.items())
 def test_wrong_codes_are_named(text, reason):
     with pytest.raises(CbirError) as caught:
-        parse(text)
+        parse_code(text)
     assert reason in caught.value.what
     assert text.replace("-", "") in caught.value.what.replace("-", "")
     assert "TTTT-DDD-AAA-BBB" in caught.value.hint
 
 
 def test_dont_know_is_for_answers():
-    assert parse("1121-12*-7**-***", answer=True).direction == "12*"
+    assert parse_code("1121-12*-7**-***", answer=True).direction == "12*"
     with pytest.raises(CbirError, match=r"direction has a '\*'"):
-        parse("1121-12*-7**-***")
-    for refuses in (lambda c: is_a(c, ABDOMEN), lambda c: is_a(ABDOMEN, c), lambda c: error(c, c)):
+        parse_code("1121-12*-7**-***")
+    for refuses in (
+        lambda c: refines(c, ABDOMEN),
+        lambda c: refines(ABDOMEN, c),
+        lambda c: hierarchical_error(c, c),
+    ):
         with pytest.raises(CbirError, match=r"'\*' is for answers"):
             refuses("1121-12*-700-500")
 
@@ -110,40 +118,44 @@ def test_dont_know_is_for_answers():
 @given(st.text(LABELS + "*-AZ \"'?", max_size=18))
 def test_any_text_is_a_code_or_an_error(text):
     try:
-        code = parse(text, answer=True)
+        code = parse_code(text, answer=True)
     except CbirError:
         return
-    assert parse(str(code), answer=True) == code
+    assert parse_code(str(code), answer=True) == code
 
 
 # Words
 
 
 def test_whole_code_in_words():
-    assert describe(ABDOMEN) == (
+    assert describe_code(ABDOMEN) == (
         "x-ray, plain radiography, analog, overview image; coronal, anteroposterior, supine; "
         "abdomen; uropoietic system"
     )
     # The examples of Lehmann et al. 2003, Figure 1.
-    assert describe("1123-211-520-3a0") == (
+    assert describe_code("1123-211-520-3a0") == (
         "x-ray, plain radiography, analog, high beam energy; "
         "sagittal, lateral, right-left, inspiration; chest, lung; respiratory system, lung"
     )
-    assert describe("1220-127-722-430") == (
+    assert describe_code("1220-127-722-430") == (
         "x-ray, fluoroscopy, analog; coronal, anteroposterior, supine; "
         "abdomen, upper abdomen, middle; gastrointestinal system, stomach"
     )
 
 
 def test_what_is_unspecified_unknown_or_not_named():
-    assert words("biosystem", "000") == ("unspecified",)
-    assert words("technique", "112d")[-1] == "112d (not named here)"
-    assert words("anatomy", "z00") == ("z (not named here)",)
-    assert words("anatomy", "402") == ("upper extremity", "unspecified", "402 (not named here)")
-    assert words("direction", "1**") == ("coronal", "don't know")
-    assert words("direction", "***") == ("don't know",)
+    assert describe_axis("biosystem", "000") == ("unspecified",)
+    assert describe_axis("technique", "112d")[-1] == "112d (not named here)"
+    assert describe_axis("anatomy", "z00") == ("z (not named here)",)
+    assert describe_axis("anatomy", "402") == (
+        "upper extremity",
+        "unspecified",
+        "402 (not named here)",
+    )
+    assert describe_axis("direction", "1**") == ("coronal", "don't know")
+    assert describe_axis("direction", "***") == ("don't know",)
     with pytest.raises(CbirError, match="unknown axis of the IRMA code 'anatomie'") as caught:
-        words("anatomie", "700")
+        describe_axis("anatomie", "700")
     assert "did you mean 'anatomy'" in caught.value.hint
 
 
@@ -153,8 +165,8 @@ def test_every_name_has_its_parent_and_every_class_its_region():
             assert 1 <= len(prefix) <= AXES[axis]
             assert set(prefix) <= set(LABELS[1:])
             assert len(prefix) == 1 or prefix[:-1] in names
-    assert {first: region(f"1121-120-{first}00-700") for first in CLASSES} == CLASSES
-    assert [region(f"1121-120-{first}11-700") for first in "01678z"] == [
+    assert {first: name_region(f"1121-120-{first}00-700") for first in CLASSES} == CLASSES
+    assert [name_region(f"1121-120-{first}11-700") for first in "01678z"] == [
         "unspecified",
         "whole body",
         "breast",
@@ -169,12 +181,12 @@ def test_every_name_has_its_parent_and_every_class_its_region():
 
 def test_is_a_by_hand():
     knee = "1121-120-942-700"
-    assert is_a(knee, "1121-120-940-700")
-    assert is_a(knee, "1100-100-900-000")
-    assert is_a(knee, "0000-000-000-000")
-    assert not is_a("1121-120-940-700", knee)
-    assert not is_a(knee, "1121-110-940-700")  # one axis differs
-    assert not is_a("1121-120-492-700", "1121-120-902-700")  # a zero inside is no end
+    assert refines(knee, "1121-120-940-700")
+    assert refines(knee, "1100-100-900-000")
+    assert refines(knee, "0000-000-000-000")
+    assert not refines("1121-120-940-700", knee)
+    assert not refines(knee, "1121-110-940-700")  # one axis differs
+    assert not refines("1121-120-492-700", "1121-120-902-700")  # a zero inside is no end
 
 
 def written_out(code, other):
@@ -189,8 +201,8 @@ def written_out(code, other):
 
 @given(few_codes, few_codes)
 def test_is_a_as_defined_and_antisymmetric(code, other):
-    assert is_a(code, other) == written_out(code, other)
-    assert (is_a(code, other) and is_a(other, code)) == (code == other)
+    assert refines(code, other) == written_out(code, other)
+    assert (refines(code, other) and refines(other, code)) == (code == other)
 
 
 @given(few_codes, st.lists(st.integers(0, 4), min_size=8, max_size=8))
@@ -202,9 +214,9 @@ def test_is_a_is_transitive(code, cuts):
 
     middle = cut(code, cuts[:4])
     top = cut(middle, cuts[4:])
-    assert is_a(code, middle)
-    assert is_a(middle, top)
-    assert is_a(code, top)
+    assert refines(code, middle)
+    assert refines(middle, top)
+    assert refines(code, top)
 
 
 # The hierarchical error
@@ -230,7 +242,7 @@ def test_published_example():
         "1000": 1.000,
     }
     rest = "-000-000-000"
-    found = errors(["318a" + rest] * 9, [text + rest for text in published], branching)
+    found = hierarchical_errors(["318a" + rest] * 9, [text + rest for text in published], branching)
     assert (4 * found).round(3).tolist() == list(published.values())
 
 
@@ -239,18 +251,28 @@ THREE = Fraction(11, 6)
 # Anatomy 310 with 4, 2 and 5 labels: 1/4 + 1/4 + 1/15 = 17/30.
 BRANCHING = Branching({("anatomy", ""): 4, ("anatomy", "3"): 2, ("anatomy", "31"): 5})
 BY_HAND = [
-    ("312", "312", CONSTANT, Fraction(0)),
-    ("312", "313", CONSTANT, Fraction(1, 3) / THREE),
-    ("312", "31*", CONSTANT, Fraction(1, 6) / THREE),
-    ("312", "322", CONSTANT, (Fraction(1, 2) + Fraction(1, 3)) / THREE),  # the last 2 is no help
-    ("312", "3*2", CONSTANT, (Fraction(1, 4) + Fraction(1, 6)) / THREE),  # neither is it here
-    ("312", "2*2", CONSTANT, Fraction(1)),  # wrong stays wrong
-    ("312", "***", CONSTANT, Fraction(1, 2)),
-    ("310", "31*", CONSTANT, Fraction(0)),  # what is unspecified cannot be known
-    ("310", "3**", CONSTANT, Fraction(1, 4) / THREE),
-    ("310", "3*5", CONSTANT, (Fraction(1, 4) + Fraction(1, 6)) / THREE),
-    ("310", "311", CONSTANT, Fraction(1, 3) / THREE),  # too much said is wrong
-    ("311", "310", CONSTANT, Fraction(1, 3) / THREE),  # and so is too little
+    ("312", "312", CONSTANT_BRANCHING, Fraction(0)),
+    ("312", "313", CONSTANT_BRANCHING, Fraction(1, 3) / THREE),
+    ("312", "31*", CONSTANT_BRANCHING, Fraction(1, 6) / THREE),
+    (
+        "312",
+        "322",
+        CONSTANT_BRANCHING,
+        (Fraction(1, 2) + Fraction(1, 3)) / THREE,
+    ),  # the last 2 is no help
+    (
+        "312",
+        "3*2",
+        CONSTANT_BRANCHING,
+        (Fraction(1, 4) + Fraction(1, 6)) / THREE,
+    ),  # neither is it here
+    ("312", "2*2", CONSTANT_BRANCHING, Fraction(1)),  # wrong stays wrong
+    ("312", "***", CONSTANT_BRANCHING, Fraction(1, 2)),
+    ("310", "31*", CONSTANT_BRANCHING, Fraction(0)),  # what is unspecified cannot be known
+    ("310", "3**", CONSTANT_BRANCHING, Fraction(1, 4) / THREE),
+    ("310", "3*5", CONSTANT_BRANCHING, (Fraction(1, 4) + Fraction(1, 6)) / THREE),
+    ("310", "311", CONSTANT_BRANCHING, Fraction(1, 3) / THREE),  # too much said is wrong
+    ("311", "310", CONSTANT_BRANCHING, Fraction(1, 3) / THREE),  # and so is too little
     ("310", "311", BRANCHING, Fraction(1, 15) / Fraction(17, 30)),
     ("310", "3**", BRANCHING, Fraction(1, 8) / Fraction(17, 30)),
     ("310", "320", BRANCHING, (Fraction(1, 4) + Fraction(1, 15)) / Fraction(17, 30)),
@@ -261,16 +283,16 @@ BY_HAND = [
 
 @pytest.mark.parametrize(("true", "answer", "branching", "share"), BY_HAND)
 def test_error_by_hand(true, answer, branching, share):
-    found = error(f"1121-120-{true}-700", f"1121-120-{answer}-700", branching)
+    found = hierarchical_error(f"1121-120-{true}-700", f"1121-120-{answer}-700", branching)
     assert found == pytest.approx(float(share / 4), abs=1e-12)
 
 
 def test_axes_add_up():
     true = "1121-120-312-700"
-    assert error(true, "2121-220-412-600") == 1.0
-    assert error(true, "2121-120-312-700") == 0.25
-    assert error(true, "2121-120-313-700") == pytest.approx(0.25 + 2 / 11 / 4)
-    assert error(true, "****-***-***-***") == pytest.approx(
+    assert hierarchical_error(true, "2121-220-412-600") == 1.0
+    assert hierarchical_error(true, "2121-120-312-700") == 0.25
+    assert hierarchical_error(true, "2121-120-313-700") == pytest.approx(0.25 + 2 / 11 / 4)
+    assert hierarchical_error(true, "****-***-***-***") == pytest.approx(
         (1 / 2 + (3 / 2 / 2) / (11 / 6) + 1 / 2 + (1 / 2) / (11 / 6)) / 4
     )
 
@@ -299,7 +321,7 @@ def naive(true, answer, labels):
 @given(st.lists(st.tuples(few_codes, answers), max_size=10), branchings)
 def test_error_as_written_out(pairs, branching):
     true, given_ = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    found = errors(true, given_, branching)
+    found = hierarchical_errors(true, given_, branching)
     assert found.dtype == np.float64
     expected = [naive(*pair, branching.labels) for pair in pairs]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
@@ -307,15 +329,17 @@ def test_error_as_written_out(pairs, branching):
 
 @given(few_codes, few_codes, answers, branchings)
 def test_error_is_a_share_and_none_only_for_the_right_code(true, other, answer, branching):
-    assert 0 <= error(true, answer, branching) <= 1
-    assert error(true, true, branching) == 0
-    assert (error(true, other, branching) == 0) == (true == other)
+    assert 0 <= hierarchical_error(true, answer, branching) <= 1
+    assert hierarchical_error(true, true, branching) == 0
+    assert (hierarchical_error(true, other, branching) == 0) == (true == other)
 
 
 @given(few_codes, answers, st.integers(0, 12), branchings)
 def test_dont_know_costs_between_right_and_wrong(true, answer, place, branching):
     def changed(code, character):
-        return error(true, code.compact[:place] + character + code.compact[place + 1 :], branching)
+        return hierarchical_error(
+            true, code.compact[:place] + character + code.compact[place + 1 :], branching
+        )
 
     assert changed(answer, "*") <= changed(answer, "3") + 1e-12  # 3 is always wrong
     # Where all the rest is right: a star may well pay where it hides a mistake behind it.
@@ -324,7 +348,7 @@ def test_dont_know_costs_between_right_and_wrong(true, answer, place, branching)
 
 @given(st.lists(few_codes, min_size=1, max_size=20))
 def test_branching_counts_the_labels_that_occur(codes):
-    branching = Branching.of(codes)
+    branching = Branching.from_codes(codes)
     for code in codes:
         for axis, length in AXES.items():
             path = getattr(code, axis)
@@ -334,20 +358,20 @@ def test_branching_counts_the_labels_that_occur(codes):
                     for other in codes
                     if getattr(other, axis)[:i] == path[:i]
                 }
-                assert branching.along(axis, path)[i] == len(here)
-    assert Branching.of(str(code) for code in [*codes, *codes]) == branching
+                assert branching.count_labels(axis, path)[i] == len(here)
+    assert Branching.from_codes(str(code) for code in [*codes, *codes]) == branching
 
 
 def test_places_that_never_occurred_count_one_label():
-    branching = Branching.of(["1121-120-310-700", "1121-120-410-700", "1121-120-320-700"])
-    assert branching.along("anatomy", "310") == [2, 2, 1]
-    assert branching.along("anatomy", "912") == [2, 1, 1]
-    assert CONSTANT.along("technique", "1121") == [1, 1, 1, 1]
+    branching = Branching.from_codes(["1121-120-310-700", "1121-120-410-700", "1121-120-320-700"])
+    assert branching.count_labels("anatomy", "310") == [2, 2, 1]
+    assert branching.count_labels("anatomy", "912") == [2, 1, 1]
+    assert CONSTANT_BRANCHING.count_labels("technique", "1121") == [1, 1, 1, 1]
 
 
 def test_as_many_answers_as_codes():
-    assert errors([], []).shape == (0,)
+    assert hierarchical_errors([], []).shape == (0,)
     with pytest.raises(CbirError, match="1 answers for 2 codes"):
-        errors([ABDOMEN, ABDOMEN], [ABDOMEN])
+        hierarchical_errors([ABDOMEN, ABDOMEN], [ABDOMEN])
     with pytest.raises(CbirError, match="biosystem '50' has 2 characters"):
-        error(ABDOMEN, "1121-127-700-50")
+        hierarchical_error(ABDOMEN, "1121-127-700-50")

@@ -1,7 +1,7 @@
-"""An archive in Milvus: the same vectors, searched by an engine that outgrows one machine.
+"""An archive in Milvus: the same vectors, searched by an engine that scales beyond one machine.
 
-A collection has a row an image: ``id`` (SHA-256 of the path, the primary key), ``path``,
-``content`` (SHA-256 of the pixels) and ``vector``; its properties say of which descriptor.
+A collection has one row per image: ``id`` (SHA-256 of the path, the primary key), ``path``,
+``content`` (SHA-256 of the pixels) and ``vector``; its properties name the descriptor.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cbir_lib.archive.store import Archive, Found
-from cbir_lib.errors import CbirError, unknown
+from cbir_lib.archive.store import Archive, Hits
+from cbir_lib.errors import CbirError, unknown_name_error
 
-# What Milvus calls our distances, and how its values become ours: its L2 is squared, and its
-# cosine a similarity. The others it does not have.
+# The Milvus names of our distances, and how to convert its values to ours: its L2 is squared, and
+# its cosine is a similarity. It does not have our other distances.
 METRICS = {
     "L2": ("L2", lambda values: np.sqrt(np.maximum(values, 0))),
     "cosine": ("COSINE", lambda values: np.clip(1 - values, 0, 2)),
@@ -32,21 +32,21 @@ METHODS = {
     "exact": ("FLAT", {}),
     "hnsw": ("HNSW", {"M": 16, "efConstruction": 200}),
 }
-DESCRIPTOR = "cbir.descriptor"  # the property of a collection
+DESCRIPTOR = "cbir.descriptor"  # property of a collection
 LARGEST_DIMENSION = 32768
 MOST_RESULTS = 16384
 LONGEST_PATH = 4096  # bytes
-BATCH_BYTES = 8 * 2**20  # of vectors in a call; a server takes 64 MiB
-LISTED = 1000  # rows listed or removed in a call
+BATCH_BYTES = 8 * 2**20  # of vectors per call; a server accepts 64 MiB
+LISTED = 1000  # rows listed or removed per call
 CONNECT_S = 5
 CALL_S = 60
 INSTALL = 'pip install "cbir_lib[milvus]"'
 
-_open_files: Counter[str] = Counter()  # embedded databases of this process, by their users
+_open_files: Counter[str] = Counter()  # users of each embedded database in this process
 
 
 class Pushed(NamedTuple):
-    """What a push did, in numbers of images."""
+    """What a push did, as numbers of images."""
 
     added: int  # or changed
     removed: int
@@ -54,23 +54,23 @@ class Pushed(NamedTuple):
 
 
 class MilvusIndex:
-    """A collection in Milvus: a gallery of vectors, as :class:`cbir_lib.retrieval.index.Index` is one.
+    """A collection in Milvus: a gallery of vectors, like :class:`cbir_lib.retrieval.index.Index`.
 
     Parameters
     ----------
     uri
-        ``http://host:19530`` of a server or cluster, with ``user:password@`` where it asks for one;
-        or a local path that ends with ``.db``, for the embedded form.
+        ``http://host:19530`` of a server or cluster, with ``user:password@`` if it requires them;
+        or a local path that ends with ``.db``, for the embedded database.
     collection
-        Its name; made by the first :meth:`add`.
+        Its name; the first :meth:`add` creates it.
     distance
         ``L2``, ``cosine`` or ``inner product``.
     descriptor
-        Of what descriptor the vectors are; a collection of another is refused.
+        Identity of the descriptor of the vectors; a collection of another one is refused.
     method
-        ``exact`` (FLAT) or ``hnsw``, for a collection that is yet to be made.
+        ``exact`` (FLAT) or ``hnsw``, for a new collection.
     filled
-        Refuse a collection that is not there, or empty.
+        Refuse a collection that is missing or empty.
 
     Raises
     ------
@@ -94,13 +94,13 @@ class MilvusIndex:
                 "build an archive with --distance L2 or --distance cosine, or search without it",
             )
         if method not in METHODS:
-            raise unknown("method in Milvus", method, METHODS)
+            raise unknown_name_error("method in Milvus", method, METHODS)
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", collection):
             raise CbirError(
-                f"{collection!r} is no name of a collection", "use letters, digits and _"
+                f"{collection!r} is not a valid name of a collection", "use letters, digits and _"
             )
         self.uri, self.collection = uri, collection
-        self.shown = shown(uri)
+        self.address = hide_password(uri)
         self.distance, self.descriptor, self.method = distance, descriptor, method
         self._client = _connect(uri)
         try:
@@ -119,7 +119,7 @@ class MilvusIndex:
         self.close()
 
     def close(self) -> None:
-        """Let go of the server; an embedded database may then be opened by another process."""
+        """Close the connection; another process may then open an embedded database."""
         self._client.close()
         if self.uri.endswith(".db"):
             _release(self.uri)
@@ -131,7 +131,7 @@ class MilvusIndex:
             return self._call("query", filter="", output_fields=["count(*)"])[0]["count(*)"]
 
     def contents(self) -> dict[str, str]:
-        """The content of every row, by its id."""
+        """Return the content of every row, by id."""
         if self.dimension is None:
             return {}
         with self._telling():
@@ -145,7 +145,7 @@ class MilvusIndex:
         return found
 
     def add(self, vectors: np.ndarray, paths: Sequence[str], contents: Sequence[str]) -> None:
-        """Add (N, D) float32 vectors; a path that is there already is replaced.
+        """Add (N, D) float32 vectors; replace the row of a path that exists already.
 
         Raises
         ------
@@ -166,29 +166,29 @@ class MilvusIndex:
                 self._call(
                     "upsert",
                     data=[
-                        {"id": id_of(path), "path": path, "content": content, "vector": vector}
+                        {"id": compute_id(path), "path": path, "content": content, "vector": vector}
                         for path, content, vector in rows
                     ],
                 )
 
     def remove(self, ids: Sequence[str]) -> None:
-        """Remove rows by their ids (:func:`id_of`); one that is not there does not matter."""
+        """Remove rows by id (:func:`compute_id`); missing ones are ignored."""
         with self._telling():
             for start in range(0, len(ids), LISTED):
                 self._call("delete", ids=list(ids[start : start + LISTED]))
 
-    def search(self, vectors: np.ndarray, k: int, contents: Sequence[str] | None = None) -> Found:
-        """The k nearest rows of each of (Q, D) vectors, none with the content of the query.
+    def search(self, vectors: np.ndarray, k: int, contents: Sequence[str] | None = None) -> Hits:
+        """Return the k nearest rows of each of (Q, D) vectors, none with the content of the query.
 
         Raises
         ------
         CbirError
-            When the collection is not there, the dimensions differ, or the server fails.
+            When the collection is missing, the dimensions differ, or the server fails.
         """
         if self.dimension is None:
             raise self._missing()
         if k > MOST_RESULTS:
-            raise CbirError(f"k = {k} is out of range", f"Milvus gives {MOST_RESULTS} at most")
+            raise CbirError(f"k = {k} is out of range", f"Milvus returns at most {MOST_RESULTS}")
         self.check_dimension(vectors)
         to_ours = METRICS[self.distance][1]
         ids = np.full((len(vectors), k), "", dtype=object)
@@ -209,12 +209,12 @@ class MilvusIndex:
                 order = np.lexsort((paths.astype(str), values))  # equal distances: by path
                 ids[query, : len(hits)] = paths[order]
                 distances[query, : len(hits)] = values[order]
-        return Found(ids, distances)
+        return Hits(ids, distances)
 
     def _missing(self) -> CbirError:
         return CbirError(
-            f"{self.shown} has no collection {self.collection}, or an empty one",
-            f"fill it: cbir index push DIR --to {self.shown}",
+            f"{self.address} has no collection {self.collection}, or an empty one",
+            f"fill it: cbir index push DIR --to {self.address}",
         )
 
     def _create(self, dimension: int) -> None:
@@ -223,7 +223,7 @@ class MilvusIndex:
         if dimension > LARGEST_DIMENSION:
             raise CbirError(
                 f"vectors of {dimension} values are too long for Milvus",
-                f"it takes {LARGEST_DIMENSION} at most; search without it",
+                f"it accepts at most {LARGEST_DIMENSION}; search without it",
             )
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
@@ -239,32 +239,33 @@ class MilvusIndex:
             "create_collection",
             schema=schema,
             index_params=index,
-            consistency_level="Strong",  # what was added is found
+            consistency_level="Strong",  # so that a search finds what was just added
             properties={DESCRIPTOR: self.descriptor},
         )
         self.dimension = dimension
 
     def _look(self) -> int:
-        """The dimension of the collection, if it is of this descriptor and distance."""
+        """Return the dimension of the collection after checking its descriptor and distance."""
         described = self._call("describe_collection")
         other = f"name another collection than {self.collection}: --collection NAME"
         if described["properties"].get(DESCRIPTOR) != self.descriptor:
             raise CbirError(
-                f"the collection {self.collection} of {self.shown} is of another descriptor", other
+                f"the collection {self.collection} of {self.address} is of another descriptor",
+                other,
             )
         metric = self._call("describe_index", index_name="vector")["metric_type"]
         if metric != METRICS[self.distance][0]:
             raise CbirError(
-                f"the collection {self.collection} of {self.shown} compares by {metric}, "
+                f"the collection {self.collection} of {self.address} compares by {metric}, "
                 f"not by {METRICS[self.distance][0]}",
                 other,
             )
-        self._call("load_collection")  # as a server that was restarted may not have done
+        self._call("load_collection")  # a restarted server may not have done so
         field = next(field for field in described["fields"] if field["name"] == "vector")
         return int(field["params"]["dim"])
 
     def check_dimension(self, vectors: np.ndarray) -> None:
-        """Refuse vectors that do not fit the collection, if it is there."""
+        """Refuse vectors that do not fit the collection, if it exists."""
         if self.dimension is not None and vectors.shape[1:] != (self.dimension,):
             raise CbirError(
                 f"vectors of shape {vectors.shape} do not fit a collection of {self.dimension}",
@@ -276,7 +277,7 @@ class MilvusIndex:
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
-        """What goes wrong at the server, in two lines."""
+        """Turn an error of the server into a two-line error."""
         from grpc import RpcError
         from pymilvus.exceptions import MilvusException
 
@@ -284,34 +285,36 @@ class MilvusIndex:
             yield
         except (MilvusException, RpcError) as error:
             raise CbirError(
-                f"Milvus at {self.shown} failed: {_first_line(error)}",
-                "see whether it runs, and start again; what it has is kept",
+                f"Milvus at {self.address} failed: {_first_line(error)}",
+                "check that it is running, and start again; what it has received is kept",
             ) from error
 
 
-def id_of(path: str) -> str:
-    """The primary key of a path: its SHA-256, so that no character of it needs care."""
+def compute_id(path: str) -> str:
+    """Compute the primary key of a path: its SHA-256, which needs no escaping."""
     return hashlib.sha256(path.encode()).hexdigest()
 
 
 def push(
     archive: Archive, index: MilvusIndex, progress: Callable[[int, int], None] = lambda *_: None
 ) -> Pushed:
-    """Make a collection hold what an archive holds; only what differs travels.
+    """Update a collection from an archive; only differences are sent.
 
-    A push that was interrupted goes on where it was. ``progress`` is called with the number of
-    images that were looked at, and of all.
+    A push that was interrupted continues where it stopped. ``progress`` is called with the number
+    of images that were checked, and of all images.
     """
     if shards := archive.shards():
         index.check_dimension(archive.read_shard(shards[0])[1])  # before anything is removed
     there = index.contents()
-    wanted = {id_of(row.path) for shard in archive.shards() for row in archive.rows_of(shard)}
+    wanted = {
+        compute_id(row.path) for shard in archive.shards() for row in archive.read_rows(shard)
+    }
     gone = [id for id in there if id not in wanted]
     index.remove(gone)
     added = done = 0
     for shard in archive.shards():
         rows, vectors = archive.read_shard(shard)
-        new = [i for i, row in enumerate(rows) if there.get(id_of(row.path)) != row.content]
+        new = [i for i, row in enumerate(rows) if there.get(compute_id(row.path)) != row.content]
         if new:
             index.add(vectors[new], [rows[i].path for i in new], [rows[i].content for i in new])
         added += len(new)
@@ -320,8 +323,8 @@ def push(
     return Pushed(added, len(gone), len(wanted) - added)
 
 
-def collection_of(archive: Archive) -> str:
-    """What an archive's collection is called, where no name is given."""
+def name_collection(archive: Archive) -> str:
+    """Return the default name of an archive's collection."""
     return re.sub(r"\W", "_", f"cbir_{archive.description.descriptor}", flags=re.ASCII)
 
 
@@ -336,17 +339,18 @@ def _connect(uri: str):
     except ImportError as error:
         raise CbirError(f"{error.name} is missing", INSTALL) from error
     for name in ("pymilvus", "milvus_lite"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they log we say in two lines
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # their errors are shown in two lines
     if local and not uri.endswith(".db"):
         raise CbirError(
-            f"{uri} is no address of Milvus", "give http://host:19530, or a local path with .db"
+            f"{uri} is not an address of Milvus",
+            "use http://host:19530, or a local path ending in .db",
         )
     if local and not Path(uri).expanduser().parent.is_dir():
-        raise CbirError(f"no folder {Path(uri).parent}", "make it, or name another")
+        raise CbirError(f"no folder {Path(uri).parent}", "create it, or name another")
     if local:
         _open_files[_place(uri)] += 1
     try:
-        # Dedicated: another client's broken connection is not taken over.
+        # Dedicated, so that another client's broken connection is not reused.
         place = _place(uri) if local else uri
         return pymilvus.MilvusClient(place, timeout=CONNECT_S, dedicated=True)
     except (MilvusException, ValueError) as error:
@@ -354,16 +358,16 @@ def _connect(uri: str):
             _release(uri)
             raise CbirError(
                 f"cannot open {uri}: {_first_line(error)}",
-                "does another process use it, or has another version of milvus-lite made it?",
+                "is another process using it, or did another version of milvus-lite create it?",
             ) from error
         raise CbirError(
-            f"no Milvus answers at {shown(uri)}",
-            "see whether it runs and the address is right; nothing was changed",
+            f"no Milvus answers at {hide_password(uri)}",
+            "check that it is running and the address is correct; nothing was changed",
         ) from error
 
 
-def shown(uri: str) -> str:
-    """An address without the name and password in it."""
+def hide_password(uri: str) -> str:
+    """Return an address without the user name and password."""
     return re.sub(r"//[^/@]*@", "//", uri)
 
 
@@ -372,7 +376,7 @@ def _place(uri: str) -> str:
 
 
 def _release(uri: str) -> None:
-    """Stop the embedded form of a database when nobody in this process uses it any more."""
+    """Stop an embedded database when nothing in this process uses it any more."""
     from milvus_lite.server_manager import server_manager_instance
 
     _open_files[_place(uri)] -= 1

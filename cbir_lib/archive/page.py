@@ -1,4 +1,4 @@
-"""What a search has found as one page: pictures inside, no script, nothing from elsewhere."""
+"""The results of a search as one HTML page: embedded pictures, no script, no external resource."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ body.found { color-scheme: light dark; margin: 0 auto; max-width: 75rem; padding
     grid-template-columns: 8rem minmax(0, 1fr); }
   .found ol { gap: .75rem; grid-template-columns: repeat(auto-fill, minmax(6.5rem, 1fr)); } }
 """
-# The page could load nothing from elsewhere even if a name in it had slipped past the escaping.
+# The page could not load external resources even if a name in it had slipped past the escaping.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def page(sections: str, about: str) -> str:
-    """A page of HTML around the sections; ``about`` says in a line what was searched, and how."""
+def render_page(sections: str, about: str) -> str:
+    """Render an HTML page around the sections; ``about`` is a line on what was searched."""
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -72,17 +72,19 @@ def page(sections: str, about: str) -> str:
 """
 
 
-def sections(found: pd.DataFrame, queries: Mapping[str, np.ndarray], picture: Picture) -> str:
-    """The query and its results, one section a query.
+def render_sections(
+    found: pd.DataFrame, queries: Mapping[str, np.ndarray], picture: Picture
+) -> str:
+    """Render one section per query: the query and its results.
 
     Parameters
     ----------
     found
-        As :meth:`cbir_lib.archive.store.Archive.search` gives it.
+        As returned by :meth:`cbir_lib.archive.store.Archive.search`.
     queries
         (H, W) uint8 by name.
     picture
-        Gives the image that a path of ``found`` names, (H, W) uint8, or None and the reason.
+        Returns the image at a path of ``found``, (H, W) uint8, and a remark; None if unreadable.
     """
     answers = dict(list(found.groupby("query", sort=False)))
     return "\n".join(
@@ -107,12 +109,12 @@ def _section(name: str, image: np.ndarray, answers: pd.DataFrame, picture: Pictu
 
 
 def _breaking(path: str) -> str:
-    """A path that may go on in the next line after each of its folders."""
+    """Return a path that may be broken into lines after each of its folders."""
     return escape(path).replace("/", "/<wbr>")
 
 
-def picture_of(folder: Path) -> Picture:
-    """Return what reads the images of an archive; of one no longer there, the reason."""
+def make_picture_reader(folder: Path) -> Picture:
+    """Return a function that reads an image of an archive, or returns None and the reason."""
 
     def read(path: str) -> tuple[np.ndarray | None, str]:
         data, remark = read_file(folder / path)
@@ -128,7 +130,7 @@ def _picture(image: np.ndarray | None, remark: str, alt: str) -> str:
 
 
 def _image(image: np.ndarray, alt: str) -> str:
-    """(H, W) uint8 as an element, small and inside the page."""
+    """Render a (H, W) uint8 image as an HTML element with an embedded thumbnail."""
     scale = THUMBNAIL_PX / max(image.shape)
     if scale < 1:
         height, width = (max(1, round(side * scale)) for side in image.shape)

@@ -2,14 +2,15 @@
 
 ::
 
-    DIR/archive.json               what the vectors are; where the images lie
-    DIR/descriptor.safetensors     the descriptor as it was fitted, or network.safetensors
-    DIR/shards/000001.safetensors  up to 512 vectors, and of which file each is
+    DIR/archive.json               description of the vectors; where the images are
+    DIR/descriptor.safetensors     the fitted descriptor, or network.safetensors
+    DIR/shards/000001.safetensors  up to 512 vectors, and the file that each belongs to
     DIR/faults.csv                 the files that could not be read, and why
 
-Each file is written beside and moved, and a vector never lies apart from the name of its file: the
-archive is whole at every moment. Each has a checksum that is compared when it is read, and a path
-in it stays inside the folder of the images. :mod:`cbir_lib.archive.update` makes and updates it.
+Each file is written under another name and then renamed, and a vector is always stored with the
+name of its file: the archive is consistent at every moment. Each file has a checksum that is
+checked on reading, and its paths must stay inside the folder of the images.
+:mod:`cbir_lib.archive.update` builds and updates an archive.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from cbir_lib.datasets.splits import content
+from cbir_lib.datasets.splits import hash_pixels
 from cbir_lib.errors import CbirError
 from cbir_lib.files import replacing
-from cbir_lib.schema import Strict, first_fault
+from cbir_lib.schema import StrictModel, describe_first_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,20 +42,20 @@ if TYPE_CHECKING:
     from cbir_lib.retrieval.index import Index
 
 FORMAT = "cbir_lib archive 2"
-SIZE_PX = 128  # side of the square that images are fitted on
-SHARD = 512  # vectors in a file; what a killed build loses at most
+SIZE_PX = 128  # side of the square that images are fitted to
+SHARD = 512  # vectors per file; a killed build loses at most these
 DEFAULT_K = 10
 DIGITS = 64  # of a SHA-256, hexadecimal
-AGAIN = "build it again, into a new folder: cbir index build FOLDER --descriptor NAME --out DIR"
+AGAIN = "build it again in a new folder: cbir index build FOLDER --descriptor NAME --out DIR"
 
 
-class Description(Strict):
-    """What the vectors of an archive are."""
+class Description(StrictModel):
+    """The description of the vectors of an archive."""
 
     format: Literal["cbir_lib archive 2"] = FORMAT
     descriptor: str  # its name among DESCRIPTORS, or the run of a trained network
     network: bool
-    identity: str  # SHA-256 of its settings and of what it has learnt
+    identity: str  # SHA-256 of its settings and learnt arrays
     distance: str
     size: int  # px
     folder: str  # of the images, relative to the archive
@@ -69,24 +70,24 @@ class Row(NamedTuple):
     content: str  # SHA-256 of the pixels, hexadecimal
 
 
-class Found(NamedTuple):
-    """What an engine answers to Q queries, nearest first."""
+class Hits(NamedTuple):
+    """The answer of an engine to Q queries, nearest first."""
 
-    ids: np.ndarray  # (Q, K) str, "" where there are fewer candidates
+    ids: np.ndarray  # (Q, K) str, "" if there are fewer candidates
     distances: np.ndarray  # (Q, K) float32, infinite there
 
 
 class Engine(Protocol):
-    """What searches an archive's vectors: an index in memory, or Milvus."""
+    """A search engine for an archive's vectors: an index in memory, or Milvus."""
 
     def __len__(self) -> int: ...
 
-    def search(self, vectors: np.ndarray, k: int, contents: Sequence[str]) -> Found:
-        """The k nearest of each vector; none with the content of the query."""
+    def search(self, vectors: np.ndarray, k: int, contents: Sequence[str]) -> Hits:
+        """Return the k nearest images of each vector, none with the content of the query."""
 
 
 class InMemory:
-    """All vectors of an archive in an index, whose subjects are the contents."""
+    """An engine with all vectors of an archive in an index; its subjects are the contents."""
 
     def __init__(self, index: Index):
         self.index = index
@@ -94,28 +95,26 @@ class InMemory:
     def __len__(self) -> int:
         return len(self.index)
 
-    def search(self, vectors: np.ndarray, k: int, contents: Sequence[str]) -> Found:
-        """As :class:`Engine` says."""
+    def search(self, vectors: np.ndarray, k: int, contents: Sequence[str]) -> Hits:
+        """Search as described in :class:`Engine`."""
         ranking = self.index.search(vectors, k, subjects=contents)
-        return Found(
-            np.where(ranking.rows < 0, "", self.index.ids[ranking.rows]), ranking.distances
-        )
+        return Hits(np.where(ranking.rows < 0, "", self.index.ids[ranking.rows]), ranking.distances)
 
 
 class Archive:
-    """An archive that is there, to be searched.
+    """An existing archive, to be searched.
 
     Parameters
     ----------
     place
         Its folder, as given to ``cbir index build --out``.
     folder
-        Where the images lie, if not where they lay at the last build.
+        Where the images are, if they have moved since the last build.
 
     Raises
     ------
     CbirError
-        When there is none, it is damaged, or another version's.
+        When there is none, or it is damaged or from another version.
     """
 
     def __init__(self, place: Path | str, folder: Path | str | None = None):
@@ -125,25 +124,25 @@ class Archive:
         self._engines: dict[str, tuple] = {}  # by method: the state of the shards, and the engine
 
     def __len__(self) -> int:
-        return sum(len(self.rows_of(shard)) for shard in self.shards())
+        return sum(len(self.read_rows(shard)) for shard in self.shards())
 
     def shards(self) -> list[Path]:
-        """The files with the vectors, in the order they were begun."""
+        """Return the files with the vectors, in the order in which they were started."""
         return sorted(self.place.glob("shards/*.safetensors"))
 
-    def rows_of(self, shard: Path) -> list[Row]:
-        """Of which images a file has the vectors."""
+    def read_rows(self, shard: Path) -> list[Row]:
+        """Read the rows of a shard: the images whose vectors it has."""
         return self.read_shard(shard, vectors=False)[0]
 
     def read_shard(self, shard: Path, vectors: bool = True) -> tuple[list[Row], np.ndarray | None]:
-        """N rows and, if wanted, (N, D) float32.
+        """Read the N rows of a shard and, if wanted, its (N, D) float32 vectors.
 
         Raises
         ------
         CbirError
-            When the file is damaged, or from another archive.
+            When the file is damaged or from another archive.
         """
-        mend = f"delete it and build again: cbir index build {self.folder} --out {self.place}"
+        hint = f"delete it and build again: cbir index build {self.folder} --out {self.place}"
         try:
             with safe_open(shard, "numpy") as file:
                 written = file.metadata()["shard"]
@@ -154,7 +153,7 @@ class Archive:
                 rows = [_checked(Row(*row)) for row in described["rows"]]
                 stored = file.get_slice("vectors")
                 if stored.get_dtype() != "F32" or len(stored.get_shape()) != 2:
-                    raise ValueError("its vectors are none")
+                    raise ValueError("its vectors are not a float32 matrix")
                 if stored.get_shape()[0] != len(rows):
                     raise ValueError("rows and vectors differ in number")
                 found = file.get_tensor("vectors") if vectors else None
@@ -167,9 +166,9 @@ class Archive:
             *(OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError),
             *(RecursionError, MemoryError),
         ) as error:
-            raise CbirError(f"{shard} is damaged: {_first_line(error)}", mend) from error
+            raise CbirError(f"{shard} is damaged: {_first_line(error)}", hint) from error
         if of != self.description.identity:
-            raise CbirError(f"{shard} is from another archive", mend)
+            raise CbirError(f"{shard} is from another archive", hint)
         return rows, found
 
     def write_shard(self, shard: Path, rows: Sequence[Row], vectors: np.ndarray) -> None:
@@ -177,7 +176,7 @@ class Archive:
         if not rows:
             shard.unlink(missing_ok=True)
             return
-        # One entry: safetensors writes several in an order that changes.
+        # A single entry: safetensors writes several of them in varying order.
         vectors = np.ascontiguousarray(vectors, np.float32)
         described = {
             "identity": self.description.identity,
@@ -190,12 +189,12 @@ class Archive:
 
     @cached_property
     def descriptor(self) -> Descriptor:
-        """The descriptor as it was fitted.
+        """Read the fitted descriptor.
 
         Raises
         ------
         CbirError
-            When its file is missing, damaged, or of another descriptor than the vectors.
+            When its file is missing, damaged, or does not belong to the vectors.
         """
         described = self.description
         if described.network:
@@ -216,12 +215,14 @@ class Archive:
                 with safe_open(file, "numpy") as opened:
                     names = list(opened.keys())
                 descriptor = load_descriptor(file)
-                # What is learnt is named so; nothing else may be set by a file.
+                # Learnt arrays are named like this; a file may not set anything else.
                 same = (
                     all(key.endswith("_") and not key.startswith("_") for key in names)
                     and name in DESCRIPTORS
                     and type(descriptor) is type(build_descriptor(name))
-                    and identity(name, described.size, descriptor.get_params(), learnt(descriptor))
+                    and compute_identity(
+                        name, described.size, descriptor.get_params(), learnt(descriptor)
+                    )
                     == described.identity
                 )
             except CbirError:
@@ -230,12 +231,13 @@ class Archive:
                 raise CbirError(f"{file} is damaged: {_first_line(error)}", AGAIN) from error
         if not same:
             raise CbirError(
-                f"{file} is damaged, or not what the vectors of {self.place} were made with", AGAIN
+                f"{file} is damaged, or the vectors of {self.place} were made with another one",
+                AGAIN,
             )
         return descriptor
 
-    def vectors(self) -> tuple[list[Row], np.ndarray]:
-        """All N rows, ordered by path, and their (N, D) float32 vectors."""
+    def read_vectors(self) -> tuple[list[Row], np.ndarray]:
+        """Read all N rows, sorted by path, and their (N, D) float32 vectors."""
         while True:
             try:
                 parts = [self.read_shard(shard) for shard in self.shards()]
@@ -258,9 +260,9 @@ class Archive:
         return [rows[i] for i in order], gathered
 
     def engine(self, method: str = "exact") -> Engine:
-        """All vectors in memory; read again when a build has changed them.
+        """Return all vectors as an engine in memory; read again when a build has changed them.
 
-        What an approximate method makes of them is kept beside them, as ``hnsw.safetensors``.
+        The index of an approximate method is stored with them, such as ``hnsw.safetensors``.
 
         Parameters
         ----------
@@ -279,16 +281,16 @@ class Archive:
         of = self._state_digest(state)
         index = Index(self.description.distance, method, of)
         if method != "exact" and kept.exists():
-            with suppress(CbirError):  # of what the archive was before, or damaged
+            with suppress(CbirError):  # of an earlier state of the archive, or damaged
                 found = Index.load(kept, of)
                 if (found.method, found.distance) == (method, self.description.distance):
                     return found
-        rows, vectors = self.vectors()
+        rows, vectors = self.read_vectors()
         if rows:
             index.add(vectors, [row.path for row in rows], [row.content for row in rows])
             if method != "exact":
                 index.build()
-                with suppress(OSError, CbirError):  # it is kept only where it can be
+                with suppress(OSError, CbirError):  # not every folder can be written to
                     index.save(kept)
         return index
 
@@ -298,8 +300,8 @@ class Archive:
     def _state_digest(self, state: list) -> str:
         return _digest(json.dumps([self.description.identity, state]).encode())
 
-    def recalls(self) -> dict[str, Recall]:
-        """The recall of each approximate method that was built of what the archive is now."""
+    def read_recalls(self) -> dict[str, Recall]:
+        """Read the recall of each approximate index that matches the present archive."""
         from cbir_lib.retrieval.approximate import METHODS
         from cbir_lib.retrieval.index import recall_of
 
@@ -313,24 +315,23 @@ class Archive:
         k: int | None = None,
         engine: Engine | None = None,
     ) -> pd.DataFrame:
-        """Find the images most like each of some images.
+        """Find the images most similar to each of some images.
 
         Parameters
         ----------
         images
-            Files, or (H, W) uint8 arrays. One with the same pixels as an image of the archive does
-            not find it.
+            Files, or (H, W) uint8 arrays. An image does not find images with exactly its pixels.
         k
-            How many for each, 1 to the size of the archive; 10 by default, or all of fewer.
+            Results per query, 1 to the size of the archive; 10 by default, or all if fewer.
         engine
-            What to search with, as :meth:`engine` gives it or Milvus; by default all vectors
-            exactly.
+            The engine to search with, from :meth:`engine` or Milvus; by default exact search in
+            memory.
 
         Returns
         -------
         DataFrame
             ``query`` (its path, or "image 1"), ``rank`` from 1, ``path`` relative to
-            :attr:`folder`, ``distance``; k rows a query, or fewer where there are no more.
+            :attr:`folder`, ``distance``; k rows per query, or fewer if there are no more.
 
         Raises
         ------
@@ -339,26 +340,28 @@ class Archive:
         """
         import pandas as pd
 
-        from cbir_lib.images.decoding import fit, read_image
-        from cbir_lib.images.preprocessing import as_images
+        from cbir_lib.images.decoding import fit_to_square, read_image
+        from cbir_lib.images.preprocessing import check_images
 
         names, pixels = [], []
         for number, image in enumerate(images, start=1):
             given = isinstance(image, np.ndarray)
             names.append(f"image {number}" if given else str(image))
-            pixels.append(as_images(image[None])[0] if given else read_image(Path(image)))
-        engine = self.engine() if engine is None else engine  # an empty one is not true
+            pixels.append(check_images(image[None])[0] if given else read_image(Path(image)))
+        engine = self.engine() if engine is None else engine  # an empty engine is falsy
         if not len(engine):
             raise CbirError(
-                f"the archive {self.place} has no image", "add some to its folder, and build again"
+                f"the archive {self.place} has no images", "add some to its folder, and build again"
             )
         k = min(DEFAULT_K, len(engine)) if k is None else k
         if not 1 <= k <= len(engine):
-            raise CbirError(f"k = {k} is out of range", f"give 1 to {len(engine)}, the archive")
+            raise CbirError(
+                f"k = {k} is out of range", f"use 1 to {len(engine)}, the size of the archive"
+            )
         if not pixels:
             return pd.DataFrame(columns=["query", "rank", "path", "distance"])
-        fitted = np.stack([fit(image, self.description.size) for image in pixels])
-        contents = [content(image).hex() for image in pixels]
+        fitted = np.stack([fit_to_square(image, self.description.size) for image in pixels])
+        contents = [hash_pixels(image).hex() for image in pixels]
         found = engine.search(self.descriptor.transform(fitted), k, contents)
         for path in {str(path) for paths in found.ids for path in paths if path}:
             self._check_place(path)
@@ -373,12 +376,12 @@ class Archive:
         )
 
     def _check_place(self, path: str) -> None:
-        """Refuse a path that leads out of the folder of the images, by its name or by a link."""
-        if fault := path_fault(path):
+        """Refuse a path that leads out of the folder of the images, by name or through a link."""
+        if fault := find_path_fault(path):
             raise CbirError(f"an image of {self.place} {fault}", AGAIN)
         try:
             inside = (self.folder / path).resolve().is_relative_to(self.folder.resolve())
-        except (OSError, RuntimeError):  # a link to itself: it shows nothing
+        except (OSError, RuntimeError):  # a link to itself: there is nothing to show
             return
         if not inside:
             raise CbirError(
@@ -387,19 +390,19 @@ class Archive:
             )
 
 
-def path_fault(path: str) -> str:
-    """Why a path is none of an image in a folder; empty where it may be one."""
+def find_path_fault(path: str) -> str:
+    """Return why a path cannot be an image inside a folder; empty if it can."""
     pure = PurePath(path)
     if pure.is_absolute() or pure.drive or ".." in pure.parts:
         return f"has the path {path!r}, which leaves the folder"
-    return "" if pure.name and "\0" not in path else f"has the path {path!r}, which is none"
+    return "" if pure.name and "\0" not in path else f"has the invalid path {path!r}"
 
 
 def _checked(row: Row) -> Row:
     """Check the types of a row, and that its path stays inside the folder."""
     if [type(value) for value in row] != [str, int, int, str]:
-        raise ValueError("a row is none")
-    if fault := path_fault(row.path):
+        raise ValueError("a row has wrong types")
+    if fault := find_path_fault(row.path):
         raise ValueError(f"a row {fault}")
     return row
 
@@ -416,8 +419,8 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def written_description(description: Description) -> str:
-    """The text of archive.json: what the vectors are, and its checksum."""
+def format_description(description: Description) -> str:
+    """Return the text of archive.json: the description and its checksum."""
     fields = description.model_dump()
     return json.dumps(fields | {"sha256": _description_digest(fields)}, indent=1) + "\n"
 
@@ -427,19 +430,19 @@ def _description_digest(fields: dict) -> str:
 
 
 def read_description(place: Path) -> Description:
-    """What an archive's vectors are.
+    """Read the description of an archive.
 
     Raises
     ------
     CbirError
-        When there is no archive, it is damaged, or another version's.
+        When there is no archive, or it is damaged or from another version.
     """
     file = place / "archive.json"
     try:
         text = file.read_text(encoding="utf-8")
         written = json.loads(text)
         if not isinstance(written, dict):
-            raise ValueError("no description")
+            raise ValueError("it has no description")
         if written.get("format") != FORMAT:
             raise CbirError(
                 f"{file} has format {written.get('format')!r}, this version reads {FORMAT!r}", AGAIN
@@ -451,17 +454,17 @@ def read_description(place: Path) -> Description:
         return description
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CbirError(
-            f"{place} is no archive",
+            f"{place} is not an archive",
             "build one: cbir index build FOLDER --descriptor NAME --out DIR",
         ) from error
     except ValidationError as error:
-        raise CbirError(f"{file} is damaged: {first_fault(error)}", AGAIN) from error
+        raise CbirError(f"{file} is damaged: {describe_first_error(error)}", AGAIN) from error
     except (OSError, ValueError, RecursionError) as error:
         raise CbirError(f"cannot read {file}: {_first_line(error)}", AGAIN) from error
 
 
-def identity(name: str, size: int, settings: dict, learnt: dict[str, np.ndarray]) -> str:
-    """SHA-256 of a descriptor: what it is called, its settings, and the arrays it has learnt."""
+def compute_identity(name: str, size: int, settings: dict, learnt: dict[str, np.ndarray]) -> str:
+    """Compute the SHA-256 of a descriptor: its name, its settings, and its learnt arrays."""
     digest = hashlib.sha256(json.dumps([name, size, settings], sort_keys=True).encode())
     for key, value in sorted(learnt.items()):
         digest.update(f"{key} {value.dtype} {value.shape}".encode())

@@ -1,4 +1,4 @@
-"""Making an archive of a folder, and keeping it up to date, shard after shard."""
+"""Build an archive from a folder and keep it up to date, shard by shard."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from cbir_lib.archive.store import (
     Archive,
     Description,
     Row,
-    identity,
-    written_description,
+    compute_identity,
+    format_description,
 )
-from cbir_lib.datasets.folder import image_files
+from cbir_lib.datasets.folder import find_image_files
 from cbir_lib.datasets.listing import read_file
-from cbir_lib.datasets.splits import content
+from cbir_lib.datasets.splits import hash_pixels
 from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
-from cbir_lib.errors import CbirError, unknown
+from cbir_lib.errors import CbirError, unknown_name_error
 from cbir_lib.files import replacing
-from cbir_lib.images.decoding import decode, fit
-from cbir_lib.images.dicom import INSTALL
+from cbir_lib.images.decoding import decode, fit_to_square
+from cbir_lib.images.dicom import INSTALL_COMMAND
 
-SAMPLE = 1000  # images that a descriptor learns from, evenly spread over the sorted paths
+SAMPLE = 1000  # images that a descriptor is fitted on, evenly spread over the sorted paths
 FAULTS = "faults.csv"
 HEAD = ("file", "reason", "bytes", "modified_ns", "crc32")
 LOCK = ".lock"
@@ -47,14 +47,14 @@ OURS = {LOCK, FAULTS, "descriptor.safetensors", "network.safetensors"}  # before
 
 
 class State(NamedTuple):
-    """What tells whether a file has changed since it was read."""
+    """The state of a file, which shows whether it has changed since it was read."""
 
     bytes: int
     modified_ns: int
 
 
 class Fault(NamedTuple):
-    """Why a file is not in the archive; the state is that of the file when it was tried."""
+    """Why a file is not in the archive, and its state when it was read."""
 
     reason: str
     state: State
@@ -62,19 +62,19 @@ class Fault(NamedTuple):
 
 @dataclass
 class Scan:
-    """What a folder holds."""
+    """The contents of a folder."""
 
     images: dict[str, State] = field(default_factory=dict)  # path: state, sorted
-    faults: dict[str, Fault] = field(default_factory=dict)  # what could not be looked at
-    passed_over: Counter[str] = field(default_factory=Counter)  # hidden files, no images
+    faults: dict[str, Fault] = field(default_factory=dict)  # what could not be inspected
+    skipped: Counter[str] = field(default_factory=Counter)  # hidden files, other files
 
     def hides(self, path: str) -> bool:
-        """Whether a path lies in a sub-folder that could not be looked into: it may be there."""
+        """Return whether a path lies in a sub-folder that could not be read: it may still exist."""
         return any(path.startswith(f"{fault}/") for fault in self.faults)
 
 
-class Seen(NamedTuple):
-    """One file, read."""
+class FileRead(NamedTuple):
+    """A file after reading."""
 
     path: str
     state: State
@@ -89,18 +89,18 @@ class Seen(NamedTuple):
 
 @dataclass
 class Report:
-    """What a build did, in numbers of images."""
+    """What a build did, as numbers of images."""
 
     archive: Archive
     added: int = 0
     changed: int = 0  # described again
-    removed: int = 0  # their files are gone, or can no longer be read
+    removed: int = 0  # their files are gone or can no longer be read
     unchanged: int = 0
     faults: dict[str, str] = field(default_factory=dict)  # file: reason
-    passed_over: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
 
 
-Progress = Callable[[int, int], None]  # files read, and to be read in all
+Progress = Callable[[int, int], None]  # files read, and files to read in total
 
 
 def build(
@@ -111,31 +111,31 @@ def build(
     distance: str | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Report:
-    """Make the archive of a folder, or bring it up to date.
+    """Build the archive of a folder, or update it.
 
-    Only new and changed files are described, and those that are gone are removed. A build that was
-    interrupted or killed goes on where it was; what it loses is less than a shard.
+    Only new and changed files are described, and missing ones are removed. A build that was
+    interrupted or killed continues where it stopped and loses less than a shard.
 
     Parameters
     ----------
     folder
         PNG, JPEG, TIFF, WebP and DICOM files, in sub-folders of any depth.
     place
-        The folder of the archive; a new one, or one that was begun.
+        The folder of the archive; a new one, or an existing archive.
     descriptor
         One of :data:`cbir_lib.descriptors.DESCRIPTORS`, with its default settings, or the run of a
-        trained network; of an archive that is there, its own. One that learns does so once, from
-        1000 images evenly spread over the sorted paths, and is kept.
+        trained network; by default that of the existing archive. If it learns, it is fitted once,
+        on 1000 images evenly spread over the sorted paths, and stored.
     distance
-        One of :data:`cbir_lib.retrieval.distances.DISTANCES`; the one that the descriptor is meant for.
+        One of :data:`cbir_lib.retrieval.distances.DISTANCES`; by default that of the descriptor.
     progress
         Called after each file.
 
     Raises
     ------
     CbirError
-        When the folder is not there or has no image, the archive has another descriptor, or another
-        process builds it.
+        When the folder is missing or has no images, the archive has another descriptor, or another
+        process is building it.
     """
     folder, place = Path(folder).expanduser(), Path(place).expanduser()
     if not folder.is_dir():
@@ -148,12 +148,12 @@ def build(
             return _build(folder.resolve(), place.resolve(), descriptor, distance, progress)
     except Timeout as error:
         raise CbirError(
-            f"another build is at work on {place}", "wait for it; searching works meanwhile"
+            f"another build of {place} is running", "wait for it; you can search meanwhile"
         ) from error
     except OSError as error:
         raise CbirError(
             f"cannot read or write {error.filename or place}: {error.strerror or error}",
-            "mend its permissions and start again; what is finished is kept",
+            "fix its permissions and start again; what is finished is kept",
         ) from error
 
 
@@ -178,7 +178,7 @@ def _check_same(there: Description, descriptor: str | None, distance: str | None
     if there.network and network and _digest(network) != there.identity:
         raise CbirError(
             f"the archive was built with another training of {descriptor}",
-            "leave out --descriptor to keep to that one, or name a new folder",
+            "leave out --descriptor to keep the old one, or name a new folder",
         )
 
 
@@ -188,20 +188,18 @@ def _check_new(place: Path, descriptor: str | None, distance: str | None) -> Non
     networks = paths.trained_networks()
     names = f"one of {', '.join(DESCRIPTORS)}, or a network: {', '.join(sorted(networks))}"
     if descriptor is None:
-        raise CbirError(
-            f"{place} is a new archive, and needs a descriptor", f"--descriptor {names}"
-        )
+        raise CbirError(f"the new archive {place} needs a descriptor", f"--descriptor {names}")
     if descriptor not in DESCRIPTORS and descriptor not in networks:
-        raise unknown("descriptor", descriptor, [*DESCRIPTORS, *sorted(networks)])
+        raise unknown_name_error("descriptor", descriptor, [*DESCRIPTORS, *sorted(networks)])
     if distance is not None and distance not in DISTANCES:
-        raise unknown("distance", distance, DISTANCES)
+        raise unknown_name_error("distance", distance, DISTANCES)
     if place.exists() and not place.is_dir():
         raise CbirError(f"{place} is a file", "name a folder for the archive")
     others = [entry.name for entry in place.glob("*") if entry.name not in OURS]
     others = [name for name in others if not name.endswith(".part")]
     if others:
         raise CbirError(
-            f"{place} is no archive, and holds {sorted(others)[0]}",
+            f"{place} is not an archive, and contains {sorted(others)[0]}",
             "name a new folder for the archive",
         )
 
@@ -209,19 +207,19 @@ def _check_new(place: Path, descriptor: str | None, distance: str | None) -> Non
 def _build(
     folder: Path, place: Path, descriptor: str | None, distance: str | None, progress: Progress
 ) -> Report:
-    scan = look(folder)
+    scan = scan_folder(folder)
     if not (place / "archive.json").exists():
         if not scan.images:
             raise CbirError(
-                f"{folder} has no image", "name a folder with PNG, JPEG, TIFF, WebP or DICOM files"
+                f"{folder} has no images", "name a folder with PNG, JPEG, TIFF, WebP or DICOM files"
             )
         _create(folder, place, descriptor, distance, scan)
     archive = Archive(place)
-    known = {row.path for shard in archive.shards() for row in archive.rows_of(shard)}
+    known = {row.path for shard in archive.shards() for row in archive.read_rows(shard)}
     if known and not any(path in scan.images or scan.hides(path) for path in known):
         raise CbirError(
             f"none of the {len(known)} images of {place} is in {folder}",
-            "is it the right folder, and is its drive there? For another one, name a new archive",
+            "is it the right folder, and is its drive connected? Use a new archive for another one",
         )
     _point_to(archive, folder)
     tried = {
@@ -229,10 +227,10 @@ def _build(
         for path, fault in read_faults(place / FAULTS).items()
         if scan.images.get(path) == fault.state and not _readable_now(fault.reason)
     }
-    report = Report(Archive(place), passed_over=scan.passed_over)
+    report = Report(Archive(place), skipped=scan.skipped)
     faults = tried | scan.faults
     with warnings.catch_warnings():
-        # Each thread that decodes hides warnings and shows them again; what they restore is this.
+        # Each decoding thread hides warnings and then restores this state.
         warnings.simplefilter("ignore")
         _Update(report, folder, scan, faults, known, progress).run()
     report.faults = {path: fault.reason for path, fault in sorted(faults.items())}
@@ -258,20 +256,20 @@ class _Update:
         new = [p for p in self.scan.images if p not in self.known and p not in self.faults]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
-                changed = self.mend(pool)
+                changed = self.update_shards(pool)
                 self.describe(pool, sorted([*new, *changed]), changed)
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
         write_faults(self.archive.place / FAULTS, self.faults)
 
-    def mend(self, pool: ThreadPoolExecutor) -> set[str]:
-        """Remove what is gone or has changed from the shards; the files that have changed."""
+    def update_shards(self, pool: ThreadPoolExecutor) -> set[str]:
+        """Remove missing and changed images from the shards; return the paths that changed."""
         changed: set[str] = set()
         for shard in self.archive.shards():
-            rows = self.archive.rows_of(shard)
+            rows = self.archive.read_rows(shard)
             touched = [r.path for r in rows if self.scan.images.get(r.path, r[1:3]) != r[1:3]]
-            now = {seen.path: seen for seen in ahead(pool, self.read, touched)}
+            now = {seen.path: seen for seen in map_ahead(pool, self.read, touched)}
             kept = []
             for place, row in enumerate(rows):
                 seen = now.get(row.path)
@@ -280,7 +278,7 @@ class _Update:
                     self.report.unchanged += 1
                 elif seen is None:
                     self.report.removed += 1
-                elif seen.content == row.content:  # only its time has changed
+                elif seen.content == row.content:  # only its modification time has changed
                     kept.append((place, seen.row))
                     self.report.unchanged += 1
                 else:
@@ -292,38 +290,38 @@ class _Update:
         return changed
 
     def describe(self, pool: ThreadPoolExecutor, paths: list[str], changed: set[str]) -> None:
-        """Read files, describe them, and fill one shard after another."""
-        shard, free = self.begin()
-        batch: list[Seen] = []
-        for done, seen in enumerate(ahead(pool, self.read, paths), start=1):
+        """Read files, describe them, and fill the shards one by one."""
+        shard, free = self.find_shard()
+        batch: list[FileRead] = []
+        for done, seen in enumerate(map_ahead(pool, self.read, paths), start=1):
             self.progress(done, len(paths))
             if seen.image is None:
-                self.fault(seen, seen.remark, changed)
+                self.record_fault(seen, seen.remark, changed)
             else:
                 batch.append(seen)
             if len(batch) == free:
-                self.fill(shard, batch, changed)
+                self.fill_shard(shard, batch, changed)
                 batch = []
-                shard, free = self.begin()
+                shard, free = self.find_shard()
         if batch:
-            self.fill(shard, batch, changed)
+            self.fill_shard(shard, batch, changed)
 
-    def begin(self) -> tuple[Path, int]:
-        """The shard to fill, and how many vectors it has room for."""
+    def find_shard(self) -> tuple[Path, int]:
+        """Return the shard to fill, and how many vectors it has room for."""
         shards = self.archive.shards()
-        if shards and (free := SHARD - len(self.archive.rows_of(shards[-1]))) > 0:
+        if shards and (free := SHARD - len(self.archive.read_rows(shards[-1]))) > 0:
             return shards[-1], free
         number = int(shards[-1].stem) + 1 if shards else 1
         return self.archive.place / "shards" / f"{number:06}.safetensors", SHARD
 
-    def fill(self, shard: Path, batch: list[Seen], changed: set[str]) -> None:
+    def fill_shard(self, shard: Path, batch: list[FileRead], changed: set[str]) -> None:
         """Describe images and add them to a shard."""
         images = np.stack([seen.image for seen in batch])
         vectors = self.archive.descriptor.transform(images)
-        good = comparable(self.archive.description.distance, vectors)
+        good = check_vectors(self.archive.description.distance, vectors)
         for seen, fault in zip(batch, good, strict=True):
             if fault:
-                self.fault(seen, fault, changed)
+                self.record_fault(seen, fault, changed)
         kept = [i for i, fault in enumerate(good) if not fault]
         rows, vectors = [batch[i].row for i in kept], vectors[kept]
         if shard.exists():
@@ -335,25 +333,25 @@ class _Update:
         self.report.added += len(kept) - again
         write_faults(self.archive.place / FAULTS, self.faults)
 
-    def fault(self, seen: Seen, reason: str, changed: set[str]) -> None:
+    def record_fault(self, seen: FileRead, reason: str, changed: set[str]) -> None:
         self.faults[seen.path] = Fault(reason, seen.state)
         self.report.removed += seen.path in changed
 
-    def read(self, path: str) -> Seen:
-        return read(self.folder, path, self.archive.description.size)
+    def read(self, path: str) -> FileRead:
+        return read_image_file(self.folder, path, self.archive.description.size)
 
 
-def look(folder: Path) -> Scan:
-    """The image files of a folder, and what could not be looked at."""
+def scan_folder(folder: Path) -> Scan:
+    """List the image files of a folder, and what could not be inspected."""
     scan = Scan()
 
     def report(path: Path, reason: str) -> None:
         name = os.fsencode(path.relative_to(folder)).decode(errors="backslashreplace")
         scan.faults[Path(name).as_posix()] = Fault(reason, State(-1, -1))
 
-    found = sorted(map(str, image_files(folder, scan.passed_over, report)))
+    found = sorted(map(str, find_image_files(folder, scan.skipped, report)))
     for path in found:
-        with suppress(OSError):  # it has just been removed
+        with suppress(OSError):  # it was removed meanwhile
             scan.images[path] = _state(folder / path)
     return scan
 
@@ -363,25 +361,27 @@ def _state(file: Path) -> State:
     return State(found.st_size, found.st_mtime_ns)
 
 
-def read(folder: Path, path: str, size: int) -> Seen:
-    """Read a file and fit its image on a square of ``size`` pixels."""
+def read_image_file(folder: Path, path: str, size: int) -> FileRead:
+    """Read a file and fit its image to a square of ``size`` pixels."""
     try:
-        state = _state(folder / path)  # before it is read: a change meanwhile is seen next time
+        state = _state(
+            folder / path
+        )  # before reading, so that a change meanwhile is noticed next time
     except OSError as error:
-        return Seen(path, State(-1, -1), None, "", f"cannot be read: {error.strerror}")
+        return FileRead(path, State(-1, -1), None, "", f"cannot be read: {error.strerror}")
     data, remark = read_file(folder / path)
     image = None
     if data is not None:
         image, remark = decode(data)
     if image is None:
-        return Seen(path, state, None, "", remark)
-    return Seen(path, state, fit(image, size), content(image).hex(), "")
+        return FileRead(path, state, None, "", remark)
+    return FileRead(path, state, fit_to_square(image, size), hash_pixels(image).hex(), "")
 
 
-def ahead(
-    pool: ThreadPoolExecutor, function: Callable[[str], Seen], paths: Iterable[str]
-) -> Iterator[Seen]:
-    """The function of each path, in their order, computed in threads a few paths ahead."""
+def map_ahead(
+    pool: ThreadPoolExecutor, function: Callable[[str], FileRead], paths: Iterable[str]
+) -> Iterator[FileRead]:
+    """Yield the function of each path in order, computed in threads a few paths ahead."""
     waiting = deque()
     for path in paths:
         waiting.append(pool.submit(function, path))
@@ -391,8 +391,8 @@ def ahead(
         yield waiting.popleft().result()
 
 
-def comparable(distance: str, vectors: np.ndarray) -> list[str]:
-    """Of each vector why the distance cannot take it; empty where it can."""
+def check_vectors(distance: str, vectors: np.ndarray) -> list[str]:
+    """Return for each vector why the distance cannot be computed; empty if it can."""
     from cbir_lib.retrieval.distances import pairwise
 
     def fault(some: np.ndarray) -> str:
@@ -408,7 +408,7 @@ def comparable(distance: str, vectors: np.ndarray) -> list[str]:
 
 
 def _create(folder: Path, place: Path, name: str, distance: str | None, scan: Scan) -> None:
-    """Begin an archive: fit and keep the descriptor, then say what it is."""
+    """Start an archive: fit and save the descriptor, then write its description."""
     is_network = name not in DESCRIPTORS
     if is_network:
         from cbir_lib.descriptors.learned import LearnedDescriptor
@@ -423,7 +423,7 @@ def _create(folder: Path, place: Path, name: str, distance: str | None, scan: Sc
         descriptor = build_descriptor(name)
         if _learns(name, folder, scan):
             descriptor.fit(_sample(folder, scan, SAMPLE))
-        described = identity(name, SIZE_PX, descriptor.get_params(), learnt(descriptor))
+        described = compute_identity(name, SIZE_PX, descriptor.get_params(), learnt(descriptor))
         own = descriptor.distance
         save_descriptor(place / "descriptor.safetensors", name, descriptor)
     _write(
@@ -440,7 +440,7 @@ def _create(folder: Path, place: Path, name: str, distance: str | None, scan: Sc
 
 
 def _learns(name: str, folder: Path, scan: Scan) -> bool:
-    """Whether there is anything to learn: seen on one image, which may be too little for it."""
+    """Return whether the descriptor learns anything, tried on one image, which may be too few."""
     from cbir_lib.descriptors.fitted import learnt
 
     image = _sample(folder, scan, 1)
@@ -451,15 +451,15 @@ def _learns(name: str, folder: Path, scan: Scan) -> bool:
 
 
 def _sample(folder: Path, scan: Scan, most: int) -> np.ndarray:
-    """(N, size, size) uint8: at most so many images, evenly spread over the sorted paths."""
+    """Read at most ``most`` images, evenly spread over the sorted paths: (N, size, size) uint8."""
     paths = list(scan.images)
     step = max(1, len(paths) // most)
-    # Each step's first file, then each step's second, ...: these stand in for what is at fault.
+    # The first file of each step, then the second of each, ...: later ones replace faulty files.
     order = (path for first in range(step) for path in paths[first::step])
     images: list[np.ndarray] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as in _build
-        for seen in ahead(pool, lambda path: read(folder, path, SIZE_PX), order):
+        for seen in map_ahead(pool, lambda path: read_image_file(folder, path, SIZE_PX), order):
             if seen.image is not None:
                 images.append(seen.image)
             if len(images) == most:
@@ -467,13 +467,13 @@ def _sample(folder: Path, scan: Scan, most: int) -> np.ndarray:
     if not images:
         raise CbirError(
             f"none of the {len(paths)} files in {folder} can be read",
-            "give a folder with PNG, JPEG, TIFF, WebP or DICOM files of radiographs",
+            "name a folder with PNG, JPEG, TIFF, WebP or DICOM files of radiographs",
         )
     return np.stack(images)
 
 
 def _point_to(archive: Archive, folder: Path) -> None:
-    """Note where the images lie now."""
+    """Store where the images are now."""
     now = Path(os.path.relpath(folder, archive.place)).as_posix()
     if now != archive.description.folder:
         _write(archive.place, archive.description.model_copy(update={"folder": now}))
@@ -481,7 +481,7 @@ def _point_to(archive: Archive, folder: Path) -> None:
 
 def _write(place: Path, description: Description) -> None:
     with replacing(place / "archive.json") as part:
-        part.write_text(written_description(description), encoding="utf-8")
+        part.write_text(format_description(description), encoding="utf-8")
 
 
 def _digest(file: Path) -> str:
@@ -490,12 +490,12 @@ def _digest(file: Path) -> str:
 
 
 def _readable_now(reason: str) -> bool:
-    """Whether a file lacked nothing but a package that is there now."""
-    return INSTALL in reason and importlib.util.find_spec("gdcm") is not None
+    """Return whether a file only lacked a package that is installed now."""
+    return INSTALL_COMMAND in reason and importlib.util.find_spec("gdcm") is not None
 
 
 def read_faults(file: Path) -> dict[str, Fault]:
-    """The files at fault; not those whose row is missing or damaged: they are tried again."""
+    """Read the list of faulty files; those with a missing or damaged row are tried again."""
     try:
         with file.open(encoding="utf-8", newline="") as opened:
             return {
@@ -508,7 +508,7 @@ def read_faults(file: Path) -> dict[str, Fault]:
 
 
 def write_faults(file: Path, faults: dict[str, Fault]) -> None:
-    """Write the files at fault as a table; none, no file."""
+    """Write the list of faulty files as a table; without any, remove it."""
     if not faults:
         file.unlink(missing_ok=True)
         return

@@ -1,4 +1,4 @@
-"""Searching an archive from a notebook: choose an image, see the most similar ones."""
+"""A widget to search an archive from a notebook: choose an image, see the most similar ones."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ if TYPE_CHECKING:
 
 
 def search_widget(archive: Archive | Path | str, folder: Path | str | None = None) -> VBox:
-    """A file to upload or the path of one, how many to find, and the results as pictures.
+    """Create a widget that takes an image and shows the most similar ones as pictures.
+
+    The image is uploaded or given by its path; a slider sets the number of results.
 
     Parameters
     ----------
     archive, folder
-        As for :class:`cbir_lib.archive.store.Archive`. Nothing leaves the machine the notebook runs on.
+        As for :class:`cbir_lib.archive.store.Archive`. Nothing leaves the machine that the notebook
+        runs on.
 
     Raises
     ------
     CbirError
-        When the archive is not there or empty, or ipywidgets is missing.
+        When the archive is missing or empty, or ipywidgets is missing.
     """
     try:
         import ipywidgets
@@ -36,7 +39,7 @@ def search_widget(archive: Archive | Path | str, folder: Path | str | None = Non
 
     archive = archive if isinstance(archive, Archive) else Archive(archive, folder)
     if not len(archive):
-        raise CbirError(f"the archive {archive.place} has no image", "build it first")
+        raise CbirError(f"the archive {archive.place} has no images", "build it first")
     upload = ipywidgets.FileUpload(description="Image", multiple=False)
     path = ipywidgets.Text(placeholder="or the path of a file", continuous_update=False)
     most = min(100, len(archive))
@@ -53,7 +56,7 @@ def search_widget(archive: Archive | Path | str, folder: Path | str | None = Non
                 file = upload.value[-1]
                 image, remark = decode(bytes(file.content))
                 if image is None:
-                    raise CbirError(f"cannot read {file.name}: {remark}", "give an image file")
+                    raise CbirError(f"cannot read {file.name}: {remark}", "choose an image file")
                 shown[file.name] = image
             elif change.owner is path and path.value.strip():
                 file = Path(path.value.strip()).expanduser()
@@ -73,7 +76,7 @@ def search_widget(archive: Archive | Path | str, folder: Path | str | None = Non
             show(error)
             return
         found["query"] = next(iter(shown))
-        parts = page.sections(found, shown, page.picture_of(archive.folder))
+        parts = page.render_sections(found, shown, page.make_picture_reader(archive.folder))
         results.value = f'<style>{page.STYLE}</style><div class="found">{parts}</div>'
 
     def show(error: CbirError) -> None:

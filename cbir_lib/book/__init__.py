@@ -1,1 +1,1 @@
-"""TODO."""
+"""The book: figures, executed notebooks, and the built site."""

@@ -22,10 +22,10 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.inspection import inspect_notebook
 
 from cbir_lib import paths
-from cbir_lib.errors import CbirError, unknown
+from cbir_lib.errors import CbirError, unknown_name_error
 from cbir_lib.files import replacing
 
-READ_PUBLISHED = "from cbir_lib.study import {module}\n\nresult = {module}.read({path!r})"
+READ_RESULT = "from cbir_lib.study import {module}\n\nresult = {module}.read({path!r})"
 
 
 class NotebookFailedError(Exception):
@@ -43,8 +43,10 @@ def execute(
     *,
     log: Path,
     title: str | None = None,
-    published: Path | None = None,
+    result: Path | None = None,
     reader: str = "results",
+    measured: Path | None = None,
+    lab: str | None = None,
     echo: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Execute a text notebook and write the executed copy to ``target``.
@@ -59,10 +61,16 @@ def execute(
         Where papermill keeps the notebook while it runs; stays when a cell fails.
     title
         Replaces the first heading.
-    published
-        A result file to read in place of the cells tagged ``measure``.
+    result
+        A result file to read instead of executing the cells tagged ``measure``.
     reader
         The module of ``cbir_lib.study`` whose ``read`` reads it.
+    measured
+        With ``result``: the notebook that measured it. Its measuring cells are shown with their
+        outputs; without it they are shown as text.
+    lab
+        What the parameter ``folder`` is in the copy: whoever executes it by hand repeats the run
+        there, and overwrites nothing of the study.
     echo
         Receives each line the cells print.
 
@@ -80,8 +88,8 @@ def execute(
     if title:
         heading = next(cell for cell in notebook.cells if cell.cell_type == "markdown")
         heading.source = re.sub(r"(?m)^# .*$", f"# {title}", heading.source, count=1)
-    if published:
-        read_instead_of_measuring(notebook, published, reader)
+    if result:
+        _read_instead_of_measuring(notebook, result, reader)
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         converted = Path(folder) / (source.stem + ".ipynb")
@@ -93,7 +101,7 @@ def execute(
             )
         for name in parameters:
             if name not in declared:
-                raise unknown(f"parameter of {source.name}", name, declared)
+                raise unknown_name_error(f"parameter of {source.name}", name, declared)
         try:
             papermill.execute_notebook(
                 str(converted),
@@ -115,36 +123,49 @@ def execute(
                 what = " / ".join(error.evalue.splitlines())
             raise NotebookFailedError(log.stem, error.exec_count, line, what) from None
     executed = nbformat.read(log, as_version=4)
-    _forget_the_occasion(executed)
+    if result:
+        _show_what_measured(executed, measured)
+    _tidy(executed, lab)
     with replacing(target) as part:
         nbformat.write(executed, part)
 
 
-def read_instead_of_measuring(
-    notebook: nbformat.NotebookNode, published: Path, reader: str = "results"
-) -> None:
-    """Turn the cells tagged ``measure`` into text, and read the result file in their place.
-
-    Those whose code a reader would not see are left out.
-    """
-    cells, read = [], False
-    for cell in notebook.cells:
-        if "measure" in cell.metadata.get("tags", []):
-            if not read:
-                reading = nbformat.v4.new_code_cell(
-                    READ_PUBLISHED.format(module=reader, path=str(published))
-                )
-                reading.metadata["tags"] = ["remove-cell"]
-                cells.append(reading)
-                read = True
-            if "hide-input" not in cell.metadata["tags"]:
-                cells.append(nbformat.v4.new_markdown_cell(f"```python\n{cell.source}\n```"))
-        else:
-            cells.append(cell)
-    notebook.cells = cells
+def _is_measuring(cell: nbformat.NotebookNode) -> bool:
+    return "measure" in cell.metadata.get("tags", [])
 
 
-def _forget_the_occasion(notebook: nbformat.NotebookNode) -> None:
+def _read_instead_of_measuring(notebook: nbformat.NotebookNode, result: Path, reader: str) -> None:
+    """Let the measuring cells wait as text, and read the result file before the first of them."""
+    first = next(number for number, cell in enumerate(notebook.cells) if _is_measuring(cell))
+    for number, cell in enumerate(notebook.cells):
+        if _is_measuring(cell):
+            waiting = nbformat.v4.new_markdown_cell(cell.source, metadata=cell.metadata)
+            notebook.cells[number] = waiting
+    reading = nbformat.v4.new_code_cell(READ_RESULT.format(module=reader, path=str(result)))
+    reading.metadata["tags"] = ["remove-cell", "reading"]
+    notebook.cells.insert(first, reading)
+
+
+def _show_what_measured(executed: nbformat.NotebookNode, measured: Path | None) -> None:
+    """Put the measuring cells back: executed, from the notebook ``measured``, or as text."""
+    before = nbformat.read(measured, as_version=4).cells if measured else []
+    cells = {cell.source: cell for cell in before if cell.cell_type == "code"}
+    shown = []
+    for cell in executed.cells:
+        tags = cell.metadata.get("tags", [])
+        if not _is_measuring(cell):
+            shown.append(cell)
+        elif cell.source in cells:
+            shown.append(cells[cell.source])
+        elif "hide-input" not in tags:
+            cell.source = f"```python\n{cell.source}\n```"
+            shown.append(cell)
+    if cells:  # the measuring cells set what the reading one read
+        shown = [cell for cell in shown if "reading" not in cell.metadata.get("tags", [])]
+    executed.cells = shown
+
+
+def _tidy(notebook: nbformat.NotebookNode, lab: str | None) -> None:
     """Drop times and paths, so that the same run gives the same file."""
     notebook.metadata.pop("papermill", None)
     for number, cell in enumerate(notebook.cells):
@@ -153,6 +174,8 @@ def _forget_the_occasion(notebook: nbformat.NotebookNode) -> None:
             cell.metadata.pop(key, None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.metadata.tags.append("remove-cell")
+            if lab:
+                cell.source = re.sub(r"(?m)^folder = .*$", f"folder = {lab!r}", cell.source)
 
 
 class _Lines:

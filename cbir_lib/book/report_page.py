@@ -1,4 +1,4 @@
-"""The reproduction report as one page: an executed notebook, and nothing from anywhere else."""
+"""The reproduction report as one self-contained HTML page, made from an executed notebook."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from cbir_lib import paths
 from cbir_lib.files import replacing
 
 STYLES = ("book.css", "report.css")
-# What the book's Markdown has and plain Markdown has not: a box, a citation, a place to link to,
-# and links to other chapters, of which only the words are kept.
+# Markup of the book that plain Markdown does not have: boxes, citations, link targets, and links to
+# other chapters, which become plain text.
 BOOK_ONLY = (
     (re.compile(r"^:::\{admonition\} (.+)\n:class: \w+\n", re.M), r"**\1.** "),
     (re.compile(r"^:::\n?", re.M), ""),
@@ -43,9 +43,9 @@ PAGE = """<!DOCTYPE html>
 
 
 def write_page(notebook: Path, target: Path, title: str, footer: str) -> None:
-    """Write an executed notebook, without its code, as one HTML file that loads nothing.
+    """Write an executed notebook without its code as one HTML file that loads nothing.
 
-    Pictures are inside it. Formulas are not drawn: that takes a script.
+    Pictures are embedded. Formulas are not rendered, since that needs a script.
     """
     source = nbformat.read(notebook, as_version=4)
     cells = []
@@ -53,10 +53,10 @@ def write_page(notebook: Path, target: Path, title: str, footer: str) -> None:
         if "remove-cell" in cell.metadata.get("tags", []):
             continue
         if cell.cell_type == "markdown":
-            cell.source = plain(cell.source)
+            cell.source = strip_book_markup(cell.source)
         for output in cell.get("outputs", []):
             if "text/markdown" in output.get("data", {}):
-                output.data["text/markdown"] = plain(output.data["text/markdown"])
+                output.data["text/markdown"] = strip_book_markup(output.data["text/markdown"])
                 output.data.pop("text/plain", None)
         cells.append(cell)
     source.cells = cells
@@ -70,7 +70,7 @@ def write_page(notebook: Path, target: Path, title: str, footer: str) -> None:
         }
     )
     body, _ = HTMLExporter(config=settings).from_notebook_node(source)
-    # As the book names it, so that the book's styles fit.
+    # The class name of the book, so that its styles apply.
     body = body.replace('class="output_wrapper"', 'class="cell_output"')
     assets = paths.book_folder() / "assets"
     styles = "".join((assets / name).read_text(encoding="utf-8") for name in STYLES)
@@ -81,8 +81,8 @@ def write_page(notebook: Path, target: Path, title: str, footer: str) -> None:
         part.write_text(page, encoding="utf-8")
 
 
-def plain(text: str) -> str:
-    """Markdown without what only the book understands."""
+def strip_book_markup(text: str) -> str:
+    """Remove the markup that only the book understands from Markdown."""
     for pattern, words in BOOK_ONLY:
         text = pattern.sub(words, text)
     return text

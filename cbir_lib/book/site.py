@@ -15,7 +15,7 @@ import yaml
 from cbir_lib import paths
 from cbir_lib.errors import CbirError
 
-# What makes a browser load something: tag and attribute.
+# Tags and attributes that make a browser load something.
 LOADS = {
     ("script", "src"),
     ("img", "src"),
@@ -27,15 +27,15 @@ LOADS = {
     ("audio", "src"),
     ("link", "href"),
 }
-# <link> relations that only point somewhere.
+# <link> relations that load nothing.
 POINTERS = {"canonical", "next", "prev", "author", "license", "index", "search"}
 CSS_LOAD = re.compile(r"""(?:url\(\s*['"]?|@import\s+['"])((?:https?:)?//[^'")\s]+)""")
-# Every page would name the CDN of a live-code library that is switched off.
+# Every page would contain the CDN of a live-code library that is switched off.
 THEBE = re.compile(r"<script>\s*const THEBE_JS_URL = [^<]*</script>")
 
 
 def assemble(work: Path, runs: list[str]) -> Path:
-    """Gather configuration, prose and executed notebooks in ``work/site``; return it."""
+    """Gather configuration, prose and executed notebooks in ``work/site``; return that folder."""
     root, site = paths.project_root(), work / "site"
     shutil.rmtree(site, ignore_errors=True)
     shutil.copytree(paths.book_folder(), site)
@@ -45,15 +45,17 @@ def assemble(work: Path, runs: list[str]) -> Path:
         folder = site if notebook.stem == "index" else site / "chapters"
         shutil.copy2(notebook, folder / notebook.name)
     (site / "runs").mkdir()
-    for run in runs:
-        shutil.copy2(paths.run_folder(work, run) / "notebook.ipynb", site / "runs" / f"{run}.ipynb")
-    for notebook in (work / "effects").glob("*.ipynb"):
-        shutil.copy2(notebook, site / "runs" / f"effects-{notebook.name}")
+    pages = {run: paths.run_folder(work, run) / "notebook.ipynb" for run in runs}
+    pages |= {f"effects-{file.stem}": file for file in (work / "effects").glob("*.ipynb")}
+    for name, executed in pages.items():
+        again = paths.refreshed_page(work, name)
+        newer = again.is_file() and again.stat().st_mtime > executed.stat().st_mtime
+        shutil.copy2(again if newer else executed, site / "runs" / f"{name}.ipynb")
     return site
 
 
 def build(work: Path, runs: list[str], log: Path) -> Path:
-    """Build the book from what a study left in ``work``; return its folder, ``work/html``.
+    """Build the book from the output of a study in ``work``; return its folder, ``work/html``.
 
     Raises
     ------
@@ -83,7 +85,7 @@ def build(work: Path, runs: list[str], log: Path) -> Path:
     for page in built.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         page.write_text(THEBE.sub("", text), encoding="utf-8")
-    if faults := missing_pages(built, runs) + check(built):
+    if faults := find_missing_pages(built, runs) + find_faults(built):
         raise CbirError(
             f"{len(faults)} faults in the built book: {' / '.join(faults[:3])}", str(log)
         )
@@ -96,8 +98,8 @@ def build(work: Path, runs: list[str], log: Path) -> Path:
     return target
 
 
-def missing_pages(html: Path, runs: list[str]) -> list[str]:
-    """Pages of the table of contents, and of these runs, that were not built, a line each."""
+def find_missing_pages(html: Path, runs: list[str]) -> list[str]:
+    """Return pages of the table of contents and of these runs that are missing, one line each."""
     toc = yaml.safe_load((paths.book_folder() / "_toc.yml").read_text(encoding="utf-8"))
     entries = [entry for part in toc["parts"] for entry in part["chapters"]]
     names = [toc["root"], *(entry["file"] for entry in entries if "file" in entry)]
@@ -105,9 +107,9 @@ def missing_pages(html: Path, runs: list[str]) -> list[str]:
     return [f"{name}.html was not built" for name in names if not (html / f"{name}.html").is_file()]
 
 
-def check(html: Path) -> list[str]:
-    """Faults of a built book, a line each: dead inner links, and anything from another host."""
-    # The theme leaves templates in _static/; they are not pages.
+def find_faults(html: Path) -> list[str]:
+    """Return the faults of a built book, one line each: dead links, content from another host."""
+    # The theme has templates in _static/, which are not pages.
     paths = [path for path in sorted(html.rglob("*.html")) if "_static" not in path.parts]
     pages = {path: _Page(path) for path in paths}
     faults = [] if pages else [f"{html} has no page"]
@@ -124,7 +126,7 @@ def check(html: Path) -> list[str]:
             if target.is_dir():
                 target /= "index.html"
             if not target.is_file():
-                faults.append(f"{name} points to {address}, which is not there")
+                faults.append(f"{name} points to {address}, which does not exist")
             elif parts.fragment and target in pages and target.suffix == ".html":
                 anchors = pages[target].anchors
                 if unquote(parts.fragment) not in anchors:
@@ -136,7 +138,7 @@ def check(html: Path) -> list[str]:
 
 
 class _Page(HTMLParser):
-    """What a page loads, where it links to, and the places in it."""
+    """A page: what it loads, what it links to, and its anchors."""
 
     def __init__(self, path: Path):
         super().__init__()
@@ -162,7 +164,7 @@ class _Page(HTMLParser):
         self._code = False
 
     def handle_data(self, data: str) -> None:
-        if self._code:  # a script's constant or a style's rule that names another host
+        if self._code:  # a constant in a script or a rule in a style with another host
             found = re.findall(
                 r"""["'(]((?:https?:)?//[\w.-]+\.[a-z]{2,}/[^"'\s)]*\.(?:js|css|woff2?))""", data
             )

@@ -1,4 +1,4 @@
-"""List, fetch and check the data sets."""
+"""The commands that list, fetch and check the data sets."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ LONGEST_TABLE = 20  # rows shown
 
 @app.command("list")
 def data_list() -> None:
-    """The data sets, and whether each is here.
+    """List the data sets, and where each is on this machine.
 
     Example: `cbir data list`
     """
     from cbir_lib.datasets import SOURCES
 
-    for name, source in SOURCES.items():
+    for name, get_source in SOURCES.items():
         try:
-            place = f"at {source.locate()}"
+            place = f"at {get_source.locate()}"
         except CbirError:
-            place = f"not here; cbir data fetch {name}" if source.URL else "not here"
-        print(f"{name:10} {source.TITLE}\n{'':10} {source.CREDIT}\n{'':10} {place}")
+            place = f"not here; cbir data fetch {name}" if get_source.URL else "not here"
+        print(f"{name:10} {get_source.TITLE}\n{'':10} {get_source.CREDIT}\n{'':10} {place}")
 
 
 @app.command("fetch")
@@ -36,37 +36,40 @@ def data_fetch(
     name: DataName,
     url: Annotated[str | None, typer.Option(help="A mirror of the archive.")] = None,
 ) -> None:
-    """Download a data set into `data/`, and check it.
+    """Download a data set into `data/` and check it.
 
     Example: `cbir data fetch mednist`
     """
-    from cbir_lib.datasets import source
+    from cbir_lib.datasets import get_source
 
-    module = source(name)
+    module = get_source(name)
     archive = module.fetch(paths.data_folder(name), url or module.URL)
-    print(f"{archive}: the checksum is right")
+    print(f"{archive}: the checksum is correct")
 
 
 @app.command("check")
 def data_check(name: DataName, data_root: DataRoot = None) -> None:
-    """Read every image of a data set: counts, sizes, faulty files, and whether a split leaks.
+    """Read every image of a data set; report counts, sizes, faulty files, and leakage.
 
-    A split leaks when a subject or an exact copy is on two sides, or when more than 1 % of the test
-    images have a near copy in train or validation. Exit code 2 then, and when a file is at fault.
+    A split leaks if a subject or an exact copy is in two splits, or if more than 1 % of the test
+    images have a near copy in train or validation. If so, or if a file is faulty, the exit code
+    is 2.
 
     Examples: `cbir data check phantom`, `cbir data check folder --data-root ~/radiographs`
     """
     from cbir_lib.datasets import load
-    from cbir_lib.datasets.checking import check
+    from cbir_lib.datasets.checking import check_data
 
-    report = check(load(name, data_root))
+    report = check_data(load(name, data_root))
     tables = {
-        "": report.summary(),
+        "": report.summarise(),
         "images per class and split": report.counts.reset_index(),
         "size in pixels": report.sizes.reset_index(),
         "left out by a rule": report.dropped,
-        "files at fault": report.lost[["file", "remark"]],
-        "converted": report.remarks.drop(report.lost.index)["remark"].value_counts().reset_index(),
+        "faulty files": report.unusable[["file", "remark"]],
+        "converted": report.remarks.drop(report.unusable.index)["remark"]
+        .value_counts()
+        .reset_index(),
         "subjects in more than one split": report.subjects.reset_index(),
         "exact copies across splits": report.copies_across,
         "near copies across splits": report.near,

@@ -1,4 +1,4 @@
-"""Measure what needs a second data set or the renderer."""
+"""The commands for measurements that need a second data set or the renderer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cbir_lib.cli.options import StudyFile, study_path
+from cbir_lib.cli.options import StudyFile, find_study_file
 from cbir_lib.errors import CbirError
 
 app = typer.Typer(help="Measurements outside a study: another data set, re-rendered images.")
@@ -17,13 +17,13 @@ app = typer.Typer(help="Measurements outside a study: another data set, re-rende
 def effects_transfer(
     study_file: StudyFile = None,
     out: Annotated[
-        Path | None, typer.Option(help="The file; by default that of results/transfer/.")
+        Path | None, typer.Option(help="The file to write; by default in results/transfer/.")
     ] = None,
 ) -> None:
-    """Train a network on each of two data sets, use each on both, and write what was measured.
+    """Train a network on each of two data sets, search both with each, and write the measurements.
 
-    The phantom and MedNIST (`cbir data fetch mednist`), as `grid.effects.transfer` of the study
-    file has it; some minutes. No image is written.
+    The data sets are the phantom and MedNIST (`cbir data fetch mednist`); the settings are
+    `grid.effects.transfer` of the study file. Takes some minutes. No image is written.
 
     Example: `cbir effects transfer`
     """
@@ -36,12 +36,13 @@ def effects_transfer(
 def effects_redrawn(
     study_file: StudyFile = None,
     out: Annotated[
-        Path | None, typer.Option(help="The file; by default that of results/redrawn/.")
+        Path | None, typer.Option(help="The file to write; by default in results/redrawn/.")
     ] = None,
 ) -> None:
-    """Draw queries of the phantom with other exposures, search with them, and write the measures.
+    """Re-render queries with different exposures, search with them, and write the measurements.
 
-    Needs the extra `phantom`; as `grid.effects.redrawn` of the study file has it; some minutes.
+    Needs the extra `phantom`; the settings are `grid.effects.redrawn` of the study file. Takes
+    some minutes.
 
     Example: `cbir effects redrawn`
     """
@@ -51,13 +52,13 @@ def effects_redrawn(
 
 
 def _write_effects(name: str, measure, study_file: Path | None, out: Path | None) -> None:
-    """Measure what ``grid.effects`` of the study file has under this name, and write it."""
+    """Measure the effects with this name in ``grid.effects`` of the study file, and write them."""
     from cbir_lib.study import effects
     from cbir_lib.study.config import read_study
 
-    grid = read_study(study_path(study_file)).grid
+    grid = read_study(find_study_file(study_file)).grid
     if (plan := getattr(grid.effects, name)) is None:
-        raise CbirError(f"the study has no grid.effects.{name}", "enter it in study.yml")
+        raise CbirError(f"the study has no grid.effects.{name}", "add it to study.yml")
     path = out or effects.published_path(name, name)
     effects.write(path, measure(plan, grid.descriptors, lambda line: print(line, flush=True)))
     print(f"the effects: {path}")

@@ -1,4 +1,4 @@
-"""Build and search an archive of your own."""
+"""The commands that build, search, inspect and push an archive of your own images."""
 
 from __future__ import annotations
 
@@ -15,30 +15,32 @@ from cbir_lib.files import replacing
 
 app = typer.Typer(help="An archive of your own: build, search, inspect, push.")
 
-LONGEST_LIST = 5  # files at fault shown
+LONGEST_LIST = 5  # faulty files shown
 AnswerForm = Literal["table", "json", "html"]
 ArchivePlace = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the archive.")]
 Collection = Annotated[
-    str | None, typer.Option(help="Name of the collection; by default that of the descriptor.")
+    str | None, typer.Option(help="Name of the collection; by default from the descriptor.")
 ]
 
 
 @app.command("build")
 def index_build(
-    folder: Annotated[Path, typer.Argument(help="Images, in sub-folders of any depth.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The archive: a new folder, or itself.")],
+    folder: Annotated[Path, typer.Argument(help="The images, in sub-folders of any depth.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="The archive: a new folder, or an existing one.")
+    ],
     descriptor: Annotated[
         str | None,
-        typer.Option(help="A descriptor's name, or the run of a trained network. For a new one."),
+        typer.Option(help="For a new archive: a descriptor, or the run of a trained network."),
     ] = None,
     distance: Annotated[
-        str | None, typer.Option(help="Another distance than the descriptor's. For a new one.")
+        str | None, typer.Option(help="For a new archive: a distance to use, not the default.")
     ] = None,
 ) -> None:
-    """Describe the images of a folder, to be searched; again, what is new, changed or gone.
+    """Build an archive of the images in a folder, or update it with new, changed and missing ones.
 
-    Interrupted or killed, it goes on where it was. Files that cannot be read are listed in
-    `faults.csv` of the archive.
+    If it is interrupted or killed, start it again and it continues. Files that cannot be read are
+    listed in `faults.csv` in the archive.
 
     Examples: `cbir index build radiographs --descriptor phantom-F-augment-s0 --out archive`,
     `cbir index build radiographs --out archive`
@@ -51,8 +53,8 @@ def index_build(
         f"{report.added:,} added, {report.changed:,} changed, {report.removed:,} removed, "
         f"{report.unchanged:,} unchanged: {len(report.archive):,} images in {out}"
     )
-    for what, count in sorted(report.passed_over.items()):
-        print(f"passed over: {count:,} {what}")
+    for what, count in sorted(report.skipped.items()):
+        print(f"skipped: {count:,} {what}")
     if report.faults:
         print(f"could not be read: {len(report.faults):,} files, all in {out / FAULTS}")
         for file, reason in list(report.faults.items())[:LONGEST_LIST]:
@@ -64,27 +66,27 @@ def index_search(
     place: ArchivePlace,
     images: Annotated[list[Path], typer.Argument(help="PNG, JPEG, TIFF, WebP or DICOM files.")],
     k: Annotated[
-        int | None, typer.Option("-k", help="How many to find for each; 10, or all of fewer.")
+        int | None, typer.Option("-k", help="Results per query; by default 10, or all if fewer.")
     ] = None,
-    form: Annotated[AnswerForm, typer.Option("--format", help="How to write it.")] = "table",
+    form: Annotated[AnswerForm, typer.Option("--format", help="Format of the results.")] = "table",
     out: Annotated[
-        Path | None, typer.Option(help="A file to write to; similar.html for HTML.")
+        Path | None, typer.Option(help="The file to write; for HTML by default similar.html.")
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="Where the images lie, if they were moved.")
+        Path | None, typer.Option(help="Where the images are, if they were moved.")
     ] = None,
     milvus: Annotated[
-        str | None, typer.Option(help="Search there: http://host:19530, or a path with .db.")
+        str | None, typer.Option(help="Search in Milvus: http://host:19530, or a .db file.")
     ] = None,
     collection: Collection = None,
     method: Annotated[
-        str, typer.Option(help="exact; or hnsw, ivf-pq: faster for many images, approximate.")
+        str, typer.Option(help="exact; hnsw or ivf-pq: approximate, faster with many images.")
     ] = "exact",
 ) -> None:
-    """Find the images of an archive most like some others; an image does not find itself.
+    """Find the images of an archive most similar to some images; no image finds itself.
 
-    DIR may also be a finished run of the study: its training images are searched then. The HTML
-    page has small pictures inside, and loads nothing from elsewhere.
+    DIR may also be a finished run of the study, to search its training images. The HTML page
+    contains small pictures and loads nothing from the network.
 
     Examples: `cbir index search archive knee.png`,
     `cbir index search build/quick/runs/phantom-C-s0 knee.png`,
@@ -100,7 +102,7 @@ def index_search(
                 "leave out --folder, --milvus, --collection and --method",
             )
         gallery = RunGallery(place)
-        found, picture = gallery.search(queries, k), gallery.picture
+        found, picture = gallery.search(queries, k), gallery.read_picture
         about = f"{len(gallery):,} images, described by {gallery.run}"
     else:
         found, picture, about = _search_archive(
@@ -115,7 +117,7 @@ def index_search(
         from cbir_lib.images.decoding import read_image
 
         shown = {query: read_image(Path(query)) for query in queries}
-        text = page.page(page.sections(found, shown, picture), about)
+        text = page.render_page(page.render_sections(found, shown, picture), about)
         out = out or Path("similar.html")
     if out is None:
         print(text)
@@ -126,10 +128,10 @@ def index_search(
 
 
 def _search_archive(place, folder, queries, k, milvus, collection, method):
-    """Return what was found, what reads its images, and a line on what was searched."""
+    """Return the results, a function that reads their images, and a line on what was searched."""
     from contextlib import nullcontext
 
-    from cbir_lib.archive.page import picture_of
+    from cbir_lib.archive.page import make_picture_reader
     from cbir_lib.archive.store import Archive
 
     archive = Archive(place, folder)
@@ -147,12 +149,12 @@ def _search_archive(place, folder, queries, k, milvus, collection, method):
         f"{count:,} images, described by {described.descriptor}, "
         f"compared by the distance {described.distance}"
     )
-    return found, picture_of(archive.folder), about
+    return found, make_picture_reader(archive.folder), about
 
 
 @app.command("info")
 def index_info(place: ArchivePlace) -> None:
-    """Say what an archive holds.
+    """Show what an archive contains.
 
     Example: `cbir index info archive`
     """
@@ -168,7 +170,7 @@ def index_info(place: ArchivePlace) -> None:
         ("distance", described.distance),
         ("images", f"{len(archive):,} of {archive.folder}"),
         ("faults", f"{faults:,} files, in {place / FAULTS}" if faults else "none"),
-        *((method, f"finds {recall}") for method, recall in archive.recalls().items()),
+        *((method, f"finds {recall}") for method, recall in archive.read_recalls().items()),
         ("on disk", f"{size / 1e6:,.1f} MB"),
     ):
         print(f"{what:11} {value}")
@@ -177,17 +179,15 @@ def index_info(place: ArchivePlace) -> None:
 @app.command("push")
 def index_push(
     place: ArchivePlace,
-    to: Annotated[
-        str, typer.Option(metavar="URI", help="http://host:19530, or a local path with .db.")
-    ],
+    to: Annotated[str, typer.Option(metavar="URI", help="http://host:19530, or a local .db file.")],
     collection: Collection = None,
     method: Annotated[
-        str, typer.Option(help="exact, or hnsw: faster and approximate. For a new collection.")
+        str, typer.Option(help="For a new collection: exact, or hnsw: approximate and faster.")
     ] = "exact",
 ) -> None:
-    """Make a collection in Milvus hold what an archive holds; only what differs travels.
+    """Copy an archive to a collection in Milvus, or update it; only differences are sent.
 
-    Needs the extra `milvus`. Interrupted or killed, it goes on where it was.
+    Needs the extra `milvus`. If it is interrupted or killed, start it again and it continues.
 
     Examples: `cbir index push archive --to http://localhost:19530`,
     `cbir index push archive --to archive.db`
@@ -208,16 +208,16 @@ def index_push(
 
 
 def _milvus_index(archive, uri: str, collection: str | None, **options):
-    from cbir_lib.archive.milvus import MilvusIndex, collection_of
+    from cbir_lib.archive.milvus import MilvusIndex, name_collection
 
     described = archive.description
-    name = collection or collection_of(archive)
+    name = collection or name_collection(archive)
     return MilvusIndex(uri, name, described.distance, described.identity, **options)
 
 
 @contextmanager
 def _counting(what: str):
-    """A bar on a terminal, elsewhere a line for each thousand; yields its (done, total)."""
+    """Show a progress bar on a terminal, else a line per thousand; yield its update function."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn

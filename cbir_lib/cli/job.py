@@ -1,7 +1,8 @@
-"""Execute one step of the study; the Snakefile calls these."""
+"""The commands that execute one step of the study; the Snakefile calls them."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Annotated
@@ -9,10 +10,10 @@ from typing import Annotated
 import typer
 
 from cbir_lib import paths
-from cbir_lib.cli.options import ProfileName, StudyFile, run_ids, study_path
+from cbir_lib.cli.options import ProfileName, StudyFile, list_run_ids, load_study
 from cbir_lib.errors import CbirError
 
-app = typer.Typer(help="What the Snakefile calls.")
+app = typer.Typer(help="Steps of the study, called by the Snakefile.")
 
 
 @app.command("run")
@@ -21,20 +22,16 @@ def job_run(
     work: Annotated[Path, typer.Option()],
     profile: Annotated[str, typer.Option()],
     study_file: StudyFile = None,
-    published: Annotated[Path | None, typer.Option()] = None,
+    published: Annotated[
+        Path | None, typer.Option(help="Show this result instead of measuring.")
+    ] = None,
+    again: Annotated[bool, typer.Option(help="Show again what was measured before.")] = False,
 ) -> None:
     """Execute the notebook of one run."""
-    import shutil
-
-    from cbir_lib.study.config import read_study
-
-    run = read_study(study_path(study_file)).run(profile, run_id)
+    run = load_study(study_file).run(profile, run_id)
     folder = paths.run_folder(work, run_id)
-    if published:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(published, folder / "result.json")
-    parameters = run.model_dump() | {"folder": str(folder)}
-    _job(work, run_id, run.notebook, folder / "notebook.ipynb", parameters, run.title, published)
+    result = paths.result_file(work, run_id)
+    _show_or_measure(run, work, folder, result, folder / "notebook.ipynb", published, again)
 
 
 @app.command("effects")
@@ -44,19 +41,37 @@ def job_effects(
     profile: Annotated[str, typer.Option()],
     study_file: StudyFile = None,
     published: Annotated[Path | None, typer.Option()] = None,
+    again: Annotated[bool, typer.Option()] = False,
 ) -> None:
     """Execute the notebook of one set of effects."""
-    import shutil
+    run = next(run for run in load_study(study_file).effects(profile) if run.name == name)
+    result = paths.effects_file(work, name)
+    notebook = result.with_suffix(".ipynb")
+    _show_or_measure(run, work, work, result, notebook, published, again, "effects")
 
-    from cbir_lib.study.config import read_study
 
-    run = next(r for r in read_study(study_path(study_file)).effects(profile) if r.name == name)
-    target = work / "effects" / f"{name}.ipynb"
+def _show_or_measure(
+    run, work, folder, result, notebook, published, again, reader="results"
+) -> None:
+    """Measure a run and show it; show a published result; or show again what was measured."""
     if published:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(published, target.with_suffix(".json"))
-    parameters = run.model_dump() | {"folder": str(work)}
-    _job(work, run.id, run.notebook, target, parameters, run.title, published, "effects")
+        result.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(published, result)
+    parameters = run.model_dump() | {"folder": str(folder)}
+    if run.reads_other_runs:
+        parameters["work"] = str(work)
+    _job(
+        work,
+        run.id,
+        run.notebook,
+        paths.refreshed_page(work, run.id) if again else notebook,
+        parameters,
+        title=run.title,
+        result=(published or result) if published or again else None,
+        reader=reader,
+        measured=notebook if again else None,
+        lab=f"build/lab/{run.id}",
+    )
 
 
 @app.command("chapter")
@@ -67,43 +82,33 @@ def job_chapter(
     study_file: StudyFile = None,
 ) -> None:
     """Execute the notebook of one chapter."""
-    runs = run_ids(study_file, profile)
+    runs = list_run_ids(study_file, profile)
     target = work / "chapters" / f"{chapter}.ipynb"
     _job(work, f"chapter-{chapter}", chapter, target, {"folder": str(work), "runs": runs})
 
 
-def _job(
-    work, name, notebook, target, parameters, title=None, published=None, reader="results"
-) -> None:
-    """Execute a notebook and tell the conductor."""
+def _job(work, name, notebook, target, parameters, **how) -> None:
+    """Execute a notebook and report to the conductor."""
     from functools import partial
 
     from cbir_lib import messages
     from cbir_lib.book.notebooks import NotebookFailedError, execute, quiet_kernel
 
-    say = partial(messages.say, name)
+    send_message = partial(messages.send_message, name)
 
     quiet_kernel(Path("build"))
     log = work / "logs" / f"{name.removeprefix('chapter-')}.ipynb"
-    say("start")
+    send_message("start")
     started = time.monotonic()
     try:
-        execute(
-            paths.notebook_source(notebook),
-            target,
-            parameters,
-            log=log,
-            title=title,
-            published=published,
-            reader=reader,
-            echo=say,
-        )
+        source = paths.notebook_source(notebook)
+        execute(source, target, parameters, log=log, echo=send_message, **how)
     except NotebookFailedError as error:
         for line in [*error.lines, f"  the notebook as it stands: {log}"]:
-            say(f"| {line}")
-        say("failed")
+            send_message(f"| {line}")
+        send_message("failed")
         raise typer.Exit(1) from None
-    say(f"done in {time.monotonic() - started:.0f} s")
+    send_message(f"done in {time.monotonic() - started:.0f} s")
 
 
 @app.command("book")
@@ -114,19 +119,19 @@ def job_book(
 ) -> None:
     """Build the book from the executed notebooks."""
     from cbir_lib.book import site
-    from cbir_lib.messages import say
+    from cbir_lib.messages import send_message
 
-    runs = run_ids(study_file, profile)
-    say("book", "start")
+    runs = list_run_ids(study_file, profile)
+    send_message("book", "start")
     started = time.monotonic()
     try:
         site.build(work, runs, work / "logs" / "book.txt")
     except CbirError as error:
         for line in str(error).splitlines():
-            say("book", f"| {line}")
-        say("book", "failed")
+            send_message("book", f"| {line}")
+        send_message("book", "failed")
         raise typer.Exit(1) from None
-    say("book", f"done in {time.monotonic() - started:.0f} s")
+    send_message("book", f"done in {time.monotonic() - started:.0f} s")
 
 
 @app.command("check-book")
@@ -135,13 +140,13 @@ def job_check_book(
     profile: ProfileName = "quick",
     study_file: StudyFile = None,
 ) -> None:
-    """Check a built book: every page is there, no link is dead, nothing is from elsewhere."""
+    """Check a built book: all pages exist, no link is dead, nothing loads from another host."""
     from cbir_lib.book import site
 
-    runs = run_ids(study_file, profile)
-    faults = site.missing_pages(html, runs) + site.check(html)
+    runs = list_run_ids(study_file, profile)
+    faults = site.find_missing_pages(html, runs) + site.find_faults(html)
     for fault in faults:
         print(fault)
     if faults:
         raise CbirError(f"{len(faults)} faults in {html}", "build the book again: make study")
-    print(f"{html}: every page is there, no dead link, nothing from another host")
+    print(f"{html}: all pages exist, no dead links, nothing from another host")

@@ -40,10 +40,10 @@ def _options(
 
 
 def main() -> None:
-    """Run the command; what a user can mend is two lines and exit code 2."""
+    """Run the command; an error that the user can fix is two lines and exit code 2."""
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
-        if code == 130:  # typer's word for Ctrl-C
+        if code == 130:  # typer's code for Ctrl-C
             raise INTERRUPTED
     except CbirError as error:
         print(error, file=sys.stderr)
@@ -51,7 +51,7 @@ def main() -> None:
     except RunsFailedError as error:
         print(error, file=sys.stderr)
         code = 1
-    except typer.BadParameter.__base__ as error:  # typer's name for every misuse of the command
+    except typer.BadParameter.__base__ as error:  # the base class of all usage errors
         command = error.ctx.command_path if error.ctx else "cbir"
         print(CbirError(error.format_message(), f"{command} --help"), file=sys.stderr)
         code = 2

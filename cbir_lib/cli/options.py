@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share, and what they stand for."""
+"""Options and arguments that several commands share, and the objects they stand for."""
 
 from __future__ import annotations
 
@@ -10,28 +10,32 @@ import typer
 from cbir_lib import paths
 
 StudyFile = Annotated[
-    Path | None, typer.Option("--study", help="The study file; study.yml of the project.")
+    Path | None,
+    typer.Option("--study", help="The study file; by default study.yml of the project."),
 ]
 ProfileName = Annotated[str, typer.Option(help="A profile of the study file.")]
 DataRoot = Annotated[
     Path | None,
     typer.Option(
         envvar="CBIR_DATA",
-        help="Where the data lie: an archive or a folder. By default data/ and its neighbours.",
+        help="The data: an archive or a folder. By default looked for in data/ and next to it.",
     ),
 ]
-DataName = Annotated[str, typer.Argument(help="Name of the data set, as `cbir data list` has it.")]
+DataName = Annotated[str, typer.Argument(help="Name of the data set, as in `cbir data list`.")]
 
 
-def study_path(given: Path | None) -> Path:
+def find_study_file(given: Path | None) -> Path:
+    """Return the given study file, or that of the project."""
     return given.resolve() if given else paths.study_file()
 
 
-def study_of(study_file: Path | None):
+def load_study(study_file: Path | None):
+    """Read the given study file, or that of the project."""
     from cbir_lib.study.config import read_study
 
-    return read_study(study_path(study_file))
+    return read_study(find_study_file(study_file))
 
 
-def run_ids(study_file: Path | None, profile: str) -> list[str]:
-    return [run.id for run in study_of(study_file).runs(profile)]
+def list_run_ids(study_file: Path | None, profile: str) -> list[str]:
+    """Return the names of the runs of a profile."""
+    return [run.id for run in load_study(study_file).runs(profile)]

@@ -1,4 +1,4 @@
-"""Render simulated radiographs."""
+"""The command that renders simulated radiographs."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ app = typer.Typer(help="The simulated radiographs: render them.")
 
 @app.command("render")
 def phantom_render(
-    out: Annotated[Path, typer.Option(help="A new folder, or one that was begun.")],
-    count: Annotated[int | None, typer.Option(help="Images in all.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Another seed draws other subjects.")] = None,
+    out: Annotated[Path, typer.Option(help="A new folder, or one that is not finished.")],
+    count: Annotated[int | None, typer.Option(help="Number of images.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed gives other subjects.")] = None,
     size: Annotated[int | None, typer.Option(help="Longer side in pixels.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; the images do not depend on it.")
     ] = None,
 ) -> None:
-    """Draw a set of phantom radiographs; started again, it goes on where it was.
+    """Render a set of phantom radiographs; if it is interrupted, start it again and it continues.
 
-    Needs the extra `phantom`. The defaults draw the set that is part of the repository.
+    Needs the extra `phantom`. The defaults render the set that is part of the repository.
 
     Example: `cbir phantom render --count 1000 --seed 7 --size 256 --out my-phantom`
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+    from cbir_lib.datasets.phantom.generation import render_set
     from cbir_lib.datasets.phantom.recipe import COUNT, SEED, SIZE_PX
-    from cbir_lib.datasets.phantom.rendering import render_set
 
     count, seed, size = (
         default if given is None else given
@@ -39,4 +39,4 @@ def phantom_render(
     with Progress(*columns) as bar:
         task = bar.add_task("images", total=count)
         render_set(out, count, seed, size, workers, lambda images: bar.advance(task, images))
-    print(f"{count} images in {out}; use them: load('phantom', '{out}')")
+    print(f"{count} images in {out}; use them with load('phantom', '{out}')")

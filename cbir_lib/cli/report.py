@@ -1,4 +1,4 @@
-"""Write the reproduction report."""
+"""The command that writes the reproduction report."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ import typer
 
 import cbir_lib
 from cbir_lib import paths
-from cbir_lib.cli.options import StudyFile, study_path
+from cbir_lib.cli.options import StudyFile, find_study_file
 from cbir_lib.errors import CbirError
 
 
 def report(
-    dataset: Annotated[str, typer.Option(help="On results of these images.")] = "phantom",
+    dataset: Annotated[str, typer.Option(help="The data set of the results.")] = "phantom",
     profile: Annotated[
-        str | None, typer.Option(help="On this profile's results; by default the evidence.")
+        str | None, typer.Option(help="The profile of the results; by default the evidence.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     study_file: StudyFile = None,
 ) -> None:
-    """Write the reproduction report on the results at hand: one HTML file that loads nothing else.
+    """Write the reproduction report for the available results as one self-contained HTML file.
 
-    The paper's ten claims with their rules and verdicts, and its tables beside these results: those
-    in `results/`, otherwise those in `build/`. If you hold IRMA, run profile `paper` first.
+    It has the paper's ten claims with rules and verdicts, and its tables next to the results: those
+    in `results/`, or else those in `build/`. If you have IRMA, run profile `paper` first.
     Examples: `cbir report`, `cbir report --dataset irma --out irma.html`
     """
     import tempfile
 
     from cbir_lib.book.notebooks import NotebookFailedError, execute, quiet_kernel
     from cbir_lib.book.report_page import write_page
-    from cbir_lib.datasets import source
+    from cbir_lib.datasets import get_source
     from cbir_lib.reproduction import evidence
     from cbir_lib.study.config import read_study
 
-    source(dataset)
-    found = evidence.on(dataset, profile, read_study(study_path(study_file)))
+    get_source(dataset)
+    found = evidence.find_evidence(dataset, profile, read_study(find_study_file(study_file)))
     with tempfile.TemporaryDirectory() as folder:
         quiet_kernel(Path(folder))
         executed = Path(folder, "report.ipynb")
@@ -50,9 +50,9 @@ def report(
         except NotebookFailedError as error:
             raise CbirError(
                 f"the report cannot be written: {'; '.join(map(str.strip, error.lines))}",
-                "look for a result file that another version wrote, and make it again",
+                "look for a result file of another version, and make it again",
             ) from None
-        title = f"The reproduction report on {source(dataset).CAPTION}"
+        title = f"The reproduction report on {get_source(dataset).CAPTION}"
         files = f"{len(found.results)} of profile {found.profile}"
         footer = f"cbir {cbir_lib.__version__}, from result files: {files}."
         write_page(executed, out, title, footer)

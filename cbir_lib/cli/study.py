@@ -1,4 +1,4 @@
-"""Run the study; run it again and compare; publish its results."""
+"""The commands that run the study, verify it, and publish its results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cbir_lib import paths
-from cbir_lib.cli.options import DataRoot, ProfileName, StudyFile, study_of, study_path
+from cbir_lib.cli.options import DataRoot, ProfileName, StudyFile, find_study_file, load_study
 from cbir_lib.errors import CbirError, RunsFailedError
 from cbir_lib.reproduction import tolerances, verification_report
 
@@ -18,18 +18,18 @@ def study(
     study_file: StudyFile = None,
     data_root: DataRoot = None,
     published: Annotated[
-        bool, typer.Option(help="Build the book from results/ instead; nothing is trained.")
+        bool, typer.Option(help="Build the book from results/, without any training.")
     ] = False,
     book: Annotated[bool, typer.Option(help="Build the book after the runs.")] = True,
     run: Annotated[
-        list[str] | None, typer.Option(help="Do this run alone, without the book; may be repeated.")
+        list[str] | None, typer.Option(help="Only do this run, without the book; can be repeated.")
     ] = None,
     missing: Annotated[
-        bool, typer.Option(help="Do only the runs that results/ lacks, without the book.")
+        bool, typer.Option(help="Only do the runs missing in results/, without the book.")
     ] = False,
     cores: Annotated[int | None, typer.Option(min=1, help="Runs at a time; all cores.")] = None,
 ) -> None:
-    """Run what is missing or changed of the study, and build the book.
+    """Run what is missing or has changed in the study, and build the book.
 
     Examples: `cbir study`, `cbir study --profile quick --cores 4`, `cbir study --published`,
     `cbir study --profile full --run phantom-B-dropout-s0`, `cbir study --profile full --missing`
@@ -39,15 +39,15 @@ def study(
 
     runs = run or []
     if missing:
-        runs = unpublished_runs(study_of(study_file), profile)
+        runs = unpublished_runs(load_study(study_file), profile)
         if not runs:
-            print(f"results/{profile}/ has every run of the profile")
+            print(f"results/{profile}/ has all runs of the profile")
             return
 
     if data_root:
         os.environ["CBIR_DATA"] = str(data_root.resolve())
     work = conductor.conduct(
-        study_path(study_file),
+        find_study_file(study_file),
         profile,
         published=published,
         book=book,
@@ -63,26 +63,26 @@ def study(
 
 def verify(
     profile: ProfileName = "quick",
-    run: Annotated[str | None, typer.Option(help="Verify this published run alone.")] = None,
+    run: Annotated[str | None, typer.Option(help="Only verify this published run.")] = None,
     fresh: Annotated[
-        bool, typer.Option(help="Execute everything, in build/PROFILE-fresh; take nothing made.")
+        bool, typer.Option(help="Execute everything again, in build/PROFILE-fresh.")
     ] = False,
     everything: Annotated[
         bool, typer.Option("--all", help="Print every number, not only those that differ.")
     ] = False,
     publish: Annotated[
-        bool, typer.Option(help="Keep it in results/verification/, for the book's page.")
+        bool, typer.Option(help="Also save it in results/verification/, for the book.")
     ] = False,
     study_file: StudyFile = None,
     data_root: DataRoot = None,
     cores: Annotated[int | None, typer.Option(min=1, help="Runs at a time; all cores.")] = None,
 ) -> None:
-    """Execute again what was published, and say number by number whether it is the same.
+    """Repeat the published runs, and compare the results number by number.
 
-    Results of the study that are up to date count as executed: this checkout made them on this
-    machine. Each number is `same`, `within tolerance`, `different` or `missing`; the tolerance is
-    1.5 times the largest difference measured in reruns. Exit code 1 when a number is different or
-    missing. All of it goes to `build/PROFILE/verification.json`.
+    Results of your study that are up to date are used as they are: this checkout produced them on
+    this machine. Each number is `same`, `within tolerance`, `different` or `missing`; the tolerance
+    is 1.5 times the largest difference measured in reruns. The exit code is 1 if a number is
+    different or missing. The full comparison is written to `build/PROFILE/verification.json`.
 
     Examples: `cbir verify`, `cbir verify --profile full --run phantom-B-s0`, `cbir verify --fresh`
     """
@@ -95,16 +95,16 @@ def verify(
     from cbir_lib.workflow import conductor
 
     if publish and run:
-        raise CbirError("a verification of one run is not published", "leave out --run")
+        raise CbirError("a verification of a single run cannot be published", "leave out --run")
     if data_root:
         os.environ["CBIR_DATA"] = str(data_root.resolve())
-    study_file = study_path(study_file)
+    study_file = find_study_file(study_file)
     study = read_study(study_file)
     names = {one.id for one in study.runs(profile)}
-    published = verification.published(profile, run)
+    published = verification.read_published(profile, run)
     work = paths.build_folder(profile + "-fresh" * fresh)
     target = work / "verification.json"
-    if fresh and target.exists():  # the last one came to its end; one that did not goes on
+    if fresh and target.exists():  # the last one was finished; an unfinished one is continued
         shutil.rmtree(work)
     checksum = load(study.profile(profile).dataset).checksum
     todo = sorted(n for n in names & set(published) if published[n].data.checksum == checksum)
@@ -116,32 +116,32 @@ def verify(
         try:
             conductor.conduct(study_file, profile, book=False, runs=todo, fresh=fresh, cores=cores)
         except RunsFailedError as error:
-            if not error.undone:  # none could be begun
+            if not error.undone:  # none could be started
                 raise
             failures += str(error).splitlines()
             undone = set(error.undone)
     now = {name: results.read(paths.result_file(work, name)) for name in todo if name not in undone}
     found = verification.conclude(profile, published, now, checksum, fresh=fresh, failures=failures)
     verification.write(target, found)
-    print(verification_report.report(found, everything))
+    print(verification_report.format_report(found, everything))
     print(f"every value that differs: {target}")
     if publish:
         kept = paths.results_folder(tolerances.FOLDER) / f"{profile}.json"
-        verification.write(kept, verification.without_values(found))
+        verification.write(kept, verification.drop_values(found))
         print(f"for the book: {kept}")
     if found.verdict in (verification.DIFFERENT, verification.MISSING):
         raise typer.Exit(1)
 
 
 def publish(profile: ProfileName = "quick", study_file: StudyFile = None) -> None:
-    """Copy the finished results of a study to `results/`, with what is shown or shipped of them.
+    """Copy the finished results of a study to `results/`, where `make book` reads them.
 
-    `make book` reads them from there. Of a profile that is still being trained, what is finished is
-    published, and what was published before stays. From profile `full` the README's pictures are
-    drawn, and the best network of each kind goes to `models/`, in half precision.
+    A profile that is still being trained can be published: its finished runs are added, and what
+    was published before stays. Profile `full` also provides the README's pictures and, in half
+    precision, the best network of each architecture in `models/`.
     Examples: `cbir publish --profile quick`, `cbir publish --profile full`
     """
     from cbir_lib.workflow.publishing import publish
 
-    for line in publish(study_of(study_file), profile):
+    for line in publish(load_study(study_file), profile):
         print(line)

@@ -1,4 +1,4 @@
-"""Data sets by name: one file a source, each with ``load``, ``locate`` and ``fetch``."""
+"""Data sets by name: one module per source, each with ``load``, ``locate`` and ``fetch``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from cbir_lib.datasets import folder, fracatlas, irma, mednist, phantom
 from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
-from cbir_lib.errors import CbirError, unknown
+from cbir_lib.errors import CbirError, unknown_name_error
 
 SOURCES: dict[str, ModuleType] = {
     "phantom": phantom,
@@ -24,29 +24,30 @@ SOURCES: dict[str, ModuleType] = {
 __all__ = ["SOURCES", "SPLITS", "RadiographSet", "load", "pictures", "source"]
 
 
-def source(name: str) -> ModuleType:
-    """The module of a data set.
+def get_source(name: str) -> ModuleType:
+    """Return the module of a data set.
 
     Raises
     ------
     CbirError
-        When there is none of that name.
+        When there is no data set of that name.
     """
     if name not in SOURCES:
-        raise unknown("data set", name, SOURCES)
+        raise unknown_name_error("data set", name, SOURCES)
     return SOURCES[name]
 
 
 def load(name: str, root: Path | str | None = None, **options) -> RadiographSet:
-    """Load a data set by name; ``root`` says where it lies, if not at its usual place.
+    """Load a data set by name, from ``root`` or from its usual place.
 
-    ``options`` go to the source's own ``load``: ``size`` in pixels, for sets whose images differ.
+    ``options`` are passed to the source's own ``load``: ``size`` in pixels, for sets whose images
+    differ in size.
     """
-    return source(name).load(root, **options)
+    return get_source(name).load(root, **options)
 
 
-def pictures(name: str, image_ids: Collection[str]) -> dict[str, np.ndarray]:
-    """The images of a data set with these identifiers, for showing; none where it is not here."""
+def load_images(name: str, image_ids: Collection[str]) -> dict[str, np.ndarray]:
+    """Load single images of a data set for display, by identifier; empty where it is not there."""
     try:
         data = load(name)
     except CbirError:

@@ -1,4 +1,4 @@
-"""Decoded once, then read from one array file; it is only a cache, and stops nothing."""
+"""A cache of decoded data sets: each is decoded once, then read from one array file."""
 
 from __future__ import annotations
 
@@ -13,41 +13,45 @@ import numpy as np
 import pandas as pd
 
 from cbir_lib import paths
-from cbir_lib.datasets.listing import litter
+from cbir_lib.datasets.listing import classify_litter
 from cbir_lib.datasets.radiographs import REMARK_TYPES, RadiographSet
 from cbir_lib.errors import CbirError
 from cbir_lib.files import replacing
 
-VERSION = 3  # of the cache's form and of the decoding rules
+VERSION = 3  # of the cache format and of the decoding rules
 
 
-def cached(name: str, source: Path, read: Callable[[Path], RadiographSet]) -> RadiographSet:
-    """What ``read(source)`` gives, from the cache where it was made before from the same files.
+def load_cached(name: str, source: Path, read: Callable[[Path], RadiographSet]) -> RadiographSet:
+    """Return ``read(source)``, from the cache if it was made from the same files before.
 
-    Images come back as a read-only memory map. A cache that is damaged (its checksum is compared)
-    is made again; where none can be kept, what was read is returned as it is.
+    Images are returned as a read-only memory map. A damaged cache (its checksum is compared) is
+    made again; where none can be written, the set is returned as it was read.
     """
-    folder = paths.cache_folder() / f"{name}-v{VERSION}-{fingerprint(source)[:16]}"
+    folder = paths.cache_folder() / f"{name}-v{VERSION}-{compute_fingerprint(source)[:16]}"
     try:
         return _read(folder)
-    except Exception:  # what is damaged raises what its parsing ran into
+    except Exception:  # a damaged cache raises whatever its parsing raises
         data = read(source)
     try:
         _write(folder, data)
         for other in paths.cache_folder().glob(f"{name}-v*"):
-            # Made from another copy, or by another version; not one that is being written.
+            # Made from another copy, or by another version; but not one that is being written.
             if other != folder and (other / IMAGES).exists():
                 shutil.rmtree(other, ignore_errors=True)
         return _read(folder)
-    except (OSError, CbirError, ValueError):  # no rights, no space, or another process removed it
+    except (
+        OSError,
+        CbirError,
+        ValueError,
+    ):  # no permission or space, or removed by another process
         return data
 
 
-IMAGES, RECORDS, DESCRIBED = "images.npy", "records.parquet", "set.json"
+IMAGES, RECORDS, DESCRIPTION = "images.npy", "records.parquet", "set.json"
 
 
 def _write(folder: Path, data: RadiographSet) -> None:
-    # The images go last: where they are, the rest is.
+    # Images are written last: where they exist, the rest does.
     with replacing(folder / RECORDS) as part:
         data.records.assign(label=data.labels).to_parquet(part)
         records = part.read_bytes()
@@ -58,8 +62,8 @@ def _write(folder: Path, data: RadiographSet) -> None:
         "remarks": data.remarks.to_dict("list"),
         "dropped": dict(data.dropped),
     }
-    described["sha256"] = _sum(described, records, data.images)
-    with replacing(folder / DESCRIBED) as part:
+    described["sha256"] = _compute_checksum(described, records, data.images)
+    with replacing(folder / DESCRIPTION) as part:
         part.write_text(json.dumps(described))
     with replacing(folder / IMAGES) as part, part.open("wb") as file:
         np.save(file, data.images)
@@ -67,8 +71,10 @@ def _write(folder: Path, data: RadiographSet) -> None:
 
 def _read(folder: Path) -> RadiographSet:
     images = np.lib.format.open_memmap(folder / IMAGES, mode="r")
-    described = json.loads((folder / DESCRIBED).read_text())
-    if described.pop("sha256") != _sum(described, (folder / RECORDS).read_bytes(), images):
+    described = json.loads((folder / DESCRIPTION).read_text())
+    if described.pop("sha256") != _compute_checksum(
+        described, (folder / RECORDS).read_bytes(), images
+    ):
         raise ValueError("its checksum differs")
     records = pd.read_parquet(folder / RECORDS)
     return RadiographSet(
@@ -83,8 +89,8 @@ def _read(folder: Path) -> RadiographSet:
     )
 
 
-def _sum(described: dict, records: bytes, images: np.ndarray) -> str:
-    """SHA-256 of all that a cache holds."""
+def _compute_checksum(described: dict, records: bytes, images: np.ndarray) -> str:
+    """Compute the SHA-256 of everything in a cache."""
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     digest.update(records)
     digest.update(f"{images.dtype} {images.shape} ".encode())
@@ -92,10 +98,10 @@ def _sum(described: dict, records: bytes, images: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(source: Path) -> str:
-    """SHA-256 of a file's bytes, or of the names, sizes and times of a folder's files.
+def compute_fingerprint(source: Path) -> str:
+    """Compute the SHA-256 of a file's bytes, or of the names, sizes and times of a folder's files.
 
-    Litter does not count.
+    Litter (:func:`cbir_lib.datasets.listing.classify_litter`) is ignored.
     """
     if source.is_file():
         with source.open("rb") as file:
@@ -103,11 +109,11 @@ def fingerprint(source: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(source.rglob("*")):
         inside = path.relative_to(source)
-        if litter(PurePosixPath(inside.as_posix())):
+        if classify_litter(PurePosixPath(inside.as_posix())):
             continue
         try:
             state = path.stat()
-        except OSError:  # it has just been removed
+        except OSError:  # just removed
             continue
         digest.update(os.fsencode(inside) + f" {state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()

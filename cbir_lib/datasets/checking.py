@@ -1,4 +1,4 @@
-"""What a data set holds, and whether its splits leak: one report, for the terminal and the book."""
+"""Check a data set: one report, for the terminal and the book, on its contents and on leaks."""
 
 from __future__ import annotations
 
@@ -6,44 +6,48 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from cbir_lib.datasets.duplicates import exact, near_duplicates, subject_overlap
+from cbir_lib.datasets.duplicates import (
+    find_exact_duplicates,
+    find_near_duplicates,
+    find_subject_overlap,
+)
 from cbir_lib.datasets.radiographs import RadiographSet
 from cbir_lib.errors import CbirError
 
-# By chance a few unrelated images look like copies; more than this share of the test is no chance.
+# A few unrelated images look like copies by chance, but no more than this share of the test images.
 NEAR_TOLERATED = 0.01
 
 
 @dataclass(frozen=True)
-class Report:
-    """The findings of :func:`check`."""
+class DataReport:
+    """The findings of :func:`check_data`."""
 
     name: str
     counts: pd.DataFrame  # images per class and split
-    sizes: pd.DataFrame  # width and height in pixels: least, median, most
+    sizes: pd.DataFrame  # width and height in pixels: minimum, median, maximum
     checksum: str
-    remarks: pd.DataFrame  # files converted, or at fault and left out
-    dropped: pd.DataFrame  # images that rules of the study leave out
+    remarks: pd.DataFrame  # files that were converted, or cannot be used
+    dropped: pd.DataFrame  # images that rules of the study exclude
     copies: int  # images that equal an earlier one
-    copies_across: pd.DataFrame  # groups of equal images that lie in more than one split
+    copies_across: pd.DataFrame  # groups of equal images in more than one split
     near: pd.DataFrame  # test and validation images with a near copy in an earlier split
     subjects: pd.DataFrame  # subjects in more than one split
     subjects_known: int
 
     @property
-    def lost(self) -> pd.DataFrame:
-        """The files that are at fault and left out."""
+    def unusable(self) -> pd.DataFrame:
+        """The files that cannot be used."""
         return self.remarks[~self.remarks["kept"].astype(bool)]
 
     @property
     def near_share(self) -> float:
-        """Share of the test images with a near copy in train or validation; 0 where are none."""
+        """Share of the test images with a near copy in train or validation; 0 if there are none."""
         images = self.counts["test"].sum()
         return float((self.near["split"] == "test").sum() / images) if images else 0.0
 
     @property
     def leaks(self) -> list[str]:
-        """Each way in which a split leaks, in words; empty when none does."""
+        """Descriptions of each way in which the splits leak; empty when none do."""
         found = []
         if len(self.subjects):
             found.append(f"{len(self.subjects)} subjects are in more than one split")
@@ -54,13 +58,13 @@ class Report:
             found.append(f"{share} of the test images have a near copy in train or validation")
         return found
 
-    def summary(self) -> pd.DataFrame:
-        """One line a finding: ``what`` and ``found``."""
+    def summarise(self) -> pd.DataFrame:
+        """Tabulate the findings, one row each: ``what`` and ``found``."""
         known = f"{self.subjects_known:,} known, " if self.subjects_known else "unknown, "
         rows = {
             "images": f"{int(self.counts.to_numpy().sum()):,}",
-            "files that cannot be used": f"{len(self.lost):,}",
-            "files converted": f"{len(self.remarks) - len(self.lost):,}",
+            "files that cannot be used": f"{len(self.unusable):,}",
+            "files converted": f"{len(self.remarks) - len(self.unusable):,}",
             "left out by a rule": f"{int(self.dropped['images'].sum()):,}",
             "subjects": known + f"{len(self.subjects):,} in more than one split",
             "exact copies of another image": f"{self.copies:,}",
@@ -74,7 +78,7 @@ class Report:
         return pd.DataFrame({"what": rows.keys(), "found": rows.values()})
 
     def raise_faults(self) -> None:
-        """Raise what is wrong, if anything.
+        """Raise an error if anything is wrong.
 
         Raises
         ------
@@ -83,20 +87,21 @@ class Report:
         """
         faults, hints = list(self.leaks), []
         if faults:
-            hints.append("split by subject and drop copies: results are too good as it is")
-        if len(self.lost):
-            first = self.lost.iloc[0]
+            hints.append("split by subject and drop copies: with leaks, results are too good")
+        if len(self.unusable):
+            first = self.unusable.iloc[0]
             faults.append(
-                f"{len(self.lost)} files cannot be used, first {first['file']}: {first['remark']}"
+                f"{len(self.unusable)} files cannot be used, first {first['file']}: "
+                f"{first['remark']}"
             )
             hints.append("replace the files, or get the set again")
         if faults:
             raise CbirError(f"{self.name}: {'; '.join(faults)}", "; ".join(hints))
 
 
-def check(data: RadiographSet) -> Report:
-    """Count, measure and compare all images of a set."""
-    groups = exact(data.images)
+def check_data(data: RadiographSet) -> DataReport:
+    """Check a set: count its images, measure them, and compare them with one another."""
+    groups = find_exact_duplicates(data.images)
     splits = data.records["split"].to_numpy(dtype=str)
     across = [
         {"images": ", ".join(data.image_ids[rows]), "splits": ", ".join(sorted(set(splits[rows])))}
@@ -111,7 +116,7 @@ def check(data: RadiographSet) -> Report:
         }
     )
     rules = {"rule": list(data.dropped), "images": list(data.dropped.values())}
-    return Report(
+    return DataReport(
         name=data.name,
         counts=data.counts(),
         sizes=sides.agg(["min", "median", "max"]).astype(int).rename_axis("pixels"),
@@ -120,7 +125,7 @@ def check(data: RadiographSet) -> Report:
         dropped=pd.DataFrame(rules).astype({"images": int}),
         copies=sum(len(rows) - 1 for rows in groups),
         copies_across=pd.DataFrame(across, columns=["images", "splits"]),
-        near=near_duplicates(data),
-        subjects=subject_overlap(data),
+        near=find_near_duplicates(data),
+        subjects=find_subject_overlap(data),
         subjects_known=records["subject_id"].replace("", pd.NA).nunique(),
     )

@@ -1,6 +1,6 @@
-"""Images that are in a set twice: exactly, nearly, or as two images of one subject.
+"""Duplicates in a data set: exact copies, near copies, and subjects in more than one split.
 
-A near copy in another split is a leak: the test asks for what training has shown.
+A near copy in another split is a leak: the test asks for what training has already shown.
 """
 
 from __future__ import annotations
@@ -13,18 +13,22 @@ import pandas as pd
 from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
 
 SIDE_PX = 16
-# Measured on MedNIST. Of its 4,047 hands and chest films in the test split, 3 have one as similar
-# as that among the 47,000 other images; the nearest of half of them stays below 0.95. Of copies of
-# 1,200 images, those with grey values changed by up to 1 reach it in 99.8 % of cases, dimmed ones
-# in 99.9 %, turned by one degree in 97 %, saved as JPEG of quality 50 in 96 %; but cropped by 1.6 %
-# at each side in 34 % only. Slices of one CT or MR study are as similar as copies and are found
-# too: two of three test images of abdomens have such a neighbour.
+# Measured on MedNIST. Of its 4,047 hand and chest films in the test split, 3 have such a similar
+# image among the 47,000 others; for half of them the nearest stays below 0.95. Of copies of 1,200
+# images, the threshold finds 99.8 % of those with grey values changed by up to 1, 99.9 % of dimmed
+# ones, 97 % turned by one degree, 96 % saved as JPEG of quality 50; but only 34 % of those cropped
+# by 1.6 % at each side. Slices of one CT or MR study are as similar as copies and are found too:
+# two of three test images of abdomens have such a neighbour.
 THRESHOLD = 0.99
 BLOCK = 2048
 
 
-def exact(images: np.ndarray) -> list[np.ndarray]:
-    """Groups of images that are equal pixel by pixel.
+def find_exact_duplicates(images: np.ndarray) -> list[np.ndarray]:
+    """Find groups of images that are equal pixel by pixel.
+
+    >>> images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1)
+    >>> [rows.tolist() for rows in find_exact_duplicates(images[[0, 1, 0, 2, 1]])]
+    [[0, 2], [1, 4]]
 
     Parameters
     ----------
@@ -33,7 +37,7 @@ def exact(images: np.ndarray) -> list[np.ndarray]:
     Returns
     -------
     list of (K,) int64
-        The rows of each group of two or more, ascending, in the order of their first rows.
+        The rows of each group of two or more, ascending, ordered by their first rows.
     """
     digests = pd.Series([hashlib.sha256(image.tobytes()).digest() for image in images])
     twice = digests[digests.duplicated(keep=False)]
@@ -41,35 +45,35 @@ def exact(images: np.ndarray) -> list[np.ndarray]:
     return sorted((twice.index.to_numpy()[rows] for rows in groups), key=lambda rows: rows[0])
 
 
-def thumbnails(images: np.ndarray) -> np.ndarray:
-    """Each image as a unit vector of its coarse shades, whatever its brightness and contrast.
+def compute_thumbnails(images: np.ndarray) -> np.ndarray:
+    """Compute thumbnails as unit vectors, independent of brightness and contrast.
 
     Parameters
     ----------
     images : (N, H, W) uint8
-        Of any size; smaller sides than 16 pixels are spread.
+        Of any size; sides of less than 16 pixels are enlarged.
 
     Returns
     -------
     (N, 256) float32
         Means over the cells of a 16 x 16 grid (exact areas, cells may divide pixels), minus their
-        mean, over their norm: the product of two is their correlation, -1..1. A constant image is
-        all zeros and correlates with nothing.
+        mean, divided by their norm: the product of two is their correlation, -1..1. The vector of a
+        constant image is all zeros and correlates with nothing.
     """
     count, height, width = images.shape
-    down, across = _areas(height), _areas(width)
+    down, across = _compute_areas(height), _compute_areas(width)
     vectors = np.empty((count, SIDE_PX * SIDE_PX), dtype=np.float32)
     for start in range(0, count, BLOCK):
         block = images[start : start + BLOCK].astype(np.float32)
         vectors[start : start + BLOCK] = (down @ block @ across.T).reshape(len(block), -1)
     vectors -= vectors.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    # Rounding leaves a constant image less than 1e-3; one cell brighter by one grey value is 1.
+    # Rounding leaves a constant image a norm below 1e-3; one cell brighter by one grey value has 1.
     return np.where(norms > 1e-2, vectors / np.maximum(norms, 1e-2), 0.0)
 
 
-def _areas(length: int) -> np.ndarray:
-    """(16, length) float32: the share of each pixel in each cell; rows sum to 1."""
+def _compute_areas(length: int) -> np.ndarray:
+    """Compute the share of each pixel in each cell, (16, length) float32; rows sum to 1."""
     edges = np.linspace(0, length, SIDE_PX + 1)
     pixels = np.arange(length)
     low = np.maximum(edges[:-1, None], pixels)
@@ -77,8 +81,8 @@ def _areas(length: int) -> np.ndarray:
     return (np.clip(high - low, 0, None) * (SIDE_PX / length)).astype(np.float32)
 
 
-def nearest(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each query the most similar vector of the gallery: its row, and their product.
+def find_nearest(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the most similar gallery vector of each query: its row, and their scalar product.
 
     Exact, in blocks. Parameters (Q, D) and (G, D) float32; returns (Q,) int64 and (Q,) float32.
     """
@@ -96,29 +100,29 @@ def nearest(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.nd
     return rows, best
 
 
-def near_duplicates(data: RadiographSet, threshold: float = THRESHOLD) -> pd.DataFrame:
-    """Images of validation and test that are all but in an earlier split too.
+def find_near_duplicates(data: RadiographSet, threshold: float = THRESHOLD) -> pd.DataFrame:
+    """Find validation and test images that have a near copy in an earlier split.
 
     Parameters
     ----------
     threshold
-        Least correlation of the two 16 x 16 thumbnails, 0..1.
+        Minimum correlation of the two 16 x 16 thumbnails, 0..1.
 
     Returns
     -------
     DataFrame
-        ``image_id``, ``split``, ``other_id``, ``other_split``, ``similarity``: for each image of
-        test the most similar one of train or validation, for each of validation the most similar
-        of train, where they are as similar as that. Most similar pairs first.
+        ``image_id``, ``split``, ``other_id``, ``other_split``, ``similarity``: for each test image
+        the most similar image of train or validation, for each validation image the most similar
+        image of train, if their similarity reaches the threshold. Most similar pairs first.
     """
-    vectors = thumbnails(data.images)
+    vectors = compute_thumbnails(data.images)
     splits = data.records["split"].to_numpy(dtype=str)
     pairs = [(np.empty(0, int), np.empty(0, int), np.empty(0, np.float32))]
     for place, split in enumerate(SPLITS[1:], start=1):
         here = np.flatnonzero(splits == split)
         before = np.flatnonzero(np.isin(splits, SPLITS[:place]))
         if len(here) and len(before):
-            rows, similarity = nearest(vectors[here], vectors[before])
+            rows, similarity = find_nearest(vectors[here], vectors[before])
             found = similarity >= threshold
             pairs.append((here[found], before[rows[found]], similarity[found]))
     first, second, similarity = map(np.concatenate, zip(*pairs, strict=True))
@@ -133,10 +137,10 @@ def near_duplicates(data: RadiographSet, threshold: float = THRESHOLD) -> pd.Dat
     ).sort_values(["similarity", "image_id"], ascending=[False, True], ignore_index=True)
 
 
-def subject_overlap(data: RadiographSet) -> pd.DataFrame:
-    """Subjects with images in more than one split: images per split (columns) and subject (rows).
+def find_subject_overlap(data: RadiographSet) -> pd.DataFrame:
+    """Find subjects in more than one split: images per subject (rows) and split (columns).
 
-    Images whose subject is not known are passed over.
+    Images of unknown subjects are ignored.
     """
     known = data.records[data.records["subject_id"] != ""]
     splits = pd.Categorical(known["split"], categories=list(SPLITS))

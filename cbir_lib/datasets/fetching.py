@@ -1,4 +1,4 @@
-"""Downloads of public archives: on request only, checked, never half a file."""
+"""Downloads of public archives: only on request, verified, and never half a file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cbir_lib.errors import CbirError
 
 
 def download(url: str, known_hash: str, path: Path) -> Path:
-    """Bring ``url`` to ``path``, unless the file with this hash is there already.
+    """Download ``url`` to ``path``, unless a file with this hash is already there.
 
     Parameters
     ----------
@@ -18,17 +18,17 @@ def download(url: str, known_hash: str, path: Path) -> Path:
     Raises
     ------
     CbirError
-        When the server cannot be reached or sends something else, or the disk refuses.
+        When the server cannot be reached or sends something else, or the file cannot be written.
     """
     import pooch
     import requests
 
     try:
         return Path(pooch.retrieve(url, known_hash, path.name, path.parent, progressbar=True))
-    except ValueError as error:  # pooch's word for a wrong hash; it has removed the file
+    except ValueError as error:  # how pooch reports a wrong hash; it has removed the file
         raise CbirError(
             f"what {url} sent is not the published archive: wrong checksum",
-            "try again; if it stays so, fetch it elsewhere and give its place: --data-root PATH",
+            "try again; if that fails, download it elsewhere and name its place: --data-root PATH",
         ) from error
     except requests.RequestException as error:
         raise CbirError(
@@ -38,5 +38,5 @@ def download(url: str, known_hash: str, path: Path) -> Path:
     except OSError as error:
         raise CbirError(
             f"cannot write to {path.parent}: {error.strerror}",
-            "free some space, or mend its permissions",
+            "free some space, or fix its permissions",
         ) from error

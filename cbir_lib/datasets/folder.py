@@ -1,24 +1,24 @@
-"""A folder of one's own: PNG, JPEG (2000), TIFF, WebP, BMP, PGM, DICOM; with or without a table.
+"""A folder of your own: PNG, JPEG (2000), TIFF, WebP, BMP, PGM, DICOM; with or without a table.
 
-Without a table the name of a sub-folder is the class, and whatever lies below belongs to it::
+Without a table the name of a sub-folder is the class, and everything below belongs to it::
 
     root/hand/0001.png                    class hand
     root/hand/subject 7/0002.dcm          class hand
-    root/train/hand/0001.png              class hand, split train; so with validation (or val), test
-    root/hand/train/0001.png              the same, where every class is so divided
+    root/train/hand/0001.png              class hand, split train; also validation (or val), test
+    root/hand/train/0001.png              the same, if every class is divided like this
 
-Splits have any of their usual names: see :func:`split_named`. Two or three of them are taken as
-they are; where train and test are there alone, a tenth of train becomes validation. A single one
-divides nothing.
+Splits may have any of their usual names: see :func:`parse_split_name`. Two or three of them are
+used as they are; if there are only train and test, a tenth of train becomes validation. A single
+one is ignored.
 
-With ``labels.csv`` in the root the table alone counts, and the folders mean nothing::
+If there is a ``labels.csv`` in the root, only the table counts, and the folders mean nothing::
 
     file;class;split;subject_id;irma_code
     scans/0001.png;hand;train;p17;1121-120-463-700
 
 ``file`` is relative to the root, with ``/`` or ``\\``; it and ``class`` are required. ``split`` is
 train, validation or test by any of their names, for all rows or for none. The table is read as
-spreadsheets write it: :func:`cbir_lib.datasets.listing.read_table`. A file may be named without
+spreadsheets write it: :func:`cbir_lib.datasets.tables.read_table`. A file may be named without
 its suffix, and without its folder, where only one fits.
 """
 
@@ -32,18 +32,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 
-from cbir_lib.datasets.cache import cached
-from cbir_lib.datasets.listing import (
-    Entry,
-    decode_text,
-    litter,
-    read_file,
-    read_images,
-    read_table,
-    walk,
-)
-from cbir_lib.datasets.radiographs import RadiographSet, gather
-from cbir_lib.datasets.splits import split_by_class, validation_of_train
+from cbir_lib.datasets.cache import load_cached
+from cbir_lib.datasets.listing import Entry, classify_litter, read_file, read_images, walk_files
+from cbir_lib.datasets.radiographs import RadiographSet, build_set
+from cbir_lib.datasets.splits import split_by_class, split_off_validation
+from cbir_lib.datasets.tables import decode_text, read_table
 from cbir_lib.errors import CbirError
 from cbir_lib.images import decoding
 from cbir_lib.images.dicom import is_dicom
@@ -56,7 +49,7 @@ URL = None
 LABELS = "labels.csv"
 TABLES = (LABELS, "labels.tsv")  # in any case
 SHEETS = (".ods", ".xls", ".xlsb", ".xlsx")
-SUFFIXES = {  # of what decoding reads
+SUFFIXES = {  # by format of ``decoding.FORMATS``
     "PNG": (".png",),
     "JPEG": (".jpeg", ".jpg", ".jpe", ".jfif"),
     "TIFF": (".tif", ".tiff"),
@@ -67,7 +60,7 @@ SUFFIXES = {  # of what decoding reads
 }
 IMAGE_SUFFIXES = (
     ".dcm",
-    *(one for kind in SUFFIXES if kind in decoding.FORMATS for one in SUFFIXES[kind]),
+    *(suffix for kind in SUFFIXES if kind in decoding.FORMATS for suffix in SUFFIXES[kind]),
 )
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
@@ -75,41 +68,52 @@ SPLIT_NAMES = {
     **dict.fromkeys(("dev", "devel", "development", "tune", "tuning"), "validation"),
     **dict.fromkeys(("test", "testing", "tst", "holdout", "heldout"), "test"),
 }
-# What such a name may have beside it, as in "01_training set".
-BESIDE = {"set", "data", "dataset", "split", "images", "image", "img", "imgs", "samples", "fold"}
-# Folders that are parts of a data set and no classes: images beside their masks, parts of a
+# Words that may accompany such a name, as in "01_training set".
+FILLER_WORDS = {
+    "set",
+    "data",
+    "dataset",
+    "split",
+    "images",
+    "image",
+    "img",
+    "imgs",
+    "samples",
+    "fold",
+}
+# Folders that are parts of a data set and not classes: images beside their masks, folds of a
 # cross-validation.
-PARTS = {
+PART_FOLDERS = {
     *("image", "images", "img", "imgs", "pictures", "scans", "xrays", "radiographs"),
     *("mask", "masks", "label", "labels", "annotation", "annotations", "segmentation"),
     *("segmentations", "ground_truth", "groundtruth", "gt", "bbox", "bboxes", "boxes", "json"),
 }
-FOLD = re.compile(r"(fold|cv|split|part|batch)[\s_-]*\d+")
+PART_PATTERN = re.compile(r"(fold|cv|split|part|batch)[\s_-]*\d+")
 
 
 def locate(root: Path | str | None = None) -> Path:
-    """The folder: ``root``, else ``CBIR_DATA``.
+    """Return the folder: ``root``, else ``CBIR_DATA``.
 
     Raises
     ------
     CbirError
-        When none is given, or it is not there.
+        When none is given, or it does not exist.
     """
     given = root or os.environ.get("CBIR_DATA")
     if not given:
         raise CbirError("no folder of images is given", "name it: --data-root PATH, or CBIR_DATA")
     folder = Path(given).expanduser()
     if not folder.is_dir():
-        raise CbirError(f"no folder {folder}", "name the folder that holds one sub-folder a class")
+        raise CbirError(f"no folder {folder}", "name the folder with one sub-folder per class")
     return folder.resolve()
 
 
 def load(root: Path | str | None = None, size: int = 128) -> RadiographSet:
-    """The images of a folder, each fitted on a square of ``size`` pixels; decoded once.
+    """Load the images of a folder, each fitted to a square of ``size`` pixels; decoded once.
 
-    ``image_id`` is the path in the folder, with its suffix. Where neither the folders nor the table
-    say so, the splits are made by :func:`cbir_lib.datasets.splits.split_by_class`: a subject and
-    exact copies in one split only. Subjects are known from ``labels.csv`` alone.
+    ``image_id`` is the path in the folder, with its suffix. If neither the folders nor the table
+    name splits, they are made by :func:`cbir_lib.datasets.splits.split_by_class`: a subject, and
+    exact copies, lie in one split only. Subjects are known only from ``labels.csv``.
 
     Raises
     ------
@@ -118,31 +122,33 @@ def load(root: Path | str | None = None, size: int = 128) -> RadiographSet:
         or a link leads out of the folder.
     """
     folder = locate(root)
-    for _ in walk(folder):  # links and names, before the cache looks at the files
+    for _ in walk_files(folder):  # checks links and names before the cache reads the files
         pass
-    # Images without their codec are left out; with it they are to be read after all.
+    # Images whose codec is missing are left out; once it is installed they must be read.
     codecs = "-gdcm" if importlib.util.find_spec("gdcm") else ""
-    return cached(f"folder-{size}{codecs}", folder, lambda place: read(place, size))
+    return load_cached(f"folder-{size}{codecs}", folder, lambda place: read(place, size))
 
 
 def read(folder: Path, size: int = 128) -> RadiographSet:
     """Read a folder, image by image."""
     dropped: Counter[str] = Counter()
-    files = _differently_named(folder, dropped)
-    said: list[tuple[str, str, bool]] = []
+    files = _list_image_files(folder, dropped)
+    remarks: list[tuple[str, str, bool]] = []
     if table := find_table(folder):
-        class_names, entries = _from_table(folder, table, files, dropped, said)
+        class_names, entries = _list_entries_in_table(folder, table, files, dropped, remarks)
     else:
-        class_names, entries = _from_folders(folder, files, dropped, said)
+        class_names, entries = _list_entries_by_folder(folder, files, dropped, remarks)
     if len(class_names) < 2:
         inner = folder / "".join(class_names)
-        below = [] if table or not inner.is_dir() else [place.name for place in _folders(inner)]
+        below = (
+            [] if table or not inner.is_dir() else [place.name for place in _list_folders(inner)]
+        )
         hint = f"put each class into a sub-folder of its own, or name them in {LABELS}"
         if len(below) > 1:
             hint = f"if {', '.join(below[:3])} are the classes, name {inner} as the folder"
         raise CbirError(f"{folder} has {len(class_names)} classes, not two or more", hint)
-    # Sorted by identifier: the order then is the same on every file system.
-    images, records, contents, remarks = read_images(
+    # Sorted by identifier, so that the order is the same on every file system.
+    images, records, contents, image_remarks = read_images(
         sorted(entries), class_names, lambda file: read_file(folder / file), size
     )
     if len(records) and not records["split"].all():
@@ -150,48 +156,49 @@ def read(folder: Path, size: int = 128) -> RadiographSet:
     elif not table and set(records["split"]) == {"train", "test"}:
         train = (records["split"] == "train").to_numpy()
         remark = "no validation beside it: a tenth of its images became that"
-        said.append(("the split train", remark, True))
-        records.loc[train, "split"] = validation_of_train(
+        remarks.append(("the split train", remark, True))
+        records.loc[train, "split"] = split_off_validation(
             records["label"][train],
             [content for content, own in zip(contents, train, strict=True) if own],
             records["subject_id"][train],
         )
-    mend = (
-        f"put readable images of it into {folder}, or take the class away; cbir data check folder"
+    hint = (
+        f"put readable images of it into {folder}, or remove the class; see cbir data check folder"
     )
-    return gather("folder", class_names, images, records, [*said, *remarks], dropped, mend=mend)
+    remarks += image_remarks
+    return build_set("folder", class_names, images, records, remarks, dropped, hint=hint)
 
 
-def image_files(
+def find_image_files(
     folder: Path,
     dropped: Counter[str],
     report: Callable[[Path, str], None] | None = None,
 ) -> Iterator[PurePosixPath]:
-    """The image files of a folder: by suffix, or by what a DICOM file starts with.
+    """Yield the image files of a folder, recognised by suffix or by the start of a DICOM file.
 
-    What is passed over is counted in ``dropped``; ``report`` is that of
-    :func:`cbir_lib.datasets.listing.walk`.
+    Ignored files are counted in ``dropped``; for ``report`` see
+    :func:`cbir_lib.datasets.listing.walk_files`.
     """
-    for file in walk(folder, report, dropped):
+    for file in walk_files(folder, report, dropped):
         if len(file.parts) == 1 and file.name.lower() in TABLES:
             pass
-        elif file.suffix.lower() in IMAGE_SUFFIXES or _has_preamble(folder / file):
+        elif file.suffix.lower() in IMAGE_SUFFIXES or _starts_as_dicom(folder / file):
             yield file
         else:
             dropped["files that are no images"] += 1
 
 
-def _differently_named(folder: Path, dropped: Counter[str]) -> list[PurePosixPath]:
-    """The image files, no two of whose names differ in the form of their accents only."""
-    files = list(image_files(folder, dropped))
+def _list_image_files(folder: Path, dropped: Counter[str]) -> list[PurePosixPath]:
+    """List the image files; refuse two names that differ only in how accents are encoded."""
+    files = list(find_image_files(folder, dropped))
     names = Counter(normalize("NFC", str(file)) for file in files)
     if names and (twice := names.most_common(1)[0])[1] > 1:
         raise CbirError(f"{folder} has {twice[1]} files named {twice[0]}", "rename one of them")
     return files
 
 
-def _has_preamble(path: Path) -> bool:
-    # DICOM files have any suffix or none; but the directory of a disc holds no image.
+def _starts_as_dicom(path: Path) -> bool:
+    # DICOM files have any suffix or none; but the directory file of a disc is not an image.
     if path.name == "DICOMDIR" or not path.is_file():
         return False
     try:
@@ -201,12 +208,13 @@ def _has_preamble(path: Path) -> bool:
         return False
 
 
-def split_named(name: str) -> str:
-    """The split of a usual name: train, validation or test; empty for any other.
+def parse_split_name(name: str) -> str:
+    """Return the split that a name stands for: train, validation or test; empty for any other name.
 
-    In any case, and with a number, or a word as "set" or "images" beside it.
+    Case, numbers, and words such as "set" or "images" are ignored.
 
-    >>> [split_named(name) for name in ("Training", "01_val", "test set", "Hold-out", "hand")]
+    >>> names = ("Training", "01_val", "test set", "Hold-out", "hand")
+    >>> [parse_split_name(name) for name in names]
     ['train', 'validation', 'test', 'test', '']
     """
     words = re.findall(r"[a-z]+", name.lower())
@@ -216,71 +224,77 @@ def split_named(name: str) -> str:
         joined = "".join(words)
         if joined.endswith(ending) and (found := SPLIT_NAMES.get(joined.removesuffix(ending))):
             return found
-    kept = [word for word in words if word not in BESIDE]
+    kept = [word for word in words if word not in FILLER_WORDS]
     return SPLIT_NAMES.get(kept[0], "") if len(kept) == 1 else ""
 
 
-def _folders(place: Path) -> list[Path]:
-    """The folders in a folder, but litter, sorted."""
+def _list_folders(place: Path) -> list[Path]:
+    """List the folders in a folder, sorted, without litter."""
     return sorted(
         child
         for child in place.iterdir()
-        if child.is_dir() and not litter(PurePosixPath(child.name))
+        if child.is_dir() and not classify_litter(PurePosixPath(child.name))
     )
 
 
-def _from_folders(
+def _list_entries_by_folder(
     folder: Path,
     files: list[PurePosixPath],
     dropped: Counter[str],
-    said: list[tuple[str, str, bool]],
+    remarks: list[tuple[str, str, bool]],
 ) -> tuple[list[str], list[Entry]]:
-    """Class, and the split where the folders name them, from the first folders of each path."""
-    top = _folders(folder)
-    if len(top) == 1 and not split_named(top[0].name):
-        # One folder around the splits, as archives are unpacked.
-        inner = _folders(top[0])
-        if inner and all(split_named(place.name) for place in inner):
+    """List classes and entries by the first folders of each path; remarks go to ``remarks``."""
+    top = _list_folders(folder)
+    if len(top) == 1 and not parse_split_name(top[0].name):
+        # One folder around the splits, as unpacking an archive makes it.
+        inner = _list_folders(top[0])
+        if inner and all(parse_split_name(place.name) for place in inner):
             below = [PurePosixPath(*file.parts[1:]) for file in files if len(file.parts) > 1]
-            dropped.update({OUTSIDE: len(files) - len(below)} if len(files) > len(below) else {})
-            names, entries = _from_folders(top[0], below, dropped, said)
+            dropped.update(
+                {OUTSIDE_CLASSES: len(files) - len(below)} if len(files) > len(below) else {}
+            )
+            names, entries = _list_entries_by_folder(top[0], below, dropped, remarks)
             above = normalize("NFC", top[0].name)
             return names, [
                 entry._replace(image_id=f"{above}/{entry.image_id}", file=top[0].name / entry.file)
                 for entry in entries
             ]
-    split_at, class_at = _levels(folder, top, files)
+    split_at, class_at = _find_levels(folder, top, files)
     entries, names = [], set()
     for file in files:
         if len(file.parts) < max(split_at or 0, class_at) + 2:
-            dropped[OUTSIDE] += 1
+            dropped[OUTSIDE_CLASSES] += 1
             continue
         class_name = normalize("NFC", file.parts[class_at])
-        split = "" if split_at is None else split_named(file.parts[split_at])
+        split = "" if split_at is None else parse_split_name(file.parts[split_at])
         entries.append(Entry(normalize("NFC", str(file)), file, class_name, split))
     places = top
     if class_at == 1:
-        places = [place for one in top if split_named(one.name) for place in _folders(one)]
+        splits = [place for place in top if parse_split_name(place.name)]
+        places = [place for split in splits for place in _list_folders(split)]
     names = sorted({normalize("NFC", place.name) for place in places})
-    if class_at == 1 and len(top) == 1:  # a single one divides nothing
+    if class_at == 1 and len(top) == 1:  # a single split is ignored
         entries = [entry._replace(split="") for entry in entries]
-        said.append((top[0].name, "the only split: its images were divided into three", True))
-    _check_classes(folder, names)
+        remarks.append((top[0].name, "the only split: its images were divided into three", True))
+    _check_class_folders(folder, names)
     return names, entries
 
 
-OUTSIDE = "images outside the class folders"
+OUTSIDE_CLASSES = "images outside the class folders"
 
 
-def _levels(folder: Path, top: list[Path], files: list[PurePosixPath]) -> tuple[int | None, int]:
-    """At which level of a path the split stands, if at any; and at which the class.
+def _find_levels(
+    folder: Path, top: list[Path], files: list[PurePosixPath]
+) -> tuple[int | None, int]:
+    """Find the level of a path that names the split, if any, and the level that names the class.
 
     Raises
     ------
     CbirError
-        When some folders are named as splits and others, with images, are not, or two as one split.
+        When some folders with images are named as splits and others are not, or two folders are
+        named as one split.
     """
-    named = {place.name: split_named(place.name) for place in top}
+    named = {place.name: parse_split_name(place.name) for place in top}
     with_images = {file.parts[0] for file in files if len(file.parts) > 1}
     others = [name for name, split in named.items() if not split and name in with_images]
     splits = [name for name, split in named.items() if split]
@@ -290,35 +304,36 @@ def _levels(folder: Path, top: list[Path], files: list[PurePosixPath]) -> tuple[
             "have train, validation and test with the classes inside, or only classes",
         )
     if splits:
-        _check_twice(folder, splits)
+        _check_split_folders(folder, splits)
         return 0, 1
     # The other way round: each class with its splits inside, and nothing else.
     inside = {file.parts[1] for file in files if len(file.parts) > 2}
     if inside and all(len(file.parts) > 2 for file in files if len(file.parts) > 1):
-        found = {split_named(name) for name in inside}
+        found = {parse_split_name(name) for name in inside}
         if "" not in found and len(found) > 1:
             for place in top:
-                below = [child.name for child in _folders(place)]
-                _check_twice(place, [name for name in below if split_named(name)])
+                below = [child.name for child in _list_folders(place)]
+                _check_split_folders(place, [name for name in below if parse_split_name(name)])
             return 1, 0
     return None, 0
 
 
-def _check_twice(folder: Path, names: Iterable[str]) -> None:
-    """Refuse two folders of one split, as val and valid."""
+def _check_split_folders(folder: Path, names: Iterable[str]) -> None:
+    """Refuse two folders of one split, such as val and valid."""
     seen: dict[str, str] = {}
     for name in names:
-        if (other := seen.setdefault(split_named(name), name)) != name:
+        split = parse_split_name(name)
+        if (other := seen.setdefault(split, name)) != name:
             raise CbirError(
-                f"{folder} has two folders for the split {split_named(name)}: {other} and {name}",
-                "join the two, or take one out of the folder",
+                f"{folder} has two folders for the split {split}: {other} and {name}",
+                "merge the two, or move one out of the folder",
             )
 
 
-def _check_classes(folder: Path, names: list[str]) -> None:
-    """Refuse folders that are parts of a data set and no classes."""
+def _check_class_folders(folder: Path, names: list[str]) -> None:
+    """Refuse folders that are parts of a data set and not classes."""
     lower = [re.sub(r"[\s-]+", "_", name.lower()) for name in names]
-    # As train_hand and test_hand.
+    # Such as train_hand and test_hand.
     words = [
         [SPLIT_NAMES[word] for word in name.split("_") if word in SPLIT_NAMES] for name in lower
     ]
@@ -328,20 +343,20 @@ def _check_classes(folder: Path, names: list[str]) -> None:
             f"{folder} has folders that name a split and a class at once: {', '.join(names[:3])}",
             "have train, validation and test with the classes inside, or only classes",
         )
-    if len(names) > 1 and (set(lower) <= PARTS or all(map(FOLD.fullmatch, lower))):
+    if len(names) > 1 and (set(lower) <= PART_FOLDERS or all(map(PART_PATTERN.fullmatch, lower))):
         raise CbirError(
-            f"{folder} has the folders {', '.join(names[:3])}, which are no classes",
+            f"{folder} has the folders {', '.join(names[:3])}, which are not classes",
             f"put each class into a sub-folder of its own, or name them in {LABELS}",
         )
 
 
 def find_table(folder: Path) -> str:
-    """The name of the table in a folder; empty where there is none.
+    """Find the name of the table in a folder; empty where there is none.
 
     Raises
     ------
     CbirError
-        When there are two, or a spreadsheet that is none.
+        When there are two tables, or only a spreadsheet in another format.
     """
     names = sorted(place.name for place in folder.iterdir() if place.is_file())
     tables = [name for name in names if name.lower() in TABLES]
@@ -349,7 +364,7 @@ def find_table(folder: Path) -> str:
         return LABELS
     if len(tables) > 1:
         raise CbirError(
-            f"{folder} has the tables {' and '.join(tables)}", "take one of them out of the folder"
+            f"{folder} has the tables {' and '.join(tables)}", "move one of them out of the folder"
         )
     if tables:
         return tables[0]
@@ -358,59 +373,59 @@ def find_table(folder: Path) -> str:
         if name.lower() in [stem + suffix for suffix in SHEETS]:
             raise CbirError(
                 f"{folder / name} is a spreadsheet, which is not read",
-                f"save it as {LABELS} (CSV UTF-8) beside it, or take it out of the folder",
+                f"save it as {LABELS} (CSV UTF-8) beside it, or move it out of the folder",
             )
     return ""
 
 
-def _from_table(
+def _list_entries_in_table(
     folder: Path,
     table: str,
     files: list[PurePosixPath],
     dropped: Counter[str],
-    said: list[tuple[str, str, bool]],
+    remarks: list[tuple[str, str, bool]],
 ) -> tuple[list[str], list[Entry]]:
-    """Class, split, subject and IRMA code from the table; what is to remark of it, into ``said``.
+    """List classes and entries from the table; remarks on the table go to ``remarks``.
 
     Raises
     ------
     CbirError
-        With the row that has no class, an unknown split, a path that leaves the folder or that
-        another row has too.
+        Naming the row that has no class, an unknown split, a path that leaves the folder, or a
+        path that another row also has.
     """
     data, reason = read_file(folder / table)
     if data is None:
-        raise CbirError(f"{folder / table}: {reason}", "mend its permissions")
+        raise CbirError(f"{folder / table}: {reason}", "fix its permissions")
     if remark := decode_text(data, table)[1]:
-        said.append((table, remark, True))
+        remarks.append((table, remark, True))
     rows = read_table(data, table, ("file", "class"), ("split", "subject_id", "irma_code"))
-    hint = f"mend row {{}} of {folder / table}"
-    known_files = Names(files)
+
+    known_files = FileNames(files)
     row_of: dict[str, int] = {}
     entries = []
     some_split = any(row.cells["split"] for row in rows)
     for number, cells in rows:
-        where, mend = f"{table}, row {number}", hint.format(number)
-        file = _inside(folder, PurePosixPath(cells["file"].replace("\\", "/")))
+        where, hint = f"{table}, row {number}", f"correct row {number} of {folder / table}"
+        file = _make_relative(folder, PurePosixPath(cells["file"].replace("\\", "/")))
         if file.is_absolute() or ".." in file.parts:
-            raise CbirError(f"{where}: {cells['file']} leaves the folder", mend)
+            raise CbirError(f"{where}: {cells['file']} leaves the folder", hint)
         if not file.name or not cells["class"]:
-            raise CbirError(f"{where}: no {'class' if file.name else 'file'}", mend)
-        split = split_named(cells["split"])
+            raise CbirError(f"{where}: no {'class' if file.name else 'file'}", hint)
+        split = parse_split_name(cells["split"])
         if some_split and not split:
             raise CbirError(
-                f"{where}: split {cells['split']!r} is none of train, validation, test", mend
+                f"{where}: split {cells['split']!r} is none of train, validation, test", hint
             )
         fitting = known_files.find(file)
         if len(fitting) > 1:
             raise CbirError(
                 f"{where}: {file} may be {fitting[0]} or {fitting[1]}",
-                f"{mend}: give the file with its folders and its suffix",
+                f"{hint}: give the file with its folders and its suffix",
             )
         found = fitting[0] if fitting else file
         key = normalize("NFC", str(found))
         if key in row_of:
-            raise CbirError(f"{where}: {key} is in row {row_of[key]} already", mend)
+            raise CbirError(f"{where}: {key} is already in row {row_of[key]}", hint)
         row_of[key] = number
         class_name = normalize("NFC", cells["class"])
         known = cells["subject_id"], cells["irma_code"]
@@ -420,8 +435,8 @@ def _from_table(
     return sorted({entry.class_name for entry in entries}), entries
 
 
-def _inside(folder: Path, file: PurePosixPath) -> PurePosixPath:
-    """A file relative to the folder where its path is absolute and inside, else as it is."""
+def _make_relative(folder: Path, file: PurePosixPath) -> PurePosixPath:
+    """Make an absolute path inside the folder relative to it; return other paths unchanged."""
     if not file.is_absolute() or ".." in file.parts:
         return file
     for path in (Path(file), Path(os.path.realpath(Path(file).parent), file.name)):
@@ -430,8 +445,8 @@ def _inside(folder: Path, file: PurePosixPath) -> PurePosixPath:
     return file
 
 
-class Names:
-    """The files of a folder, to be found by what a table calls them."""
+class FileNames:
+    """The files of a folder, which can be found by the names that a table gives them."""
 
     def __init__(self, files: Iterable[PurePosixPath]):
         self._files: dict[tuple, list[PurePosixPath]] = {}
@@ -441,10 +456,10 @@ class Names:
 
     @staticmethod
     def _keys(file: PurePosixPath) -> list[tuple]:
-        """What a file may be called, from what tells most to what tells least."""
+        """List the names that a file may be given, from the most specific to the least."""
         whole = normalize("NFC", str(file))
         plain = PurePosixPath(whole.casefold())
-        stem = _stem(plain)
+        stem = _remove_suffix(plain)
         counted = (stem.lstrip("0") or "0") if stem.isdecimal() else stem
         above = str(plain.parent)
         return [
@@ -458,12 +473,12 @@ class Names:
         ]
 
     def find(self, file: PurePosixPath) -> list[PurePosixPath]:
-        """The files that fit best: none, one, or several where the name does not tell.
+        """Find the files that fit best: none, one, or several where the name is ambiguous.
 
-        A name without a suffix, a folder, or zeros before a number may be that of a file with
-        them, but not the other way round.
+        A name without a suffix, a folder, or leading zeros may be that of a file with them, but not
+        the other way round.
         """
-        suffix = _stem(PurePosixPath(file.name.casefold())) != file.name.casefold()
+        suffix = _remove_suffix(PurePosixPath(file.name.casefold())) != file.name.casefold()
         zeros = file.name.startswith("0") and file.name != "0"
         for key in self._keys(file):
             if ("suffix" in key[0] and suffix) or ("zeros" in key[0] and (suffix or zeros)):
@@ -475,12 +490,12 @@ class Names:
         return []
 
 
-def _stem(file: PurePosixPath) -> str:
+def _remove_suffix(file: PurePosixPath) -> str:
     return file.stem if file.suffix in IMAGE_SUFFIXES else file.name
 
 
 def fetch(folder: Path, url: str | None = URL) -> Path:
-    """Say that there is nothing to fetch.
+    """Refuse: there is nothing to fetch.
 
     Raises
     ------

@@ -7,7 +7,7 @@ doi:10.6084/m9.figshare.22363012, CC BY 4.0. One archive, with one table::
     FracAtlas/images/Fractured/IMG0000019.jpg ...
     FracAtlas/images/Non_fractured/IMG0000000.jpg ...
 
-Some images lie in both folders; the one that the table's column ``fractured`` names is taken. Some
+Some images lie in both folders; the one that the table's column ``fractured`` names is used. About
 sixty are truncated in the archive itself.
 """
 
@@ -18,20 +18,20 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from cbir_lib import paths
-from cbir_lib.datasets.cache import cached
+from cbir_lib.datasets.cache import load_cached
 from cbir_lib.datasets.fetching import download
 from cbir_lib.datasets.listing import (
     LARGEST_FILE,
     Entry,
     Reader,
-    litter,
+    classify_litter,
     read_file,
     read_images,
-    read_table,
-    walk,
+    walk_files,
 )
-from cbir_lib.datasets.radiographs import RadiographSet, gather
-from cbir_lib.datasets.splits import split_of
+from cbir_lib.datasets.radiographs import RadiographSet, build_set
+from cbir_lib.datasets.splits import split_by_digest
+from cbir_lib.datasets.tables import read_table
 from cbir_lib.errors import CbirError
 
 TITLE = "FracAtlas: 4,083 real radiographs of hand, leg, hip and shoulder"
@@ -39,27 +39,27 @@ CREDIT = "FracAtlas, I. Abedeen et al. 2023, doi:10.6084/m9.figshare.22363012, C
 CAPTION = "FracAtlas"
 CAVEAT = "Four regions, none of them the chest; patients are unknown, so the splits may share them."
 ARCHIVE = "FracAtlas.zip"
-# The one file of the record, 338,436,460 bytes; a new version gets a new number. Number, length and
-# checksum are those that independent public programs state for it.
+# The only file of the record, 338,436,460 bytes; a new version gets a new number. Number, length
+# and checksum are those that independent public programs state.
 URL = "https://ndownloader.figshare.com/files/65518038"
 CHECKSUM = "md5:fe9da2c7c285915ebee69dfdab8fd396"
 CLASSES = ("hand", "leg", "hip", "shoulder")
 COLUMNS = ("image_id", *CLASSES, "mixed", "fractured")
 INSIDE = PurePosixPath("FracAtlas")  # the folder in the archive
 TABLE = "dataset.csv"
-AGAIN = "fetch it again: cbir data fetch fracatlas"
+FETCH_HINT = "fetch it again: cbir data fetch fracatlas"
 
 
 def locate(root: Path | str | None = None) -> Path:
-    """The archive, or the folder that holds ``dataset.csv`` and ``images``.
+    """Find the archive, or the folder that holds ``dataset.csv`` and ``images``.
 
-    Looked for at ``root`` or ``CBIR_DATA`` if one is given, and nowhere else then; otherwise in
-    ``data/fracatlas/``. Either may lie at any depth.
+    If ``root`` or ``CBIR_DATA`` is given, only that place is searched, else ``data/fracatlas/``.
+    Either may lie at any depth.
 
     Raises
     ------
     CbirError
-        When there is none.
+        When neither is found.
     """
     given = root or os.environ.get("CBIR_DATA")
     places = [Path(given), Path(given) / "fracatlas"] if given else [paths.data_folder("fracatlas")]
@@ -68,7 +68,7 @@ def locate(root: Path | str | None = None) -> Path:
             if found.is_file() or (found / TABLE).is_file():
                 return found
     for place in places:
-        if deeper := _below(place):
+        if deeper := _find_below(place):
             return deeper
     raise CbirError(
         f"no FracAtlas data at {' or '.join(str(place) for place in places)}, or below",
@@ -76,10 +76,10 @@ def locate(root: Path | str | None = None) -> Path:
     )
 
 
-def _below(place: Path) -> Path | None:
-    """The archive, or the folder with the table and the images, anywhere below."""
+def _find_below(place: Path) -> Path | None:
+    """Find the archive, or the folder with the table and the images, anywhere below."""
     for folder, folders, files in os.walk(place):
-        folders[:] = sorted(name for name in folders if not litter(PurePosixPath(name)))
+        folders[:] = sorted(name for name in folders if not classify_litter(PurePosixPath(name)))
         if TABLE in files and "images" in folders:
             return Path(folder)
         if ARCHIVE in files:
@@ -88,18 +88,18 @@ def _below(place: Path) -> Path | None:
 
 
 def load(root: Path | str | None = None, size: int = 128) -> RadiographSet:
-    """The radiographs of one region, each fitted on a square of ``size`` pixels; decoded once.
+    """Load the radiographs of a single region, fitted to squares of ``size`` pixels; decoded once.
 
     The class is the region. Images of several regions, or of none, are left out and counted in
-    ``dropped``. An image's split follows from its pixels, so exact copies never lie on two sides;
-    the published splits are of the fractured images alone. Subjects are unknown: views of one
+    ``dropped``. An image's split depends only on its pixels, so exact copies always lie in the same
+    split; the published splits cover only the fractured images. Subjects are unknown: views of one
     patient may well be in train and test.
     """
     source = locate(root)
     if source.is_dir():
-        for _ in walk(source):  # links and names, before the cache looks at the files
+        for _ in walk_files(source):  # checks links and names before the cache reads the files
             pass
-    return cached(f"fracatlas-{size}", source, lambda place: read(place, size))
+    return load_cached(f"fracatlas-{size}", source, lambda place: read(place, size))
 
 
 def read(source: Path, size: int = 128) -> RadiographSet:
@@ -108,20 +108,22 @@ def read(source: Path, size: int = 128) -> RadiographSet:
     Raises
     ------
     CbirError
-        When it is no zip archive or damaged, or the table is missing or faulty.
+        When it is damaged or not a zip archive, or the table is missing or faulty.
     """
     if source.is_dir():
         return _read(lambda path: read_file(source / path), source, size)
     try:
         archive = zipfile.ZipFile(source)
-    except Exception as error:  # zipfile raises what its parsing ran into
-        raise CbirError(f"{source} is damaged, or no zip archive: {error}", AGAIN) from error
+    except Exception as error:  # zipfile passes on whatever its parsing raises
+        raise CbirError(
+            f"{source} is damaged, or not a zip archive: {error}", FETCH_HINT
+        ) from error
     with archive:
-        return _read(lambda path: _member(archive, path), source, size)
+        return _read(lambda path: _read_member(archive, path), source, size)
 
 
-def _member(archive: zipfile.ZipFile, path: PurePosixPath) -> tuple[bytes | None, str]:
-    """The bytes of a member; or None, and why. A link is read as the text it is."""
+def _read_member(archive: zipfile.ZipFile, path: PurePosixPath) -> tuple[bytes | None, str]:
+    """Read the bytes of a member; or None, and why. A link is read as text."""
     try:
         member = archive.getinfo(str(INSIDE / path))
         if member.file_size > LARGEST_FILE:
@@ -129,44 +131,46 @@ def _member(archive: zipfile.ZipFile, path: PurePosixPath) -> tuple[bytes | None
         return archive.read(member), ""
     except KeyError:
         return None, "no such file"
-    except Exception as error:  # a wrong sum, a broken stream, a password: a type for each
+    except Exception as error:  # wrong checksum, broken stream, password: a type for each
         return None, f"damaged: {error}"
 
 
 def _read(files: Reader, source: Path, size: int) -> RadiographSet:
     data, reason = files(PurePosixPath(TABLE))
     if data is None:
-        raise CbirError(f"{source}: {TABLE}: {reason}", AGAIN)
-    listed = _table(data)
+        raise CbirError(f"{source}: {TABLE}: {reason}", FETCH_HINT)
+    listed = _parse_table(data)
     entries = [entry for entry in listed if entry.class_name]
     left_out = len(listed) - len(entries)
     images, records, contents, remarks = read_images(entries, CLASSES, files, size)
-    records["split"] = [split_of(digest) for digest in contents]
+    records["split"] = [split_by_digest(digest) for digest in contents]
     dropped = {"several regions, or none": left_out} if left_out else {}
-    mend = f"complete {source}, or {AGAIN}"
-    return gather("fracatlas", CLASSES, images, records, remarks, dropped, mend=mend)
+    hint = f"complete {source}, or {FETCH_HINT}"
+    return build_set("fracatlas", CLASSES, images, records, remarks, dropped, hint=hint)
 
 
-def _table(data: bytes) -> list[Entry]:
-    """The images of the table, sorted; the class is empty for several regions or none."""
-    found: dict[str, Entry] = {}
+def _parse_table(data: bytes) -> list[Entry]:
+    """Parse the table into sorted entries; the class is empty for several regions or none."""
+    entries: dict[str, Entry] = {}
     for number, cells in read_table(data, TABLE, COLUMNS):
         name = cells["image_id"]
         image_id = PurePosixPath(name).stem
-        if image_id in found or PurePosixPath(name).name != name or name in ("", ".."):
-            raise CbirError(f"{TABLE}, row {number}: {name!r} is no name, or there twice", AGAIN)
+        if image_id in entries or PurePosixPath(name).name != name or name in ("", ".."):
+            raise CbirError(
+                f"{TABLE}, row {number}: {name!r} is no name, or there twice", FETCH_HINT
+            )
         if any(cells[column] not in ("0", "1") for column in COLUMNS[1:]):
-            raise CbirError(f"{TABLE}, row {number}: a flag is neither 0 nor 1", AGAIN)
+            raise CbirError(f"{TABLE}, row {number}: a flag is neither 0 nor 1", FETCH_HINT)
         regions = [region for region in CLASSES if cells[region] == "1"]
         region = regions[0] if len(regions) == 1 and cells["mixed"] == "0" else ""
         folder = "Fractured" if cells["fractured"] == "1" else "Non_fractured"
         file = PurePosixPath("images", folder, name)
-        found[image_id] = Entry(image_id, file, region)
-    return sorted(found.values())
+        entries[image_id] = Entry(image_id, file, region)
+    return sorted(entries.values())
 
 
 def fetch(folder: Path, url: str = URL, known_hash: str = CHECKSUM) -> Path:
-    """Download the archive into ``folder``, checked; an interrupted download starts anew.
+    """Download the archive into ``folder`` and verify it; an interrupted download starts over.
 
     Raises
     ------

@@ -1,14 +1,14 @@
-r"""IRMA: 14,410 radiographs of the clinical routine, in the five classes of the study.
+r"""IRMA: 14,410 radiographs from clinical routine, in the five classes of the study.
 
-ImageCLEFmed 2009, from RWTH Aachen by registration: doi:10.18154/RWTH-2016-06143. The images and
-two tables of codes, ``;`` or ``,`` separated, as they come::
+ImageCLEFmed 2009, from RWTH Aachen on registration: doi:10.18154/RWTH-2016-06143. The images and
+two tables of codes, separated by ``;`` or ``,``, as distributed::
 
     ImageCLEFmed2009_train.02/[ImageCLEFmed2009_train.02/]1877.png ...
     ImageCLEFmed2009_test.03/[ImageCLEFmed2009_test.03/]...
     ImageCLEFmed2009_train_codes.02.csv
     ImageCLEFmed2009_test_codes.03.csv
 
-Of the tables, only ``image_id`` and ``irma_code`` are looked at. ``\N`` is "no class that year".
+Of the tables, only ``image_id`` and ``irma_code`` are used. ``\N`` means "no class that year".
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ import numpy as np
 import pandas as pd
 
 from cbir_lib import paths
-from cbir_lib.datasets.cache import cached
-from cbir_lib.datasets.listing import litter, read_file, read_table, walk
-from cbir_lib.datasets.radiographs import RadiographSet, gather
-from cbir_lib.datasets.splits import content
+from cbir_lib.datasets.cache import load_cached
+from cbir_lib.datasets.listing import classify_litter, read_file, walk_files
+from cbir_lib.datasets.radiographs import RadiographSet, build_set
+from cbir_lib.datasets.splits import hash_pixels
+from cbir_lib.datasets.tables import read_table
 from cbir_lib.errors import CbirError
-from cbir_lib.images.decoding import decode, fit
+from cbir_lib.images.decoding import decode, fit_to_square
 from cbir_lib.irma_code import CLASSES as CLASS_OF
-from cbir_lib.irma_code import IrmaCode, parse, region
+from cbir_lib.irma_code import IrmaCode, name_region, parse_code
 
 TITLE = "IRMA: 14,410 real radiographs, five regions of the body (ImageCLEFmed 2009)"
 CREDIT = (
@@ -43,12 +44,12 @@ CAVEAT = (
 )
 URL = None
 REGISTRATION = "https://doi.org/10.18154/RWTH-2016-06143"
-STEM = "imageclefmed2009"  # how the names of folders and tables begin, in any case
+STEM = "imageclefmed2009"  # start of the names of folders and tables, in any case
 TABLES = {
     "train": "ImageCLEFmed2009_train_codes.02.csv",
     "test": "ImageCLEFmed2009_test_codes.03.csv",
 }
-# Training images a class, by the label lists that are public (12,671 of 12,677 images).
+# Training images per class, by the public label lists (12,671 of 12,677 images).
 CLASSES = {
     "cranium": 1246,
     "spine": 1475,
@@ -63,15 +64,15 @@ RECORD = ("image_id", "label", "split", "subject_id", "irma_code", "width_px", "
 
 
 def locate(root: Path | str | None = None) -> Path:
-    """The folder that holds the tables and the images.
+    """Find the folder that holds the tables and the images.
 
-    Looked for at ``root`` or ``CBIR_DATA`` if one is given, and nowhere else then; otherwise in
-    ``data/irma/``. Tables and images may lie at any depth.
+    If ``root`` or ``CBIR_DATA`` is given, only that place is searched, else ``data/irma/``. Tables
+    and images may lie at any depth.
 
     Raises
     ------
     CbirError
-        When there is none.
+        When it is not found.
     """
     given = root or os.environ.get("CBIR_DATA")
     places = [Path(given), Path(given) / "irma"] if given else [paths.data_folder("irma")]
@@ -91,10 +92,10 @@ def locate(root: Path | str | None = None) -> Path:
 
 
 def _has_table(place: Path) -> bool:
-    """Whether a table, or a spreadsheet of one, lies anywhere below."""
+    """Tell whether a table, or a spreadsheet version of one, lies anywhere below."""
     stems = [Path(name).stem.lower() for name in TABLES.values()]
     for _, folders, files in os.walk(place):
-        folders[:] = sorted(name for name in folders if not litter(PurePosixPath(name)))
+        folders[:] = sorted(name for name in folders if not classify_litter(PurePosixPath(name)))
         folder_named = any(name.lower().startswith(STEM) for name in folders)
         if folder_named or any(Path(name).stem.lower() in stems for name in files):
             return True
@@ -102,32 +103,32 @@ def _has_table(place: Path) -> bool:
 
 
 def load(root: Path | str | None = None, size: int = 128) -> RadiographSet:
-    """The images of the five classes, fitted on squares of ``size`` pixels.
+    """Load the images of the five classes, fitted to squares of ``size`` pixels.
 
-    Train and test are the official ones; a tenth of train, class by class, is the validation
-    split. Images of other regions are left out and counted in ``dropped``. Whose images they are
-    is not known: those of one person may well lie in train and test. ``records`` has in addition
-    ``width_px`` and ``height_px``, the size of the file.
+    Train and test are the official splits; a tenth of train, class by class, becomes validation.
+    Images of other regions are left out and counted in ``dropped``. Subjects are unknown: images of
+    one person may well lie in train and test. ``records`` also has ``width_px`` and ``height_px``,
+    the original size.
 
     Raises
     ------
     CbirError
-        When there is no data, a table is missing or wrong, or a link leads out of the folder.
+        When no data is found, a table is missing or wrong, or a link leads out of the folder.
     """
     folder = locate(root)
-    for _ in walk(folder):  # links and names, before the cache looks at the files
+    for _ in walk_files(folder):  # checks links and names before the cache reads the files
         pass
-    return cached(f"irma-{size}", folder, partial(read, size=size))
+    return load_cached(f"irma-{size}", folder, partial(read, size=size))
 
 
 def read(folder: Path, size: int = 128) -> RadiographSet:
-    """Read the tables and the images they list, whatever the order of either."""
-    files = list(walk(folder))
-    codes = {split: read_codes(folder, table(folder, files, split)) for split in TABLES}
+    """Read the tables and the images they list; the order of neither matters."""
+    files = list(walk_files(folder))
+    codes = {split: read_codes(folder, find_code_table(folder, files, split)) for split in TABLES}
     for image_id in sorted(codes["train"].keys() & codes["test"].keys()):
         raise CbirError(
             f"{folder}: image {image_id} is in the table of train and in that of test",
-            "take it out of one of the two",
+            "remove it from one of the two",
         )
     file_of = find_images(folder, files)
     listed = set()
@@ -143,7 +144,7 @@ def read(folder: Path, size: int = 128) -> RadiographSet:
             image = None
             if data is not None:
                 image, remark = decode(data)
-            if image is not None and (rule := left_out(code)):
+            if image is not None and (rule := find_exclusion_rule(code)):
                 dropped[rule] += 1
                 continue
             if remark:
@@ -153,36 +154,36 @@ def read(folder: Path, size: int = 128) -> RadiographSet:
             label = list(CLASS_OF).index(code.anatomy[0])
             height, width = image.shape
             rows.append((image_id, label, split, "", str(code), width, height))
-            contents.append(content(image))
-            images.append(fit(image, size))
+            contents.append(hash_pixels(image))
+            images.append(fit_to_square(image, size))
     for file in sorted({file for found in file_of.values() for file in found.values()} - listed):
         remarks.append((str(file), "no code in the tables", False))
     records = pd.DataFrame(rows, columns=list(RECORD))
-    records.loc[validation_rows(records, contents), "split"] = "validation"
-    return gather(
+    records.loc[choose_validation_rows(records, contents), "split"] = "validation"
+    return build_set(
         "irma",
         tuple(CLASS_OF.values()),
         images,
         records,
         remarks,
         dict(sorted(dropped.items())),
-        mend=f"complete {folder}: the images and tables are at {REGISTRATION}",
+        hint=f"complete {folder}: the images and tables are at {REGISTRATION}",
     )
 
 
-def left_out(code: IrmaCode | None) -> str:
-    """The rule that leaves an image out of the five classes, in words; empty when it is in."""
+def find_exclusion_rule(code: IrmaCode | None) -> str:
+    """Describe the rule that excludes an image from the five classes; empty if none does."""
     if code is None:
         return rf"no code that year ({NO_CODE})"
     first = code.anatomy[0]
-    return "" if first in CLASS_OF else f"anatomy {first}, {region(code)}"
+    return "" if first in CLASS_OF else f"anatomy {first}, {name_region(code)}"
 
 
-def validation_rows(records: pd.DataFrame, contents: list[bytes]) -> np.ndarray:
-    """The rows of train that become the validation split: of each class, those of least hash.
+def choose_validation_rows(records: pd.DataFrame, contents: list[bytes]) -> np.ndarray:
+    """Choose the rows of train that become validation: in each class, those of smallest hash.
 
-    ``contents`` has a hash of each image's pixels. So the draw depends on no order, and copies of
-    an image stay on one side, but for one group a class that the border may divide.
+    ``contents`` holds a hash of each image's pixels. The choice therefore depends on no order, and
+    copies of an image stay together, except for one group per class that the limit may divide.
     """
     by_content = records.assign(content=contents).sort_values(["content", "image_id"])
     train = by_content[by_content["split"] == "train"].groupby("label")
@@ -191,8 +192,8 @@ def validation_rows(records: pd.DataFrame, contents: list[bytes]) -> np.ndarray:
     return rank.index[(rank < quota) & (among > 1)].to_numpy()
 
 
-def table(folder: Path, files: list[PurePosixPath], split: str) -> PurePosixPath:
-    """Where the table of a split lies, in the folder or below; the least deep one."""
+def find_code_table(folder: Path, files: list[PurePosixPath], split: str) -> PurePosixPath:
+    """Find the table of a split in the folder or below; of several, the least deep one."""
     found = [file for file in files if file.name.lower() == TABLES[split].lower()]
     if not found:
         stem = Path(TABLES[split]).stem.lower()
@@ -207,7 +208,7 @@ def table(folder: Path, files: list[PurePosixPath], split: str) -> PurePosixPath
 
 
 def read_codes(folder: Path, file: PurePosixPath) -> dict[str, IrmaCode | None]:
-    r"""The code of each image of a table; None for ``\N``. Rows without a code are not in it.
+    r"""Read the code of each image of a table, None for ``\N``; rows without a code are skipped.
 
     Raises
     ------
@@ -218,7 +219,7 @@ def read_codes(folder: Path, file: PurePosixPath) -> dict[str, IrmaCode | None]:
     codes: dict[str, IrmaCode | None] = {}
     data, fault = read_file(path)
     if data is None:
-        raise CbirError(f"{path}: {fault}", "mend its permissions, or get it again")
+        raise CbirError(f"{path}: {fault}", "fix its permissions, or get it again")
     for number, cells in read_table(data, str(path), COLUMNS):
         name, text = (cells[column] for column in COLUMNS)
         where = f"{path}, row {number}"
@@ -227,22 +228,22 @@ def read_codes(folder: Path, file: PurePosixPath) -> dict[str, IrmaCode | None]:
         if not text:
             continue
         try:
-            code = None if text.upper() == NO_CODE else parse(text)
+            code = None if text.upper() == NO_CODE else parse_code(text)
         except CbirError as error:
             raise CbirError(f"{where}: {error.what}", error.hint) from error
-        if codes.setdefault(identifier(name), code) != code:
+        if codes.setdefault(normalise_identifier(name), code) != code:
             raise CbirError(f"{where}: another code for image {name}", "keep one row")
     return codes
 
 
-def identifier(name: str) -> str:
-    """An image's name without ``.png``, its letters composed: folders and tables may differ."""
+def normalise_identifier(name: str) -> str:
+    """Return an image's name without ``.png``, in Unicode form NFC: folders and tables vary."""
     stem = name[:-4] if name.lower().endswith(".png") else name
     return unicodedata.normalize("NFC", stem)
 
 
 def find_images(folder: Path, files: list[PurePosixPath]) -> dict[str, dict[str, PurePosixPath]]:
-    """The PNG files of each split by identifier; a file in neither split's folder is in both.
+    """Find the PNG files of each split by identifier; a file in neither split's folder is in both.
 
     Raises
     ------
@@ -259,7 +260,7 @@ def find_images(folder: Path, files: list[PurePosixPath]) -> dict[str, dict[str,
             if any(part.lower().startswith(f"{STEM}_{split}") for part in file.parts[:-1])
         ]
         for split in own or TABLES:
-            other = found[split].setdefault(identifier(file.name), file)
+            other = found[split].setdefault(normalise_identifier(file.name), file)
             if other != file:
                 raise CbirError(
                     f"{folder}: {other} and {file} have the same name", "keep one of the two"
@@ -268,7 +269,7 @@ def find_images(folder: Path, files: list[PurePosixPath]) -> dict[str, dict[str,
 
 
 def fetch(folder: Path, url: str | None = URL) -> Path:
-    """Say how to get the images: they are given to registered users only.
+    """Refuse, and explain how to get the images: only registered users receive them.
 
     Raises
     ------

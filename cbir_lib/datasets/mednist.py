@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from cbir_lib import paths
-from cbir_lib.datasets.cache import cached
+from cbir_lib.datasets.cache import load_cached
 from cbir_lib.datasets.fetching import download
-from cbir_lib.datasets.radiographs import RadiographSet, gather
+from cbir_lib.datasets.radiographs import RadiographSet, build_set
 from cbir_lib.datasets.splits import split_by_content
 from cbir_lib.errors import CbirError
 from cbir_lib.images.decoding import decode
@@ -39,7 +39,7 @@ CHECKSUMS = (
     "sha256:8a8314b067794e5ccd5449df79cce01390acf9ce6c670078acbb5dad48e1564b",
 )
 SIZE_PX = 64
-# Images a class, as published.
+# Images per class, as published.
 CLASSES = {
     "AbdomenCT": 10000,
     "BreastMRI": 8954,
@@ -54,15 +54,15 @@ IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
 def locate(root: Path | str | None = None) -> Path:
-    """The archive or the folder of class folders.
+    """Find the archive, or the folder of class folders.
 
-    Looked for at ``root`` or ``CBIR_DATA`` if one is given, and nowhere else then; otherwise in
-    ``data/mednist/`` and beside the project in ``shared/data/``.
+    If ``root`` or ``CBIR_DATA`` is given, only that place is searched, else ``data/mednist/`` and,
+    beside the project, ``shared/data/``.
 
     Raises
     ------
     CbirError
-        When there is none.
+        When neither is found.
     """
     given = root or os.environ.get("CBIR_DATA")
     places = (
@@ -81,13 +81,13 @@ def locate(root: Path | str | None = None) -> Path:
 
 
 def load(root: Path | str | None = None) -> RadiographSet:
-    """All of MedNIST, decoded once and then read from the array cache.
+    """Load all of MedNIST, decoded once and then read from the array cache.
 
-    MedNIST comes without official splits. Here an image's split follows from its pixels (their
-    hash), so that exact copies, of which the set has some hundred, never lie on two sides.
-    Subjects are unknown: neighbouring slices of one patient may well be in train and test.
+    MedNIST has no official splits. Here an image's split depends only on the hash of its pixels, so
+    that exact copies, of which the set has some hundred, always lie in the same split. Subjects
+    are unknown: neighbouring slices of one patient may well be in train and test.
     """
-    return cached("mednist", locate(root), read)
+    return load_cached("mednist", locate(root), read)
 
 
 def read(source: Path, checksums: tuple[str, ...] = CHECKSUMS) -> RadiographSet:
@@ -113,12 +113,12 @@ def read(source: Path, checksums: tuple[str, ...] = CHECKSUMS) -> RadiographSet:
     records = pd.DataFrame(
         {"image_id": ids, "label": labels, "split": splits, "subject_id": "", "irma_code": ""}
     )
-    mend = f"complete {source}, or fetch it again: cbir data fetch mednist"
-    return gather("mednist", class_names, images, records, remarks, mend=mend)
+    hint = f"complete {source}, or fetch it again: cbir data fetch mednist"
+    return build_set("mednist", class_names, images, records, remarks, hint=hint)
 
 
 def read_folder(folder: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """Name and bytes of each image in the class folders, sorted by name."""
+    """Yield name and bytes of each image in the class folders, sorted by name."""
     for class_name in CLASSES:
         for path in sorted((folder / class_name).glob("*")):
             if path.suffix.lower() in IMAGE_SUFFIXES:
@@ -126,22 +126,22 @@ def read_folder(folder: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
 
 
 def read_archive(archive: Path, checksums: tuple[str, ...]) -> list[tuple[PurePosixPath, bytes]]:
-    """Name and bytes of each image in the archive, sorted by name; nothing is unpacked to disk.
+    """Read name and bytes of each image in the archive, sorted by name, without unpacking to disk.
 
     Raises
     ------
     CbirError
         When the archive has none of the checksums, is truncated, or has a member that is a link,
-        leaves the folder, or is absurdly large.
+        leaves the folder, or is far too large.
     """
-    again = "remove it and fetch it again: cbir data fetch mednist"
+    hint = "remove it and fetch it again: cbir data fetch mednist"
     for known in checksums:
         algorithm, _, value = known.partition(":")
         with archive.open("rb") as file:
             if hashlib.file_digest(file, algorithm).hexdigest() == value:
                 break
     else:
-        raise CbirError(f"{archive} is not the published archive: wrong checksum", again)
+        raise CbirError(f"{archive} is not the published archive: wrong checksum", hint)
     files, total = [], 0
     try:
         with tarfile.open(archive, "r:gz") as members:
@@ -149,20 +149,20 @@ def read_archive(archive: Path, checksums: tuple[str, ...]) -> list[tuple[PurePo
                 name = PurePosixPath(member.name)
                 total += member.size
                 if name.is_absolute() or ".." in name.parts:
-                    raise CbirError(f"{archive}: member {member.name!r} leaves its folder", again)
+                    raise CbirError(f"{archive}: member {member.name!r} leaves its folder", hint)
                 if not (member.isfile() or member.isdir()):
-                    raise CbirError(f"{archive}: member {member.name!r} is a link", again)
+                    raise CbirError(f"{archive}: member {member.name!r} is a link", hint)
                 if member.size > LARGEST_MEMBER or total > LARGEST_ARCHIVE:
-                    raise CbirError(f"{archive}: member {member.name!r} is too large", again)
+                    raise CbirError(f"{archive}: member {member.name!r} is too large", hint)
                 if name.suffix.lower() in IMAGE_SUFFIXES and name.parent.name in CLASSES:
                     files.append((name, members.extractfile(member).read()))
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise CbirError(f"{archive} is damaged: {error}", again) from error
+        raise CbirError(f"{archive} is damaged: {error}", hint) from error
     return sorted(files)
 
 
 def fetch(folder: Path, url: str = URL, known_hash: str = CHECKSUMS[0]) -> Path:
-    """Download the public archive into ``folder``, checked; an interrupted download starts anew.
+    """Download the public archive into ``folder`` and verify it; interrupted, it starts over.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What every data set becomes: images, labels and one record an image."""
+"""The common form of every data set: images, labels and one record per image."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from cbir_lib.errors import CbirError, unknown
+from cbir_lib.errors import CbirError, unknown_name_error
 
 SPLITS = ("train", "validation", "test")
-REMARK_TYPES = {"file": str, "remark": str, "kept": bool}  # also where there is no remark
+REMARK_TYPES = {"file": str, "remark": str, "kept": bool}  # also if there are no remarks
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,18 @@ class RadiographSet:
     labels : (N,) int64
         Index into ``class_names``.
     class_names
-        One readable name a class.
+        One readable name per class.
     records
         N rows: ``image_id`` (unique), ``split`` (train, validation or test), ``subject_id`` (empty
-        where the source does not say), ``irma_code`` (empty likewise), ``source``; where images
-        had differing sizes also ``width_px`` and ``height_px``, before they were fitted.
+        where the source does not say), ``irma_code`` (likewise), ``source``; where image sizes
+        differed also ``width_px`` and ``height_px``, the sizes before fitting.
     remarks
-        One row for each file that was converted or is at fault and left out: ``file``, ``remark``,
+        One row for each file that was converted, or is faulty and left out: ``file``, ``remark``,
         ``kept``.
     checksum
         SHA-256 over identifiers, labels and pixels of the whole source, whatever its container.
     dropped
-        How many sound images each rule of the study leaves out, by the rule in words.
+        How many sound images each rule of the study excludes, by the description of the rule.
     """
 
     name: str
@@ -62,11 +62,11 @@ class RadiographSet:
 
     @property
     def image_ids(self) -> np.ndarray:
-        """(N,) str: the identifiers of the images."""
+        """The identifiers of the images, (N,) str."""
         return self.records["image_id"].to_numpy(dtype=str)
 
     def take(self, rows: np.ndarray) -> RadiographSet:
-        """The images at these rows (indices or a mask), in this order."""
+        """Return the images at these rows (indices or a mask), in this order."""
         return replace(
             self,
             images=self.images[rows],
@@ -75,13 +75,13 @@ class RadiographSet:
         )
 
     def split(self, name: str) -> RadiographSet:
-        """The images of one split: train, validation or test."""
+        """Return the images of one split: train, validation or test."""
         if name not in SPLITS:
-            raise unknown("split", name, SPLITS)
+            raise unknown_name_error("split", name, SPLITS)
         return self.take(np.flatnonzero(self.records["split"] == name))
 
-    def only(self, class_names: Sequence[str]) -> RadiographSet:
-        """The images of these classes, in their order; all of them where none is named.
+    def select_classes(self, class_names: Sequence[str]) -> RadiographSet:
+        """Return the images of these classes, renumbered in this order; all if none is named.
 
         Raises
         ------
@@ -92,7 +92,7 @@ class RadiographSet:
             return self
         for class_name in class_names:
             if class_name not in self.class_names:
-                raise unknown("class", class_name, self.class_names)
+                raise unknown_name_error("class", class_name, self.class_names)
         kept = [self.class_names.index(class_name) for class_name in class_names]
         found = self.take(np.flatnonzero(np.isin(self.labels, kept)))
         new = np.zeros(len(self.class_names), np.int64)
@@ -100,15 +100,15 @@ class RadiographSet:
         return replace(found, labels=new[found.labels], class_names=tuple(class_names))
 
     def sample(self, images: Mapping[str, int] | None, seed: int) -> RadiographSet:
-        """At most so many images of each split, without replacement; classes keep their share.
+        """Draw images of each split without replacement; classes keep their shares.
 
         Parameters
         ----------
         images
-            How many, by split: ``{"train": 1500, "validation": 300, "test": 600}``. Every class
-            gets one at least. ``None``: all.
+            Maximum number by split: ``{"train": 1500, "validation": 300, "test": 600}``. Every
+            class gets at least one. ``None``: all images.
         seed
-            The same seed draws the same images, in whatever order the source lists them.
+            The same seed draws the same images, whatever the order in the source.
 
         Raises
         ------
@@ -130,45 +130,43 @@ class RadiographSet:
                 if len(found) == 0:
                     raise CbirError(
                         f"class {class_name!r} of {self.name} has no image in split {split!r}",
-                        "use the whole data set, or a source with more images a class",
+                        "use the whole data set, or a source with more images per class",
                     )
             if images[split] < len(of_class):
                 raise CbirError(
                     f"{images[split]} images of split {split!r} are fewer than the classes",
                     f"take {len(of_class)} or more",
                 )
-            there = [len(found) for found in of_class]
-            wanted = in_proportion(min(images[split], sum(there)), there)
+            available = [len(found) for found in of_class]
+            wanted = apportion(min(images[split], sum(available)), available)
             for number, found in zip(wanted, of_class, strict=True):
                 rows.append(rng.permutation(found)[:number])
         return self.take(np.sort(np.concatenate(rows)))
 
-    def exact_copies(self) -> tuple[int, int]:
-        """How many images equal an earlier one pixel by pixel, and how many across splits."""
-        content = pd.Series([hash(image.tobytes()) for image in self.images])
-        splits_of = self.records["split"].groupby(content).nunique()
-        return int(content.duplicated().sum()), int((splits_of - 1).sum())
-
     def counts(self) -> pd.DataFrame:
-        """Images per class (rows) and split (columns)."""
+        """Count images per class (rows) and split (columns)."""
         names = pd.Categorical.from_codes(self.labels, categories=list(self.class_names))
         splits = pd.Categorical(self.records["split"], categories=list(SPLITS))
         return pd.crosstab(names, splits, rownames=["class"], colnames=["split"], dropna=False)
 
 
-def in_proportion(total: int, counts: Sequence[int]) -> list[int]:
-    """``total`` shared out like ``counts``, by largest remainder; one each at least."""
+def apportion(total: int, counts: Sequence[int]) -> list[int]:
+    """Divide ``total`` in proportion to ``counts``, by largest remainder; at least one each.
+
+    >>> apportion(10, [700, 290, 1])
+    [7, 2, 1]
+    """
     counts = np.asarray(counts)
     exact = total * counts / counts.sum()
     found = np.maximum(np.floor(exact).astype(int), 1)
-    while found.sum() != total:  # one up where most is lacking, or down where most is too much
+    while found.sum() != total:  # adjust the one that is furthest from its exact share
         step = 1 if found.sum() < total else -1
         lacking = np.where((step < 0) & (found == 1), np.inf, step * (found - exact))
         found[lacking.argmin()] += step
     return found.tolist()
 
 
-def gather(
+def build_set(
     name: str,
     class_names: Sequence[str],
     images: Sequence[np.ndarray],
@@ -176,9 +174,9 @@ def gather(
     remarks: Iterable[tuple[str, str, bool]] = (),
     dropped: Mapping[str, int] | None = None,
     *,
-    mend: str,
+    hint: str,
 ) -> RadiographSet:
-    """Make a set of what a source read, image by image.
+    """Build a set from the images and records that a source has read.
 
     Parameters
     ----------
@@ -186,8 +184,8 @@ def gather(
         N arrays (H, W) uint8 of one size.
     records
         N rows as in :class:`RadiographSet`, and ``label``; ``source`` is added.
-    mend
-        The hint, should a class have no image.
+    hint
+        The hint of the error if a class has no image.
 
     Raises
     ------
@@ -197,7 +195,7 @@ def gather(
     labels = records["label"].to_numpy(dtype=np.int64)
     for label, class_name in enumerate(class_names):
         if label not in labels:
-            raise CbirError(f"class {class_name!r} of {name} has no readable image", mend)
+            raise CbirError(f"class {class_name!r} of {name} has no readable image", hint)
     pixels = np.stack(images)
     digest = hashlib.sha256("\n".join(records["image_id"]).encode())
     digest.update(labels.tobytes())

@@ -1,6 +1,6 @@
-"""Training, validation and test for sources that come without: from the pixels, never from names.
+"""Training, validation and test splits for sources without any, from pixels and never from names.
 
-Exact copies have the same pixels, so they never lie on two sides.
+Exact copies have the same pixels, so they always lie in the same split.
 """
 
 from __future__ import annotations
@@ -13,26 +13,27 @@ import pandas as pd
 
 from cbir_lib.datasets.radiographs import SPLITS
 
-# Shares of train, validation, test: a fifth for the test, then the paper's 90:10.
+# Shares of train, validation, test: a fifth for test, the rest divided by the paper's 90:10.
 SHARES = (0.72, 0.08, 0.20)
-VALIDATION_SHARE = 0.10  # of a training set that comes without validation
+VALIDATION_SHARE = 0.10  # of a training set that has no validation split
 
 
-def content(image: np.ndarray) -> bytes:
-    """The SHA-256 of an image's pixels."""
+def hash_pixels(image: np.ndarray) -> bytes:
+    """Compute the SHA-256 of an image's pixels."""
     return hashlib.sha256(image.tobytes()).digest()
 
 
 def split_by_content(image: np.ndarray) -> str:
-    """The split an image belongs to: a number in [0, 1) from its pixels, against ``SHARES``.
+    """Return the split of an image: a number in [0, 1) from its pixels is compared with ``SHARES``.
 
-    It depends on this one image alone; for large sources, where chance gives each class its share.
+    The split depends on this image alone; for large sources, where every class gets about its share
+    by chance.
     """
-    return split_of(content(image))
+    return split_by_digest(hash_pixels(image))
 
 
-def split_of(digest: bytes) -> str:
-    """:func:`split_by_content`, from the digest of the pixels."""
+def split_by_digest(digest: bytes) -> str:
+    """Return the split of an image from the digest of its pixels: see :func:`split_by_content`."""
     draw = int.from_bytes(digest[:8], "big") / 2**64
     if draw < SHARES[0]:
         return "train"
@@ -42,12 +43,12 @@ def split_of(digest: bytes) -> str:
 def split_by_class(
     labels: Sequence[int], contents: Sequence[bytes], subjects: Sequence[str]
 ) -> list[str]:
-    """The split of each image, with its share of every class; for sources of any size.
+    """Assign images to splits with their share of every class; for sources of any size.
 
     Images of one subject, and exact copies, form a group, and a group lies in one split. Of the
     groups of a class, in the order of a hash, the first fifth become test, the next twelfth
     validation, the others train; with three groups or more, each split has at least one. A group
-    of several classes counts in each and goes where the rarest of them sends it.
+    of several classes counts in each of them, and its rarest class decides.
 
     Parameters
     ----------
@@ -55,26 +56,26 @@ def split_by_class(
     contents : N digests
         Equal for exact copies, as :func:`content` gives them.
     subjects : N names
-        Empty where the subject is unknown: such an image has only its copies for company.
+        Empty where the subject is unknown: such an image is grouped only with its copies.
 
     Returns
     -------
     N names of splits
-        The same for the same images in any order and under any names.
+        The same for the same images in any order and with any names.
     """
-    return _divided(labels, contents, subjects, _wanted)
+    return _split_by_group(labels, contents, subjects, _count_groups_per_split)
 
 
-def _divided(
+def _split_by_group(
     labels: Sequence[int],
     contents: Sequence[bytes],
     subjects: Sequence[str],
     wanted_of: Callable[[int], dict[str, int]],
 ) -> list[str]:
-    """The split of each image, with as many groups of each class as ``wanted_of`` says."""
-    group_of = _groups(contents, subjects)
+    """Assign images to splits, with as many groups of each class as ``wanted_of`` returns."""
+    group_of = _group_images(contents, subjects)
     images = pd.DataFrame({"label": labels, "group": group_of, "content": contents})
-    # A group's place in the order: a hash of what is in it.
+    # Groups are ordered by a hash of their contents.
     rank = images.groupby("group")["content"].agg(
         lambda found: hashlib.sha256(b"".join(sorted(found))).digest()
     )
@@ -93,37 +94,37 @@ def _divided(
     return [given[group] for group in group_of]
 
 
-def validation_of_train(
+def split_off_validation(
     labels: Sequence[int], contents: Sequence[bytes], subjects: Sequence[str]
 ) -> list[str]:
-    """The split, train or validation, of each image of a training set: the paper's 90:10.
+    """Divide a training set into train and validation, by the paper's 90:10.
 
-    As :func:`split_by_class` goes: images of one subject, and exact copies, stay together. A class
-    of one group keeps it for training.
+    As in :func:`split_by_class`, images of one subject, and exact copies, stay together. The only
+    group of a class stays in train.
     """
-    return _divided(labels, contents, subjects, _wanted_of_train)
+    return _split_by_group(labels, contents, subjects, _count_groups_of_train)
 
 
-def _wanted_of_train(groups: int) -> dict[str, int]:
+def _count_groups_of_train(groups: int) -> dict[str, int]:
     validation = max(min(1, groups // 2), round(VALIDATION_SHARE * groups))
     return {"train": groups - validation, "validation": validation, "test": 0}
 
 
-def _wanted(groups: int) -> dict[str, int]:
-    """How many of a class's groups go to each split."""
+def _count_groups_per_split(groups: int) -> dict[str, int]:
+    """Count how many groups of a class go to each split."""
     least = [0, 0, 1] if groups == 2 else [min(1, groups // 3)] * 3
     test = max(least[2], round(SHARES[2] * groups))
     validation = max(least[1], round(SHARES[1] * groups))
     return dict(zip(SPLITS, (groups - validation - test, validation, test), strict=True))
 
 
-def _groups(contents: Sequence[bytes], subjects: Sequence[str]) -> np.ndarray:
-    """(N,) int: images that hang together, by content or by subject, have the same number."""
+def _group_images(contents: Sequence[bytes], subjects: Sequence[str]) -> np.ndarray:
+    """Number the groups of images connected by content or subject: (N,) int."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     count = len(contents)
-    # Each image, its content and its subject are nodes; an unknown subject is the content again.
+    # Images, contents and subjects are nodes; the content stands in for an unknown subject.
     contents_at, distinct = pd.factorize(np.asarray(contents, dtype=object))
     names = [subject or None for subject in subjects]
     subjects_at, known = pd.factorize(np.asarray(names, dtype=object))

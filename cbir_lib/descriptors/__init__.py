@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
-from cbir_lib.errors import unknown
+from cbir_lib.errors import unknown_name_error
 
 
 class Descriptor(Protocol):
@@ -66,12 +66,12 @@ def build_descriptor(name: str, **parameters) -> Descriptor:
         When the name or a parameter is unknown.
     """
     if name not in DESCRIPTORS:
-        raise unknown("descriptor", name, DESCRIPTORS)
+        raise unknown_name_error("descriptor", name, DESCRIPTORS)
     descriptor = DESCRIPTORS[name].load()
     known = descriptor().get_params()
     for parameter in parameters:
         if parameter not in known:
-            raise unknown(f"parameter of {name}", parameter, known)
+            raise unknown_name_error(f"parameter of {name}", parameter, known)
     return descriptor(**parameters)
 
 

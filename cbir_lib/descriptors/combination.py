@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cbir_lib.errors import CbirError, unknown
+from cbir_lib.errors import CbirError, unknown_name_error
 
 
 def mean_distance(distances: np.ndarray) -> float:
@@ -76,7 +76,7 @@ def combine(
     for kind, values, zero in (("scale", scales, False), ("weight", weights, True)):
         for name in values:
             if name not in distances:
-                raise unknown(f"descriptor of a {kind}", name, distances)
+                raise unknown_name_error(f"descriptor of a {kind}", name, distances)
         for name in distances:
             if name not in values:
                 raise CbirError(f"{kind} of {name!r} is missing", f"give every descriptor a {kind}")

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from torch.nn import functional
 
 from cbir_lib.descriptors.blocks import check_integer, device
-from cbir_lib.images.preprocessing import as_images
+from cbir_lib.images.preprocessing import check_images
 
 ANGLES, RADII = 64, 64  # of the log-polar grid
 LOWEST = 2  # cycles per image, the grid's inner radius
@@ -69,7 +69,7 @@ class FourierMellin(TransformerMixin, BaseEstimator):
     def transform(self, images: np.ndarray) -> np.ndarray:
         """(N, H, W) uint8 → (N, angular * (2 * radial - 1)) float32."""
         self.fit(images)
-        images = as_images(images)
+        images = check_images(images)
         vectors = np.empty((len(images), self.angular * (2 * self.radial - 1)), np.float32)
         start = 0
         for polar in self._polar(images):
@@ -94,7 +94,7 @@ class FourierMellin(TransformerMixin, BaseEstimator):
 
     def _polar(self, images: np.ndarray):
         self.fit(images)
-        images = as_images(images)
+        images = check_images(images)
         where = device()
         window, high_pass, grid, taper = _tables(*images.shape[1:], where)
         side = len(high_pass)

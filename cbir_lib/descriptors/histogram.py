@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from cbir_lib.descriptors.blocks import check_integer, count, each_block
 from cbir_lib.errors import CbirError
-from cbir_lib.images.preprocessing import as_images
+from cbir_lib.images.preprocessing import check_images
 
 
 class GreyHistogram(TransformerMixin, BaseEstimator):
@@ -48,7 +48,7 @@ class GreyHistogram(TransformerMixin, BaseEstimator):
     def transform(self, images: np.ndarray) -> np.ndarray:
         """(N, H, W) uint8 → (N, grid² bins) float32."""
         self.fit(images)
-        images = as_images(images)
+        images = check_images(images)
         row, column = (np.arange(side) * self.grid // side for side in images.shape[1:])
         first = (self.bins * (row[:, None] * self.grid + column)).astype(np.int32)  # of the cell
         vectors = np.empty((len(images), self.grid**2 * self.bins), np.float32)

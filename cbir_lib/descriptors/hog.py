@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from cbir_lib.descriptors.blocks import check_integer
 from cbir_lib.errors import CbirError
-from cbir_lib.images.preprocessing import Preprocessing, as_images
+from cbir_lib.images.preprocessing import Preprocessing, check_images
 
 BLOCK = 64  # images at a time
 
@@ -70,7 +70,7 @@ class HOG(TransformerMixin, BaseEstimator):
     def transform(self, images: np.ndarray) -> np.ndarray:
         """(N, H, W) uint8 → (N, D) float32."""
         self.fit(images)
-        images = as_images(images)
+        images = check_images(images)
         magnitudes, bins = gradient_tables(self.orientations)
         cells, blocks = self.size // self.cell_px, self.size // self.cell_px - self.block_cells + 1
         used = cells * self.cell_px  # pixels a side that lie in a cell

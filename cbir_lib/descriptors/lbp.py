@@ -1,20 +1,44 @@
-"""Local binary patterns: which neighbours on a circle are as bright as the pixel, counted."""
+"""Local binary patterns: histograms of which neighbours on a circle are as bright as the pixel."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-import torch
+from scipy.ndimage import map_coordinates
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from cbir_lib.descriptors.blocks import check_integer, compiled, count, device, each_block
+from cbir_lib.descriptors import lbp_loops
+from cbir_lib.descriptors.blocks import check_integer, compiled, count, each_block
 from cbir_lib.errors import CbirError
-from cbir_lib.images.preprocessing import as_images
+from cbir_lib.images.preprocessing import check_images
 
-# A neighbour counts as as bright as the pixel when it is less than this many grey values darker:
-# rounding decides nothing.
+# Grey values by which a neighbour may be darker and still count as equally bright: rounding then
+# decides nothing.
 TOLERANCE = 1e-3
+
+
+def reference(
+    image: np.ndarray, neighbours: int, radius_px: float, rotation_invariant: bool
+) -> np.ndarray:
+    """Find the bin of the pattern of every pixel of one (H, W) image.
+
+    The definition of :func:`local_binary_patterns`, without its speed: Ojala, Pietikäinen,
+    Mäenpää 2002, eq. 9 (riu2) or its variant by place (u2), DOI 10.1109/TPAMI.2002.1017623.
+    """
+    grey = image.astype(float)
+    places = [
+        np.indices(grey.shape) + np.reshape(offset, (2, 1, 1))
+        for offset in place_neighbours(neighbours, radius_px)
+    ]
+    values = [map_coordinates(grey, place, order=1, mode="nearest") for place in places]
+    bright = np.array(values) >= grey - TOLERANCE  # (P, H, W)
+    begins = bright & ~np.roll(bright, 1, axis=0)  # where a run of ones begins on the circle
+    bins = ones = bright.sum(axis=0)
+    if not rotation_invariant:
+        bins = np.where(ones > 0, 1 + (ones - 1) * neighbours + (-begins.argmax(0)) % neighbours, 0)
+    other = count_bins(neighbours, rotation_invariant) - 1
+    return np.where(begins.sum(axis=0) <= 1, bins, other)
 
 
 class LBPHistogram(TransformerMixin, BaseEstimator):
@@ -32,27 +56,27 @@ class LBPHistogram(TransformerMixin, BaseEstimator):
     radius_px : float
         Radius of the circle in pixels, 1 to 8.
     rotation_invariant : bool
-        If so, uniform patterns are told apart by their number of ones only (the paper's riu2),
-        otherwise by their place on the circle as well (u2).
+        If so, uniform patterns differ by their number of ones only (the paper's riu2), else also by
+        their place on the circle (u2).
     grid : int
         The image is cut into grid x grid cells, 1 to 16, each with its own histogram, row by row:
-        cell floor(y grid / H), floor(x grid / W). In an image of fewer pixels some stay empty.
+        cell floor(y grid / H), floor(x grid / W). If the image has fewer pixels, some stay empty.
 
     Notes
     -----
     Nothing is learned. The vector has D = grid^2 (P + 2) values if rotation invariant, else
-    grid^2 (P (P - 1) + 3), all 0 or more, and sums to 1. By default 10. Bins, of k ones: k if
-    rotation invariant; otherwise 0 for no one, 1 + (k - 1) P + r, where r counts the places by
-    which the run of ones would have to be turned on to begin at neighbour 0, and P (P - 1) + 1 for
-    all ones. Bins are numbered as in scikit-image.
+    grid^2 (P (P - 1) + 3), all 0 or more, and sums to 1. By default D = 10. The bin of k ones is k
+    if rotation invariant; else 0 for k = 0, P (P - 1) + 1 for k = P, and 1 + (k - 1) P + r between,
+    where r is the number of places by which the run of ones must be turned to begin at neighbour 0.
+    Bins are numbered as in scikit-image.
 
     A brightness added to all pixels changes nothing, nor does a positive factor, except where grey
     values are cut off or rounded. A flat area is all ones. If rotation invariant, with one cell and
     P a multiple of 4, turning the image by 90 degrees changes nothing either.
 
-    Border: every pixel is counted; outside, the image goes on with its outermost pixels. Differs
-    from the paper: it counts only pixels whose circle is inside, and compares histograms by
-    log-likelihood; here by chi-square, as Ahonen, Hadid, Pietikäinen do.
+    Border: every pixel is counted; the image is continued by its outermost pixels. Differs from the
+    paper: it counts only pixels whose circle is inside, and compares histograms by log-likelihood;
+    here by chi-square, as Ahonen, Hadid, Pietikäinen do.
 
     DOI 10.1109/TPAMI.2002.1017623, 10.1109/TPAMI.2006.244 (grid, chi-square).
     """
@@ -73,21 +97,21 @@ class LBPHistogram(TransformerMixin, BaseEstimator):
 
     def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> LBPHistogram:
         """Check the parameters; there is nothing to learn."""
-        check(self.neighbours, self.radius_px, self.rotation_invariant)
+        check_parameters(self.neighbours, self.radius_px, self.rotation_invariant)
         check_integer("grid", self.grid, 1, 16)
         return self
 
     def transform(self, images: np.ndarray) -> np.ndarray:
         """(N, H, W) uint8 → (N, D) float32."""
         self.fit(images)
-        images = as_images(images)
-        bins = number_of_bins(self.neighbours, self.rotation_invariant)
+        images = check_images(images)
+        bins = count_bins(self.neighbours, self.rotation_invariant)
         rows, columns = (np.arange(size) * self.grid // size for size in images.shape[1:])
         first = (rows[:, None] * self.grid + columns).astype(np.int32) * bins
         histograms = np.empty((len(images), self.grid**2 * bins), np.float32)
 
         def work(block: np.ndarray, part: slice) -> None:
-            patterns = find(block, self.neighbours, self.radius_px, self.rotation_invariant)
+            patterns = find_bins(block, self.neighbours, self.radius_px, self.rotation_invariant)
             histograms[part] = count(patterns, first, histograms.shape[1]) / images[0].size
 
         each_block(work, images, histograms.shape[1])
@@ -100,13 +124,13 @@ def local_binary_patterns(
     radius_px: float = 1.0,
     rotation_invariant: bool = True,
 ) -> np.ndarray:
-    """The bin of every pixel's pattern.
+    """Find the bin of every pixel's pattern.
 
     Parameters
     ----------
     images : (N, H, W) uint8
     neighbours, radius_px, rotation_invariant
-        As in :class:`LBPHistogram`, which says how bins are numbered.
+        As in :class:`LBPHistogram`, whose notes number the bins.
 
     Returns
     -------
@@ -115,20 +139,20 @@ def local_binary_patterns(
     Raises
     ------
     CbirError
-        When the images are no batch of grey images, or a parameter is out of range.
+        When the images are not a batch of grey images, or a parameter is out of range.
     """
-    check(neighbours, radius_px, rotation_invariant)
-    images = as_images(images)
+    check_parameters(neighbours, radius_px, rotation_invariant)
+    images = check_images(images)
     result = np.empty(images.shape, np.int16)
 
     def work(block: np.ndarray, part: slice) -> None:
-        result[part] = find(block, neighbours, radius_px, rotation_invariant)
+        result[part] = find_bins(block, neighbours, radius_px, rotation_invariant)
 
     each_block(work, images)
     return result
 
 
-def check(neighbours: int, radius_px: float, rotation_invariant: bool) -> None:
+def check_parameters(neighbours: int, radius_px: float, rotation_invariant: bool) -> None:
     """Refuse parameters out of range."""
     check_integer("neighbours", neighbours, 4, 24)
     if not isinstance(radius_px, int | float) or not 1 <= radius_px <= 8:
@@ -139,15 +163,15 @@ def check(neighbours: int, radius_px: float, rotation_invariant: bool) -> None:
         )
 
 
-def number_of_bins(neighbours: int, rotation_invariant: bool) -> int:
-    """Uniform patterns told apart, and one bin for all others."""
+def count_bins(neighbours: int, rotation_invariant: bool) -> int:
+    """Return the number of bins: one for each kind of uniform pattern, one for all others."""
     return neighbours + 2 if rotation_invariant else neighbours * (neighbours - 1) + 3
 
 
-def circle(neighbours: int, radius_px: float) -> list[tuple[float, float]]:
-    """How far down and to the right each neighbour is.
+def place_neighbours(neighbours: int, radius_px: float) -> list[tuple[float, float]]:
+    """Return how far down and to the right each neighbour lies, in pixels.
 
-    Rounded to 1e-5 pixels, as in scikit-image, so that those on the axes lie there.
+    Rounded to 1e-5 pixels, as in scikit-image, so that neighbours on the axes lie exactly there.
     """
     angles = [2 * math.pi * i / neighbours for i in range(neighbours)]
     return [
@@ -156,10 +180,10 @@ def circle(neighbours: int, radius_px: float) -> list[tuple[float, float]]:
     ]
 
 
-def numbers(neighbours: int, rotation_invariant: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The bin of k ones that begin at neighbour 0, by k; what beginning at neighbour i adds.
+def number_patterns(neighbours: int, rotation_invariant: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bin of k ones that begin at neighbour 0, by k, and what beginning at i adds, by i.
 
-    The bin of all other patterns is the one after the greatest.
+    The bin of all other patterns follows the greatest of these.
     """
     ones = np.arange(neighbours + 1, dtype=np.int32)
     if rotation_invariant:
@@ -167,104 +191,14 @@ def numbers(neighbours: int, rotation_invariant: bool) -> tuple[np.ndarray, np.n
     return np.where(ones, 1 + (ones - 1) * neighbours, 0), -ones[:-1] % neighbours
 
 
-def find(
+def find_bins(
     images: np.ndarray, neighbours: int, radius_px: float, rotation_invariant: bool
 ) -> np.ndarray:
-    """(N, H, W) uint8 → (N, H, W) int16, the bins."""
-    bins = numbers(neighbours, rotation_invariant)
-    if device().type == "cuda":
-        tensor = torch.from_numpy(images).to(device())
-        return patterns_of(tensor, circle(neighbours, radius_px), *bins).cpu().numpy()
+    """Find the bins of a block, (N, H, W) uint8 → (N, H, W) int16."""
+    bins = number_patterns(neighbours, rotation_invariant)
     patterns = np.empty(images.shape, np.int16)
-    places = np.array(circle(neighbours, radius_px)) + math.ceil(radius_px)
+    places = np.array(place_neighbours(neighbours, radius_px)) + math.ceil(radius_px)
     fractions = (places % 1).astype(np.float32)
-    find_each = compiled(find_patterns, repeat_border)
-    find_each(images, places.astype(int), fractions, np.float32(TOLERANCE), *bins, patterns)
+    find_patterns = compiled(lbp_loops.find_patterns, lbp_loops.repeat_border)
+    find_patterns(images, places.astype(int), fractions, np.float32(TOLERANCE), *bins, patterns)
     return patterns
-
-
-def find_patterns(images, places, fractions, tolerance, bin_of_ones, turned, patterns):
-    """The bins, row by row, in loops to be compiled.
-
-    ``places`` are the pixels up left of the neighbours, counted from the corner of a margin that
-    repeats the outermost pixels; ``fractions`` are the rests of the way.
-    """
-    number, height, width = images.shape
-    neighbours, margin = len(places), places[0, 0]  # the first is straight to the right
-    several = bin_of_ones[-1] + 1
-    grey = np.empty((height + 2 * margin + 1, width + 2 * margin + 1), np.float32)
-    ones, starts, first, last = np.zeros((4, width), np.int32)
-    for n in range(number):
-        repeat_border(images[n], margin, grey)
-        for y in range(height):
-            here = grey[y + margin, margin:]
-            ones[:] = starts[:] = first[:] = 0
-            for i in range(-1, neighbours):  # the last neighbour comes before the first
-                down, right = fractions[i]
-                above = grey[y + places[i, 0], places[i, 1] :]
-                below = grey[y + places[i, 0] + 1, places[i, 1] :]
-                for x in range(width):
-                    upper = above[x] + right * (above[x + 1] - above[x])
-                    lower = below[x] + right * (below[x + 1] - below[x])
-                    bright = np.int32(upper + down * (lower - upper) >= here[x] - tolerance)
-                    if i >= 0:
-                        begins = bright & ~last[x]
-                        ones[x] += bright
-                        starts[x] += begins
-                        first[x] += begins * turned[i]
-                    last[x] = bright
-            for x in range(width):
-                patterns[n, y, x] = several if starts[x] > 1 else bin_of_ones[ones[x]] + first[x]
-
-
-def repeat_border(image, margin, grey):
-    """The image goes on with its outermost pixels."""
-    height, width = image.shape
-    for y in range(len(grey)):
-        row = image[min(max(y - margin, 0), height - 1)]
-        grey[y, :margin] = row[0]
-        grey[y, margin : margin + width] = row
-        grey[y, margin + width :] = row[-1]
-
-
-def patterns_of(
-    images: torch.Tensor,
-    circle: list[tuple[float, float]],
-    bin_of_ones: np.ndarray,
-    turned: np.ndarray,
-) -> torch.Tensor:
-    """The same on a GPU: (N, H, W) uint8 → (N, H, W) int16."""
-    bits = brighter(images, circle)
-    ones, starts, first = torch.zeros((3, *images.shape), dtype=torch.int16, device=images.device)
-    for i, bit in enumerate(bits):
-        begins = bit > bits[i - 1]
-        ones += bit
-        starts += begins
-        first += begins * int(turned[i])
-    bins = torch.from_numpy(bin_of_ones).short().to(images.device)
-    return (bins[ones.int()] + first).masked_fill_(starts > 1, int(bins[-1]) + 1)
-
-
-def brighter(images: torch.Tensor, circle: list[tuple[float, float]]) -> list[torch.Tensor]:
-    """(N, H, W) uint8 → P of (N, H, W) bool: is the neighbour as bright as the pixel?"""
-    _, height, width = images.shape
-    margin = math.ceil(circle[0][1])
-    rows, columns = (
-        torch.arange(-margin, size + margin, device=images.device).clamp(0, size - 1)
-        for size in (height, width)
-    )
-    grey = images.float()[:, rows[:, None], columns]
-    shifted = (
-        between(between(grey, 2, margin + right, width), 1, margin + down, height)
-        for down, right in circle
-    )
-    return [values >= images - TOLERANCE for values in shifted]
-
-
-def between(values: torch.Tensor, axis: int, start: float, length: int) -> torch.Tensor:
-    """Values at start, start + 1, ... of one axis, interpolated linearly."""
-    whole = math.floor(start)
-    here = values.narrow(axis, whole, length)
-    if start == whole:
-        return here
-    return torch.lerp(here, values.narrow(axis, whole + 1, length), start - whole)

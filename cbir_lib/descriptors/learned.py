@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from cbir_lib import paths
-from cbir_lib.errors import CbirError, unknown
-from cbir_lib.images.preprocessing import as_images
+from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.images.preprocessing import check_images
 from cbir_lib.networks.modules import TrainedNetwork, read_network
 
 BATCH = 256
@@ -65,7 +65,7 @@ class LearnedDescriptor:
         names = [name for name, _ in trained.module.named_children()]
         layer = layer or next(name for name in reversed(names) if name.startswith("relu_"))
         if layer not in names:
-            raise unknown(f"layer of network {trained.name}", layer, names)
+            raise unknown_name_error(f"layer of network {trained.name}", layer, names)
         self.trained = trained
         self.layer = layer
         self._part = trained.module[: names.index(layer) + 1].eval()
@@ -82,7 +82,7 @@ class LearnedDescriptor:
     @torch.inference_mode()
     def transform(self, images: np.ndarray) -> np.ndarray:
         """(N, H, W) uint8, of any size → (N, D) float32, in batches."""
-        images = torch.from_numpy(self.trained.preprocessing.transform(as_images(images)))
+        images = torch.from_numpy(self.trained.preprocessing.transform(check_images(images)))
         device = next(self._part.buffers()).device
         vectors = [self._part(batch.to(device)).flatten(1).cpu() for batch in images.split(BATCH)]
         return torch.cat(vectors).numpy()

@@ -16,8 +16,8 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import PCA
 
 from cbir_lib.descriptors.blocks import check_integer
-from cbir_lib.errors import CbirError, unknown
-from cbir_lib.images.preprocessing import as_images
+from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.images.preprocessing import check_images
 
 BLOCK_PX = 2**16  # pixels of the images that are looked at at a time: what caches hold
 ROWS = 2**14  # local features compared with the vocabulary at a time
@@ -111,7 +111,7 @@ class Vocabulary(TransformerMixin, BaseEstimator):
         rng = np.random.default_rng(self.seed)
         # Of all local features those with the smallest random keys, so that few more are kept.
         kept, keys, least = [], [], 1.0
-        for _, _, found in self._found(as_images(images)):
+        for _, _, found in self._found(check_images(images)):
             drawn = rng.random(len(found))
             kept.append(found[drawn < least])
             keys.append(drawn[drawn < least])
@@ -157,7 +157,7 @@ class Vocabulary(TransformerMixin, BaseEstimator):
         CbirError
             When the images are no batch, or nothing has been fitted.
         """
-        images = as_images(images)
+        images = check_images(images)
         if not hasattr(self, "vocabulary_"):
             raise CbirError("the vocabulary has not been learnt", "call fit with training images")
         vectors, start = None, 0
@@ -173,7 +173,7 @@ class Vocabulary(TransformerMixin, BaseEstimator):
 
     def _check(self) -> None:
         if self.features not in FEATURES:
-            raise unknown("features", self.features, FEATURES)
+            raise unknown_name_error("features", self.features, FEATURES)
         check_integer("words", self.words, 2, 65536)
         check_integer("step_px", self.step_px, 1, 256)
         check_integer("patch_px", self.patch_px, 4, 256)

@@ -9,7 +9,7 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from cbir_lib.descriptors.blocks import check_integer, device
-from cbir_lib.images.preprocessing import as_images
+from cbir_lib.images.preprocessing import check_images
 
 BLOCK = 256  # images computed at once
 
@@ -61,7 +61,7 @@ class RadonBarcode(TransformerMixin, BaseEstimator):
     @torch.inference_mode()
     def _in_blocks(self, images: np.ndarray, of) -> np.ndarray:
         self.fit(images)
-        images = as_images(images)
+        images = check_images(images)
         where = device()
         to_lines = _radon_matrix(self.size, self.angles, where)
         rows, columns = (_area_matrix(n, self.size).to(where) for n in images.shape[1:])

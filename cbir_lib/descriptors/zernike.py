@@ -10,7 +10,7 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from cbir_lib.descriptors.blocks import check_integer, device
-from cbir_lib.images.preprocessing import as_images
+from cbir_lib.images.preprocessing import check_images
 
 BLOCK_PIXELS = 2**22  # computed at once
 
@@ -54,7 +54,7 @@ class ZernikeMoments(TransformerMixin, BaseEstimator):
     def transform(self, images: np.ndarray) -> np.ndarray:
         """(N, H, W) uint8 → (N, (order // 2 + 1) * ((order + 1) // 2 + 1)) float32."""
         self.fit(images)
-        images = as_images(images)
+        images = check_images(images)
         where = device()
         height, width = images.shape[1:]
         side = min(height, width)

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Evaluation: measures, intervals, tests, classifiers, and the protocol of the comparison."""

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Bootstrap intervals over queries, of one subject together, and over seeds."""
 
 from __future__ import annotations
 

@@ -32,16 +32,18 @@ def relevance(ranking: Ranking, labels: np.ndarray, gallery_labels: np.ndarray) 
 def agreement(ranking: Ranking, codes: np.ndarray, gallery_codes: np.ndarray) -> np.ndarray:
     """(Q, K) float: how far each ranked item's IRMA code agrees with the query's, 0..1.
 
-    One less the hierarchical error (:func:`cbir_lib.irma_code.errors`) of answering with the item's
+    One less the hierarchical error (:func:`cbir_lib.irma_code.hierarchical_errors`) of answering with the item's
     code, the query's being the true one; branches counted in the gallery's codes. A missing item
     has 0.
     """
-    branching = irma_code.Branching.of(gallery_codes)
+    branching = irma_code.Branching.from_codes(gallery_codes)
     (true, of_query), (answers, of_item) = (
         np.unique(np.asarray(each, dtype=str), return_inverse=True)
         for each in (codes, gallery_codes)
     )
-    costs = irma_code.errors(np.repeat(true, len(answers)), [*answers] * len(true), branching)
+    costs = irma_code.hierarchical_errors(
+        np.repeat(true, len(answers)), [*answers] * len(true), branching
+    )
     gains = 1 - costs.reshape(len(true), len(answers))
     return np.where(ranking.rows >= 0, gains[of_query[:, None], of_item[ranking.rows]], 0.0)
 
@@ -170,5 +172,6 @@ def _row_of(group: np.ndarray, number: int) -> np.ndarray:
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Divide (Q,) by (Q,) float64; NaN where the denominator is not positive."""
     missing = np.full(numerator.shape, np.nan)
     return np.divide(numerator, denominator, out=missing, where=denominator > 0)

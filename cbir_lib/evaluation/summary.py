@@ -1,4 +1,4 @@
-"""TODO."""
+"""Summaries of a test split: accuracies, retrieval measures with intervals, examples."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Images: decoding files to grey values, preprocessing, and perturbations."""

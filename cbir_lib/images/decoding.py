@@ -1,4 +1,4 @@
-"""From the bytes of an image file to grey values."""
+"""Decoding image files to 8-bit grey values."""
 
 from __future__ import annotations
 
@@ -17,35 +17,43 @@ from cbir_lib.images.grey import (
     LARGEST_PX,
     SMALLEST_PX,
     Decoded,
-    cover,
-    lost_remark,
-    memory_fault,
-    shade,
-    size_fault,
+    apply_opacity,
+    convert_to_8_bits,
+    describe_lost_values,
+    find_memory_fault,
+    find_size_fault,
     stretch,
 )
 
-__all__ = ["LARGEST_FILE", "LARGEST_PX", "READ", "SMALLEST_PX", "Decoded", "decode", "fit"]
+__all__ = [
+    "LARGEST_FILE",
+    "LARGEST_PX",
+    "READABLE_FORMATS",
+    "SMALLEST_PX",
+    "Decoded",
+    "decode",
+    "fit_to_square",
+]
 
 # Pillow's other readers may start programs (EPS).
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "DIB", "PPM", "JPEG2000")
-READ = "PNG, JPEG, TIFF, WebP, BMP, PGM, JPEG 2000 or DICOM"  # in words
+READABLE_FORMATS = "PNG, JPEG, TIFF, WebP, BMP, PGM, JPEG 2000 or DICOM"  # for messages
 
-for _name in ("PIL", "pydicom", "tifffile"):  # a remark says what was wrong, not the error stream
+for _name in ("PIL", "pydicom", "tifffile"):  # faults are reported in remarks, not on stderr
     logging.getLogger(_name).addHandler(logging.NullHandler())
 
-# Of memory at the peak, per pixel and beyond the file itself; measured on 4000 x 4000 pixels of
-# each layout and rounded up.
+# Peak memory in bytes per pixel, without the file itself; measured on 4000 x 4000 pixels of each
+# layout and rounded up.
 BYTES_PER_PIXEL = {"1": 5, "L": 4, "P": 5, "I;16": 8, "I": 12, "F": 12, "RGB": 8}
 COLOUR_BYTES = 10  # RGBA, CMYK and the like
 DEEP_COLOUR_BYTES = 24
-PROGRESSIVE_BYTES = 2  # per channel on top: the whole picture in coefficients
-FORMAT_BYTES = {"WEBP": 10, "JPEG2000": 4}  # on top; of JPEG 2000 per channel
-MOST_SCANS = 200  # of a JPEG: each goes over the whole picture
-MOST_TEXT_PX = 10_000_000  # of a PGM in text, which is read number by number
+PROGRESSIVE_BYTES = 2  # added per channel: the coefficients of the whole picture
+FORMAT_BYTES = {"WEBP": 10, "JPEG2000": 4}  # added; for JPEG 2000 per channel
+MOST_SCANS = 200  # of a JPEG: each passes over the whole picture
+MOST_TEXT_PX = 10_000_000  # of a PGM in text form, which is read number by number
 
-# What is an image, but of no format that is read: by the bytes at a place.
-OTHERS = {
+# Formats that are recognised but not read: by the bytes at an offset.
+UNREADABLE_SIGNATURES = {
     "GIF": (0, b"GIF8"),
     "Photoshop file": (0, b"8BPS"),
     "PDF": (0, b"%PDF"),
@@ -60,15 +68,15 @@ OTHERS = {
 
 
 def decode(data: bytes) -> Decoded:
-    """Decode one file of a format in ``READ`` to 8-bit grey, upright.
+    """Decode one file of a format in ``READABLE_FORMATS`` to 8-bit grey, upright.
 
-    Colour becomes luminance (ITU-R 601), what is transparent black. Up to 8 bits keep their
-    brightness. What is deeper, signed or float is stretched linearly, from the limits that
-    :func:`cbir_lib.images.grey.limits` finds, to 0..255; what is no number is black. Of several
+    Colour becomes luminance (ITU-R 601); transparent parts become black. Images of up to 8 bits
+    keep their brightness. Deeper, signed or float values are stretched linearly from the limits
+    that :func:`cbir_lib.images.grey.find_limits` returns to 0..255; NaN becomes black. Of several
     pages or frames the first is read, and the remark says so.
 
-    Files that are empty, truncated, foreign, smaller than 8 x 8 pixels, larger than ``LARGEST_PX``
-    or that would take more than 1 GB of memory give no image. For DICOM see
+    Files that are empty, truncated, of another format, smaller than 8 x 8 pixels, larger than
+    ``LARGEST_PX``, or that would take more than 1 GB of memory give no image. For DICOM see
     :func:`cbir_lib.images.dicom.decode`.
     """
     if not data:
@@ -77,15 +85,15 @@ def decode(data: bytes) -> Decoded:
         return Decoded(None, f"more than {LARGEST_FILE:,} bytes, too large")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, on bent metadata
+            warnings.simplefilter("ignore")  # Pillow's, on invalid metadata
             if dicom.is_dicom(data):
                 return dicom.decode(data)
             return _decode(data)
     except MemoryError:
         return Decoded(None, "too little memory to read it")
-    except Image.DecompressionBombError:  # Pillow's own limit, before a pixel is decoded
+    except Image.DecompressionBombError:  # Pillow's own limit, checked before it decodes a pixel
         return Decoded(None, f"more than {LARGEST_PX:,} pixels, too large")
-    except Exception as error:  # Pillow's decoders raise a dozen types, one per format and fault
+    except Exception as error:  # Pillow's decoders raise a dozen types, by format and fault
         scarce = "out of memory" in str(error)
         return Decoded(None, "too little memory to read it" if scarce else "damaged")
 
@@ -93,60 +101,60 @@ def decode(data: bytes) -> Decoded:
 def _decode(data: bytes) -> Decoded:
     layout = None
     if tiff.is_tiff(data):
-        data, layout = tiff.first_picture(data)
-        if fault := size_fault(layout.width, layout.height):
+        data, layout = tiff.find_first_page(data)
+        if fault := find_size_fault(layout.width, layout.height):
             return Decoded(None, fault)
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.UnidentifiedImageError:
         if layout and (layout.deep or layout.packed):
-            return _deep_tiff(data, layout)
-        return Decoded(None, _unidentified(data, layout))
+            return _decode_deep_tiff(data, layout)
+        return Decoded(None, _explain_unidentified(data, layout))
     with picture:
         width, height = picture.size
-        if fault := size_fault(width, height) or _fault(picture, data):
+        if fault := find_size_fault(width, height) or _find_fault(picture, data):
             return Decoded(None, fault)
-        remarks = _more(picture, layout)
-        if layout and layout.deep and not _read_by_pillow(layout):
-            return _deep_tiff(data, layout)
+        remarks = _describe_other_pages(picture, layout)
+        if layout and layout.deep and not _is_read_by_pillow(layout):
+            return _decode_deep_tiff(data, layout)
         if picture.format == "PPM" and picture.tile and picture.tile[0][0] == "ppm":
             # Pillow would compute each pixel in Python, and cut colours down to 8 bits.
-            return _netpbm(data, picture.mode, picture.tile[0][3][1])
+            return _decode_netpbm(data, picture.mode, picture.tile[0][3][1])
         if layout:
-            with tiff.checked():
-                picture.load()  # turns it upright as well
+            with tiff.raising_libtiff_errors():
+                picture.load()  # also turns it upright
             if tiff.fax_ends_early(picture, layout):
                 return Decoded(None, "damaged")
             orientation = 1
         else:
             picture.load()
-            orientation = _orientation(picture)
-        if _deep_colour(picture, data) and (deep := tiff.read_opencv(data)) is not None:
-            image, done = _of_opencv(deep, picture.mode)
+            orientation = _read_orientation(picture)
+        if _is_deep_colour(picture, data) and (deep := tiff.read_opencv(data)) is not None:
+            image, remark = _convert_opencv(deep, picture.mode)
         elif picture.mode == "F" or picture.mode.startswith("I"):
-            image, done = _of_deep(picture, layout)
+            image, remark = _convert_deep(picture, layout)
         else:
-            image, done = _of_bytes(picture)
+            image, remark = _convert_shallow(picture)
     if image is None:
-        return Decoded(None, done)
-    image = np.ascontiguousarray(tiff.turn(image, orientation))
-    return Decoded(image, ", ".join(filter(None, [done, *remarks])))
+        return Decoded(None, remark)
+    image = np.ascontiguousarray(tiff.turn_upright(image, orientation))
+    return Decoded(image, ", ".join(filter(None, [remark, *remarks])))
 
 
-def _unidentified(data: bytes, layout: tiff.Layout | None) -> str:
-    """Say why Pillow does not open it."""
+def _explain_unidentified(data: bytes, layout: tiff.Layout | None) -> str:
+    """Return why Pillow does not open the file."""
     if layout:
         return f"{layout}, which is not read"
-    if data[:3] == b"\xff\xd8\xff" and (kind := _jpeg_kind(data)):
+    if data[:3] == b"\xff\xd8\xff" and (kind := _name_jpeg_kind(data)):
         return f"{kind}, which is not read"
-    for name, (place, start) in OTHERS.items():
+    for name, (place, start) in UNREADABLE_SIGNATURES.items():
         if data[place : place + len(start)] == start:
             return f"a {name}, which is not read"
     return "not an image"
 
 
-def _jpeg_kind(data: bytes) -> str:
-    """Name a JPEG that is neither baseline nor progressive of 8 bits; empty for those."""
+def _name_jpeg_kind(data: bytes) -> str:
+    """Name the kind of a JPEG; empty for baseline and progressive of 8 bits."""
     place = 2
     while place + 9 < len(data) and data[place] == 0xFF:
         marker = data[place + 1]
@@ -162,19 +170,19 @@ def _jpeg_kind(data: bytes) -> str:
     return ""
 
 
-def _fault(picture: Image.Image, data: bytes) -> str:
-    """Say why a picture is not decoded, from its header."""
+def _find_fault(picture: Image.Image, data: bytes) -> str:
+    """Return why a picture is refused, judged by its header; empty where it is not."""
     width, height = picture.size
     channels = max(1, len(picture.getbands()))
     per_pixel = BYTES_PER_PIXEL.get(picture.mode.replace("16B", "16"), COLOUR_BYTES)
     decoder = picture.tile[0][0] if picture.tile else ""
-    if _deep_colour(picture, data) or (decoder == "ppm" and picture.mode == "RGB"):
+    if _is_deep_colour(picture, data) or (decoder == "ppm" and picture.mode == "RGB"):
         per_pixel = DEEP_COLOUR_BYTES
     if picture.info.get("progressive"):
         per_pixel += PROGRESSIVE_BYTES * channels
     more = FORMAT_BYTES.get(picture.format, 0)
     per_pixel += more * channels if picture.format == "JPEG2000" else more
-    if fault := memory_fault(width, height, per_pixel, len(data)):
+    if fault := find_memory_fault(width, height, per_pixel, len(data)):
         return fault
     if picture.format in ("JPEG", "MPO") and (scans := data.count(b"\xff\xda")) > MOST_SCANS:
         return f"a JPEG of {scans:,} scans, which is not read"
@@ -183,40 +191,40 @@ def _fault(picture: Image.Image, data: bytes) -> str:
     return ""
 
 
-def _more(picture: Image.Image, layout: tiff.Layout | None) -> list[str]:
-    """Say what the file holds beside the picture that is read, in words."""
+def _describe_other_pages(picture: Image.Image, layout: tiff.Layout | None) -> list[str]:
+    """Describe which of several pages or frames of the file is read."""
     if layout:
-        return [layout.others]
+        return [layout.pages_remark]
     frames = getattr(picture, "n_frames", 1)
     return [f"first of {frames} frames"] if frames > 1 else []
 
 
-def _orientation(picture: Image.Image) -> int:
-    """Return the orientation of EXIF or XMP, 1 to 8; 1 where they are broken or state none."""
+def _read_orientation(picture: Image.Image) -> int:
+    """Read the orientation from EXIF or XMP, 1 to 8; 1 where it is invalid or missing."""
     try:
-        found = picture.getexif().get(ExifTags.Base.Orientation, 1)
-        return found if found in range(1, 9) else 1
-    except Exception:  # of broken EXIF: half a dozen types
+        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        return orientation if orientation in range(1, 9) else 1
+    except Exception:  # broken EXIF raises half a dozen types
         return 1
 
 
-def _read_by_pillow(layout: tiff.Layout) -> bool:
-    """Tell whether Pillow reads such a deep page right; it cuts colours and wraps some numbers."""
+def _is_read_by_pillow(layout: tiff.Layout) -> bool:
+    """Tell whether Pillow reads such a deep page correctly; it cuts colours and wraps integers."""
     return len(layout.bits) == 1 and (layout.kind, *layout.bits) not in (("u", 32), ("i", 8))
 
 
-def _deep_colour(picture: Image.Image, data: bytes) -> bool:
+def _is_deep_colour(picture: Image.Image, data: bytes) -> bool:
     """Tell whether Pillow would cut colours, or grey with alpha, down to their upper 8 bits."""
     if picture.format == "PNG":
-        return data[24] == 16 and data[25] != 0  # of the header: bit depth, colour type
+        return data[24] == 16 and data[25] != 0  # in the header: bit depth, colour type
     if picture.format == "JPEG2000":
         at = data.find(b"\xff\x4f\xff\x51")  # start of the code stream, size marker
         return len(picture.getbands()) > 1 and at >= 0 and data[at + 42] & 0x7F > 7
     return False
 
 
-def _array(picture: Image.Image) -> np.ndarray:
-    """Return the pixels of a loaded picture; a few rows at a time, which saves memory."""
+def _read_pixels(picture: Image.Image) -> np.ndarray:
+    """Return the pixels of a loaded picture, copied a few rows at a time to save memory."""
     width, height = picture.size
     rows = max(1, (1 << 22) // width)
     parts = (
@@ -233,86 +241,88 @@ def _array(picture: Image.Image) -> np.ndarray:
     return values
 
 
-def _of_bytes(picture: Image.Image) -> tuple[np.ndarray | None, str]:
-    """Make grey from a picture of up to 8 bits a sample."""
+def _convert_shallow(picture: Image.Image) -> tuple[np.ndarray | None, str]:
+    """Convert a picture of up to 8 bits per sample to grey."""
     mode = picture.mode
     if mode == "L" and "transparency" not in picture.info:
-        return _array(picture), ""
+        return _read_pixels(picture), ""
     remark = "" if mode == "L" else f"{mode}, converted to grey"
     alpha = None
     if mode == "La":  # multiplied by its opacity
         picture = picture.convert("LA")
     if "transparency" in picture.info or mode in ("LA", "La", "PA", "RGBA", "RGBa"):
-        alpha = _array(picture.convert("RGBA").getchannel("A"))
+        alpha = _read_pixels(picture.convert("RGBA").getchannel("A"))
     try:
-        image = _array(picture.convert("L"))
-    except ValueError:  # CIE Lab has no way to grey
+        image = _read_pixels(picture.convert("L"))
+    except ValueError:  # Pillow cannot convert CIE Lab
         return None, f"{mode}, cannot be converted to grey"
     if alpha is not None and (alpha < 255).any():
-        cover(image, alpha)
+        apply_opacity(image, alpha)
         remark = ", ".join(filter(None, [remark, "transparent parts black"]))
     return image, remark
 
 
-def _of_deep(picture: Image.Image, layout: tiff.Layout | None) -> tuple[np.ndarray | None, str]:
-    """Make 8 bits from a grey picture of more than 8 bits."""
+def _convert_deep(
+    picture: Image.Image, layout: tiff.Layout | None
+) -> tuple[np.ndarray | None, str]:
+    """Convert a grey picture of more than 8 bits to 8 bits."""
     inverted = layout is not None and layout.photometric == tiff.WHITE_IS_ZERO
-    values = _array(picture)
+    values = _read_pixels(picture)
     transparent = picture.info.get("transparency")
     void = values == transparent if isinstance(transparent, int) else None
-    return _stretched(values, "", void=void, inverted=inverted)
+    return _stretch_with_remark(values, "", void=void, inverted=inverted)
 
 
-def _of_opencv(pixels: np.ndarray, mode: str) -> tuple[np.ndarray | None, str]:
-    """Make grey from what OpenCV reads of a picture with more than 8 bits."""
+def _convert_opencv(pixels: np.ndarray, mode: str) -> tuple[np.ndarray | None, str]:
+    """Convert what OpenCV reads of a picture with more than 8 bits to 8-bit grey."""
     if pixels.ndim == 2:
-        return _stretched(pixels, "")
+        return _stretch_with_remark(pixels, "")
     alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
-    return _stretched(pixels[..., :3], f"{mode}, converted to grey", alpha=alpha)
+    return _stretch_with_remark(pixels[..., :3], f"{mode}, converted to grey", alpha=alpha)
 
 
-def _netpbm(data: bytes, mode: str, maximum: int) -> Decoded:
-    """Make grey from a binary PGM or PPM whose white is ``maximum``, of an odd depth."""
+def _decode_netpbm(data: bytes, mode: str, maximum: int) -> Decoded:
+    """Decode a binary PGM or PPM of unusual depth, whose white is ``maximum``."""
     pixels = tiff.read_opencv(data)
     if pixels is None:
         return Decoded(None, "damaged")
     if maximum > 255:
-        return Decoded(*_of_opencv(pixels, mode))
+        return Decoded(*_convert_opencv(pixels, mode))
     table = np.rint(np.minimum(np.arange(256) * (255 / maximum), 255)).astype(np.uint8)
-    return Decoded(*_of_bytes(Image.fromarray(table[pixels])))
+    return Decoded(*_convert_shallow(Image.fromarray(table[pixels])))
 
 
-def _deep_tiff(data: bytes, layout: tiff.Layout) -> Decoded:
-    cost = sum(layout.bits) / 8 * 2 + (48 if 1 in layout.extra else 8)
+def _decode_deep_tiff(data: bytes, layout: tiff.Layout) -> Decoded:
+    cost = sum(layout.bits) / 8 * 2 + (48 if 1 in layout.extra_samples else 8)
     cost = 20 if layout.packed else cost
-    if fault := memory_fault(layout.width, layout.height, cost, len(data)):
+    if fault := find_memory_fault(layout.width, layout.height, cost, len(data)):
         return Decoded(None, fault)
-    if layout.cut:
+    if layout.truncated:
         return Decoded(None, "damaged")
     read = tiff.read_deep(data, layout)
     if read is None:
         return Decoded(None, f"{layout}, which is not read")
     values, alpha = read
-    done = "RGB, converted to grey" if values.ndim == 3 else ""
+    conversion = "RGB, converted to grey" if values.ndim == 3 else ""
     inverted = layout.photometric == tiff.WHITE_IS_ZERO
     if layout.packed and layout.bits[0] < 8:
         ends = (2 ** layout.bits[0] - 1, 0) if inverted else (0, 2 ** layout.bits[0] - 1)
-        return Decoded(stretch(values, *ends), layout.others)
-    image, remark = _stretched(values, done, alpha=alpha, inverted=inverted)
+        return Decoded(stretch(values, *ends), layout.pages_remark)
+    image, remark = _stretch_with_remark(values, conversion, alpha=alpha, inverted=inverted)
     return Decoded(
-        image, ", ".join(filter(None, [remark, layout.others if image is not None else ""]))
+        image, ", ".join(filter(None, [remark, layout.pages_remark if image is not None else ""]))
     )
 
 
-def _stretched(
+def _stretch_with_remark(
     values: np.ndarray,
-    done: str,
+    conversion: str,
     *,
     void: np.ndarray | None = None,
     alpha: np.ndarray | None = None,
     inverted: bool = False,
 ) -> tuple[np.ndarray | None, str]:
-    remarks = [done] if done else []
+    remarks = [conversion] if conversion else []
     remarks.append("8 bits signed" if values.dtype == np.int8 else "more than 8 bits")
     if inverted:
         remarks.append("white is zero, inverted")
@@ -322,18 +332,21 @@ def _stretched(
         if not finite.any():
             return None, "no grey value is a number"
         if lost := finite.size - int(finite.sum()):
-            remarks.append(lost_remark(lost))
+            remarks.append(describe_lost_values(lost))
     if alpha is not None:
         opaque = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "ui" else 1
         alpha = None if (alpha >= opaque).all() else alpha
     if alpha is not None or (void is not None and void.any()):
         remarks.append("transparent parts black")
-    image = shade(values, void=void, alpha=alpha, inverted=inverted)
+    image = convert_to_8_bits(values, void=void, alpha=alpha, inverted=inverted)
     return image, ", ".join(remarks)
 
 
-def fit(image: np.ndarray, size: int) -> np.ndarray:
-    """Return the image on a black square: longer side scaled to ``size`` pixels, proportions kept.
+def fit_to_square(image: np.ndarray, size: int) -> np.ndarray:
+    """Fit an image to a black square: its longer side becomes ``size``, its aspect ratio is kept.
+
+    >>> fit_to_square(np.full((2, 4), 9, np.uint8), 4).tolist()
+    [[0, 0, 0, 0], [9, 9, 9, 9], [9, 9, 9, 9], [0, 0, 0, 0]]
 
     Parameters
     ----------
@@ -344,7 +357,7 @@ def fit(image: np.ndarray, size: int) -> np.ndarray:
     Returns
     -------
     (size, size) uint8
-        The image in the middle. Smaller images are enlarged (bilinear), larger ones averaged.
+        The image, centred. Smaller images are enlarged (bilinear), larger ones averaged (area).
     """
     import cv2
 
@@ -367,7 +380,7 @@ def read_image(path: Path) -> np.ndarray:
     Raises
     ------
     CbirError
-        When it is missing, too large or cannot be decoded.
+        When the file is missing, too large, or cannot be decoded.
     """
     try:
         with path.open("rb") as file:
@@ -379,5 +392,5 @@ def read_image(path: Path) -> np.ndarray:
         raise CbirError(f"cannot read {path}: {reason}", "name an image file") from error
     image, remark = decode(data)
     if image is None:
-        raise CbirError(f"cannot read {path}: {remark}", f"give a {READ} image")
+        raise CbirError(f"cannot read {path}: {remark}", f"give a {READABLE_FORMATS} image")
     return image

@@ -1,4 +1,4 @@
-"""What the decoders share: the limits of an image, and from grey values of any depth to 8 bits."""
+"""What the decoders share: refusing large images, and reducing any depth to 8-bit grey."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import NamedTuple
 import numpy as np
 
 SMALLEST_PX = 8
-LARGEST_PX = 100_000_000  # pixels in one image; above it, a file is a bomb rather than a radiograph
-LARGEST_BYTES = 900_000_000  # of memory to read one file, its own bytes included
+LARGEST_PX = 100_000_000  # pixels; a larger image is a decompression bomb, not a radiograph
+LARGEST_BYTES = 900_000_000  # of memory to read one file, including its own bytes
 LARGEST_FILE = 2**28  # bytes: 100 million pixels of 16 bits take 0.2 GB
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R 601
 
-BAND_PX = 1 << 20  # pixels that are computed at a time
-SAMPLE_PX = 1 << 20  # pixels that the percentiles are taken from
+BAND_PX = 1 << 20  # pixels computed at a time
+SAMPLE_PX = 1 << 20  # pixels from which the percentiles are estimated
 TAIL = 0.005  # share of the pixels below the lower and above the upper percentile
-FENCE = 0.5  # beyond the percentiles by this share of their distance, a lone pixel is dead
+FENCE = 0.5  # an isolated pixel this share of their distance beyond the percentiles is dead
 BORDER = 0.1  # a value on this share of the outermost pixels is a border
-BORDER_GAP = 0.05  # a border this far from the picture's own values, by their range, is set aside
+BORDER_GAP = 0.05  # a border is excluded if this share of the picture's range away from it
 
 
 class Decoded(NamedTuple):
-    """A grey image, or None; and what had to be done to it, or why there is none."""
+    """A grey image and how it was converted, or None and why there is no image."""
 
     image: np.ndarray | None  # (H, W) uint8
-    remark: str  # empty when the file was 8-bit grey as it should be
+    remark: str  # empty when the file was plain 8-bit grey
 
 
-def size_fault(width: int, height: int) -> str:
-    """Say why an image of this size is refused; empty where it is not."""
+def find_size_fault(width: int, height: int) -> str:
+    """Return why an image of this size is refused; empty where it is not."""
     if width * height > LARGEST_PX:
         return f"{width} x {height} pixels, too large"
     if min(width, height) < SMALLEST_PX:
@@ -37,8 +37,8 @@ def size_fault(width: int, height: int) -> str:
     return ""
 
 
-def memory_fault(width: int, height: int, bytes_per_pixel: float, file_bytes: int) -> str:
-    """Say why reading an image would take too much memory; empty where it would not.
+def find_memory_fault(width: int, height: int, bytes_per_pixel: float, file_bytes: int) -> str:
+    """Return why an image is refused that would take too much memory; empty where it is not.
 
     Parameters
     ----------
@@ -47,42 +47,45 @@ def memory_fault(width: int, height: int, bytes_per_pixel: float, file_bytes: in
     bytes_per_pixel
         At the peak of decoding.
     file_bytes
-        What the file itself takes in memory.
+        Memory that the file itself takes.
     """
     if width * height * bytes_per_pixel + file_bytes > LARGEST_BYTES:
         return f"{width} x {height} pixels, would take more than 1 GB to read"
     return ""
 
 
-def lost_remark(lost: int) -> str:
-    """Say how many grey values are no finite numbers."""
+def describe_lost_values(lost: int) -> str:
+    """Describe how many grey values are not finite."""
     if lost == 1:
         return "1 grey value is no finite number"
     return f"{lost:,} grey values are no finite numbers"
 
 
-def bands(height: int, width: int) -> Iterator[slice]:
+def iterate_bands(height: int, width: int) -> Iterator[slice]:
     """Yield the rows of an image in slices of about ``BAND_PX`` pixels."""
     rows = max(1, BAND_PX // max(1, width))
     for top in range(0, height, rows):
         yield slice(top, min(top + rows, height))
 
 
-def by_bands(values: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Apply ``function``, (h, W, ...) -> (h, W) uint8, to a few rows at a time: it saves memory."""
+def map_bands(values: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Apply ``function``, (h, W, ...) -> (h, W) uint8, to a few rows at a time to save memory."""
     image = np.empty(values.shape[:2], dtype=np.uint8)
-    for rows in bands(*image.shape):
+    for rows in iterate_bands(*image.shape):
         image[rows] = function(values[rows])
     return image
 
 
 def stretch(values: np.ndarray, low: float | None = None, high: float | None = None) -> np.ndarray:
-    """Map ``low``..``high`` linearly to 0..255, cut off outside; by default their extremes.
+    """Map ``low``..``high`` (by default the extremes) linearly to 0..255; clip what is outside.
+
+    >>> stretch(np.array([[0, 512, 4095]]), 0, 4095).tolist()
+    [[0, 32, 255]]
 
     Parameters
     ----------
     values : (H, W) of any real type
-        A constant image becomes black, and so does what is no number.
+        A constant image becomes black, and so does NaN.
     low, high
         ``low`` becomes 0 and ``high`` 255; ``low`` may be the larger one.
 
@@ -91,17 +94,17 @@ def stretch(values: np.ndarray, low: float | None = None, high: float | None = N
     (H, W) uint8
     """
     if low is None or high is None:
-        least, most = _extremes(values, None) or (0, 0)
+        least, most = _find_extremes(values, None) or (0, 0)
         low = least if low is None else low
         high = most if high is None else high
     low, high = float(low), float(high)
-    # Beyond what the difference of two floats can hold, or its inverse.
+    # Scale where the difference of the two, or its inverse, would overflow.
     factor = 1.0 if np.isfinite(high - low) else 0.25
     if 0 < abs(high - low) < 1e-300:
         factor = 2.0**600
     low, high = low * factor, high * factor
 
-    def one(band: np.ndarray) -> np.ndarray:
+    def stretch_band(band: np.ndarray) -> np.ndarray:
         band = np.asarray(band, dtype=np.float64)
         if factor != 1.0:
             band = band * factor
@@ -109,22 +112,22 @@ def stretch(values: np.ndarray, low: float | None = None, high: float | None = N
         return np.rint(np.nan_to_num(np.clip(scaled, 0, 255), nan=0.0)).astype(np.uint8)
 
     with np.errstate(all="ignore"):
-        return by_bands(values, one)
+        return map_bands(values, stretch_band)
 
 
-def limits(values: np.ndarray, void: np.ndarray | None = None) -> tuple[float, float]:
-    """Return the black and white of an image whose file names neither.
+def find_limits(values: np.ndarray, void: np.ndarray | None = None) -> tuple[float, float]:
+    """Find the values of black and white of an image whose file names neither.
 
-    These are the extremes of the picture, which leaves out:
+    These are the extremes of the pixels, except:
 
-    - what is void, and what is no finite number;
-    - constant borders: the values that ``BORDER`` or more of the outermost pixels share, as far as
-      they reach into the image from there, where such a value lies away from the picture's own
-      range (by ``BORDER_GAP`` of it);
-    - dead pixels: those that lie beyond the percentiles ``TAIL`` and ``1 - TAIL`` of the pixels
-      within the border by more than ``FENCE`` of the distance between the two, while the median of
-      their 5 x 5 neighbourhood does not. The tails hold two rows or columns of pixels more, so that
-      a dead line cannot move them.
+    - void pixels, and values that are not finite;
+    - constant borders: values shared by ``BORDER`` or more of the outermost pixels, as far as they
+      extend into the image from the edge, if such a value lies outside the picture's own range by
+      more than ``BORDER_GAP`` of it;
+    - dead pixels: those beyond the percentiles ``TAIL`` and ``1 - TAIL`` of the pixels within the
+      border by more than ``FENCE`` of the distance between the two, while the median of their 5 x 5
+      neighbourhood is not. The tails are widened by two rows or columns of pixels, so that a dead
+      line cannot move them.
 
     An image without borders and dead pixels keeps its extremes.
 
@@ -137,24 +140,24 @@ def limits(values: np.ndarray, void: np.ndarray | None = None) -> tuple[float, f
     Returns
     -------
     low, high
-        Both 0 where nothing is left.
+        Both 0 where no pixel is left.
     """
     keep = None if void is None or not void.any() else ~void
     if values.dtype.kind == "f":
         finite = np.isfinite(values)
         if not finite.all():
             keep = finite if keep is None else keep & finite
-    if (whole := _extremes(values, keep)) is None:
+    if (whole := _find_extremes(values, keep)) is None:
         return 0.0, 0.0
     if whole[0] == whole[1]:
         return whole
-    shared = _shared_by_the_edge(values, keep)
-    inner = _within(values, keep, shared)
-    if (extremes := _extremes(values, inner)) is None:  # nothing but borders
+    shared = _find_border_values(values, keep)
+    inner = _find_inner_pixels(values, keep, shared)
+    if (extremes := _find_extremes(values, inner)) is None:  # nothing but borders
         return whole
-    sample = _sample(values, inner)
-    low, high = _without_dead_pixels(values, inner, sample, extremes)
-    # One step more or less is no gap, where there are few grey values.
+    sample = _sample_pixels(values, inner)
+    low, high = _find_limits_without_dead_pixels(values, inner, sample, extremes)
+    # Where there are few grey values, a single step is not a gap.
     gap = (high - low) * max(BORDER_GAP, 1.5 / max(1, len(np.unique(sample)) - 1))
     for value in shared:
         if low - gap <= value < low:
@@ -164,10 +167,10 @@ def limits(values: np.ndarray, void: np.ndarray | None = None) -> tuple[float, f
     return low, high
 
 
-def _extremes(values: np.ndarray, keep: np.ndarray | None) -> tuple[float, float] | None:
-    """Return minimum and maximum of the pixels that are kept, finite; None where there is none."""
+def _find_extremes(values: np.ndarray, keep: np.ndarray | None) -> tuple[float, float] | None:
+    """Find minimum and maximum of the finite pixels that are kept; None where there are none."""
     found = []
-    for rows in bands(*values.shape[:2]):
+    for rows in iterate_bands(*values.shape[:2]):
         band = values[rows] if keep is None else values[rows][keep[rows]]
         if values.dtype.kind == "f":
             band = band[np.isfinite(band)]
@@ -176,8 +179,8 @@ def _extremes(values: np.ndarray, keep: np.ndarray | None) -> tuple[float, float
     return (float(min(found)), float(max(found))) if found else None
 
 
-def _shared_by_the_edge(values: np.ndarray, keep: np.ndarray | None) -> list[float]:
-    """Return the values that many of the outermost pixels share."""
+def _find_border_values(values: np.ndarray, keep: np.ndarray | None) -> list[float]:
+    """Find the values that many of the outermost pixels share."""
     around = [values[0], values[-1], values[1:-1, 0], values[1:-1, -1]]
     edge = np.concatenate(around)
     if keep is not None:
@@ -187,20 +190,22 @@ def _shared_by_the_edge(values: np.ndarray, keep: np.ndarray | None) -> list[flo
     return [float(value) for value in found[counts >= least]]
 
 
-def _within(values: np.ndarray, keep: np.ndarray | None, shared: list[float]) -> np.ndarray | None:
-    """Return the pixels that are kept and no border, (H, W) bool; None for all of them.
+def _find_inner_pixels(
+    values: np.ndarray, keep: np.ndarray | None, shared: list[float]
+) -> np.ndarray | None:
+    """Find the kept pixels that are not border, (H, W) bool; None means all pixels.
 
-    A border is what is connected to the edge by pixels of the ``shared`` values, or by pixels that
-    are not kept.
+    The border is what pixels of the ``shared`` values, or pixels that are not kept, connect to the
+    edge.
     """
     if not shared:
         return keep
     import cv2
 
     height, width = values.shape
-    # 1: may be border, 0: is none. A frame of 1 around connects the four edges.
+    # 1: may be border, 0: is not. An outer frame of 1 connects the four edges.
     place = np.ones((height + 2, width + 2), dtype=np.uint8)
-    for rows in bands(height, width):
+    for rows in iterate_bands(height, width):
         band = np.isin(values[rows].astype(np.float64), shared)
         if keep is not None:
             band |= ~keep[rows]
@@ -212,14 +217,14 @@ def _within(values: np.ndarray, keep: np.ndarray | None, shared: list[float]) ->
     return inner
 
 
-def _sample(values: np.ndarray, inner: np.ndarray | None) -> np.ndarray:
-    """Return not many more than ``SAMPLE_PX`` of the pixels within the border, evenly chosen."""
+def _sample_pixels(values: np.ndarray, inner: np.ndarray | None) -> np.ndarray:
+    """Sample about ``SAMPLE_PX`` of the pixels within the border, evenly spaced."""
     step = max(1, values.size // SAMPLE_PX)
     sample = values.reshape(-1)[::step]
     return (sample if inner is None else sample[inner.reshape(-1)[::step]]).astype(np.float64)
 
 
-def _without_dead_pixels(
+def _find_limits_without_dead_pixels(
     values: np.ndarray,
     inner: np.ndarray | None,
     sample: np.ndarray,
@@ -237,7 +242,7 @@ def _without_dead_pixels(
     if not 0 < fence < np.inf or (low >= least - fence and high <= most + fence):
         return extremes
     kept = []
-    for rows in bands(*values.shape):
+    for rows in iterate_bands(*values.shape):
         band = values[rows].astype(np.float64)
         own = np.isfinite(band) if inner is None else inner[rows]
         beyond = own & ((band < least - fence) | (band > most + fence))
@@ -250,7 +255,7 @@ def _without_dead_pixels(
         y += rows.start
         for part in range(0, len(y), BAND_PX // 8):
             at = slice(part, part + BAND_PX // 8)
-            median = _median_around(values, inner, y[at], x[at])
+            median = _compute_local_medians(values, inner, y[at], x[at])
             alive = (median < least - fence) | (median > most + fence)
             if alive.any():
                 own_values = values[y[at], x[at]][alive]
@@ -258,10 +263,10 @@ def _without_dead_pixels(
     return float(min(kept)), float(max(kept))
 
 
-def _median_around(
+def _compute_local_medians(
     values: np.ndarray, inner: np.ndarray | None, y: np.ndarray, x: np.ndarray
 ) -> np.ndarray:
-    """Return the median of the 5 x 5 pixels around each place, but for borders, as (N,) float64."""
+    """Compute the medians of the 5 x 5 pixels around positions, without borders: (N,) float64."""
     height, width = values.shape
     around = np.full((len(y), 25), np.nan)
     for column, (down, right) in enumerate(np.ndindex(5, 5)):
@@ -273,14 +278,14 @@ def _median_around(
     return np.nanmedian(around, axis=1)
 
 
-def shade(
+def convert_to_8_bits(
     values: np.ndarray,
     *,
     void: np.ndarray | None = None,
     alpha: np.ndarray | None = None,
     inverted: bool = False,
 ) -> np.ndarray:
-    """Map grey values or colours, deeper than 8 bits, to 8-bit grey between their ``limits``.
+    """Convert grey values or colours deeper than 8 bits to 8-bit grey: see :func:`find_limits`.
 
     Parameters
     ----------
@@ -289,7 +294,7 @@ def shade(
     void : (H, W) bool, optional
         True where there is no picture: black.
     alpha : (H, W), optional
-        Opacity, up to the largest value of its type, or 1.0: what lies below is black.
+        Opacity, up to the largest value of its type, or 1.0, over a black background.
     inverted
         Whether the largest value is black.
 
@@ -299,26 +304,26 @@ def shade(
     """
     if values.ndim == 3:
         grey = np.empty(values.shape[:2], dtype=np.float32)
-        for rows in bands(*grey.shape):
+        for rows in iterate_bands(*grey.shape):
             grey[rows] = values[rows] @ LUMINANCE
         values = grey
     if alpha is not None:
         hidden = alpha <= 0
         void = hidden if void is None else void | hidden
-    low, high = limits(values, void)
+    low, high = find_limits(values, void)
     image = stretch(values, high, low) if inverted else stretch(values, low, high)
     if values.dtype.kind == "f":
-        image[np.isnan(values)] = 0  # black, whatever black is
+        image[np.isnan(values)] = 0  # black, even if inverted
     if alpha is not None:
-        cover(image, alpha)
+        apply_opacity(image, alpha)
     if void is not None:
         image[void] = 0
     return image
 
 
-def cover(image: np.ndarray, alpha: np.ndarray) -> None:
-    """Darken an image, (H, W) uint8, in place, as far as it is transparent."""
+def apply_opacity(image: np.ndarray, alpha: np.ndarray) -> None:
+    """Darken an image, (H, W) uint8, in place, by its transparency."""
     opaque = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "ui" else 1.0
-    for rows in bands(*image.shape):
+    for rows in iterate_bands(*image.shape):
         share = np.clip(np.nan_to_num(alpha[rows] / opaque), 0, 1)
         image[rows] = np.rint(image[rows] * share)

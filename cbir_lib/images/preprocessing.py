@@ -1,8 +1,8 @@
-"""Size, contrast and mean image: what every image goes through before a descriptor sees it."""
+"""Preprocessing of images for the descriptors: size, contrast, and the mean image."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -12,24 +12,28 @@ from cbir_lib.errors import CbirError
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize to a square and, if wanted, equalise the contrast locally (CLAHE).
+    """Resizing to a square and, optionally, local contrast equalisation (CLAHE).
 
     The same object serves training and search. The mean image is not subtracted here but by the
-    network's first layer, because images travel as uint8.
+    network's first layer, because images are passed on as uint8.
+
+    >>> images = np.zeros((2, 200, 160), np.uint8)
+    >>> Preprocessing(size=64).transform(images).shape
+    (2, 64, 64)
 
     Parameters
     ----------
     size : int
-        Side of the square in pixels, 8 to 1024. The paper uses 128. The aspect ratio is given up,
+        Side of the square in pixels, 8 to 1024. The paper uses 128. The aspect ratio is not kept,
         as in the paper.
     clahe : bool
         Contrast-limited adaptive histogram equalisation (Zuiderveld, Graphics Gems IV, 1994), as
-        OpenCV has it.
+        implemented in OpenCV.
     clip_limit : float
-        A tile's histogram is clipped at this multiple of its mean bin, above 0; at 256, the most,
-        nothing is clipped. The paper names no value.
+        A tile's histogram is clipped at this multiple of its mean bin, above 0; at the maximum,
+        256, nothing is clipped. The paper names no value.
     tile_px : int
-        Side of a tile in pixels; a tile never covers less than 8 pixels or more than the image.
+        Side of a tile in pixels, 8 or more; a tile never exceeds the image.
     """
 
     size: int = 128
@@ -48,8 +52,8 @@ class Preprocessing:
             raise CbirError(f"tile_px {self.tile_px} is out of range", "give 8 pixels or more")
 
     def transform(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W) uint8 → (N, size, size) uint8; shrinks by area, enlarges bilinearly."""
-        images = as_images(images)
+        """Resize (N, H, W) to (N, size, size) uint8, by area or to enlarge bilinearly; equalise."""
+        images = check_images(images)
         tiles = max(1, self.size // self.tile_px)
         equalise = cv2.createCLAHE(self.clip_limit, (tiles, tiles)).apply if self.clahe else None
         result = np.empty((len(images), self.size, self.size), np.uint8)
@@ -61,23 +65,19 @@ class Preprocessing:
             target[...] = equalise(image) if equalise else image
         return result
 
-    def to_dict(self) -> dict:
-        """The parameters, as plain data."""
-        return asdict(self)
+
+def compute_mean_image(images: np.ndarray) -> np.ndarray:
+    """Compute the mean of (N, H, W) uint8 training images: (H, W) float32, grey values 0..255."""
+    return check_images(images).mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
-def mean_image(images: np.ndarray) -> np.ndarray:
-    """(N, H, W) uint8 → (H, W) float32, in grey values 0..255. Give it the training images only."""
-    return as_images(images).mean(axis=0, dtype=np.float64).astype(np.float32)
-
-
-def as_images(images: np.ndarray) -> np.ndarray:
-    """The argument, if it is a batch of grey images.
+def check_images(images: np.ndarray) -> np.ndarray:
+    """Return the argument as an array if it is a batch of grey images.
 
     Raises
     ------
     CbirError
-        When it is not (N, H, W) uint8 or has no image.
+        When it is not (N, H, W) uint8, or contains no image.
     """
     images = np.asanyarray(images)
     if images.dtype != np.uint8 or images.ndim != 3 or 0 in images.shape:

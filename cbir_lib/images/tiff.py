@@ -1,4 +1,4 @@
-"""TIFF files: their pages, their pixel layouts, and the layouts that Pillow does not read right."""
+"""TIFF files: pages, pixel layouts, and reading the layouts that Pillow does not read correctly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 import PIL
 from PIL import Image, ImageChops, TiffImagePlugin
 
-MOST_PAGES = 1000  # that are counted; a small file can hold millions of empty ones
+MOST_PAGES = 1000  # pages counted; a small file can hold millions of empty ones
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # PhotometricInterpretation (tag 262)
 GROUP4 = 4  # Compression
 REDUCED, MASK = 1, 4  # bits of NewSubfileType: a thumbnail, or the transparency of another page
@@ -25,38 +25,38 @@ KINDS = {1: "u", 2: "i", 3: "f"}  # SampleFormat
 
 
 class Layout(NamedTuple):
-    """What the tags of a page say about its pixels."""
+    """The pixel layout of a page, as its tags declare it."""
 
     width: int
     height: int
     bits: tuple[int, ...]  # of each sample
     kind: str  # u, i or f: unsigned, signed, float; empty for others
     photometric: int
-    extra: tuple[int, ...]  # ExtraSamples: 0 unspecified, 1 associated alpha, 2 alpha
+    extra_samples: tuple[int, ...]  # ExtraSamples: 0 unspecified, 1 associated alpha, 2 alpha
     orientation: int
     pages: int
-    cut: bool  # whether its pixels lie beyond the end of the file
-    planes: bool  # whether the samples lie in planes of their own
+    truncated: bool  # whether pixels would lie beyond the end of the file
+    planar: bool  # whether each sample is stored in a plane of its own
     compression: int
-    order: str  # of the bytes, < or >
-    offsets: tuple[int, ...]  # of each strip
-    rows: int  # of a strip
-    stored: tuple[int, ...]  # bytes of each strip
+    byte_order: str  # < or >
+    strip_offsets: tuple[int, ...]  # bytes
+    strip_rows: int
+    strip_bytes: tuple[int, ...]
 
     @property
     def deep(self) -> bool:
-        """Tell whether the pixels are grey or colour of another kind than 1 to 8 bits unsigned."""
+        """Whether the pixels are grey or colour, and not unsigned of 1 to 8 bits."""
         return (max(self.bits) > 8 or self.kind != "u") and self.photometric <= RGB
 
     @property
     def packed(self) -> bool:
-        """Tell whether the pixels are grey, of a number of bits that no type has: 3, 12, 24 ..."""
+        """Whether the pixels are grey with a number of bits that no type has: 3, 12, 24 ..."""
         grey = self.kind == "u" and len(self.bits) == 1 and self.photometric <= BLACK_IS_ZERO
         return grey and 0 < self.bits[0] < 64 and self.bits[0] not in (1, 2, 4, 8, 16, 32)
 
     @property
     def dtype(self) -> np.dtype | None:
-        """Return the type of one sample; None where it is of no power of two."""
+        """The type of one sample; None where no type has that number of bits."""
         if not self.kind or len(set(self.bits)) > 1 or self.bits[0] not in (8, 16, 32, 64):
             return None
         if self.kind == "f" and self.bits[0] == 8:
@@ -64,8 +64,8 @@ class Layout(NamedTuple):
         return np.dtype(f"{self.kind}{self.bits[0] // 8}")
 
     @property
-    def others(self) -> str:
-        """Say how many pages there are behind the first; empty where there are none."""
+    def pages_remark(self) -> str:
+        """A remark on how many pages there are; empty where there is only one."""
         if self.pages > MOST_PAGES:
             return f"first of more than {MOST_PAGES:,} pages"
         return f"first of {self.pages} pages" if self.pages > 1 else ""
@@ -79,29 +79,29 @@ class Layout(NamedTuple):
 
 
 def is_tiff(data: bytes) -> bool:
-    """Tell whether the bytes start as a TIFF or BigTIFF file does."""
+    """Tell whether the bytes start like a TIFF or BigTIFF file."""
     return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def first_picture(data: bytes) -> tuple[bytes, Layout]:
-    """Find the first page that is no thumbnail and no mask.
+def find_first_page(data: bytes) -> tuple[bytes, Layout]:
+    """Find the first page that is neither a thumbnail nor a mask.
 
     Returns
     -------
     bytes
-        The file, with that page in the first place.
+        The file, changed so that this page comes first.
     Layout
-        Of the page.
+        The layout of the page.
 
     Raises
     ------
     Exception
-        Of whatever type Pillow raises on broken tags.
+        Of any type that Pillow raises on broken tags.
     """
-    places, pages = _pages(data), 0
+    places, pages = _find_pages(data), 0
     chosen = places[0]
     for place in places[:16]:
-        if not _tags(data, place).get(254, 0) & (REDUCED | MASK):
+        if not _read_tags(data, place).get(254, 0) & (REDUCED | MASK):
             chosen = place
             break
     pages = len(places)
@@ -111,7 +111,7 @@ def first_picture(data: bytes) -> tuple[bytes, Layout]:
             data = data[:8] + struct.pack(order + "Q", chosen) + data[16:]
         else:
             data = data[:4] + struct.pack(order + "I", chosen) + data[8:]
-    tags = _tags(data, chosen)
+    tags = _read_tags(data, chosen)
     offsets = tags.get(273) or tags.get(324) or ()
     counts = tags.get(279) or tags.get(325) or ()
     ends = [start + count for start, count in zip(offsets, counts, strict=False)]
@@ -124,21 +124,21 @@ def first_picture(data: bytes) -> tuple[bytes, Layout]:
         bits=bits if len(bits) > 1 else bits * max(1, min(samples, 64)),
         kind=KINDS.get(formats.pop(), "") if len(formats) == 1 else "",
         photometric=int(tags.get(262, BLACK_IS_ZERO)),
-        extra=tuple(tags.get(338, ())),
+        extra_samples=tuple(tags.get(338, ())),
         orientation=int(tags.get(274, 1)),
         pages=pages,
-        cut=max(ends, default=0) > len(data),
-        planes=int(tags.get(284, 1)) == 2 and samples > 1,
+        truncated=max(ends, default=0) > len(data),
+        planar=int(tags.get(284, 1)) == 2 and samples > 1,
         compression=int(tags.get(259, 1)),
-        order="<" if data[:2] == b"II" else ">",
-        offsets=tuple(tags.get(273, ())) if tags.get(266, 1) == 1 else (),
-        rows=min(int(tags.get(278, tags[257])), int(tags[257])),
-        stored=tuple(counts),
+        byte_order="<" if data[:2] == b"II" else ">",
+        strip_offsets=tuple(tags.get(273, ())) if tags.get(266, 1) == 1 else (),
+        strip_rows=min(int(tags.get(278, tags[257])), int(tags[257])),
+        strip_bytes=tuple(counts),
     )
 
 
-def _pages(data: bytes) -> list[int]:
-    """Find where the directory of each page lies; of more than ``MOST_PAGES``, one more."""
+def _find_pages(data: bytes) -> list[int]:
+    """Find the offset of each page's directory, at most ``MOST_PAGES`` + 1 of them."""
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     number, size, word, at = ("Q", 20, "Q", 8) if big else ("H", 12, "I", 4)
@@ -150,7 +150,7 @@ def _pages(data: bytes) -> list[int]:
             after = place + struct.calcsize(order + number) + entries * size
             (following,) = struct.unpack_from(order + word, data, after)
         except struct.error:
-            if not found:  # a broken directory behind the first is no page
+            if not found:  # a broken directory after the first is not a page
                 found.append(place)
             break
         found.append(place)
@@ -158,7 +158,7 @@ def _pages(data: bytes) -> list[int]:
     return found or [place]
 
 
-def _tags(data: bytes, place: int) -> TiffImagePlugin.ImageFileDirectory_v2:
+def _read_tags(data: bytes, place: int) -> TiffImagePlugin.ImageFileDirectory_v2:
     file = io.BytesIO(data)
     head = file.read(16 if data[2:4] in (b"+\0", b"\0+") else 8)
     tags = TiffImagePlugin.ImageFileDirectory_v2(head)
@@ -168,17 +168,17 @@ def _tags(data: bytes, place: int) -> TiffImagePlugin.ImageFileDirectory_v2:
 
 
 def read_deep(data: bytes, layout: Layout) -> tuple[np.ndarray, np.ndarray | None] | None:
-    """Read a page with samples of 8, 16, 32 or 64 bits; or of one sample of any number of bits.
+    """Read a page with samples of 8, 16, 32 or 64 bits, or with one sample of any number of bits.
 
-    OpenCV reads them, of any compression. Where it does not, tifffile does, if it is installed:
-    half floats, signed bytes, grey with alpha and planes, not compressed or by deflate.
+    OpenCV reads most, with any compression. tifffile, if it is installed, reads the rest if they
+    are uncompressed or deflated: half floats, signed bytes, grey with alpha, and planes.
 
     Returns
     -------
     values : (H, W) or (H, W, 3)
-        Of the type that the file states, upright.
+        Of the type that the file declares, upright.
     alpha : (H, W), or None
-        Or None for both, where nothing here reads such a page.
+        Instead of both, a single None where no reader supports such a page.
     """
     samples = len(layout.bits)
     pixels = None
@@ -187,9 +187,9 @@ def read_deep(data: bytes, layout: Layout) -> tuple[np.ndarray, np.ndarray | Non
         return None if pixels is None or pixels.ndim > 2 else (pixels, None)
     if layout.dtype is None or samples not in (1, 2, 3, 4):
         return None
-    # OpenCV cuts two samples down to 8 bits, takes planes for pixels, and of signed bytes inverts
-    # white-is-zero and multiplies colours by the opacity.
-    if samples != 2 and not layout.planes and layout.dtype not in (np.int8, np.float16):
+    # OpenCV reduces two samples to 8 bits and mistakes planes for pixels; with signed bytes it
+    # inverts white-is-zero and multiplies colours by the opacity.
+    if samples != 2 and not layout.planar and layout.dtype not in (np.int8, np.float16):
         pixels = read_opencv(data)  # upright
     if pixels is None or pixels.dtype != layout.dtype:
         pixels = _read_tifffile(data, layout)
@@ -198,10 +198,10 @@ def read_deep(data: bytes, layout: Layout) -> tuple[np.ndarray, np.ndarray | Non
     if samples == 1:
         return pixels, None
     values, alpha = pixels[..., : 1 if samples == 2 else 3], None
-    if samples in (2, 4) and (layout.extra[:1] or (2,))[0] != 0:
+    if samples in (2, 4) and (layout.extra_samples[:1] or (2,))[0] != 0:
         alpha = pixels[..., -1]
-        if layout.extra[:1] == (1,):
-            # The colours are multiplied by their opacity already.
+        if layout.extra_samples[:1] == (1,):
+            # Undo the multiplication of the colours by their opacity.
             opaque = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "ui" else 1.0
             share = np.maximum(alpha, 0) / opaque
             values = values / np.where(share > 0, share, 1)[..., None]
@@ -210,28 +210,28 @@ def read_deep(data: bytes, layout: Layout) -> tuple[np.ndarray, np.ndarray | Non
 
 def _unpack(data: bytes, layout: Layout) -> np.ndarray | None:
     """Read one uncompressed sample of any number of bits: (H, W) unsigned, upright; or None."""
-    bits, each = layout.bits[0], -(-layout.width * layout.bits[0] // 8)  # bytes of a row
-    if -(-layout.height // layout.rows) != len(layout.offsets):  # tiles, or other strips
+    bits, row_bytes = layout.bits[0], -(-layout.width * layout.bits[0] // 8)
+    if -(-layout.height // layout.strip_rows) != len(layout.strip_offsets):  # tiles, other strips
         return None
     values = np.zeros((layout.height, layout.width), dtype=np.uint64)
-    for number, start in enumerate(layout.offsets):
-        top = number * layout.rows
-        for row in range(top, min(top + layout.rows, layout.height)):
-            place = start + (row - top) * each
-            line = np.frombuffer(data, np.uint8, each, place)
-            if bits % 8 == 0:  # whole bytes, in the order of the file
-                parts = line.reshape(layout.width, -1)[:, :: -1 if layout.order == "<" else 1]
+    for number, start in enumerate(layout.strip_offsets):
+        top = number * layout.strip_rows
+        for row in range(top, min(top + layout.strip_rows, layout.height)):
+            place = start + (row - top) * row_bytes
+            line = np.frombuffer(data, np.uint8, row_bytes, place)
+            if bits % 8 == 0:  # whole bytes, in the byte order of the file
+                parts = line.reshape(layout.width, -1)[:, :: -1 if layout.byte_order == "<" else 1]
                 step = 8
-            else:  # a stream of bits, the highest first
+            else:  # a stream of bits, the highest bit first
                 parts = np.unpackbits(line)[: layout.width * bits].reshape(layout.width, bits)
                 step = 1
             for part in parts.T:
                 values[row] = (values[row] << step) | part
-    return turn(values, layout.orientation)
+    return turn_upright(values, layout.orientation)
 
 
 def read_opencv(data: bytes) -> np.ndarray | None:
-    """Decode with OpenCV, as it is stored: (H, W), (H, W, 3) or (H, W, 4), red first; or None."""
+    """Decode stored values with OpenCV: (H, W), (H, W, 3) or (H, W, 4), red first; or None."""
     import cv2
 
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -259,7 +259,7 @@ def _read_tifffile(data: bytes, layout: Layout) -> np.ndarray | None:
             pixels = page.asarray(maxworkers=1)
     except MemoryError:
         raise
-    except Exception:  # of any type; needs imagecodecs for most compressions
+    except Exception:  # any type; most compressions need imagecodecs
         return None
     shape = (layout.height, layout.width)
     samples = len(layout.bits)
@@ -269,11 +269,11 @@ def _read_tifffile(data: bytes, layout: Layout) -> np.ndarray | None:
         return None
     if pixels.dtype != layout.dtype:
         return None
-    return turn(pixels, layout.orientation)
+    return turn_upright(pixels, layout.orientation)
 
 
-def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn pixels, (H, W, ...), upright, by the orientation (1 to 8) of EXIF and TIFF, tag 274."""
+def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn pixels (H, W, ...) upright, given the orientation (1 to 8) of EXIF and TIFF, tag 274."""
     if orientation in (5, 6, 7, 8):
         pixels = np.swapaxes(pixels, 0, 1)
     if orientation in (3, 4, 7, 8):
@@ -286,50 +286,50 @@ def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
 def fax_ends_early(picture: Image.Image, layout: Layout) -> bool:
     """Tell whether a strip of a Group 4 fax, as it was read, accounts for less than is stored.
 
-    A fault can look like the end of the strip; libtiff then leaves the rest white, without a word.
-    The same strip, encoded once more, takes as many bytes.
+    A fault can look like the end of the strip; libtiff then silently leaves the rest white. A strip
+    that was read whole takes as many bytes when it is encoded again.
     """
     if layout.compression != GROUP4 or layout.orientation != 1 or picture.mode != "1":
         return False
     if picture.tag_v2.get(262, WHITE_IS_ZERO) == WHITE_IS_ZERO:  # back to the bits as stored
         picture = ImageChops.invert(picture)
     file = io.BytesIO()
-    picture.save(file, "TIFF", compression="group4", tiffinfo={278: layout.rows})
-    again = file.getvalue()
-    counts = _tags(again, _pages(again)[0]).get(279, ())
-    if len(counts) != len(layout.stored):
+    picture.save(file, "TIFF", compression="group4", tiffinfo={278: layout.strip_rows})
+    encoded = file.getvalue()
+    counts = _read_tags(encoded, _find_pages(encoded)[0]).get(279, ())
+    if len(counts) != len(layout.strip_bytes):
         return False
-    return any(new < 0.95 * old - 8 for new, old in zip(counts, layout.stored, strict=True))
+    return any(new < 0.95 * old - 8 for new, old in zip(counts, layout.strip_bytes, strict=True))
 
 
-# libtiff prints its errors on the error stream, and gives what it has of a faulty fax.
+# libtiff prints its errors to stderr, and returns what it could decode of a faulty fax.
 
-_heard = threading.local()
+_recorded = threading.local()
 _HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
 
 
 @_HANDLER
-def _hear(module: bytes | None, _text: bytes | None, _values: int | None) -> None:
+def _record_error(module: bytes | None, _text: bytes | None, _values: int | None) -> None:
     if b"Decode" in (module or b""):
-        _heard.fault = True
+        _recorded.fault = True
 
 
 @cache
-def _listen() -> None:
-    """Take the errors of Pillow's libtiff instead of having them printed, where it can be found."""
+def _install_error_handler() -> None:
+    """Record the errors of Pillow's libtiff, if the library is found, instead of printing them."""
     places = Path(PIL.__file__).parent
     found = [*places.parent.glob("pillow.libs/libtiff*"), *places.glob(".dylibs/libtiff*")]
     if sys.platform == "win32" or not found:
         return
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(str(found[0])).TIFFSetErrorHandler(_hear)
+        ctypes.CDLL(str(found[0])).TIFFSetErrorHandler(_record_error)
 
 
 @contextmanager
-def checked():
-    """Raise ValueError at the end when libtiff, below Pillow, could not decode all within."""
-    _listen()
-    _heard.fault = False
+def raising_libtiff_errors():
+    """Raise ValueError at the end if libtiff, used by Pillow, reported a fault inside the block."""
+    _install_error_handler()
+    _recorded.fault = False
     yield
-    if _heard.fault:
+    if _recorded.fault:
         raise ValueError("libtiff reports a fault in the compressed pixels")

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Networks A to H: architectures, modules, augmentation, training, occlusion."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cbir_lib.errors import CbirError, unknown
+from cbir_lib.errors import CbirError, unknown_name_error
 
 CHANNELS = 20
 READINGS = ("units", "flattened", "pooled")
@@ -100,7 +100,7 @@ def network(name: str) -> Network:
     """
     known = NETWORKS | OWN_NETWORKS
     if name not in known:
-        raise unknown("network", name, known)
+        raise unknown_name_error("network", name, known)
     return known[name]
 
 
@@ -113,7 +113,7 @@ def layers(name: str, *, classes: int, size: int = 128, reading: str = "units") 
         When the name or the reading is unknown, or the image too small for the poolings.
     """
     if reading not in READINGS:
-        raise unknown("reading", reading, READINGS)
+        raise unknown_name_error("reading", reading, READINGS)
     if classes < 2:
         raise CbirError(f"{classes} classes cannot be told apart", "give 2 classes or more")
     channels, side, field, stride = 1, size, 1, 1

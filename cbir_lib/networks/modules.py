@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from cbir_lib.errors import CbirError, unknown
+from cbir_lib.errors import CbirError, unknown_name_error
 from cbir_lib.files import replacing
 from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.networks import architectures
@@ -53,9 +53,10 @@ def build_network(
     """Build a network that takes (N, H, W) uint8 images and gives (N, classes) scores.
 
     The scores are those before the softmax. Convolutions are padded to keep their size; every
-    hidden layer is followed by ReLU. Modules have the names of :func:`cbir_lib.networks.architectures.layers`,
-    with ``relu_`` before it for the activation: ``conv1``, ``relu_conv1``, ``pool1``, ...,
-    ``fc1``, ``relu_fc1``, ``scores``; ``norm_`` and ``dropout_`` likewise.
+    hidden layer is followed by ReLU. Modules have the names of
+    :func:`cbir_lib.networks.architectures.layers`, with ``relu_`` before it for the activation:
+    ``conv1``, ``relu_conv1``, ``pool1``, ..., ``fc1``, ``relu_fc1``, ``scores``; ``norm_`` and
+    ``dropout_`` likewise.
 
     Parameters
     ----------
@@ -72,8 +73,8 @@ def build_network(
         Normalise each channel of a convolution before its ReLU (Ioffe and Szegedy 2015,
         arXiv:1502.03167).
     turns, flips, crop, shifts
-        See :class:`cbir_lib.networks.augmentation.Augmentation`. With a crop the network itself is built for
-        images of that side.
+        See :class:`cbir_lib.networks.augmentation.Augmentation`. With a crop the network itself is
+        built for images of that side.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def build_network(
         When a name is unknown, a value out of range, or the image too small for the poolings.
     """
     if initialisation not in INITIALISATIONS:
-        raise unknown("initialisation", initialisation, INITIALISATIONS)
+        raise unknown_name_error("initialisation", initialisation, INITIALISATIONS)
     if not 0 <= dropout < 1:
         raise CbirError(f"dropout {dropout} is out of range", "give 0 or more, below 1")
     modules = OrderedDict(centre=Centre(torch.tensor(mean_image)))
@@ -117,7 +118,7 @@ def build_network(
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.bias)
-    return built.to(memory_format=torch.channels_last)  # see benchmarks/memory_format.py
+    return built.to(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from cbir_lib.errors import CbirError
-from cbir_lib.images.preprocessing import as_images
+from cbir_lib.images.preprocessing import check_images
 from cbir_lib.networks.modules import TrainedNetwork
 
 BATCH = 128  # covered images at a time
@@ -146,7 +146,7 @@ def occlusion(
 
 
 def _prepared(trained: TrainedNetwork, images: np.ndarray) -> Tensor:
-    return torch.from_numpy(trained.preprocessing.transform(as_images(images)))
+    return torch.from_numpy(trained.preprocessing.transform(check_images(images)))
 
 
 @torch.inference_mode()

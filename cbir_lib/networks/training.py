@@ -22,7 +22,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cbir_lib.errors import CbirError, unknown
+from cbir_lib.errors import CbirError, unknown_name_error
 from cbir_lib.files import replacing
 
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # devices found, products to try
@@ -60,9 +60,9 @@ class Settings:
             if not value >= low:
                 raise CbirError(f"{name} {value!r} is out of range", f"give {low} or more")
         if self.schedule not in SCHEDULES:
-            raise unknown("schedule", self.schedule, SCHEDULES)
+            raise unknown_name_error("schedule", self.schedule, SCHEDULES)
         if self.precision not in (known := ("auto", *PRECISIONS)):
-            raise unknown("precision", self.precision, known)
+            raise unknown_name_error("precision", self.precision, known)
 
 
 @dataclass(frozen=True)
@@ -310,7 +310,8 @@ def fit(
     Parameters
     ----------
     network
-        Takes (B, H, W) uint8 and gives (B, classes) scores; :func:`cbir_lib.networks.modules.build_network`.
+        Takes (B, H, W) uint8 and gives (B, classes) scores
+        (:func:`cbir_lib.networks.modules.build_network`).
     images, validation_images : (N, H, W) uint8
     labels, validation_labels : (N,) int64
     accelerator

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The reproduction: the paper's claims, the verdicts on them, and the verification of results."""

@@ -1,11 +1,11 @@
-"""The evidence: the published results from which the book's statements come.
+"""The evidence: the published results that the book's statements are based on.
 
-Of each data set one profile is the evidence: of those published in ``results/`` the one with the
-most training images, of equals the larger images, then the most runs. A profile that is still being
-trained counts once it has everything that the comparison shows: each of the paper's networks
-plainly trained, with one seed at least, and every handcrafted descriptor. What a reader's own study
-measured stands beside it as "your run", never in its place. Where nothing is published, as on IRMA,
-the study at hand is the evidence.
+For each data set one profile is the evidence: of those published in ``results/``, the one with the
+most training images; of equals the one with the larger images, then the one with more runs. A
+profile that is still being trained counts once it has everything that the comparison shows: each of
+the paper's networks with plain training and at least one seed, and every handcrafted descriptor. A
+reader's own results are shown next to it as "your run" and never replace it. If nothing is
+published for a data set, as for IRMA, the reader's own study is the evidence.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 import pandas as pd
 
 from cbir_lib import paths
-from cbir_lib.errors import CbirError, unknown
+from cbir_lib.errors import CbirError, unknown_name_error
 from cbir_lib.reproduction import paper
 from cbir_lib.study import effects, results, summaries, wording
 from cbir_lib.study.config import DescriptorRun, NetworkRun, Study, read_study
 from cbir_lib.study.results import Result
 
-SEARCH = "search"  # the profile that chose the learning rate; it is no evidence for anything else
+SEARCH = "search"  # the profile that chose the learning rate; never evidence
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Evidence:
     profile
         Its name in ``study.yml``.
     results
-        In the order of their names.
+        Sorted by name.
     planned
-        How many runs the profile has; more than there are results while it is being trained.
+        Number of runs of the profile; larger than the number of results during training.
     """
 
     profile: str
@@ -56,23 +56,23 @@ class Evidence:
 
     @property
     def caption(self) -> str:
-        """Say on what it was measured, for a figure's caption."""
-        return wording.measured_on(self.profile, self.results)
+        """Describe the data and the training, for a figure's caption."""
+        return wording.describe_profile(self.profile, self.results)
 
     @property
-    def gap(self) -> str:
-        """Say how many runs of the profile are not published yet; empty if all are."""
+    def missing_note(self) -> str:
+        """Return a note on the runs of the profile that are not published yet; empty if all are."""
         missing = self.planned - len(self.results)
         if missing <= 0:
             return ""
         return (
             f"{len(self.results)} of the {self.planned} runs of profile {self.profile} are "
-            f"published; the other {missing} are still to be trained."
+            f"published; the other {missing} have not been trained yet."
         )
 
 
-def of_study(folder: Path | str, runs: Sequence[str] | None = None) -> Evidence:
-    """Return the evidence on the data set of the study in this folder.
+def find_study_evidence(folder: Path | str, runs: Sequence[str] | None = None) -> Evidence:
+    """Return the evidence for the data set of the study in this folder.
 
     Raises
     ------
@@ -84,32 +84,32 @@ def of_study(folder: Path | str, runs: Sequence[str] | None = None) -> Evidence:
     study = read_study(paths.study_file())
     names = [n for n, p in study.profiles.items() if p.dataset == dataset and n != SEARCH]
     found = _published(names, study)
-    return max(found, key=_weight) if found else Evidence(profile_of(folder), own, len(own))
+    return max(found, key=_weight) if found else Evidence(get_profile_name(folder), own, len(own))
 
 
-def on(dataset: str, profile: str | None, study: Study) -> Evidence:
-    """Return the evidence on a data set, or what a profile measured on it.
+def find_evidence(dataset: str, profile: str | None, study: Study) -> Evidence:
+    """Return the evidence for a data set, or the results of a profile on it.
 
-    Published results, otherwise those in ``build/``.
+    Published results if there are any, else those in ``build/``.
 
     Raises
     ------
     CbirError
-        When there is none, naming the command that makes it.
+        When there is none; the hint is the command that makes it.
     """
     names = [name for name, each in study.profiles.items() if each.dataset == dataset]
     if profile is not None:
         if profile not in study.profiles:
-            raise unknown("profile", profile, study.profiles)
+            raise unknown_name_error("profile", profile, study.profiles)
         if profile not in names:
             raise CbirError(
-                f"profile {profile} is not on {dataset}",
-                f"name another: {', '.join(names) or 'none in the study file is'}",
+                f"profile {profile} does not use {dataset}",
+                f"name one that does: {', '.join(names) or 'the study file has none'}",
             )
     names = [profile] if profile else [name for name in names if name != SEARCH]
     if not names:
         raise CbirError(
-            f"no profile is on {dataset}", "enter one in study.yml, or name another data set"
+            f"no profile uses {dataset}", "add one to study.yml, or name another data set"
         )
     found = _published(names, study, unfinished=profile is not None)
     for name in names if not found else ():
@@ -119,14 +119,14 @@ def on(dataset: str, profile: str | None, study: Study) -> Evidence:
     if not found:
         data = "" if dataset == "phantom" else " --data-root FOLDER"
         raise CbirError(
-            f"no result on {dataset}",
+            f"no results on {dataset}",
             f"make some: cbir study --profile {names[0]}{data}",
         )
     return max(found, key=_weight)
 
 
-def profile_of(folder: Path | str) -> str:
-    """Return the name of the profile whose study is in a folder."""
+def get_profile_name(folder: Path | str) -> str:
+    """Return the name of the profile that a folder of build/ belongs to."""
     return Path(folder).name.removesuffix("-published").removesuffix("-fresh")
 
 
@@ -155,13 +155,15 @@ def _weight(of: Evidence) -> tuple[int, int, int]:
     return images, of.results[0].parameters["size"], len(of.results)
 
 
-def your_run(folder: Path | str, evidence: Evidence, runs: Sequence[str] | None = None) -> str:
-    """Compare the reader's own study with the evidence, method by method, in words (Markdown).
+def compare_your_run(
+    folder: Path | str, evidence: Evidence, runs: Sequence[str] | None = None
+) -> str:
+    """Compare the reader's own study with the evidence, one row per method (Markdown).
 
-    Empty where both are the same profile. Accuracy is that of the method's own rule; networks are
-    trained plainly, and of several seeds the mean is taken.
+    Empty if both are the same profile. Accuracy is that of the method's own rule; for networks it
+    is the mean over the seeds of the plain training.
     """
-    profile = profile_of(folder)
+    profile = get_profile_name(folder)
     if profile == evidence.profile:
         return ""
     own = results.read_all(folder, runs)
@@ -170,7 +172,7 @@ def your_run(folder: Path | str, evidence: Evidence, runs: Sequence[str] | None 
         f"| {name} | {a:.1f} | {b:.1f} |" for name, a, b in both.itertuples(name=None)
     )
     return (
-        f"**Your run** (profile {profile}: {own[0].data.images['train']:,} training images) beside "
+        f"**Your run** (profile {profile}: {own[0].data.images['train']:,} training images) and "
         f"the published evidence (profile {evidence.profile}: "
         f"{evidence.results[0].data.images['train']:,}), test accuracy in percent:\n\n"
         f"| method | your run | published |\n|---|---|---|\n{table}"
@@ -178,25 +180,25 @@ def your_run(folder: Path | str, evidence: Evidence, runs: Sequence[str] | None 
 
 
 def _accuracies(found: Sequence[Result]) -> pd.Series:
-    """Return the accuracy of each method in percent, by name, of networks trained plainly."""
-    plain = [r for r in found if "network" not in r.parameters or not results.variant_of(r)]
-    return summaries.table(plain)["accuracy"]
+    """Return the accuracy of each method in percent, by name; networks with plain training."""
+    plain = [r for r in found if "network" not in r.parameters or not results.name_variant(r)]
+    return summaries.tabulate_methods(plain)["accuracy"]
 
 
-def effects_of_study(folder: Path | str, name: str) -> tuple[str, effects.Effects]:
-    """Return the published effects of the evidence, or of the study; and the profile's name.
+def read_effects(folder: Path | str, name: str) -> tuple[str, effects.Effects]:
+    """Read the published effects of the evidence, or else of the study, with the profile's name.
 
     Raises
     ------
     CbirError
-        When there are neither.
+        When there is neither.
     """
-    profile = of_study(folder).profile
+    profile = find_study_evidence(folder).profile
     own = paths.effects_file(paths.project_root() / folder, name)
     if (published := effects.published_path(profile, name)).is_file():
         return profile, effects.read(published)
     if own.is_file():
-        return profile_of(folder), effects.read(own)
+        return get_profile_name(folder), effects.read(own)
     if (published := effects.published_path("quick", name)).is_file():
         return "quick", effects.read(published)
     raise CbirError(f"no effects file {name} in {folder}", "run a profile that has it: cbir study")

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The differences between two results of the same run, number by number."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ from pydantic import ValidationError
 from cbir_lib.study.config import CombinationRun, DescriptorRun, NetworkRun
 from cbir_lib.study.results import Data, Result
 
-CURVES = (  # epochs whose values are judged; reruns differ least after the first
+CURVES = (  # epochs whose values are judged; after the first, reruns differ least
     *(("first", "train_loss"), ("last", "train_loss")),
     *(("last", "validation_loss"), ("last", "validation_accuracy")),
 )
-COUNTED = ("answers", "retrieval.average_precisions")  # said as how many of them differ
-POOLED = {  # kinds of number of networks, of which few reruns are measured
-    r"(rules|training)\..*accuracy": "rules.accuracy",  # of any rule, balanced, validation
+COUNTED = (
+    "answers",
+    "retrieval.average_precisions",
+)  # reported as the number of values that differ
+POOLED = {  # kinds of number that are pooled for networks, which have few reruns
+    r"(rules|training)\..*accuracy": "rules.accuracy",  # of any rule, also balanced and validation
     r"rules\..*settings": "rules.settings",
     r"retrieval\.precision_at_": "retrieval.precision",
     r"retrieval\.(.*mean_average|r)_precision": "retrieval.mean_average_precision",
 }
-FOLLOWS = re.compile(r"^recall_at_|_by_chance$")  # from the precisions, from the labels
+FOLLOWS = re.compile(r"^recall_at_|_by_chance$")  # derived from the precisions or the labels
 
 
 @dataclass(frozen=True)
 class Gap:
-    """A number in two results of a run."""
+    """A number in two results of the same run."""
 
     path: str  # in the result file
     published: float | str
@@ -37,20 +40,20 @@ class Gap:
     difference: float | None
 
 
-def kind(key: str, trained: bool = False) -> str:
-    """Return what sort of number it is: one that varies as others of its kind do."""
+def classify_number(key: str, trained: bool = False) -> str:
+    """Return the kind of a number; numbers of a kind share a tolerance."""
     for pattern, of in POOLED.items() if trained else ():
         if re.match(pattern, key):
             return of
     return re.sub(r"^(candidates|distances)\.[^.]+(?=\.)", r"\1", key)
 
 
-def label(key: str) -> str:
-    """A number as tables call it: ``accuracy, linear SVM``."""
+def label_number(key: str) -> str:
+    """Return the name of a number for tables: ``accuracy, linear SVM``."""
     first, *rest = key.split(".")
     last = rest[-1].replace("_", " ").replace("mean average precision", "mAP") if rest else first
     if first == "answers":
-        return "test images answered differently"
+        return "images with a different prediction"
     if first == "retrieval":
         return "queries, mean change" if last == "average precisions" else last
     if first == "settings":
@@ -66,8 +69,8 @@ def label(key: str) -> str:
     return f"{last}, {rest[0]}"
 
 
-def gaps(published: Result, now: Result) -> dict[str, Gap]:
-    """Every number that is compared one by one, by its key; those that must be equal first."""
+def compare_results(published: Result, now: Result) -> dict[str, Gap]:
+    """Return every number that is compared on its own, by key; first those that must be equal."""
     found: dict[str, Gap] = {}
 
     def put(key: str, path: str, old, new, gap=None) -> None:
@@ -146,7 +149,7 @@ def _text(value) -> str:
 
 
 def _chosen(old: Mapping, new: Mapping | None) -> tuple[str, str | None]:
-    """Both as text; where they differ, that alone. What a later version adds is no difference."""
+    """Return both as text, only the differing part if they differ; new keys do not count."""
     if new is None:
         return _text(dict(old)), None
     names = [name for name in old if old[name] != new.get(name)] or old
@@ -154,36 +157,36 @@ def _chosen(old: Mapping, new: Mapping | None) -> tuple[str, str | None]:
 
 
 def _decided(parameters: dict) -> dict:
-    """Parameters of a run with the defaults of those that a later version adds."""
+    """Return the parameters of a run, with defaults for those that a later version added."""
     kinds = {"network": NetworkRun, "descriptor": DescriptorRun, "members": CombinationRun}
     for name, run in kinds.items():
         if name in parameters:
             try:
                 return run(**parameters).model_dump()
             except ValidationError:
-                break  # of another version altogether
+                break  # from a very different version
     return parameters
 
 
 def _mean_change(old: np.ndarray, new: np.ndarray) -> float:
     if (np.isnan(old) != np.isnan(new)).any():
-        return 1.0  # other queries have something to find
+        return 1.0  # other queries have relevant items
     return float(np.nanmean(np.abs(new - old))) if (~np.isnan(old)).any() else 0.0
 
 
 def _count(path: str, old: np.ndarray, new: np.ndarray, things: str, change) -> Gap:
-    said = f"{len(old)} {things}"
+    counted = f"{len(old)} {things}"
     if len(old) != len(new):
-        return Gap(path, said, f"{len(new)} {things}", 1.0)
+        return Gap(path, counted, f"{len(new)} {things}", 1.0)
     k = int((~np.isclose(old, new, rtol=0, atol=0, equal_nan=True)).sum())
-    return Gap(path, said, f"{k} differ", float(change(old, new)) if k else 0.0)
+    return Gap(path, counted, f"{k} differ", float(change(old, new)) if k else 0.0)
 
 
-def largest(found: Mapping[str, Gap]) -> dict[str, float]:
-    """The largest difference of each kind of measured number, without its sign."""
+def find_largest(found: Mapping[str, Gap]) -> dict[str, float]:
+    """Return the largest absolute difference of each kind of measured number."""
     largest: dict[str, float] = {}
     for key, gap in found.items():
         if not key.startswith(("data", "parameters")) and gap.difference is not None:
-            of = kind(key)
+            of = classify_number(key)
             largest[of] = max(largest.get(of, 0.0), abs(gap.difference))
     return largest

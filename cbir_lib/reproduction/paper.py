@@ -1,6 +1,6 @@
-"""Every accuracy the paper publishes, and its claims, with the rule that decides each.
+"""Every accuracy that the paper publishes, and its claims with the rule that decides each.
 
-Accuracies are in percent; those of networks on IRMA / ImageCLEFmed 2009.
+Accuracies are in percent; those of networks are on IRMA / ImageCLEFmed 2009.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CITATION = (
     "ELMarakbey, Gamal, Fouad, Gamal: Content based medical image retrieval using deep learning"
 )
 
-# Table 4. A to D were trained on five classes, E to G on three or four: not the same task.
+# Table 4. A to D were trained on five classes, E to G on three or four, which is another task.
 TABLE_4 = {
     "Fourier-Mellin": 46.9,
     "Gabor histogram": 75.6,
@@ -31,16 +31,16 @@ TABLE_4 = {
     "G": 90.38,
 }
 
-# The classes that the paper gives for its networks; it gives none for the handcrafted rows.
+# The numbers of classes that the paper gives for its networks; it gives none for handcrafted rows.
 CLASSES = dict.fromkeys("ABCD", (5,)) | dict.fromkeys("EFG", (3, 4))
 
 # What is known about the five handcrafted rows, for captions.
 HANDCRAFTED_ROWS = (
-    "For its handcrafted rows the paper cites Deselaers, Keysers and Ney (2004), without saying on "
-    "which images, with how many classes and by which classifier they were measured"
+    "For its handcrafted rows the paper cites Deselaers, Keysers and Ney (2004), but does not say "
+    "on which images, with how many classes and with which classifier they were measured"
 )
 
-# Tables 5 and 6: without, with. None stands for a dash in the paper.
+# Tables 5 and 6: without, with. None is a dash in the paper.
 TABLE_5_DROPOUT = {
     "A": (43.1, None),
     "B": (91.11, 92.03),
@@ -59,7 +59,7 @@ TABLE_6_AUGMENTATION = {
 }
 TABLE_7_BOTH = {"E": 88.38, "F": 89.15, "G": 90.38}
 
-# Images of IRMA 2009 by class, from its public label lists; the paper does not count them.
+# Images of IRMA 2009 by class, from its public label lists; the paper does not give the counts.
 IRMA_2009 = {
     "train": {
         "cranium": 1246,
@@ -77,7 +77,7 @@ IRMA_2009 = {
     },
 }
 
-# The row of Table 4 that a run of this study stands beside.
+# The row of Table 4 that corresponds to a run of this study.
 ROW_OF = {
     "grey-histogram": "Colour histogram",
     "tamura-histogram": "Tamura histogram",
@@ -87,84 +87,56 @@ ROW_OF = {
 } | {name: name for name in "ABCDEFG"}
 
 
-def row_of(parameters: dict) -> str | None:
-    """The row for a run's parameters; None where the paper has none."""
+def find_row(parameters: dict) -> str | None:
+    """Return the row for a run's parameters; None if the paper has none."""
     return ROW_OF.get(parameters.get("network") or parameters.get("descriptor"))
 
 
-def table_4() -> dict[str, float]:
-    """Table 4 by the names this study's tables use."""
+def label_table_4() -> dict[str, float]:
+    """Return Table 4 with the method names of this study's tables."""
     return {f"Network {row}" if len(row) == 1 else row: value for row, value in TABLE_4.items()}
 
 
-def beside(parameters: dict) -> str:
-    """What the paper has for a run's method, in words (Markdown)."""
-    row = row_of(parameters)
+def describe_paper_result(parameters: dict) -> str:
+    """Describe the paper's number for a run's method (Markdown)."""
+    row = find_row(parameters)
     if row is None:
-        return "*The paper has no number for this method.*"
-    number = f'*The paper has {TABLE_4[row]:g} % for "{row}" (Table 4).'
+        return "*The paper gives no number for this method.*"
+    number = f'*The paper gives {TABLE_4[row]:g} % for "{row}" (Table 4).'
     if row in TRAINED:
-        return f"{number} It is of IRMA, other classes and 128 x 128 pixels.*"
+        return f"{number} That is for IRMA, with other classes and 128 x 128 pixels.*"
     return f"{number} {HANDCRAFTED_ROWS}: the two numbers cannot be compared.*"
 
 
-# The formula by which the paper defines accuracy: (TP + TN) / (TP + TN + FP + FN). It is for two
-# classes. For more, each class can be taken against the rest and the mean be taken over classes.
-
-
-def one_against_rest(share: float, classes: int) -> float:
-    """Return what the paper's formula gives on average over classes, each against the rest.
-
-    Each wrong answer is a false positive of one class and a false negative of another, and counts
-    as right for all others: of ``classes`` times N decisions, 2 (1 - share) N are wrong.
-
-    Parameters
-    ----------
-    share
-        Images classified correctly, of all images, in percent.
-    """
-    return 100 - 2 * (100 - share) / classes
-
-
-def share_behind(value: float, classes: int) -> float | None:
-    """Return the share of correctly classified images for which the formula gives ``value``.
-
-    Both in percent. None where ``value`` is below what it gives when every answer is wrong,
-    ``100 (1 - 2 / classes)``: then it was not computed in this way.
-    """
-    share = 100 - classes * (100 - value) / 2
-    return share if value >= one_against_rest(0, classes) else None
-
-
-# The claims. The rules were written down before any network of profile `full` was trained, but for
-# rule 4, which was put in its present words while the first were being trained, before a result
-# of them was looked at. Results of six epochs on an eighth of the images, and a few trainings of
-# the whole set, were known.
+# The claims. The rules were written down before any network of profile `full` was trained, except
+# rule 4, which got its present content while the first were being trained, before any of their
+# results was looked at. Results of six epochs on an eighth of the images, and a few trainings on
+# the whole set, were known. Later changes are of language only.
 
 VERDICTS = ("supported", "contradicted", "undecided")
 LEVEL = 0.05  # of the adjusted p values
 RULE = """
-1. A claim is a list of **comparisons**, each of which says who has to be ahead of whom.
+1. A claim is a list of **comparisons**, each of which says which side has to be ahead.
 2. A comparison is measured as the mean **difference** over the same test images, and over the
    seeds that both sides have. Its 95 % interval comes from resampling seeds and images, whole
-   subjects where they are known. Its p value is that of a paired permutation test of the same
+   subjects where they are known. Its p value comes from a paired permutation test of the same
    units, adjusted by Holm's method for the number of comparisons of the claim. It speaks **for**
-   the claim if the interval lies above 0 and p is at most 0.05, **against** it if the interval
-   lies below 0 and p is at most 0.05. Otherwise it is **open**.
-3. **Every training ends by its schedule.** The learning rate falls to zero over a number of epochs
-   fixed beforehand, and the weights of the last epoch count: a network that loses has lost. Some
-   networks are trained a second time with **twice the epochs**. Each comparison whose networks all
-   have such a second training is measured again with it, and the report says whether its outcome
-   changes. The verdict is that of the profile's own epochs.
-4. All of it is of **one profile**: of those published on a data set, the one with the most training
-   images.
+   the claim if the interval lies above 0 and p is at most 0.05, **against** it if the
+   interval lies below 0 and p is at most 0.05. Otherwise it is **open**.
+3. **Every training runs to the end of its schedule.** The learning rate falls to zero over a
+   number of epochs fixed beforehand, and the weights of the last epoch count: a network that loses
+   has lost. Some networks are trained a second time with **twice the epochs**. Each comparison
+   whose networks all have such a second training is measured again with it, and the report says
+   whether its outcome changes. The verdict is that of the profile's own epochs.
+4. All results come from **one profile**: of those published for a data set, the one with the most
+   training images.
 5. A claim is **supported** if every comparison speaks for it, **contradicted** if at least one
    speaks against it. Otherwise it is **undecided**, and the report says why: a side was not run,
-   or the measurement does not decide.
+   or the measurements are inconclusive.
 6. What a claim only **reports** decides nothing.
 
-The test is the same in both directions. What is not symmetric is the claims: they say "every",
-and one counterexample is enough to refute that.
+The test is the same in both directions. The claims are not symmetric: they say "every", and one
+counterexample is enough to refute that.
 """
 
 HALFWAY = "the halfway mark"
@@ -173,8 +145,8 @@ Side = str | tuple[str, str]
 
 # The five handcrafted rows, in the paper's order, best first.
 FAMILIES = tuple(sorted((row for row in TABLE_4 if len(row) > 1), key=TABLE_4.get, reverse=True))
-# How the networks of Table 4 were trained, as runs are named: found by matching its numbers with
-# those of Tables 5 to 7, since it does not say so.
+# The variants of the networks in Table 4. The table does not name them: they follow from matching
+# its numbers with those of Tables 5 to 7.
 TRAINED = {"A": ""} | dict.fromkeys("BCD", "dropout") | dict.fromkeys("EFG", "dropout-augment")
 
 
@@ -187,11 +159,11 @@ class Comparison:
     one, other
         A network and its variant, ``("C", "dropout")``; a handcrafted row of Table 4; ``HALFWAY``,
         for accuracy: halfway between giving every test image the most frequent answer and giving
-        the right one; or ``RANDOM``, for mAP: what ranking the training images blindly gives.
+        the correct one; or ``RANDOM``, for mAP: a random ranking of the training images.
     allowance
         Percentage points by which ``one`` may be behind.
     decides
-        Whether it can contradict the claim. It has to hold for the claim to be supported anyhow.
+        Whether it can contradict the claim. In any case it has to hold to support the claim.
     """
 
     one: Side
@@ -202,13 +174,13 @@ class Comparison:
 
     @property
     def sides(self) -> tuple[Side, Side]:
-        """Both."""
+        """Return both sides."""
         return self.one, self.other
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What the paper claims, in our words, and what decides it beyond :data:`RULE`."""
+    """A claim of the paper, in our words, and what decides it in addition to :data:`RULE`."""
 
     number: int
     title: str
@@ -216,11 +188,11 @@ class Claim:
     says: str
     rule: str
     comparisons: tuple[Comparison, ...]
-    reported: tuple[Comparison, ...] = ()  # measured likewise, and decide nothing
+    reported: tuple[Comparison, ...] = ()  # measured in the same way; decide nothing
 
 
-def published(side: Side) -> float | None:
-    """The paper's accuracy of one side of a comparison; None where it has none."""
+def get_published_accuracy(side: Side) -> float | None:
+    """Return the paper's accuracy of one side of a comparison; None if it has none."""
     if side == HALFWAY:  # of IRMA's test split
         counts = IRMA_2009["test"].values()
         return 50 + 50 * max(counts) / sum(counts)
@@ -237,24 +209,24 @@ def published(side: Side) -> float | None:
     return pair[variant != ""]
 
 
-def published_difference(comparison: Comparison) -> float | None:
-    """The paper's difference, in percentage points; None where it does not have both numbers."""
+def get_published_difference(comparison: Comparison) -> float | None:
+    """Return the paper's difference in percentage points; None unless it has both numbers."""
     if comparison.measure != "accuracy":
         return None
-    one, other = map(published, comparison.sides)
+    one, other = map(get_published_accuracy, comparison.sides)
     return None if None in (one, other) else one - other
 
 
 def _against(
     one: str, others: Iterable[str], measure: Measure = "accuracy"
 ) -> tuple[Comparison, ...]:
-    """A network of Table 4 with others of its rows."""
+    """Compare a network of Table 4 with other rows of it."""
     sides = [(other, TRAINED[other]) if other in TRAINED else other for other in others]
     return tuple(Comparison((one, TRAINED[one]), side, measure) for side in sides)
 
 
 def _remedy(names: str, variant: str, *others: str) -> tuple[Comparison, ...]:
-    """Networks trained in one way with the same networks trained in others."""
+    """Compare networks trained in one way with the same networks trained in other ways."""
     return tuple(Comparison((name, variant), (name, other)) for name in names for other in others)
 
 
@@ -263,10 +235,11 @@ CLAIMS = (
         1,
         "Networks B to G beat every handcrafted descriptor",
         "Abstract, Section V.A, Table 4",
-        "Networks B to G name more test images rightly than each of the five handcrafted families.",
+        "Networks B to G classify more test images correctly than each of the five handcrafted "
+        "families.",
         "Each of the networks B to G, trained as in Table 4 (B to D with dropout, E to G with "
         "dropout and augmentation), against each of the five families: thirty comparisons of "
-        "accuracy. A network answers by its largest score, a descriptor by its nearest neighbour, "
+        "accuracy. A network answers by its highest score, a descriptor by its nearest neighbour, "
         "as in the paper.",
         tuple(c for name in "BCDEFG" for c in _against(name, FAMILIES)),
     ),
@@ -283,14 +256,14 @@ CLAIMS = (
         3,
         "Network A fails",
         "Tables 4 to 6",
-        "Network A, trained without dropout or augmentation, is right for "
-        f"{TABLE_4['A']:.1f} % of the images; the lowest of the others has "
+        "Network A, trained without dropout or augmentation, classifies "
+        f"{TABLE_4['A']:.1f} % of the images correctly; the lowest of the others reaches "
         f"{min(TABLE_4[name] for name in 'BCDEFG'):.1f} %.",
         "To fail means to have learnt less than half of what there is to learn: an accuracy below "
-        "the middle between giving every image the most frequent answer of the test split and "
-        "being always right. A has to be below that mark. B to G, trained in the same plain way, "
-        "have to be above it for the claim to be supported, since otherwise it is not A that "
-        "fails; they cannot contradict it.",
+        "the midpoint between giving every image the most frequent answer of the test split and "
+        "always being correct. A has to be below that mark. B to G, trained in the same plain way, "
+        "have to be above it for the claim to be supported, because if they fail too, the failure "
+        "is not specific to A; they cannot contradict it.",
         (
             Comparison(HALFWAY, ("A", "")),
             *(Comparison((name, ""), HALFWAY, decides=False) for name in "BCDEFG"),
@@ -301,7 +274,7 @@ CLAIMS = (
         "Dropout helps",
         "Section V.A.I, Table 5",
         "With dropout after the first two fully connected layers, B, E and F are more accurate.",
-        "B, E and F, the networks for which the paper has both numbers: with dropout against "
+        "B, E and F, the networks for which the paper gives both numbers: with dropout against "
         "without, in accuracy.",
         _remedy("BEF", "dropout", ""),
     ),
@@ -309,8 +282,8 @@ CLAIMS = (
         5,
         "Augmentation helps",
         "Section V.A.II, Table 6",
-        "Trained on turned and cropped images, E and F are more accurate.",
-        "E and F, the networks for which the paper has both numbers: with augmentation against "
+        "Trained on rotated and cropped images, E and F are more accurate.",
+        "E and F, the networks for which the paper gives both numbers: with augmentation against "
         "without, in accuracy.",
         _remedy("EF", "augment", ""),
     ),
@@ -318,10 +291,10 @@ CLAIMS = (
         6,
         "Both together help most",
         "Tables 5 to 7",
-        "With dropout and augmentation together, E and F are more accurate than with one of them "
-        "or with none.",
-        "E and F with both against none, against dropout alone and against augmentation alone: six "
-        "comparisons of accuracy.",
+        "With dropout and augmentation together, E and F are more accurate than with either alone "
+        "or with neither.",
+        "E and F with both against neither, against dropout alone and against augmentation alone: "
+        "six comparisons of accuracy.",
         _remedy("EF", "dropout-augment", "", "dropout", "augment"),
     ),
     Claim(
@@ -330,8 +303,8 @@ CLAIMS = (
         "Abstract, Tables 2 and 4 to 7",
         "E, which is F without its first pooling, is about as accurate as F.",
         "E against F in accuracy, in each of the four ways of training. Little means at most one "
-        "percentage point, a little more than the paper's own numbers have E below F at worst: a "
-        "comparison speaks for the claim where E is ahead of F less one point, against it where E "
+        "percentage point, slightly more than the largest deficit of E in the paper's own numbers: "
+        "a comparison speaks for the claim if E is ahead of F minus one point, and against it if E "
         "is behind that.",
         tuple(
             Comparison(("E", way), ("F", way), allowance=1.0)
@@ -345,19 +318,19 @@ CLAIMS = (
         "From best to worst: local features, colour histogram, Tamura, Gabor, Fourier-Mellin.",
         "Each of the ten pairs of the five families in accuracy of the nearest neighbour: the one "
         "the paper ranks higher has to be ahead. Colour is grey in radiographs. Kendall's tau of "
-        "the two orders is reported besides, and decides nothing.",
+        "the two orders is also reported, and decides nothing.",
         tuple(Comparison(better, worse) for better, worse in combinations(FAMILIES, 2)),
     ),
     Claim(
         9,
         "The learned representation serves retrieval",
         "Section V.C, Figure 1",
-        "The activations of the best network find similar images. The paper shows one curve of "
-        "precision and recall, without values and without a curve of another method.",
+        "The activations of the best network find similar images. The paper shows one "
+        "precision-recall curve, without values and without a curve of another method.",
         "The vectors of C, the paper's best network, trained as in Table 4, in mean average "
-        "precision: against a random ranking, which is the least, and against each of the five "
+        "precision: against a random ranking, the minimum, and against each of the five "
         "families. Mean average precision decides, because Figure 1 draws whole rankings; the "
-        "precision of the first and of the first ten answers is reported and decides nothing.",
+        "precision of the first and of the first ten answers is reported, and decides nothing.",
         _against("C", (RANDOM, *FAMILIES), "mAP"),
         reported=_against("C", FAMILIES, "P@1") + _against("C", FAMILIES, "P@10"),
     ),
@@ -366,8 +339,8 @@ CLAIMS = (
         "Depth, batch normalisation and stronger regularisation lie ahead",
         "Section VI",
         "The paper plans deeper networks and strong regularisers such as batch normalisation, "
-        "against overfitting. It is a plan: no number of the paper stands for it.",
-        "Tested as if it said that each of the three helps: H, which has two convolutions more, "
+        "against overfitting. It is a plan: the paper gives no number for it.",
+        "Tested as if it said that each of the three helps: H, which has two more convolutions, "
         "against D; B with batch normalisation against B; B with ten times the weight decay "
         "against B; all without dropout and augmentation, in accuracy.",
         (

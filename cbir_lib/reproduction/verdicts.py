@@ -1,6 +1,6 @@
-"""What becomes of the paper's claims: the rules of :mod:`cbir_lib.reproduction.paper`, applied to results.
+"""Verdicts on the paper's claims: the rules of :mod:`cbir_lib.reproduction.paper`, applied.
 
-Nothing is computed here that is not in a result file, and no rule is written here.
+Everything here is computed from result files, and the rules themselves are not defined here.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from cbir_lib.evaluation.intervals import paired_interval
 from cbir_lib.evaluation.significance import holm, permutation
 from cbir_lib.reproduction import paper
 from cbir_lib.reproduction.paper import HALFWAY, RANDOM, Claim, Comparison, Side
-from cbir_lib.study.pairwise import of_each_query
-from cbir_lib.study.results import Result, same_images, variant_of
+from cbir_lib.study.pairwise import score_queries
+from cbir_lib.study.results import Result, name_variant, same_images
 
-# What a comparison can say, and the mark by which it reads without colour.
+# The outcomes of a comparison, each with a mark that can be read without colour.
 OUTCOMES = {"for": "✓", "against": "✗", "open": "○", "not run": "-"}
 SUPPORTED, CONTRADICTED, UNDECIDED = paper.VERDICTS
 VARIANT_WORDS = {
@@ -30,32 +30,32 @@ VARIANT_WORDS = {
     "normalised": " with batch normalisation",
     "decay0.005": " with ten times the decay",
 }
-DOUBLED = "2xepochs"  # last in the name of a variant
+DOUBLED = "2xepochs"  # at the end of a variant's name
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of one claim.
+    """The verdict on one claim.
 
     Attributes
     ----------
     word
         One of :data:`cbir_lib.reproduction.paper.VERDICTS`.
     reason
-        Why, in words.
+        The reason, as a sentence.
     measured
-        One row a comparison: ``one``, ``other``, ``measure``, ``outcome``, ``seeds``, ``p`` (Holm),
-        and in percentage points ``difference``, ``low``, ``high``, the seeds' ``lowest`` and
-        ``highest``, ``allowance``, and ``paper``, its difference. NaN where there is none.
+        One row per comparison: ``one``, ``other``, ``measure``, ``outcome``, ``seeds``, ``p``
+        (Holm), and in percentage points ``difference``, ``low``, ``high``, the seeds' ``lowest``
+        and ``highest``, ``allowance``, and ``paper``, the paper's difference. NaN if there is none.
     reported
-        The same of what decides nothing.
+        The same for the comparisons that decide nothing.
     doubled
-        The same of the comparisons whose networks all have a training of twice the epochs, measured
-        with it; ``outcome`` beside ``before``, with the profile's own epochs.
+        The same for the comparisons whose networks were all trained with twice the epochs as well,
+        measured with those; ``before`` is the outcome with the profile's own epochs.
     doubled_word
-        The verdict with these in place of the others.
+        The verdict with these instead of the others.
     runs
-        What was compared, by the name of the run.
+        The results that were compared, by run.
     """
 
     claim: Claim
@@ -71,8 +71,8 @@ class Verdict:
 # One comparison
 
 
-def called(side: Side) -> str:
-    """A side of a comparison in words: ``C with dropout``."""
+def name_side(side: Side) -> str:
+    """Return the name of a side of a comparison: ``C with dropout``."""
     if isinstance(side, str):
         return side
     name, variant = side
@@ -81,23 +81,25 @@ def called(side: Side) -> str:
     return name + VARIANT_WORDS.get(plain, f", {plain}") + longer
 
 
-def runs_of(found: Sequence[Result], side: tuple[str, str]) -> dict[int, Result]:
-    """The results of a network and variant, by seed."""
+def find_runs(results: Sequence[Result], side: tuple[str, str]) -> dict[int, Result]:
+    """Return the results of a network and variant, by seed."""
     return {
         r.parameters["seed"]: r
-        for r in found
-        if r.parameters.get("network") == side[0] and variant_of(r) == side[1]
+        for r in results
+        if r.parameters.get("network") == side[0] and name_variant(r) == side[1]
     }
 
 
-def family(found: Sequence[Result], row: str, like: Result | None = None) -> Result | None:
-    """The first result of a handcrafted row of Table 4, on the same images as another."""
+def find_descriptor(
+    results: Sequence[Result], row: str, like: Result | None = None
+) -> Result | None:
+    """Return the first result of a handcrafted row of Table 4, on the same images as another."""
     return next(
         (
             r
-            for r in found
+            for r in results
             if "descriptor" in r.parameters
-            and paper.row_of(r.parameters) == row
+            and paper.find_row(r.parameters) == row
             and (like is None or _same_pixels(r, like))
         ),
         None,
@@ -105,35 +107,35 @@ def family(found: Sequence[Result], row: str, like: Result | None = None) -> Res
 
 
 def _same_pixels(one: Result, other: Result) -> bool:
-    """The same images at the same size."""
+    """Return whether both were measured on the same images at the same size."""
     return same_images(one, other) and one.parameters["size"] == other.parameters["size"]
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Both sides of a comparison, seed by seed; a side that nobody trains is None."""
+    """Both sides of a comparison, seed by seed; None for a side that is not a run."""
 
     one: list[Result | None]
     other: list[Result | None]
 
     @property
     def data(self) -> Result:
-        """A result of either side, for what both share."""
+        """Return a result of either side, for the data that both share."""
         return next(r for r in (*self.one, *self.other) if r)
 
     @property
     def trained(self) -> bool:
-        """Whether a network is in it."""
+        """Return whether one of the sides is a network."""
         return any("network" in r.parameters for r in (*self.one, *self.other) if r)
 
 
-def pairs(found: Sequence[Result], comparison: Comparison) -> Pairs | None:
-    """Return the runs that decide a comparison, of all seeds that both have; None without any."""
-    trained = {s: runs_of(found, s) for s in comparison.sides if isinstance(s, tuple)}
+def pair_runs(results: Sequence[Result], comparison: Comparison) -> Pairs | None:
+    """Return the runs of a comparison for all seeds that both sides have; None without any."""
+    trained = {s: find_runs(results, s) for s in comparison.sides if isinstance(s, tuple)}
     seeds = sorted(set.intersection(*map(set, trained.values()))) if trained else [None]
     known = next((runs[seed] for runs in trained.values() for seed in seeds), None)
     fixed = {
-        side: family(found, side, known)
+        side: find_descriptor(results, side, known)
         for side in comparison.sides
         if isinstance(side, str) and side not in (HALFWAY, RANDOM)
     }
@@ -146,22 +148,22 @@ def pairs(found: Sequence[Result], comparison: Comparison) -> Pairs | None:
     return Pairs(one, other)
 
 
-def scores(result: Result, measure: str) -> np.ndarray:
-    """(Q,) in percent, of each test image: 0 or 100 for accuracy; precisions, maybe NaN."""
-    return 100 * of_each_query(result, measure)
+def compute_scores(result: Result, measure: str) -> np.ndarray:
+    """Compute (Q,) scores of the test images in percent: 0 or 100, or precisions, maybe NaN."""
+    return 100 * score_queries(result, measure)
 
 
-def halfway(result: Result) -> np.ndarray:
-    """(Q,) in percent: the mean of the most frequent answer's rightness, and of being right."""
+def score_halfway(result: Result) -> np.ndarray:
+    """Compute (Q,) in percent: halfway between always giving the most frequent answer and 100."""
     labels = np.array(result.data.test_labels)
     return 50.0 + 50 * (labels == np.bincount(labels).argmax())
 
 
-def blind(result: Result) -> np.ndarray | None:
-    """(Q,) in percent: the average precision to be expected of a ranking at random.
+def score_random_ranking(result: Result) -> np.ndarray | None:
+    """Compute (Q,) in percent: the expected average precision of a random ranking.
 
-    The training images of each class are those of IRMA in proportion, which every split of IRMA and
-    of the phantom keeps; None where the classes are others.
+    The training images are distributed over the classes as in IRMA, which holds for every split of
+    IRMA and of the phantom; None for other classes.
     """
     counts, data = paper.IRMA_2009["train"], result.data
     if set(data.class_names) != set(counts):
@@ -172,22 +174,22 @@ def blind(result: Result) -> np.ndarray | None:
 
 
 def expected_average_precision(relevant: np.ndarray, items: int) -> np.ndarray:
-    """Mean average precision over all orders of ``items``, of which ``relevant`` are relevant.
+    """Compute the mean average precision over all orders of ``items`` items.
 
-    At the rank k of a relevant item, (k - 1) (R - 1) / (N - 1) of those before it are relevant on
-    average; the mean over all k follows.
+    Of the k - 1 items before a relevant item at rank k, (k - 1) (R - 1) / (N - 1) are relevant on
+    average; the result is the mean over all k.
     """
     first = np.sum(1 / np.arange(1, items + 1)) / items
     return first + (1 - first) * (np.asarray(relevant) - 1) / (items - 1)
 
 
-def differences(found: Pairs, comparison: Comparison) -> np.ndarray | None:
-    """(S, Q) percentage points by which ``one`` is ahead; None where a side has no scores.
+def compute_differences(runs: Pairs, comparison: Comparison) -> np.ndarray | None:
+    """Compute the (S, Q) percentage points by which ``one`` is ahead; None if a side has no scores.
 
-    NaN where an image has no average precision.
+    NaN for an image without average precision.
     """
     rows = []
-    for pair in zip(found.one, found.other, strict=True):
+    for pair in zip(runs.one, runs.other, strict=True):
         known = next(r for r in pair if r)
         if None not in pair and not _same_pixels(*pair):
             raise CbirError(
@@ -195,9 +197,9 @@ def differences(found: Pairs, comparison: Comparison) -> np.ndarray | None:
                 "compare runs of the same images and classes",
             )
         values = [
-            {HALFWAY: halfway, RANDOM: blind}[side](known)
+            {HALFWAY: score_halfway, RANDOM: score_random_ranking}[side](known)
             if result is None
-            else scores(result, comparison.measure)
+            else compute_scores(result, comparison.measure)
             for side, result in zip(comparison.sides, pair, strict=True)
         ]
         if any(value is None for value in values):
@@ -206,13 +208,13 @@ def differences(found: Pairs, comparison: Comparison) -> np.ndarray | None:
     return np.array(rows)
 
 
-def subjects(result: Result) -> np.ndarray | None:
-    """(Q,) the subject of each test image; None where the data set does not know."""
+def get_subjects(result: Result) -> np.ndarray | None:
+    """Return the subject of each test image, (Q,); None if the data set does not have them."""
     return None if result.data.test_subjects is None else np.array(result.data.test_subjects)
 
 
 def estimate(points: np.ndarray, owners: np.ndarray | None, allowance: float = 0.0) -> dict:
-    """Mean difference of (S, Q) points, its interval, those of the seeds, and the p value."""
+    """Estimate the mean of (S, Q) differences, its interval, the seeds' range, and the p value."""
     known = ~np.isnan(points).any(axis=0)
     points = points[:, known]
     owners = None if owners is None else owners[known]
@@ -236,49 +238,49 @@ COLUMNS = [
 ]
 
 
-def judge(claim: Claim, found: Sequence[Result]) -> Verdict:
+def judge(claim: Claim, results: Sequence[Result]) -> Verdict:
     """Decide a claim by :data:`cbir_lib.reproduction.paper.RULE`."""
-    measured, runs = measure(claim.comparisons, found)
+    measured, runs = measure(claim.comparisons, results)
     word, reason = _decide(measured)
     by_measure = [
-        measure([c for c in claim.reported if c.measure == name], found)[0]
+        measure([c for c in claim.reported if c.measure == name], results)[0]
         for name in dict.fromkeys(c.measure for c in claim.reported)
     ]
     reported = pd.concat(by_measure) if by_measure else measured.iloc[:0]
-    longer = [lengthened(c) for c in claim.comparisons]
-    has = [c is not None and pairs(found, c) is not None for c in longer]
+    longer = [double_epochs(c) for c in claim.comparisons]
+    has = [c is not None and pair_runs(results, c) is not None for c in longer]
     mixed, more = measured, {}
     if any(has):
-        # Holm's adjustment is over all comparisons of the claim, also those not trained longer.
+        # Holm's adjustment covers all comparisons of the claim, including those not trained longer.
         mixed, more = measure(
             [a if there else c for a, c, there in zip(longer, claim.comparisons, has, strict=True)],
-            found,
+            results,
         )
     doubled = mixed[has].assign(before=measured.loc[has, "outcome"])
     return Verdict(claim, word, reason, measured, reported, doubled, _decide(mixed)[0], runs | more)
 
 
 def measure(
-    comparisons: Sequence[Comparison], found: Sequence[Result]
+    comparisons: Sequence[Comparison], results: Sequence[Result]
 ) -> tuple[pd.DataFrame, dict[str, Result]]:
-    """Measure comparisons together: a row each as :class:`Verdict` has them, and the runs used."""
+    """Measure comparisons together; return their rows as in :class:`Verdict`, and the runs used."""
     rows, runs = [], {}
     for comparison in comparisons:
         row = {
-            "one": called(comparison.one),
-            "other": called(comparison.other),
+            "one": name_side(comparison.one),
+            "other": name_side(comparison.other),
             "measure": comparison.measure,
             "outcome": "not run",
             "seeds": 0,
             "allowance": comparison.allowance,
-            "paper": paper.published_difference(comparison),
+            "paper": paper.get_published_difference(comparison),
             "decides": comparison.decides,
         }
-        both = pairs(found, comparison)
-        points = None if both is None else differences(both, comparison)
+        both = pair_runs(results, comparison)
+        points = None if both is None else compute_differences(both, comparison)
         if points is not None:
             runs |= {r.run: r for r in (*both.one, *both.other) if r}
-            row |= estimate(points, subjects(both.data), comparison.allowance)
+            row |= estimate(points, get_subjects(both.data), comparison.allowance)
             row |= {"outcome": "open", "seeds": len(both.one) if both.trained else 0}
         rows.append(row)
     tested = [row for row in rows if "p" in row]
@@ -294,8 +296,8 @@ def measure(
     return measured, runs
 
 
-def lengthened(comparison: Comparison) -> Comparison | None:
-    """Return the same comparison with twice the epochs; None where it has no network."""
+def double_epochs(comparison: Comparison) -> Comparison | None:
+    """Return the same comparison with twice the epochs; None if it has no network."""
     if not any(isinstance(side, tuple) for side in comparison.sides):
         return None
     one, other = (
@@ -305,13 +307,13 @@ def lengthened(comparison: Comparison) -> Comparison | None:
     return replace(comparison, one=one, other=other)
 
 
-def judge_all(found: Sequence[Result]) -> list[Verdict]:
-    """Decide each of the ten claims, in their order."""
-    return [judge(claim, found) for claim in paper.CLAIMS]
+def judge_all(results: Sequence[Result]) -> list[Verdict]:
+    """Decide each of the ten claims, in order."""
+    return [judge(claim, results) for claim in paper.CLAIMS]
 
 
-def ahead(row: pd.Series) -> tuple[str, str]:
-    """Winner and loser of a comparison that was measured."""
+def order_sides(row: pd.Series) -> tuple[str, str]:
+    """Return the winner and the loser of a comparison that was measured."""
     sides = row["one"], row["other"]
     return sides if row["difference"] > -row["allowance"] else sides[::-1]
 
@@ -320,22 +322,23 @@ def _decide(measured: pd.DataFrame) -> tuple[str, str]:
     count = measured["outcome"].value_counts().reindex(OUTCOMES, fill_value=0)
     number = len(measured)
     if count["for"] == number:
-        every = f"All {number} comparisons speak" if number > 1 else "The comparison speaks"
-        return SUPPORTED, f"{every} for it."
+        every = f"All {number} comparisons support" if number > 1 else "The comparison supports"
+        return SUPPORTED, f"{every} it."
     refuting = measured[(measured["outcome"] == "against") & measured["decides"]]
     if len(refuting):
         word = CONTRADICTED
-        winner, loser = ahead(refuting.iloc[0])
-        more = f", and {len(refuting) - 1} more" if len(refuting) > 1 else ""
+        winner, loser = order_sides(refuting.iloc[0])
+        others = len(refuting) - 1
+        more = f"; {others} more contradict{'s' * (others == 1)} it" if others else ""
         points = refuting.iloc[0]["allowance"]
         much = f" by more than {points:g} point" if points else ""
         cause = f"{winner} is ahead of {loser}{much}{more}"
     else:
         word = UNDECIDED
         causes = {
-            "not run": "not all of it was run",
-            "open": "the measurement does not decide",
-            "against": "others fail as well",
+            "not run": "some of it was not run",
+            "open": "the measurements are inconclusive",
+            "against": "other networks fail as well",
         }
         cause = " and ".join(words for outcome, words in causes.items() if count[outcome])
     counted = [
@@ -351,6 +354,6 @@ def _decide(measured: pd.DataFrame) -> tuple[str, str]:
     return word, f"{cause[0].upper()}{cause[1:]}. Comparisons: {', '.join(counted)}."
 
 
-# The paper's tables beside this study's
+# Marks for this study's numbers next to the paper's
 
 SAME, HIGHER, LOWER = "≈", "▲", "▼"

@@ -1,32 +1,32 @@
-"""Whether a re-execution gives what was published, number by number.
+"""Verification: does a re-execution reproduce the published results, number by number?
 
-Two results of one run are compared number by number. What decides the run (data, parameters) must
-be equal: where it is not, the other numbers mean nothing. A measured number is ``same`` when it is
+Two results of the same run are compared number by number. Data and parameters must be equal:
+if they are not, the other numbers mean nothing. A measured number is ``same`` when it is
 equal to the last bit, ``within tolerance`` when it differs by no more than its tolerance, and
 ``different`` when it differs by more.
 
 **Where the tolerance comes from.** The same computation gives slightly different numbers on another
-processor, because sums are rounded in another order. How much that is was measured:
-``benchmarks/spread.py`` repeats runs with another number of threads and with fewer instructions of
-the processor (without AVX-512, networks are trained in float32 instead of bfloat16), and keeps the
-differences to the run as the study makes it in ``results/verification/spread.json``.
+processor, because sums are rounded in another order. The size of this effect was measured:
+``benchmarks/spread.py`` repeats runs with another number of threads and with fewer processor
+instructions (without AVX-512, networks are trained in float32 instead of bfloat16), and stores the
+differences from the run as the study makes it in ``results/verification/spread.json``.
 
-- There are three kinds of run: a trained network; a method without training whose nearest
-  neighbours named every image the same in all reruns; and one where they did not, because it learns
-  a vocabulary, which amplifies rounding. A method that was not repeated counts as the last.
+- There are three kinds of run: a trained network; an untrained method whose nearest neighbours gave
+  the same answers in all reruns; and one whose answers varied, because it learns a vocabulary,
+  which amplifies rounding. A method that was not rerun counts as the last kind.
 - For each kind of run and each kind of number, such as mean average precision, the tolerance is 1.5
-  times the largest difference that was measured. The factor is there because only a few reruns were
-  measured. For the same reason the accuracies of all rules of networks count as one kind.
+  times the largest measured difference. The factor allows for the small number of reruns. For the
+  same reason the accuracies of all rules of networks count as one kind.
 - An accuracy of a network may differ by at most 3 percentage points, whatever was measured.
 - The mean over N networks has the tolerance of one network, divided by the square root of N.
-- What never differed in any rerun must be equal to the last bit.
-- A choice of settings may differ if a rerun chose differently.
-- A kind of number that was not measured, because the data of the reruns do not have it, takes the
+- Numbers that never differed in any rerun must be equal to the last bit.
+- Chosen settings may differ if a rerun chose differently.
+- A kind of number that was not measured, because the data of the reruns do not have it, gets the
   largest tolerance among the numbers of the same table.
 
-What follows from the same answers and rankings is compared and not judged: intervals, confusion
-matrices, recalls, what chance would give, examples; and so is the middle of the curves. Whether a
-network was trained in float32 or in bfloat16 depends on the processor: it is said and not judged.
+Numbers that follow from the same answers and rankings are compared but not judged: intervals,
+confusion matrices, recalls, chance levels, examples; so is the middle of the curves. Whether a
+network was trained in float32 or in bfloat16 depends on the processor: it is reported, not judged.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from typing import Literal
 import numpy as np
 
 from cbir_lib import paths
-from cbir_lib.errors import CbirError, unknown
-from cbir_lib.reproduction.gaps import COUNTED, Gap, gaps
-from cbir_lib.reproduction.tolerances import FLAT, FOLDER, Reruns, between_reruns, read_spread
-from cbir_lib.schema import Strict, read_json, write_json
+from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.reproduction.gaps import COUNTED, Gap, compare_results
+from cbir_lib.reproduction.tolerances import FLAT, FOLDER, Reruns, measure_reruns, read_spread
+from cbir_lib.schema import StrictModel, read_json, write_json
 from cbir_lib.study import results
 from cbir_lib.study.results import Result
 
@@ -58,10 +58,10 @@ MEAN = "mean of the networks"
 Verdict = Literal[VERDICTS]
 
 
-class Number(Strict):
-    """One published number beside the same one now."""
+class Number(StrictModel):
+    """A published number and the same number now."""
 
-    key: str  # where it is in the result file, rules by their names
+    key: str  # its place in the result file, with rules by name
     published: float | str
     now: float | str | None
     difference: float | None  # now - published; 0 or 1 for a choice
@@ -69,41 +69,41 @@ class Number(Strict):
     verdict: Verdict
 
 
-class Verified(Strict):
-    """One run: its numbers, and everything else that differs."""
+class Verified(StrictModel):
+    """The verification of one run: its numbers, and everything else that differs."""
 
     run: str
     published_sha256: str  # of the published file
     published_on: str
-    now_on: str | None  # None where there is no result now
+    now_on: str | None  # None if there is no result now
     verdict: Verdict
     numbers: list[Number]
-    others: int  # values that were compared and not judged
+    others: int  # values that were compared but not judged
     others_that_differ: int
     values: dict[str, list]  # every single value that differs: published, now
 
 
-class Verification(Strict):
+class Verification(StrictModel):
     """A re-execution of published results, number by number."""
 
     format: Literal[2] = 2
     profile: str
     finished: str  # UTC
-    fresh: bool  # all executed for it; else results that were up to date were taken
-    tolerances_from: str  # which reruns
+    fresh: bool  # whether all was executed for it, without results that were up to date
+    tolerances_from: str  # description of the reruns
     runs: list[Verified]
     networks: list[Number]  # means over the networks
-    failures: list[str]  # what the runs said that failed
+    failures: list[str]  # messages of the runs that failed
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of all."""
+        """Return the worst verdict of all."""
         verdicts = [r.verdict for r in self.runs] + [n.verdict for n in self.networks]
         return max(verdicts, key=VERDICTS.index)
 
     @property
     def other_data(self) -> list[str]:
-        """Runs that were published on other data or with other parameters."""
+        """Return the runs that were published with other data or other parameters."""
         return [
             r.run
             for r in self.runs
@@ -118,12 +118,12 @@ def compare(
 
     A run that is not in ``now`` is missing.
     """
-    found = {run: gaps(old, now.get(run, old)) for run, old in published.items()}
+    found = {run: compare_results(old, now.get(run, old)) for run, old in published.items()}
     trained = [run for run in found if run in now and "network" in published[run].parameters]
     means = _means({run: found[run] for run in trained if not _about_another_thing(found[run])})
     verified = []
     for run, old in published.items():
-        measured = reruns.of(old)
+        measured = reruns.select(old)
         numbers = [
             _judge(key, gap, 0.0 if _exact(key) else measured.tolerance(key))
             for key, gap in found[run].items()
@@ -147,15 +147,14 @@ def conclude(
     fresh: bool = False,
     failures: Iterable[str] = (),
 ) -> Verification:
-    """The verification of a profile's published runs.
+    """Verify the published runs of a profile.
 
     Parameters
     ----------
     checksum
-        Of the data here. Where the published runs were measured on others, this is all that is said
-        of them.
+        Of the data here. If published runs were measured on other data, only that is reported.
     """
-    reruns = between_reruns(read_spread())
+    reruns = measure_reruns(read_spread())
     others = {run: r for run, r in published.items() if r.data.checksum != checksum}
     runs, networks = compare(
         {run: r for run, r in published.items() if run not in others}, now, reruns
@@ -168,7 +167,7 @@ def conclude(
         profile=profile,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         fresh=fresh,
-        tolerances_from=reruns.said,
+        tolerances_from=reruns.description,
         runs=sorted(runs, key=lambda run: run.run),
         networks=networks,
         failures=list(failures),
@@ -201,7 +200,7 @@ def _judge(key: str, gap: Gap, tolerance: float) -> Number:
 
 
 def _means(found: Mapping[str, Mapping[str, Gap]]) -> dict[str, Gap]:
-    """Means over runs of the headline numbers that all of them have; none of a single run."""
+    """Return the means of the headline numbers that all runs have; none for a single run."""
     if len(found) < 2:
         return {}
     first = next(iter(found.values()))
@@ -231,13 +230,13 @@ def _verified(
     covered = tuple(gap.path for gap in found.values())
     values, others, others_differ = {}, 0, 0
     if now:
-        one, other = (results.flat(r) for r in (published, now))
-        one.pop("training.precision", None)  # a circumstance
+        one, other = (results.flatten(r) for r in (published, now))
+        one.pop("training.precision", None)  # belongs to the circumstances
         for key, value in one.items():
             judged = key.startswith(covered) and any(
                 key == path or key.startswith(path + ".") for path in covered
             )
-            differs = value is not None and value != other.get(key)  # None: of an older version
+            differs = value is not None and value != other.get(key)  # None: from an older version
             others += not judged
             others_differ += differs and not judged
             if differs:
@@ -247,7 +246,7 @@ def _verified(
         verdict = WITHIN
     return Verified(
         run=published.run,
-        published_sha256=digest(published),
+        published_sha256=compute_digest(published),
         published_on=_occasion(published),
         now_on=now and _occasion(now),
         verdict=verdict,
@@ -258,8 +257,8 @@ def _verified(
     )
 
 
-def digest(result: Result) -> str:
-    """SHA-256 of what a result file says."""
+def compute_digest(result: Result) -> str:
+    """Compute the SHA-256 of the content of a result file."""
     text = result.model_dump_json(exclude_none=True)  # a later version may have more of them
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -267,17 +266,17 @@ def digest(result: Result) -> str:
 def _occasion(result: Result) -> str:
     c = result.circumstances
     device = c.processor if c.accelerator == "cpu" else c.accelerator
-    said = f"{c.finished[:10]}, {device}, torch {c.versions['torch']}"
-    return f"{said}, {result.training.precision}" if result.training else said
+    text = f"{c.finished[:10]}, {device}, torch {c.versions['torch']}"
+    return f"{text}, {result.training.precision}" if result.training else text
 
 
-def outdated(verification: Verification) -> list[str]:
-    """Runs of which another result is published now."""
+def find_outdated(verification: Verification) -> list[str]:
+    """Return the runs whose published result has changed since the verification."""
     folder = paths.results_folder(verification.profile)
 
     def published_now(run: str) -> str | None:
         try:
-            return digest(results.read(folder / f"{run}.json"))
+            return compute_digest(results.read(folder / f"{run}.json"))
         except CbirError:
             return None
 
@@ -287,13 +286,13 @@ def outdated(verification: Verification) -> list[str]:
 # Files
 
 
-def published(profile: str, run: str | None = None) -> dict[str, Result]:
-    """The published results of a profile, or one of them, by run.
+def read_published(profile: str, run: str | None = None) -> dict[str, Result]:
+    """Read the published results of a profile, or one of them, by run.
 
     Raises
     ------
     CbirError
-        When nothing is published, not this run, or in the format of another version.
+        When nothing is published, this run is not, or the format is that of another version.
     """
     folder = paths.results_folder(profile)
     names = sorted(path.stem for path in folder.glob("*.json"))
@@ -301,10 +300,10 @@ def published(profile: str, run: str | None = None) -> dict[str, Result]:
         has = sorted({p.parent.name for p in folder.parent.glob("*/*.json")} - {FOLDER})
         raise CbirError(
             f"no results of profile {profile} are published",
-            f"published are {', '.join(has)}" if has else f"cbir publish --profile {profile}",
+            f"published profiles: {', '.join(has)}" if has else f"cbir publish --profile {profile}",
         )
     if run and run not in names:
-        raise unknown(f"published run of profile {profile}", run, names)
+        raise unknown_name_error(f"published run of profile {profile}", run, names)
     try:
         return {
             name: results.read(folder / f"{name}.json") for name in names if run in (None, name)
@@ -312,18 +311,18 @@ def published(profile: str, run: str | None = None) -> dict[str, Result]:
     except CbirError as error:
         raise CbirError(
             error.what,
-            "published by another version: check that one out, or publish again with cbir study "
+            "published by another version: check that out, or publish again with cbir study "
             f"--profile {profile} and cbir publish --profile {profile}",
         ) from error
 
 
 def write(path: Path | str, verification: Verification) -> None:
-    """Write a verification, checked against its schema."""
+    """Write a verification and check it against its schema."""
     write_json(path, verification, FLAT)
 
 
-def without_values(verification: Verification) -> Verification:
-    """The same with what is judged alone: small enough to be kept with the results."""
+def drop_values(verification: Verification) -> Verification:
+    """Return the verification without the single values, small enough to publish."""
     runs = [run.model_copy(update={"values": {}}) for run in verification.runs]
     return verification.model_copy(update={"runs": runs})
 
@@ -334,6 +333,22 @@ def read(path: Path | str) -> Verification:
     Raises
     ------
     CbirError
-        When it is missing, no JSON, or does not fit the schema.
+        When it is missing, is not JSON, or does not fit the schema.
     """
     return read_json(path, Verification, "not a verification", "cbir verify writes one")
+
+
+def find_verification(profile: str) -> tuple[Verification | None, bool]:
+    """Return the verification of a profile, and whether it is the reader's own.
+
+    The reader's own, or else the published one; None if there is neither. A file that another
+    version wrote counts as missing.
+    """
+    own = paths.build_folder(profile) / "verification.json"
+    published = paths.results_folder(FOLDER) / f"{profile}.json"
+    for path in (own, published):
+        try:
+            return read(path), path == own
+        except CbirError:
+            continue
+    return None, False

@@ -1,4 +1,4 @@
-"""TODO."""
+"""A verification as tables and as lines of text."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import textwrap
 
 import pandas as pd
 
-from cbir_lib.reproduction.gaps import COUNTED, label
-from cbir_lib.reproduction.tolerances import FACTOR, MOST, Rerun, Spread
+from cbir_lib.reproduction.gaps import COUNTED, label_number
+from cbir_lib.reproduction.tolerances import FACTOR, LARGEST_TOLERANCE, Rerun, Spread
 from cbir_lib.reproduction.verification import (
     DIFFERENT,
     HEADLINE,
@@ -25,11 +25,8 @@ from cbir_lib.reproduction.verification import (
 SHOWN = {"accuracy": r"rules\..*\.accuracy", "mAP": r"retrieval\.mean_average_precision$"}
 
 
-# What is said
-
-
-def summary(verification: Verification) -> pd.DataFrame:
-    """One row a run: how many numbers have which verdict, and the run's own."""
+def summarise(verification: Verification) -> pd.DataFrame:
+    """Return one row per run: the number of each verdict, and the verdict of the run."""
     rows = {
         run.run: {verdict: sum(n.verdict == verdict for n in run.numbers) for verdict in VERDICTS}
         | {"others that differ": run.others_that_differ, "verdict": run.verdict}
@@ -38,15 +35,15 @@ def summary(verification: Verification) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def table(verification: Verification, headline: bool = True) -> pd.DataFrame:
-    """One row a number: ``run``, ``number``, ``published``, ``now``, ..., ``verdict``.
+def tabulate(verification: Verification, headline: bool = True) -> pd.DataFrame:
+    """Return one row per number: ``run``, ``number``, ``published``, ``now``, ..., ``verdict``.
 
-    ``headline`` leaves out what a run tried on the validation split, and its curves.
+    ``headline`` leaves out the candidates of the validation split and the curves.
     """
     runs = [(run.run, run.numbers) for run in verification.runs]
     return pd.DataFrame(
         [
-            {"run": run, "number": label(number.key)} | number.model_dump()
+            {"run": run, "number": label_number(number.key)} | number.model_dump()
             for run, numbers in [*runs, (MEAN, verification.networks)]
             for number in numbers
             if HEADLINE.match(number.key) or not headline
@@ -54,22 +51,25 @@ def table(verification: Verification, headline: bool = True) -> pd.DataFrame:
     )
 
 
-def report(verification: Verification, everything: bool = False) -> str:
-    """The verification as lines of at most 100 columns.
+def format_report(verification: Verification, everything: bool = False) -> str:
+    """Format the verification as lines of at most 100 columns.
 
-    First whether data and parameters are the same, then one line a run, then each number that is
-    not the same, or each.
+    First whether data and parameters are the same, then one line per run, then each number that
+    differs, or every number.
     """
     lines = [f"profile {verification.profile}: {len(verification.runs)} published runs"]
     lines += [f"published: {on}" for on in _occasions(verification, "published_on")]
     lines += [f"now:       {on}" for on in _occasions(verification, "now_on")]
     if verification.other_data:
-        lines += ["", "OTHER DATA OR PARAMETERS than published; the rest means nothing, for:"]
+        lines += [
+            "",
+            "OTHER DATA OR PARAMETERS than published; all other numbers are meaningless for:",
+        ]
         lines += [f"  {run}" for run in verification.other_data]
     else:
         lines.append("data and parameters: the same")
     lines += ["", f"{'run':36}{'same':>6}{'within':>8}{'different':>11}{'missing':>9}   verdict"]
-    for run, row in summary(verification).iterrows():
+    for run, row in summarise(verification).iterrows():
         counts = f"{row[SAME]:6}{row[WITHIN]:8}{row[DIFFERENT]:11}{row[MISSING]:9}"
         lines.append(f"{_cut(run, 35):36}{counts}   {row['verdict']}")
     for run in verification.runs:
@@ -82,22 +82,42 @@ def report(verification: Verification, everything: bool = False) -> str:
     means = [n for n in verification.networks if everything or n.verdict != SAME]
     if means:
         lines += ["", *_heading(MEAN), *itertools.chain(*map(_number_lines, means))]
-    lines += ["", *textwrap.wrap(tolerances_in_words(verification), 100), ""]
+    lines += ["", *textwrap.wrap(describe_tolerances(verification), 100), ""]
     lines += [*verification.failures, *([""] if verification.failures else [])]
     return "\n".join([*lines, f"{verification.profile}: {verification.verdict.upper()}"])
 
 
-def tolerances_in_words(verification: Verification) -> str:
-    """Say where the tolerances come from."""
+def describe_tolerances(verification: Verification) -> str:
+    """Describe where the tolerances come from."""
     return (
         f"Tolerance: {FACTOR} times the largest difference measured in reruns, and at most "
-        f"{100 * MOST:g} percentage points for an accuracy of a network. Reruns: "
+        f"{100 * LARGEST_TOLERANCE:g} percentage points for an accuracy of a network. Reruns: "
         f"{verification.tolerances_from}."
     )
 
 
-def spread_table(spread: Spread) -> pd.DataFrame:
-    """One row a rerun: its largest changes in percentage points, and how many values differ."""
+def format_numbers(rows: pd.DataFrame) -> pd.DataFrame:
+    """Format rows of :func:`tabulate` for display; an empty cell for what is missing."""
+    forms = {"published": ".4f", "now": ".4f", "difference": "+.2g", "tolerance": ".2g"}
+
+    def format_value(value: object, form: str) -> object:
+        if not isinstance(value, float):
+            return value or ""
+        return "" if pd.isna(value) else format(value, form) if value else "0"
+
+    columns = {name: [format_value(v, form) for v in rows[name]] for name, form in forms.items()}
+    return rows[["run", "number"]].assign(**columns, verdict=rows["verdict"]).set_index("run")
+
+
+def select_main_numbers(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Select from :func:`tabulate` the accuracy of each run's own rule and its mAP."""
+    own = numbers["key"].str.match(r"rules\.[^.]*\.accuracy")
+    own &= ~numbers["run"].where(own).duplicated()  # the method's own rule comes first
+    return numbers[own | (numbers["key"] == "retrieval.mean_average_precision")]
+
+
+def tabulate_spread(spread: Spread) -> pd.DataFrame:
+    """Return one row per rerun: largest changes in percentage points, number of other values."""
 
     def most(rerun: Rerun, pattern: str) -> float:
         return 100 * max(
@@ -126,7 +146,7 @@ def _heading(name: str) -> list[str]:
 
 
 def _number_lines(number: Number) -> list[str]:
-    name, both = label(number.key), (number.published, number.now)
+    name, both = label_number(number.key), (number.published, number.now)
     if number.key in COUNTED:
         cells = [*both, f"{number.difference:.2g}" if number.difference is not None else ""]
     elif isinstance(number.published, str):

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Retrieval: distances, exact and approximate search, binary codes."""

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from cbir_lib.errors import CbirError, unknown
+from cbir_lib.errors import CbirError, unknown_name_error
 
 
 def pairwise(
@@ -42,7 +42,7 @@ def pairwise(
         for the image distortion, when the vectors are no square thumbnails of values in 0..1.
     """
     if distance not in DISTANCES:
-        raise unknown("distance", distance, DISTANCES)
+        raise unknown_name_error("distance", distance, DISTANCES)
     a, b = (np.asarray(vectors, dtype=np.float32) for vectors in (queries, gallery))
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise CbirError(

@@ -1,7 +1,7 @@
 """Search: vectors in, rankings out; exact, or approximate by faiss.
 
-Exact search of the k nearest by L2, cosine or inner product is :mod:`cbir_lib.retrieval.exact`'s; of all
-other distances, and of whole rankings, it is that of :mod:`cbir_lib.retrieval.distances`, in blocks.
+The k nearest by L2, cosine or inner product are found by :mod:`cbir_lib.retrieval.exact`; for all
+other distances, and for whole rankings, :mod:`cbir_lib.retrieval.distances` is used in blocks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from cbir_lib.errors import CbirError, unknown
+from cbir_lib.errors import CbirError, unknown_name_error
 from cbir_lib.files import replacing
 from cbir_lib.retrieval import exact
 from cbir_lib.retrieval.approximate import (
@@ -47,8 +47,8 @@ class Index:
     Parameters
     ----------
     distance
-        One of :data:`cbir_lib.retrieval.distances.DISTANCES`; of approximate methods L2, cosine or inner
-        product.
+        One of :data:`cbir_lib.retrieval.distances.DISTANCES`; for approximate methods L2, cosine or
+        inner product.
     method
         ``exact``, or by faiss ``hnsw`` (a graph) or ``ivf-pq`` (cells, and codes of few bytes).
         These are built at the first search after a change, so removing costs as much as building.
@@ -68,12 +68,12 @@ class Index:
 
     def __init__(self, distance: str, method: str = "exact", descriptor: str = "", **settings):
         if distance not in DISTANCES:
-            raise unknown("distance", distance, DISTANCES)
+            raise unknown_name_error("distance", distance, DISTANCES)
         if method not in METHODS:
-            raise unknown("method", method, METHODS)
+            raise unknown_name_error("method", method, METHODS)
         for name, value in settings.items():
             if name not in METHODS[method]:
-                raise unknown(f"setting of {method}", name, METHODS[method])
+                raise unknown_name_error(f"setting of {method}", name, METHODS[method])
             least = 0 if name == "seed" else 1
             whole = isinstance(value, int) and not isinstance(value, bool)
             by_size = value is None and METHODS[method][name] is None
@@ -320,7 +320,7 @@ class Index:
             equal = self._equal(asked)[:, None]
             found = np.hstack([found, np.where((found == equal).any(1, keepdims=True), -1, equal)])
             there = self._rows_at(found, own[block], subjects[block], codes, k)
-            rows[block], distances[block] = exact.measured(
+            rows[block], distances[block] = exact.measure_rows(
                 self.distance, vectors[block], np.ascontiguousarray(self.vectors), there, k
             )
         # A graph may be cut: whoever lacks neighbours is answered exactly.

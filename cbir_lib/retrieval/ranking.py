@@ -1,4 +1,4 @@
-"""TODO."""
+"""Rankings: the rows of a gallery in the order of their distances to each query."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The study: its configuration, its result files, and what is computed from them."""

@@ -1,4 +1,4 @@
-"""The study: profiles, the grid, and the runs that follow from them."""
+"""The study file: profiles, the grid, and the runs that they define."""
 
 from __future__ import annotations
 
@@ -12,64 +12,69 @@ from pydantic import Field, ValidationError, field_validator
 
 from cbir_lib.datasets import SOURCES
 from cbir_lib.descriptors import COMBINATION, DESCRIPTORS
-from cbir_lib.errors import CbirError, unknown
-from cbir_lib.images.perturbations import CHANGES
+from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.images.perturbations import PERTURBATIONS
 from cbir_lib.networks.architectures import NETWORKS, OWN_NETWORKS, READINGS
-from cbir_lib.schema import Strict, first_fault
+from cbir_lib.schema import StrictModel, describe_first_error
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
-class Images(Strict):
-    """At most so many images of each split; the classes keep their shares."""
+class Images(StrictModel):
+    """Maximum number of images of each split; the shares of the classes stay the same."""
 
     train: AtLeastOne
     validation: AtLeastOne
     test: AtLeastOne
 
 
-class Run(Strict):
-    """One thing to measure: everything that decides its numbers."""
+class Run(StrictModel):
+    """One thing to measure: all parameters that decide its numbers."""
 
     dataset: str
-    images: dict[str, int] | None = None  # of each split; all of them
+    images: dict[str, int] | None = None  # per split; None: all
     sample_seed: int
     size: int  # pixels
 
     @property
     def id(self) -> str:
-        """Its readable name, unique in a study."""
+        """Return its readable name, unique in a study."""
         raise NotImplementedError
 
     @property
     def notebook(self) -> str:
-        """Name of the notebook that executes it."""
+        """Return the name of the notebook that executes it."""
         raise NotImplementedError
 
     @property
     def title(self) -> str:
-        """Heading of its page."""
+        """Return the heading of its page."""
         raise NotImplementedError
+
+    @property
+    def reads_other_runs(self) -> bool:
+        """Return whether its notebook needs the output of other runs of the study."""
+        return False
 
 
 class NetworkRun(Run):
-    """A network trained, then used as a descriptor."""
+    """A network that is trained and then used as a descriptor."""
 
     network: str
-    classes: list[str] = []  # of these alone; all
+    classes: list[str] = []  # only these; empty: all
     reading: Literal[READINGS] = "units"
     batch_norm: bool = False
     initialisation: Literal["he", "torch"] = "he"
     clahe: bool = True
-    mean: bool = True  # the mean image is subtracted
+    mean: bool = True  # subtract the mean image
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    augment: bool = False  # turns by 90, 180, 270 degrees and crops at random, as in the paper
+    augment: bool = False  # random crops and rotations by 90, 180, 270 degrees, as in the paper
     flips: bool = False
-    crop: AtLeastOne | None = None  # pixels; with augment by default as 120 of 128
+    crop: AtLeastOne | None = None  # pixels; default with augment: 120 of 128
     seed: int = 0
     epochs: AtLeastOne = 1000
-    budget: AtLeastOne = 1  # times the epochs
+    budget: AtLeastOne = 1  # multiplies the epochs
     early_stopping: bool = False
     patience: AtLeastOne = 50  # epochs, with early stopping
     batch_size: AtLeastOne = 256
@@ -81,7 +86,7 @@ class NetworkRun(Run):
 
     @property
     def variant(self) -> str:
-        """What sets it apart from the paper's plain training; empty if nothing does."""
+        """Return how it differs from the paper's plain training; empty if it does not."""
         parts = [
             word if isinstance(word, str) else word(getattr(self, name))
             for name, word in VARIANTS.items()
@@ -105,17 +110,22 @@ class NetworkRun(Run):
 
     @property
     def digest(self) -> str:
-        """Of all its parameters: tells checkpoints of different trainings apart."""
+        """Return a digest of all its parameters, which identifies checkpoints of this training."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
     @property
+    def settings(self) -> dict:
+        """Return how it is trained: arguments of :class:`cbir_lib.networks.training.Settings`."""
+        return self.model_dump(include=TRAINING) | {"epochs": self.all_epochs}
+
+    @property
     def all_epochs(self) -> int:
-        """Return how many epochs the training lasts: the profile's, times the budget."""
+        """Return the number of epochs: those of the profile times the budget."""
         return self.epochs * self.budget
 
     @property
     def options(self) -> dict:
-        """What :func:`cbir_lib.networks.modules.build_network` is told besides the network's name."""
+        """Return the options of :func:`cbir_lib.networks.modules.build_network`."""
         crop = self.crop or (self.size * 15 // 16 if self.augment else None)
         return {
             "reading": self.reading,
@@ -128,7 +138,12 @@ class NetworkRun(Run):
         }
 
 
-# How the name of a run says that a parameter is not the default: the paper's plain training.
+# Parameters of a network run that only affect its training.
+TRAINING = {
+    *("seed", "epochs", "early_stopping", "patience", "batch_size", "learning_rate", "schedule"),
+    *("momentum", "weight_decay", "precision"),
+}
+# How the name of a run shows a parameter that differs from the default, the plain training.
 VARIANTS = {
     "classes": lambda names: f"{len(names)}classes",
     "reading": lambda reading: reading,
@@ -151,11 +166,11 @@ VARIANTS = {
 
 
 class DescriptorRun(Run):
-    """A handcrafted descriptor. What is random in it has a seed among its own parameters."""
+    """A handcrafted descriptor. If it uses random numbers, its own parameters include a seed."""
 
     descriptor: str
-    grid: dict[str, list] = {}  # values of its parameters, tried on the validation split
-    clahe: bool = False  # the baselines describe the image as it is
+    grid: dict[str, list] = {}  # parameter values to try on the validation split
+    clahe: bool = False  # the baselines describe the unmodified image
 
     @property
     def id(self) -> str:
@@ -166,12 +181,17 @@ class DescriptorRun(Run):
         return "run_descriptor"
 
     @property
+    def descriptor_names(self) -> list[str]:
+        """Names of the handcrafted descriptors that are used."""
+        return [self.descriptor]
+
+    @property
     def title(self) -> str:
         return DESCRIPTORS[self.descriptor].title
 
 
 class CombinationRun(Run):
-    """Several handcrafted descriptors at once: the weighted sum of their distances."""
+    """Several handcrafted descriptors combined by the weighted sum of their distances."""
 
     members: Annotated[list[str], Field(min_length=2)]
 
@@ -184,17 +204,21 @@ class CombinationRun(Run):
         return "run_combination"
 
     @property
+    def reads_other_runs(self) -> bool:
+        return True
+
+    @property
     def title(self) -> str:
         return COMBINATION
 
     @property
     def member_runs(self) -> list[str]:
-        """Names of the runs whose vectors it combines."""
+        """Return the names of the runs whose vectors it combines."""
         return [f"{self.dataset}-{member}" for member in self.members]
 
 
-class Training(Strict):
-    """What a profile may set of the training; the defaults are those of the runs."""
+class Training(StrictModel):
+    """Training parameters that a profile may set; the defaults are those of the runs."""
 
     epochs: AtLeastOne | None = None
     patience: AtLeastOne | None = None
@@ -207,35 +231,35 @@ class Training(Strict):
     def _ends(cls, schedule: str | None) -> str | None:
         if schedule == "constant":
             raise ValueError(
-                "a constant rate never ends; leave it to cosine, and put constant in a row of "
-                "grid.networks to compare"
+                "a constant rate never decays to zero; keep cosine here, and put constant in a "
+                "row of grid.networks to compare the two"
             )
         return schedule
 
 
-class Representation(Strict):
-    """What to try with vectors: see :mod:`cbir_lib.study.effects`."""
+class Representation(StrictModel):
+    """Treatments of vectors to measure: see :mod:`cbir_lib.study.effects`."""
 
-    descriptors: list[str]  # scaled, reduced and hashed besides the network
+    descriptors: list[str]  # scaled, reduced and hashed, as the network is
     fused: Annotated[list[str], Field(min_length=1)]  # with the network
     dimensions: Annotated[list[AtLeastOne], Field(min_length=1)]  # principal components
     bits: Annotated[list[AtLeastOne], Field(min_length=1)]
     hash_seeds: AtLeastOne
 
 
-class Robustness(Strict):
-    """How to change queries: see :mod:`cbir_lib.images.perturbations`."""
+class Robustness(StrictModel):
+    """Changes of queries to measure: see :mod:`cbir_lib.images.perturbations`."""
 
-    descriptors: list[str]  # besides the network
+    descriptors: list[str]  # in addition to the network
     queries: AtLeastOne  # of the test split, evenly spaced
     levels: dict[str, list[float]]
 
 
 class EffectsRun(Run):
-    """What changes around a network and handcrafted descriptors that are there already."""
+    """Measurements with a network and handcrafted descriptors of finished runs."""
 
     name: Literal["representation", "robustness"]
-    networks: list[str]  # runs, of which the best on the validation split are taken
+    networks: list[str]  # runs; the best on the validation split are used
     levels: dict  # a Representation or a Robustness
 
     @property
@@ -247,6 +271,10 @@ class EffectsRun(Run):
         return f"run_{self.name}"
 
     @property
+    def reads_other_runs(self) -> bool:
+        return True
+
+    @property
     def title(self) -> str:
         return {
             "representation": "Effects of the representation",
@@ -254,41 +282,45 @@ class EffectsRun(Run):
         }[self.name]
 
     @property
+    def descriptor_names(self) -> list[str]:
+        """Names of the handcrafted descriptors that are used."""
+        return [*dict.fromkeys([*self.levels["descriptors"], *self.levels.get("fused", ())])]
+
+    @property
     def descriptor_runs(self) -> list[str]:
         """Names of the runs whose descriptors and vectors are used."""
-        names = [*self.levels["descriptors"], *self.levels.get("fused", ())]
-        return [f"{self.dataset}-{name}" for name in dict.fromkeys(names)]
+        return [f"{self.dataset}-{name}" for name in self.descriptor_names]
 
 
-class Profile(Strict):
-    """On what, for how long, and which rows of the grid's networks."""
+class Profile(StrictModel):
+    """A version of the study: its data, its training, and its rows of the grid's networks."""
 
     dataset: str
-    images: Images | None = None  # all of them
+    images: Images | None = None  # None: all
     sample_seed: int = 0
     size: Annotated[int, Field(ge=16, le=1024)] = 128  # pixels
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
     training: Training = Training()
-    networks: list[str] | None = None  # rows of grid.networks; all
-    descriptors: bool = True  # with the handcrafted ones
+    networks: list[str] | None = None  # rows of grid.networks; None: all
+    descriptors: bool = True  # include the handcrafted ones
 
 
-class Transfer(Strict):
-    """A network trained on each of some data sets, and used on each: `cbir effects transfer`."""
+class Transfer(StrictModel):
+    """A network trained on each of several data sets and used on each: `cbir effects transfer`."""
 
     network: str
     datasets: Annotated[dict[str, Images], Field(min_length=2)]
     size: Annotated[int, Field(ge=16, le=1024)]  # pixels
     seeds: Annotated[list[int], Field(min_length=1)]
     training: Training
-    descriptors: list[str]  # beside it, with the first values of their grids
+    descriptors: list[str]  # for comparison, with the first values of their grids
 
 
-class Redrawn(Strict):
-    """Queries drawn anew with other exposures: `cbir effects redrawn`."""
+class Redrawn(StrictModel):
+    """Queries re-rendered with different exposures: `cbir effects redrawn`."""
 
-    networks: list[str]  # of models/
-    descriptors: list[str]  # beside them, with the first values of their grids
+    networks: list[str]  # in models/
+    descriptors: list[str]  # for comparison, with the first values of their grids
     images: Images
     size: Annotated[int, Field(ge=16, le=1024)]  # pixels
     queries: AtLeastOne  # of the test split
@@ -297,8 +329,8 @@ class Redrawn(Strict):
     field: list[float]  # factors of each image's own
 
 
-class EffectsGrid(Strict):
-    """The first two are measured around the runs of a profile with networks and descriptors."""
+class EffectsGrid(StrictModel):
+    """Sets of effects; the first two use the runs of a profile with networks and descriptors."""
 
     representation: Representation | None = None
     robustness: Robustness | None = None
@@ -306,23 +338,23 @@ class EffectsGrid(Strict):
     redrawn: Redrawn | None = None
 
 
-class Grid(Strict):
-    """What runs."""
+class Grid(StrictModel):
+    """The runs to do and the effects to measure."""
 
     networks: dict[str, dict[str, list]] = {}  # values of a run's parameters
     descriptors: dict[str, dict[str, list]] = {}  # values to try, by descriptor and parameter
-    combination: list[str] = []  # of these descriptors; none if empty
+    combination: list[str] = []  # descriptors to combine; empty: no combination
     effects: EffectsGrid = EffectsGrid()
 
 
-class Study(Strict):
+class Study(StrictModel):
     """The whole of ``study.yml``."""
 
     profiles: dict[str, Profile]
     grid: Grid
 
     def runs(self, profile: str) -> list[NetworkRun | DescriptorRun | CombinationRun]:
-        """Every run of a profile, networks first."""
+        """Return every run of a profile, networks first."""
         chosen = self.profile(profile)
         common = {
             "dataset": chosen.dataset,
@@ -335,7 +367,7 @@ class Study(Strict):
         found = [
             NetworkRun(**common | training | values, seed=seed)
             for row in rows
-            for values in combinations(self.grid.networks[row])
+            for values in list_combinations(self.grid.networks[row])
             for seed in chosen.seeds
         ]
         if chosen.descriptors:
@@ -346,14 +378,14 @@ class Study(Strict):
         ids = [run.id for run in found]
         if twice := sorted({name for name in ids if ids.count(name) > 1}):
             raise CbirError(
-                f"profile {profile} has more than one run {twice[0]}",
-                "let its rows of grid.networks differ in what names a run: VARIANTS of "
-                "cbir_lib/study/config.py",
+                f"profile {profile} has more than one run named {twice[0]}",
+                "let its rows of grid.networks differ in a parameter that is part of a run's name: "
+                "VARIANTS in cbir_lib/study/config.py",
             )
         return found
 
     def effects(self, profile: str) -> list[EffectsRun]:
-        """What is measured around the runs of a profile; nothing without both kinds of them."""
+        """Return the effects to measure with a profile; none unless it has both kinds of run."""
         runs = self.runs(profile)
         networks = [run for run in runs if isinstance(run, NetworkRun) and not run.classes]
         if not networks or not self.profile(profile).descriptors:
@@ -366,16 +398,16 @@ class Study(Strict):
         ]
 
     def profile(self, name: str) -> Profile:
-        """The profile of that name."""
+        """Return the profile with this name."""
         if name not in self.profiles:
-            raise unknown("profile", name, self.profiles)
+            raise unknown_name_error("profile", name, self.profiles)
         return self.profiles[name]
 
     def run(self, profile: str, run_id: str) -> NetworkRun | DescriptorRun | CombinationRun:
-        """The run of that name in a profile."""
+        """Return the run with this name in a profile."""
         runs = {run.id: run for run in self.runs(profile)}
         if run_id not in runs:
-            raise unknown("run", run_id, runs)
+            raise unknown_name_error("run", run_id, runs)
         return runs[run_id]
 
 
@@ -397,7 +429,7 @@ def read_study(path: Path | str) -> Study:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CbirError(f"{path} is not YAML: {' '.join(str(error).split())}", hint) from error
     except ValidationError as error:
-        raise CbirError(f"{path}: {first_fault(error)}", hint) from error
+        raise CbirError(f"{path}: {describe_first_error(error)}", hint) from error
     for name in study.grid.descriptors:
         _known(f"{path}: grid.descriptors", "descriptor", name, DESCRIPTORS)
     for name in study.grid.combination:
@@ -407,7 +439,7 @@ def read_study(path: Path | str) -> Study:
         for descriptor in [*levels["descriptors"], *levels.get("fused", ())]:
             _known(where, "run of a descriptor", descriptor, study.grid.descriptors)
         for change in levels.get("levels", ()):
-            _known(f"{where}.levels", "change", change, CHANGES)
+            _known(f"{where}.levels", "change", change, PERTURBATIONS)
         for name in levels.get("datasets", ()):
             _known(f"{where}.datasets", "data set", name, SOURCES)
     for key, profile in study.profiles.items():
@@ -419,26 +451,26 @@ def read_study(path: Path | str) -> Study:
     return study
 
 
-def combinations(values: dict[str, list]) -> list[dict]:
-    """Every combination of one value of each parameter; the last parameter changes fastest."""
+def list_combinations(values: dict[str, list]) -> list[dict]:
+    """Return every combination of one value per parameter; the last parameter varies fastest."""
     return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
 
 
 def _check_row(where: str, values: dict[str, list]) -> None:
-    # The profile has the say over the rest.
-    settable = ("network", *VARIANTS)
+    # The profile decides the rest. Patience is no variant: early stopping, which is, names the run.
+    settable = ("network", "patience", *VARIANTS)
     for name in values:
         _known(where, "parameter", name, settable)
     for name in values.get("network", []):
         _known(where, "network", name, NETWORKS | OWN_NETWORKS)
-    for chosen in combinations(values):
+    for chosen in list_combinations(values):
         try:
             NetworkRun(**{"dataset": "phantom", "sample_seed": 0, "size": 128} | chosen)
         except ValidationError as error:
-            raise CbirError(f"{where}: {first_fault(error)}", "correct the row") from error
+            raise CbirError(f"{where}: {describe_first_error(error)}", "correct the row") from error
 
 
 def _known(where: str, kind: str, name: str, table) -> None:
     if name not in table:
-        error = unknown(kind, name, table)
+        error = unknown_name_error(kind, name, table)
         raise CbirError(f"{where}: {error.what}", error.hint)

@@ -1,7 +1,7 @@
-"""What the parts of a retrieval change: the layer, the scaling, the length of a vector, the image.
+"""How the parts of a retrieval affect it: the layer, the scaling, the vector length, the image.
 
-An effects file holds one row a measurement: a factor, its level, the method, and how good the
-rankings are. Rows of one factor and one method are measured with the same queries in the same
+An effects file has one row per measurement: a factor, its level, the method, and the quality of the
+rankings. Rows of one factor and one method are measured with the same queries and the same
 gallery, and each is compared, query by query, with the row at the reference level.
 """
 
@@ -20,36 +20,36 @@ from cbir_lib.datasets.radiographs import RadiographSet
 from cbir_lib.evaluation import intervals, measures
 from cbir_lib.networks.modules import TrainedNetwork, read_network
 from cbir_lib.retrieval.ranking import Ranking
-from cbir_lib.schema import Strict, read_json, write_json
+from cbir_lib.schema import StrictModel, read_json, write_json
 from cbir_lib.study import results, wording
 
-MEASURED = (  # columns of a table that are no settings
+MEASURED = (  # columns of a table that are not settings
     *("factor", "level", "method", "values", "bytes"),
     *("mAP", "low", "high", "P@1", "P@10", "difference", "difference low", "difference high"),
 )
 
 
-class Effect(Strict):
+class Effect(StrictModel):
     """One measurement: a method at one level of a factor."""
 
     factor: str
     level: float | str
     method: str
-    settings: dict = {}  # what else sets rows of a factor apart
-    values: int | None = None  # of a vector; None where there is none
-    bytes: int | None = None  # of an image's vector, as 32-bit numbers or as bits
-    queries: int  # that have a relevant item
+    settings: dict = {}  # what else distinguishes rows of a factor
+    values: int | None = None  # per vector; None without a vector
+    bytes: int | None = None  # per image: its vector as 32-bit numbers or as bits
+    queries: int  # with a relevant item
     seeds: int = 1  # over which all measures are means
     mean_average_precision: float
     mean_average_precision_interval: list[float]
     precision_at_1: float
     precision_at_10: float
-    difference: float | None = None  # of mean average precision, from the reference level
+    difference: float | None = None  # in mean average precision, from the reference level
     difference_interval: list[float] | None = None  # paired, query by query
 
 
-class Effects(Strict):
-    """What one set of measurements found, and under what."""
+class Effects(StrictModel):
+    """One set of measurements, and the circumstances in which it was made."""
 
     format: Literal[1] = 1
     name: str
@@ -65,27 +65,27 @@ def read(path: Path | str) -> Effects:
     Raises
     ------
     CbirError
-        When it is missing, no JSON, or does not fit the schema.
+        When it is missing, is not JSON, or does not fit the schema.
     """
     again = "remove it and run the study again"
     return read_json(path, Effects, "not a result file", "run the study first", again)
 
 
 def write(path: Path | str, found: Effects) -> None:
-    """Write an effects file, checked against its schema."""
+    """Write an effects file and check it against its schema."""
     write_json(path, found)
 
 
 def published_path(profile: str, name: str) -> Path:
-    """Where an effects file is committed."""
+    """Return the path of a committed effects file."""
     return paths.effects_file(paths.results_folder(profile), name)
 
 
-def table(found: Effects, factor: str | None = None) -> pd.DataFrame:
-    """One row an effect, of one factor or all; mean average precision and precisions in percent.
+def tabulate(found: Effects, factor: str | None = None) -> pd.DataFrame:
+    """Return one row per effect, of one factor or of all; measures are in percent.
 
-    ``mAP``, ``low``, ``high``, ``P@1``, ``P@10``, ``difference``, ``difference low``,
-    ``difference high``; settings are columns of their own.
+    Columns: ``mAP``, ``low``, ``high``, ``P@1``, ``P@10``, ``difference``, ``difference low``,
+    ``difference high``; each setting is a column of its own.
     """
     rows = []
     for e in found.effects:
@@ -120,21 +120,21 @@ def table(found: Effects, factor: str | None = None) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Search:
-    """Whose images are searched with, and among which: labels of queries (Q,) and gallery (G,)."""
+    """The labels of the queries (Q,) and of the gallery (G,) of a search."""
 
     labels: np.ndarray
     gallery_labels: np.ndarray
-    subjects: np.ndarray | None = None  # (Q,) of the queries; None where unknown
+    subjects: np.ndarray | None = None  # (Q,) of the queries; None if unknown
 
     @classmethod
-    def of(cls, queries: RadiographSet, gallery: RadiographSet) -> Search:
-        """That of two sets which share their classes and no image."""
+    def from_sets(cls, queries: RadiographSet, gallery: RadiographSet) -> Search:
+        """Return the search of two sets that share their classes and no image."""
         return cls(queries.labels, gallery.labels, intervals.owners(queries.records))
 
-    def scores(self, distances: np.ndarray) -> np.ndarray:
-        """(3, Q): average precision, precision at 1 and at 10 of (Q, G) distances.
+    def score(self, distances: np.ndarray) -> np.ndarray:
+        """Compute average precision, precision at 1 and at 10, (3, Q), of (Q, G) distances.
 
-        Equal distances count by expectation over their orders, as short binary codes have many.
+        Ties count by expectation over their orders, since short binary codes have many.
         """
         ranking = Ranking.of(distances)
         relevant = measures.relevance(ranking, self.labels, self.gallery_labels)
@@ -146,10 +146,12 @@ class Search:
             ]
         )
 
-    def effect(self, scores: np.ndarray, reference: np.ndarray | None = None, **what) -> Effect:
-        """A row of (3, Q) scores, or (S, 3, Q) of several seeds; compared with a reference's.
+    def build_effect(
+        self, scores: np.ndarray, reference: np.ndarray | None = None, **what
+    ) -> Effect:
+        """Summarise (3, Q) scores, or (S, 3, Q) of several seeds, compared with a reference.
 
-        Intervals are 95 % bootstrap intervals over queries, of one subject together, and seeds
+        Intervals are 95 % bootstrap intervals over seeds and queries, those of a subject together
         (:func:`cbir_lib.evaluation.intervals.paired_interval`).
         """
         scores = scores.reshape(-1, *scores.shape[-2:])
@@ -179,8 +181,8 @@ class Search:
         )
 
 
-def best_network(work: Path, runs: Sequence[str]) -> tuple[results.Result, TrainedNetwork]:
-    """Of these runs of networks the one most accurate on the validation split; the first of equals.
+def select_best_network(work: Path, runs: Sequence[str]) -> tuple[results.Result, TrainedNetwork]:
+    """Read the network run with the best validation accuracy; of equals the first.
 
     ``work`` is the study's folder.
     """
@@ -189,21 +191,23 @@ def best_network(work: Path, runs: Sequence[str]) -> tuple[results.Result, Train
     return best, read_network(paths.model_file(work, best.run))
 
 
-def best_networks(work: Path, runs: Sequence[str]) -> list[tuple[results.Result, TrainedNetwork]]:
-    """The best network trained without augmentation, and the best with it, as far as there are."""
+def select_best_networks(
+    work: Path, runs: Sequence[str]
+) -> list[tuple[results.Result, TrainedNetwork]]:
+    """Return the best network trained without augmentation and the best with it, if any."""
     with_it = {
         run: results.read(paths.result_file(work, run)).parameters["augment"] for run in runs
     }
     groups = ([run for run in runs if with_it[run] == augment] for augment in (False, True))
-    return [best_network(work, group) for group in groups if group]
+    return [select_best_network(work, group) for group in groups if group]
 
 
-def shown(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of one factor of :func:`table` as a reader sees them: numbers with their intervals."""
+def format_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Format rows of one factor of :func:`tabulate` for display: numbers with their intervals."""
     settings = [n for n in rows if n not in MEASURED and rows[n].notna().all()]
     columns = {name: rows[name] for name in ("method", "level", *settings)}
     if "weights" in columns:
-        columns["weights"] = rows["weights"].map(wording.in_words)
+        columns["weights"] = rows["weights"].map(wording.format_settings)
 
     def with_interval(middle: str, low: str, high: str, form: str) -> list[str]:
         return [
@@ -216,3 +220,36 @@ def shown(rows: pd.DataFrame) -> pd.DataFrame:
     columns["difference"] = with_interval(*change, "+.1f")
     columns |= {f"{name} (%)": rows[name].map("{:.1f}".format) for name in ("P@1", "P@10")}
     return pd.DataFrame(columns).set_index("method")
+
+
+def find_best(rows: pd.DataFrame, measure: str = "mAP") -> pd.Series:
+    """Return the row of :func:`tabulate` with the largest value of a measure."""
+    return rows.loc[rows[measure].idxmax()]
+
+
+def select_measure(rows: pd.DataFrame, measure: str = "mAP") -> pd.DataFrame:
+    """Return one measure of rows of :func:`tabulate` for a figure.
+
+    ``level``, ``method``, ``value``, and ``low`` and ``high``, which are NaN unless it is ``mAP``:
+    the other measures have no interval.
+    """
+    has_interval = measure == "mAP"
+    return pd.DataFrame(
+        {
+            "level": rows["level"],
+            "method": rows["method"],
+            "value": rows[measure],
+            "low": rows["low"] if has_interval else np.nan,
+            "high": rows["high"] if has_interval else np.nan,
+        }
+    )
+
+
+def judge_change(row: pd.Series) -> str:
+    """Return what a level does compared with the reference: whether its interval excludes 0.
+
+    ``helps``, ``harms`` or ``makes no clear difference``.
+    """
+    if row["difference low"] > 0:
+        return "helps"
+    return "harms" if row["difference high"] < 0 else "makes no clear difference"

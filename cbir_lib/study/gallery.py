@@ -12,7 +12,7 @@ from cbir_lib.datasets import load
 from cbir_lib.descriptors import Descriptor
 from cbir_lib.descriptors.fitted import load_descriptor
 from cbir_lib.errors import CbirError
-from cbir_lib.images.decoding import fit, read_image
+from cbir_lib.images.decoding import fit_to_square, read_image
 from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.retrieval.index import Index
 from cbir_lib.study import results
@@ -21,17 +21,17 @@ DEFAULT_K = 10
 
 
 class RunGallery:
-    """The training images of a run, described by its network or descriptor.
+    """The training images of a run, described by its network or descriptor, for searching.
 
     Parameters
     ----------
     folder
-        What the run left: ``build/<profile>/runs/<run>``.
+        The output of the run: ``build/<profile>/runs/<run>``.
 
     Raises
     ------
     CbirError
-        When the run has no gallery of its own, or its data set is not the one it was trained on.
+        When the run has no gallery of its own, or the data set here is not the one it used.
     """
 
     def __init__(self, folder: Path):
@@ -74,9 +74,9 @@ class RunGallery:
             When an image cannot be read, or k is out of range.
         """
         k = min(DEFAULT_K, len(self)) if k is None else k
-        # At the size of the gallery's images before they were prepared.
+        # At the size of the gallery's images before preprocessing.
         size = self.data.images.shape[1]
-        queries = np.stack([fit(read_image(Path(image)), size) for image in images])
+        queries = np.stack([fit_to_square(read_image(Path(image)), size) for image in images])
         if self.preprocessing:
             queries = self.preprocessing.transform(queries)
         ranking = self.index.search(self.descriptor.transform(queries), k)
@@ -92,13 +92,13 @@ class RunGallery:
             }
         )
 
-    def picture(self, image_id: str) -> tuple[np.ndarray, str]:
-        """Return an image of the gallery, (H, W) uint8, and no remark."""
+    def read_picture(self, image_id: str) -> tuple[np.ndarray, str]:
+        """Return an image of the gallery, (H, W) uint8, and an empty remark."""
         return self.data.images[pd.Index(self.data.image_ids).get_loc(image_id)], ""
 
 
 def _descriptor_of(folder: Path, result: results.Result) -> tuple[Preprocessing | None, Descriptor]:
-    """Return the descriptor of a run, and what its images go through before, if anything."""
+    """Return the preprocessing of a run, if it is separate, and its descriptor."""
     if "network" in result.parameters:
         from cbir_lib.descriptors.learned import LearnedDescriptor
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Paired comparisons of results that were measured on the same images."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import pandas as pd
 from cbir_lib.errors import CbirError
 from cbir_lib.evaluation.intervals import paired_interval
 from cbir_lib.evaluation.significance import holm, mcnemar, nemenyi, permutation
-from cbir_lib.study.results import Result, same_images, variant_of
+from cbir_lib.study.results import Result, name_variant, same_images
 
 Measure = Literal["accuracy", "mAP", "P@1", "P@10"]
 
 
-def difference(
-    found: Sequence[Result],
+def compute_difference(
+    results: Sequence[Result],
     one: tuple[str, str],
     other: tuple[str, str],
     measure: Measure = "accuracy",
 ) -> dict[str, float] | None:
-    """How far the first (network, variant) is ahead of the second, seed by seed and image by image.
+    """Compute how far one (network, variant) is ahead of another, paired by seed and by image.
 
     Returns
     -------
     dict or None
         In percentage points: ``difference``, and ``low`` and ``high``, its 95 % interval
-        (:func:`cbir_lib.evaluation.intervals.paired_interval`); ``seeds``, how many both have; ``lowest`` and
-        ``highest`` of the seeds' differences. None where they have no seed in common.
+        (:func:`cbir_lib.evaluation.intervals.paired_interval`); ``seeds``, the number that both
+        have; ``lowest`` and ``highest`` of the seeds' differences. None without a common seed.
 
     Raises
     ------
     CbirError
         When the two were measured on different images.
     """
-    runs = {(r.parameters["network"], variant_of(r), r.parameters["seed"]): r for r in found}
+    runs = {(r.parameters["network"], name_variant(r), r.parameters["seed"]): r for r in results}
     seeds = sorted(s for *which, s in runs if tuple(which) == one and (*other, s) in runs)
     if not seeds:
         return None
@@ -48,7 +48,7 @@ def difference(
                 f"{pair[0].run} and {pair[1].run} were measured on different images",
                 "compare runs of the same images and classes",
             )
-        first, second = (of_each_query(result, measure) for result in pair)
+        first, second = (score_queries(result, measure) for result in pair)
         rows.append(100 * (first - second))
     known = ~np.isnan(rows).any(axis=0)
     differences, subjects = np.array(rows)[:, known], pair[0].data.test_subjects
@@ -64,8 +64,8 @@ def difference(
     }
 
 
-def of_each_query(result: Result, measure: Measure) -> np.ndarray:
-    """(Q,) float: 1 where the method's own answer is right, or a precision, which may be NaN."""
+def score_queries(result: Result, measure: Measure) -> np.ndarray:
+    """Return (Q,) float: 1 where the method's own answer is correct, or a precision, maybe NaN."""
     if measure == "accuracy":
         return np.equal(result.answers, result.data.test_labels).astype(float)
     name = {"mAP": "average_precisions", "P@1": "precisions_at_1", "P@10": "precisions_at_10"}[
@@ -74,8 +74,8 @@ def of_each_query(result: Result, measure: Measure) -> np.ndarray:
     return np.array(getattr(result.retrieval, name), float)
 
 
-def paired_tests(found: Mapping[str, Result], measure: Measure, against: str) -> pd.DataFrame:
-    """One row a method: how far one of them, ``against``, is ahead of it on the same queries.
+def run_paired_tests(results: Mapping[str, Result], measure: Measure, against: str) -> pd.DataFrame:
+    """Test one method, ``against``, against each other one on the same queries; one row each.
 
     ``difference``, ``low`` and ``high`` (95 % interval) in percentage points; ``p``, McNemar's for
     accuracy, by permutation for mAP; ``holm``, the same adjusted for the number of rows. Intervals
@@ -86,9 +86,9 @@ def paired_tests(found: Mapping[str, Result], measure: Measure, against: str) ->
     CbirError
         When the methods were measured on different images.
     """
-    best, rows = found[against], {}
+    best, rows = results[against], {}
     subjects = best.data.test_subjects
-    for name, result in found.items():
+    for name, result in results.items():
         if name == against:
             continue
         if not same_images(best, result):
@@ -96,7 +96,7 @@ def paired_tests(found: Mapping[str, Result], measure: Measure, against: str) ->
                 f"{best.run} and {result.run} were measured on different images",
                 "compare runs of the same images and classes",
             )
-        first, second = (of_each_query(r, measure) for r in (best, result))
+        first, second = (score_queries(r, measure) for r in (best, result))
         known = ~np.isnan(first - second)
         gaps, owner = (first - second)[known], subjects and np.array(subjects)[known]
         low, high = paired_interval(100 * gaps[None], subjects=owner)
@@ -107,20 +107,21 @@ def paired_tests(found: Mapping[str, Result], measure: Measure, against: str) ->
     return table.assign(holm=holm(table["p"]))
 
 
-def mean_ranks(found: Mapping[str, Result]) -> tuple[pd.Series, float, int]:
-    """Ranks of the methods by average precision, query by query; subject by subject where known.
+def compute_mean_ranks(results: Mapping[str, Result]) -> tuple[pd.Series, float, int]:
+    """Rank the methods by average precision per query, or per subject where subjects are known.
 
     Returns
     -------
     Series
         The mean rank of each method, 1 the best.
     float
-        The critical difference of two mean ranks (:func:`cbir_lib.evaluation.significance.nemenyi`).
+        The critical difference of two mean ranks
+        (:func:`cbir_lib.evaluation.significance.nemenyi`).
     int
-        How many blocks were ranked: subjects, by the mean of their queries, or queries.
+        The number of blocks ranked: subjects, by the mean of their queries, or queries.
     """
-    values = pd.DataFrame({name: of_each_query(r, "mAP") for name, r in found.items()})
-    subjects = next(iter(found.values())).data.test_subjects
+    values = pd.DataFrame({name: score_queries(r, "mAP") for name, r in results.items()})
+    subjects = next(iter(results.values())).data.test_subjects
     known = values.notna().all(axis=1)
     values = values[known]
     if subjects:

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Effects of the representation: layer, scaling, dimension, binary codes, and fusion."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from cbir_lib.retrieval.distances import pairwise
 from cbir_lib.retrieval.hashing import BinaryHash, hamming
 from cbir_lib.study.effects import Effect, Search
 
-MOST_VALUES = 32768  # of a layer whose whole output is searched; larger ones only averaged
-TINY = 1e-6  # share of the largest variance below which a principal axis is rounding error
+MOST_VALUES = 32768  # of a layer whose whole output is searched; larger layers are only averaged
+TINY = 1e-6  # of the largest variance; a principal axis below it is rounding error
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """A method's vectors: (G, D) of the gallery, (Q, D) of the queries; float32."""
+    """The float32 vectors of a method: (G, D) of the gallery, (Q, D) of the queries."""
 
     method: str
     distance: str
@@ -33,12 +33,12 @@ class Vectors:
     queries: np.ndarray
 
     def distances(self) -> np.ndarray:
-        """(Q, G) at the method's own distance."""
+        """Compute (Q, G) distances with the method's own distance."""
         return pairwise(self.distance, self.queries, self.gallery)
 
 
-def untrained(trained: TrainedNetwork, seed: int = 0) -> TrainedNetwork:
-    """The same network with random weights, as training begins with; the same mean image."""
+def reset_weights(trained: TrainedNetwork, seed: int = 0) -> TrainedNetwork:
+    """Return the same network with the random weights it starts from; the mean image stays."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = build_network(
@@ -51,10 +51,10 @@ def untrained(trained: TrainedNetwork, seed: int = 0) -> TrainedNetwork:
 
 
 @torch.inference_mode()
-def activations(trained: TrainedNetwork, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Outputs of every stage for (N, H, W) uint8 images, in one pass, flattened to (N, D) float32.
+def compute_activations(trained: TrainedNetwork, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute the output of every stage for (N, H, W) uint8 images, flattened to (N, D) float32.
 
-    ``pool1``, ...: maps of channels after each pooling, those of at most ``MOST_VALUES`` values.
+    ``pool1``, ...: channel maps after each pooling, if they have at most ``MOST_VALUES`` values.
     ``pool1, mean``, ...: the mean of each channel. Then ``relu_fc1``, ..., ``scores`` and
     ``softmax`` of the scores.
     """
@@ -76,43 +76,43 @@ def activations(trained: TrainedNetwork, images: np.ndarray) -> dict[str, np.nda
     return joined | {"softmax": softmax(joined["scores"], axis=1)}
 
 
-def layers(
+def measure_layers(
     method: str, trained: TrainedNetwork, gallery: np.ndarray, queries: np.ndarray, search: Search
 ) -> list[Effect]:
-    """Each stage of a network as the descriptor, by cosine; the reference is its last hidden layer.
+    """Measure each stage of a network as a descriptor, by cosine; reference: the last hidden layer.
 
     ``gallery`` and ``queries`` are (N, H, W) uint8, before any preprocessing.
     """
-    of_gallery, of_queries = (activations(trained, images) for images in (gallery, queries))
+    of_gallery, of_queries = (compute_activations(trained, images) for images in (gallery, queries))
     scores = {
-        name: search.scores(pairwise("cosine", of_queries[name], vectors))
+        name: search.score(pairwise("cosine", of_queries[name], vectors))
         for name, vectors in of_gallery.items()
     }
     last = [name for name in scores if name.startswith("relu_fc")][-1]
     return [
-        search.effect(
+        search.build_effect(
             found,
             scores[last],
             factor="layer",
             level=name,
             method=method,
-            **size_of(of_gallery[name]),
+            **compute_size(of_gallery[name]),
         )
         for name, found in scores.items()
     ]
 
 
-def size_of(vectors: np.ndarray) -> dict[str, int]:
-    """Values and bytes of one of these vectors."""
+def compute_size(vectors: np.ndarray) -> dict[str, int]:
+    """Return the number of values and bytes of one of these vectors."""
     return {"values": vectors.shape[1], "bytes": vectors.shape[1] * vectors.itemsize}
 
 
-def normalised(how: str, gallery: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
-    """Vectors scaled in one way; what is learnt for it is learnt from the gallery.
+def normalise(how: str, gallery: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+    """Scale vectors in one way; its parameters are estimated on the gallery.
 
-    ``none``; ``L2``: to length 1; ``standardised``: each value with mean 0 and standard deviation 1
-    over the gallery, one that never varies with 0; ``power``: the root of each value, with its
-    sign, then to length 1 (Perronnin et al., ECCV 2010).
+    ``none``; ``L2``: to length 1; ``standardised``: each value to mean 0 and standard deviation 1
+    over the gallery, constant values to 0; ``power``: the signed square root of each value, then
+    to length 1 (Perronnin et al., ECCV 2010).
     """
     every = [np.asarray(vectors, np.float32) for vectors in (gallery, *others)]
     if how == "standardised":
@@ -129,36 +129,36 @@ def normalised(how: str, gallery: np.ndarray, *others: np.ndarray) -> list[np.nd
 NORMALISATIONS = ("none", "L2", "standardised", "power")
 
 
-def normalisations(vectors: Vectors, search: Search) -> list[Effect]:
-    """Scalings and the distances cosine and L2; the reference is none, at the method's distance."""
-    scores = {("none", vectors.distance): search.scores(vectors.distances())}
+def measure_normalisations(vectors: Vectors, search: Search) -> list[Effect]:
+    """Measure each scaling with cosine and L2; reference: unscaled, with the method's distance."""
+    scores = {("none", vectors.distance): search.score(vectors.distances())}
     for how in NORMALISATIONS:
-        gallery, queries = normalised(how, vectors.gallery, vectors.queries)
+        gallery, queries = normalise(how, vectors.gallery, vectors.queries)
         for distance in ("cosine", "L2"):
             if (how, distance) not in scores:
-                scores[how, distance] = search.scores(pairwise(distance, queries, gallery))
+                scores[how, distance] = search.score(pairwise(distance, queries, gallery))
     reference = next(iter(scores.values()))
     return [
-        search.effect(
+        search.build_effect(
             found,
             reference,
             factor="normalisation",
             level=how,
             method=vectors.method,
             settings={"distance": distance},
-            **size_of(vectors.gallery),
+            **compute_size(vectors.gallery),
         )
         for (how, distance), found in scores.items()
     ]
 
 
-def reduced(
+def reduce_dimensions(
     gallery: np.ndarray, queries: np.ndarray, counts: Sequence[int], whiten: bool
 ) -> Iterable[tuple[int, np.ndarray, np.ndarray]]:
-    """The first principal components of the gallery, as many as each count says.
+    """Project on the first principal components of the gallery, as many as each count says.
 
-    Yields ``(count, gallery, queries)``; counts beyond what the gallery's vectors span are left
-    out. ``whiten``: each component divided by its standard deviation over the gallery.
+    Yields ``(count, gallery, queries)``; counts beyond the dimension that the gallery's vectors
+    span are left out. ``whiten`` divides each component by its standard deviation over the gallery.
     """
     most = min(max(counts), *gallery.shape)
     pca = PCA(most, svd_solver="full").fit(gallery.astype(np.float64))
@@ -170,50 +170,54 @@ def reduced(
             yield count, *(v[:, :count].astype(np.float32) for v in projected)
 
 
-def dimensions(vectors: Vectors, search: Search, counts: Sequence[int]) -> list[Effect]:
-    """Principal components, plain and whitened, by cosine; the reference is the whole vector."""
-    reference = search.scores(vectors.distances())
+def measure_dimensions(vectors: Vectors, search: Search, counts: Sequence[int]) -> list[Effect]:
+    """Measure principal components, plain and whitened, by cosine; reference: the whole vector."""
+    reference = search.score(vectors.distances())
     what = {"factor": "PCA", "method": vectors.method}
-    whole = size_of(vectors.gallery)
+    whole = compute_size(vectors.gallery)
     found = [
-        search.effect(
+        search.build_effect(
             reference, reference, level="all", settings={"whitened": False}, **what, **whole
         )
     ]
     for whiten in (False, True):
-        for count, gallery, queries in reduced(vectors.gallery, vectors.queries, counts, whiten):
-            scores = search.scores(pairwise("cosine", queries, gallery))
+        for count, gallery, queries in reduce_dimensions(
+            vectors.gallery, vectors.queries, counts, whiten
+        ):
+            scores = search.score(pairwise("cosine", queries, gallery))
             found.append(
-                search.effect(
+                search.build_effect(
                     scores,
                     reference,
                     level=float(count),
                     settings={"whitened": whiten},
                     **what,
-                    **size_of(gallery),
+                    **compute_size(gallery),
                 )
             )
     return found
 
 
-def hashed(
+def measure_hashing(
     vectors: Vectors, search: Search, bits: Sequence[int], seeds: int, methods: Sequence[str]
 ) -> list[Effect]:
-    """Binary codes by Hamming distance; the reference is the whole vector at its own distance.
+    """Measure binary codes by Hamming distance; reference: the whole vector at its own distance.
 
     Random directions are measured with several seeds.
     """
-    reference = search.scores(vectors.distances())
+    reference = search.score(vectors.distances())
     what = {"factor": "bits", "method": vectors.method}
-    whole = size_of(vectors.gallery)
+    whole = compute_size(vectors.gallery)
     found = [
-        search.effect(reference, reference, level="all", settings={"hash": "none"}, **what, **whole)
+        search.build_effect(
+            reference, reference, level="all", settings={"hash": "none"}, **what, **whole
+        )
     ]
     for name in methods:
         possible = [n for n in bits if name == "random" or n <= min(vectors.gallery.shape)]
         coders = {}
         for count in sorted(possible, reverse=True):
-            # Principal axes come one after another: a longer code begins with a shorter one.
+            # Principal axes are ordered: a longer code begins with a shorter one.
             if name == "PCA" and coders:
                 coders[count] = coders[max(coders)]
                 continue
@@ -227,9 +231,9 @@ def hashed(
                 codes, gallery = (
                     coder.transform(v)[:, : count // 8] for v in (vectors.queries, vectors.gallery)
                 )
-                scores.append(search.scores(hamming(codes, gallery)))
+                scores.append(search.score(hamming(codes, gallery)))
             found.append(
-                search.effect(
+                search.build_effect(
                     np.stack(scores),
                     reference,
                     level=float(count),
@@ -242,22 +246,22 @@ def hashed(
     return found
 
 
-def fusions(
+def measure_fusions(
     own: Vectors,
     others: Sequence[Vectors],
     validation: Mapping[str, np.ndarray],
     data: RadiographSet,
     search: Search,
 ) -> list[Effect]:
-    """A method's distances with those of each other one, and of all; the reference is it alone.
+    """Measure a method fused with each other one, and with all; reference: the method alone.
 
     Distances are divided by their mean over the gallery and weighted. The weights are chosen on the
-    validation split, by :func:`cbir_lib.evaluation.protocol.weigh`.
+    validation split by :func:`cbir_lib.evaluation.protocol.weigh`.
 
     Parameters
     ----------
     own, others
-        Queries are the test split, the gallery is the training split of ``data``.
+        With the test split of ``data`` as queries and its training split as gallery.
     validation
         (V, D) float32 of the validation split, by method.
     """
@@ -269,11 +273,11 @@ def fusions(
             vectors.distance, validation[vectors.method], vectors.gallery
         )
         of_test[vectors.method] = vectors.distances()
-    alone = {name: search.scores(distances) for name, distances in of_test.items()}
+    alone = {name: search.score(distances) for name, distances in of_test.items()}
     reference = alone[own.method]
 
     def row(level, scores, weights):
-        return search.effect(
+        return search.build_effect(
             scores,
             reference,
             factor="fusion",
@@ -290,5 +294,5 @@ def fusions(
         matrices, sizes = ({n: each[n] for n in names} for each in (of_validation, scales))
         weights, _ = protocol.weigh(matrices, sizes, data)
         total = combine({n: of_test[n] for n in names}, sizes, weights)
-        found.append(row(f"with {level}", search.scores(total), weights))
+        found.append(row(f"with {level}", search.score(total), weights))
     return found

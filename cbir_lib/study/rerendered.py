@@ -1,8 +1,9 @@
-"""The same anatomy photographed otherwise: queries of the phantom drawn anew.
+"""Re-rendered queries of the phantom: the same anatomy, a different exposure.
 
-A changed image is a picture of a picture. The phantom's renderer repeats a photograph of the same
-subject in the same pose with fewer photons, with the film turned, or of a smaller field: before
-scatter, noise and the film's curve. Where pixels can be changed likewise, both are measured.
+Changing the pixels of an image only imitates another exposure. The phantom's renderer repeats the
+exposure of the same subject in the same pose with fewer photons, a rotated film, or a smaller
+field: before scatter, noise and the film's curve. Where the pixels can be changed in the same way,
+both are measured.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ from cbir_lib.datasets import load
 from cbir_lib.datasets.phantom import recipe
 from cbir_lib.datasets.phantom.parameters import require_packages
 from cbir_lib.descriptors.learned import load_network
-from cbir_lib.images.decoding import decode, fit
-from cbir_lib.images.perturbations import changed
+from cbir_lib.images.decoding import decode, fit_to_square
+from cbir_lib.images.perturbations import perturb
 from cbir_lib.study import effects, results, robustness
 from cbir_lib.study.config import Redrawn
 from cbir_lib.study.effects import Effect, Search
 from cbir_lib.study.robustness import Method
-from cbir_lib.study.transfer import handcrafted
+from cbir_lib.study.transfer import fit_descriptor_method
 
-# The parameter of an exposure that a level changes, and how it does; its neutral level.
+# The exposure parameter that a level changes, how the level changes it, and the neutral level.
 EXPOSURES: dict[str, tuple[str, Callable[[float, float], float], float]] = {
     "photons": ("photons", lambda own, level: own * level, 1.0),
     "rotation": ("rotation_deg", lambda own, level: own + level, 0.0),
     "field": ("field", lambda own, level: own * level, 1.0),
 }
-OF_PIXELS = {"rotation": "rotation", "field": "crop"}  # the change of pixels that is alike
+PIXEL_CHANGES = {"rotation": "rotation", "field": "crop"}  # the corresponding change of pixels
 
 
 def measure(
@@ -39,15 +40,15 @@ def measure(
     grids: Mapping[str, Mapping[str, list]],
     say: Callable[[str], None] = lambda line: None,
 ) -> effects.Effects:
-    """Search with queries drawn anew, and with the same changed pixel by pixel.
+    """Search with re-rendered queries, and with the same queries changed pixel by pixel.
 
-    ``settings["changed"]`` is ``exposure`` or ``pixels``. The reference is the image as it is. Plan
-    and grids are ``grid.effects.redrawn`` and ``grid.descriptors`` of the study.
+    ``settings["changed"]`` is ``exposure`` or ``pixels``. The reference is the unchanged image.
+    Plan and grids are ``grid.effects.redrawn`` and ``grid.descriptors`` of the study.
 
     Raises
     ------
     CbirError
-        When the packages that draw are not there, or a network is not in ``models/``.
+        When the packages for rendering are missing, or a network is not in ``models/``.
     """
     require_packages()
     clock = time.perf_counter()
@@ -55,36 +56,37 @@ def measure(
     gallery, test = data.split("train"), data.split("test")
     rows = np.linspace(0, len(test) - 1, min(plan.queries, len(test))).astype(int)
     queries = test.take(rows)
-    search = Search.of(queries, gallery)
+    search = Search.from_sets(queries, gallery)
     methods = [
-        robustness.learned(
+        robustness.make_network_method(
             f"Network {run.split('-', 1)[1]}", load_network(run).trained, gallery.images
         )
         for run in plan.networks
     ]
     methods += [
-        handcrafted(name, grids[name], gallery.images, plan.size) for name in plan.descriptors
+        fit_descriptor_method(name, grids[name], gallery.images, plan.size)
+        for name in plan.descriptors
     ]
-    plain = {method.name: search.scores(method.distances(queries.images)) for method in methods}
+    plain = {method.name: search.score(method.distances(queries.images)) for method in methods}
     found = []
     for name in EXPOSURES:
         for level in getattr(plan, name):
             say(f"{name} {level:g}")
-            pictures = {"exposure": drawn(queries.image_ids, name, level)}
-            if name in OF_PIXELS:
-                pictures["pixels"] = changed(queries.images, OF_PIXELS[name], level)
+            pictures = {"exposure": rerender(queries.image_ids, name, level)}
+            if name in PIXEL_CHANGES:
+                pictures["pixels"] = perturb(queries.images, PIXEL_CHANGES[name], level)
             for kind, images in pictures.items():
-                found += rows_of(methods, images, search, plain, name, level, kind)
+                found += measure_queries(methods, images, search, plain, name, level, kind)
     return effects.Effects(
         name="redrawn",
         parameters=plan.model_dump(),
-        data=[results.describe(data)],
+        data=[results.describe_data(data)],
         effects=found,
-        circumstances=results.circumstances({"measuring": time.perf_counter() - clock}),
+        circumstances=results.record_circumstances({"measuring": time.perf_counter() - clock}),
     )
 
 
-def rows_of(
+def measure_queries(
     methods: list[Method],
     images: np.ndarray,
     search: Search,
@@ -93,10 +95,10 @@ def rows_of(
     level: float,
     kind: str,
 ) -> list[Effect]:
-    """One row a method, of queries changed in one way."""
+    """Measure each method on queries changed in one way; one row per method."""
     return [
-        search.effect(
-            search.scores(method.distances(images)),
+        search.build_effect(
+            search.score(method.distances(images)),
             plain[method.name],
             factor=name,
             level=level,
@@ -107,21 +109,21 @@ def rows_of(
     ]
 
 
-def drawn(image_ids: np.ndarray, name: str, level: float) -> np.ndarray:
-    """(N, 128, 128) uint8: images of the embedded set, drawn anew with one parameter changed.
+def rerender(image_ids: np.ndarray, name: str, level: float) -> np.ndarray:
+    """Re-render images of the embedded set with one parameter changed: (N, 128, 128) uint8.
 
-    Subject, pose, inner parts and marker are the image's own, and so is the draw of the noise as
-    far as the picture keeps its shape. At the neutral level the images are those of the set.
+    Subject, pose, inner parts and marker stay the same, and so do the random numbers of the noise
+    as long as the image keeps its shape. At the neutral level the images are those of the set.
     """
+    from cbir_lib.datasets.phantom.generation import encode_jpeg
     from cbir_lib.datasets.phantom.render import render
-    from cbir_lib.datasets.phantom.rendering import encode
 
-    parameter, otherwise, _ = EXPOSURES[name]
-    plan, pictures = recipe.plan(), []
+    parameter, change, _ = EXPOSURES[name]
+    plan, pictures = recipe.plan_images(), []
     for image_id in image_ids:
-        scene, rng = recipe.scene(plan[int(image_id[1:])])
+        scene, rng = recipe.draw_scene(plan[int(image_id[1:])])
         own = getattr(scene.exposure, parameter)
-        exposure = scene.exposure.with_(**{parameter: otherwise(own, level)})
+        exposure = scene.exposure.with_(**{parameter: change(own, level)})
         grey = render(replace(scene, exposure=exposure), recipe.SIZE_PX, rng).grey
-        pictures.append(fit(decode(encode(grey)).image, recipe.SIZE_PX))
+        pictures.append(fit_to_square(decode(encode_jpeg(grey)).image, recipe.SIZE_PX))
     return np.stack(pictures)

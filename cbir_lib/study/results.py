@@ -1,7 +1,8 @@
-"""The result file: what one run measured, and under what."""
+"""The result file: what one run measured, and in which circumstances."""
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import psutil
 
 from cbir_lib import paths
@@ -16,25 +18,26 @@ from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
 from cbir_lib.descriptors import COMBINATION, DESCRIPTORS
 from cbir_lib.errors import CbirError
 from cbir_lib.evaluation.intervals import owners
-from cbir_lib.schema import Strict, read_json, write_json
+from cbir_lib.schema import StrictModel, read_json, write_json
 from cbir_lib.study.config import NetworkRun
 
 VERSIONED = ("torch", "pytorch-lightning", "numpy", "opencv-python-headless", "scikit-learn")
 
 
-class Data(Strict):
-    """On what was measured."""
+class Data(StrictModel):
+    """The data that a run was measured on."""
 
     dataset: str
     checksum: str  # SHA-256 of the whole source, decoded
+    sample_checksum: str | None = None  # SHA-256 of identifiers, splits and labels of the sample
     class_names: list[str]
     images: dict[str, int]  # by split, after sampling
     test_labels: list[int]  # in the order of the test split
-    test_subjects: list[int] | None = None  # likewise; None where unknown
+    test_subjects: list[int] | None = None  # in the same order; None if unknown
 
 
-class Rule(Strict):
-    """A way to name classes, and what it named on the test split."""
+class Rule(StrictModel):
+    """A classification rule and its results on the test split."""
 
     rule: Literal[
         *("softmax", "nearest neighbour", "k nearest neighbours"),
@@ -49,25 +52,25 @@ class Rule(Strict):
     confusion: list[list[int]]
 
 
-class Candidate(Strict):
-    """Settings tried, and one nearest neighbour's answers with them on the validation split."""
+class Candidate(StrictModel):
+    """Settings that were tried, and how the nearest neighbour did with them on validation."""
 
     settings: dict
-    values: int | None  # of a vector; None where there is none
+    values: int | None  # per vector; None without a vector
     accuracy: float
     mean_average_precision: float
 
 
-class DistanceTried(Strict):
-    """The vectors at one distance, on the validation split."""
+class DistanceTried(StrictModel):
+    """A distance that was tried on the validation split."""
 
     distance: str
     accuracy: float
     mean_average_precision: float
 
 
-class Pair(Strict):
-    """A query of the test split, and a nearest image that is of another class."""
+class Pair(StrictModel):
+    """A query of the test split whose nearest image is of another class."""
 
     query: str
     label: int
@@ -78,32 +81,32 @@ class Pair(Strict):
     distance_of_own_class: float
 
 
-class Embedding(Strict):
-    """Test images as points in the plane."""
+class Embedding(StrictModel):
+    """Test images as points in a plane."""
 
     places: list[list[float]]
     labels: list[int]
 
 
-class ClassRetrieval(Strict):
-    """The queries of one class."""
+class ClassRetrieval(StrictModel):
+    """Retrieval measures of the queries of one class."""
 
-    queries: int  # that have a relevant item
+    queries: int  # with a relevant item
     mean_average_precision: float
     mean_average_precision_interval: list[float]
     precision_at_10: float
     r_precision: float
-    ndcg: float | None  # None without codes, as the next two
+    ndcg: float | None  # None without IRMA codes, like the next two
     ndcg_at_10: float | None
     hierarchical_error: float | None
-    precision_recall: list[float]  # at the eleven recalls
+    precision_recall: list[float]  # precision at the eleven recall levels
 
 
-class Retrieval(Strict):
+class Retrieval(StrictModel):
     """Rankings of the training split for each image of the test split.
 
-    The measures are those of :func:`cbir_lib.evaluation.summary.retrieval`. What is graded by IRMA codes is
-    None where images have none.
+    The measures are those of :func:`cbir_lib.evaluation.summary.retrieval`. Measures that
+    need IRMA codes are None if the images have none.
     """
 
     distance: str
@@ -116,8 +119,8 @@ class Retrieval(Strict):
     precision_at_10: float
     r_precision: float
     precision_recall: list[float]
-    average_precisions: list[float | None]  # of each query; None where nothing is relevant
-    precisions_at_1: list[float | None]  # likewise
+    average_precisions: list[float | None]  # per query; None if nothing is relevant
+    precisions_at_1: list[float | None]  # in the same way
     precisions_at_10: list[float | None]
     mean_average_precision_interval_of_subjects: list[float] | None = None
     mean_average_precision_by_chance: float | None = None
@@ -143,19 +146,19 @@ class Retrieval(Strict):
     per_class: dict[str, ClassRetrieval] | None = None  # by name
 
 
-class Training(Strict):
-    """The curves of the training, one value an epoch, and what became of its settings."""
+class Training(StrictModel):
+    """The training curves, one value per epoch, and the settings that were used."""
 
     train_loss: list[float]
     validation_loss: list[float]
     validation_accuracy: list[float]
-    best_epoch: int  # whose weights were kept
+    best_epoch: int  # its weights were kept
     batch_size: int
     precision: Literal["float32", "bfloat16"]
 
 
-class Example(Strict):
-    """A query and its first neighbours, by identifiers and class indices."""
+class Example(StrictModel):
+    """A query and its first neighbours, with their identifiers and class indices."""
 
     choice: Literal["median", "lowest"]  # of the average precisions in the query's class
     query: str
@@ -166,27 +169,26 @@ class Example(Strict):
     distances: list[float]
 
 
-class Circumstances(Strict):
-    """What may differ between two runs that measure the same."""
+class Circumstances(StrictModel):
+    """What may differ between two runs that measure the same thing."""
 
     finished: str  # UTC
     seconds: dict[str, float]
     processor: str
     cores: int
     accelerator: str
-    energy_j: float | None = None  # of the whole processor meanwhile; None where unreadable
     python: str
     versions: dict[str, str]
 
 
-class Result(Strict):
-    """What one run measured, and under what."""
+class Result(StrictModel):
+    """What one run measured, and in which circumstances."""
 
     format: Literal[5] = 5
     run: str
     parameters: dict
     data: Data
-    settings: dict  # the candidate chosen
+    settings: dict  # of the chosen candidate
     candidates: list[Candidate]
     rules: list[Rule]  # the method's own first
     answers: list[int]  # of the method's own rule, in the order of the test split
@@ -200,23 +202,24 @@ class Result(Strict):
 
     @property
     def classification(self) -> Rule:
-        """The method's own answers: a network's by its scores, others' by the nearest neighbour."""
+        """Return the method's own rule: softmax for a network, else the nearest neighbour."""
         return self.rules[0]
 
     @property
     def chosen(self) -> Candidate | None:
-        """The candidate whose settings were taken; None where none were tried."""
+        """Return the candidate whose settings were chosen; None if none were tried."""
         taken = self.settings.items()
         return next((c for c in self.candidates if c.settings.items() <= taken), None)
 
 
-def describe(data: RadiographSet) -> Data:
-    """On what was measured: the set, and how many images of each split were taken."""
+def describe_data(data: RadiographSet) -> Data:
+    """Return the description of a data set and of the images used of each split."""
     counts = data.records["split"].value_counts()
     subjects = owners(data.split("test").records)
     return Data(
         dataset=data.name,
         checksum=data.checksum,
+        sample_checksum=_checksum_of_sample(data),
         class_names=list(data.class_names),
         images={split: int(counts.get(split, 0)) for split in SPLITS},
         test_labels=data.split("test").labels.tolist(),
@@ -224,46 +227,37 @@ def describe(data: RadiographSet) -> Data:
     )
 
 
-def example_ids(result: Result) -> set[str]:
-    """Identifiers of every image that the examples and confused pairs of a result name."""
+def _checksum_of_sample(data: RadiographSet) -> str:
+    """Return the SHA-256 of what was sampled: which images, in which split, of which class."""
+    names = np.array(data.class_names)[data.labels]
+    rows = zip(data.image_ids, data.records["split"], names, strict=True)
+    lines = sorted("\t".join(map(str, row)) for row in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def list_example_ids(result: Result) -> set[str]:
+    """Return the identifiers of all images in the examples and confused pairs of a result."""
     names = {name for e in result.examples for name in (e.query, *e.neighbours)}
     return names | {
         n for p in result.confused for n in (p.query, p.nearest, p.nearest_of_own_class)
     }
 
 
-def energy_j() -> float | None:
-    """What this machine's processors have used since their counters began, in joules.
-
-    None where the system does not say (Linux does, to whoever may read its RAPL counters).
-    A graphics processor is not in it.
-    """
-    counters = Path("/sys/class/powercap").glob("intel-rapl:?/energy_uj")
-    try:
-        return sum(int(counter.read_text()) for counter in counters) / 1e6 or None
-    except OSError:
-        return None
-
-
-def circumstances(
-    seconds: dict[str, float], accelerator: str = "cpu", energy_before_j: float | None = None
-) -> Circumstances:
-    """Those of this process, now; ``energy_before_j`` is what :func:`energy_j` said before it."""
-    used = None if energy_before_j is None else (energy_j() or 0) - energy_before_j
+def record_circumstances(seconds: dict[str, float], accelerator: str = "cpu") -> Circumstances:
+    """Return the circumstances of this process, with the current time."""
     return Circumstances(
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds={name: round(value, 2) for name, value in seconds.items()},
         processor=_processor(),
         cores=psutil.cpu_count() or 1,
         accelerator=accelerator,
-        energy_j=used if used and used > 0 else None,  # a counter that overflows starts anew
         python=platform.python_version(),
         versions={name: version(name) for name in VERSIONED},
     )
 
 
 def _processor() -> str:
-    try:  # Linux names it here only
+    try:  # the only place where Linux names it
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(
             line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
@@ -273,7 +267,7 @@ def _processor() -> str:
 
 
 def write(path: Path | str, result: Result) -> None:
-    """Write the result file, checked against its schema."""
+    """Write a result file and check it against its schema."""
     write_json(path, result)
 
 
@@ -283,21 +277,21 @@ def read(path: Path | str) -> Result:
     Raises
     ------
     CbirError
-        When it is missing, no JSON, or does not fit the schema.
+        When it is missing, is not JSON, or does not fit the schema.
     """
     again = "remove it and run the study again"
     return read_json(path, Result, "not a result file", "run the study first", again)
 
 
 def read_all(folder: Path | str, runs: Sequence[str] | None = None) -> list[Result]:
-    """The results of these runs of a study, or of all that are there, in the order of their names.
+    """Read the results of these runs of a study, or of all of them, sorted by name.
 
-    A relative folder is one of the project.
+    A relative folder is taken as part of the project.
 
     Raises
     ------
     CbirError
-        When one of them, or every one, is missing.
+        When one of them is missing, or there is none.
     """
     place = Path(paths.project_root(), folder, "runs")
     names = runs or sorted(path.parent.name for path in place.glob("*/result.json"))
@@ -308,25 +302,25 @@ def read_all(folder: Path | str, runs: Sequence[str] | None = None) -> list[Resu
 
 
 def read_published(profile: str) -> list[Result]:
-    """The results committed in ``results/<profile>/``, if any, in the order of their names."""
+    """Read the results committed in ``results/<profile>/``, if any, sorted by name."""
     return [read(path) for path in sorted(paths.results_folder(profile).glob("*.json"))]
 
 
 def same_images(one: Result, other: Result) -> bool:
-    """Whether both were measured on the same images and classes."""
+    """Return whether both were measured on the same images and classes."""
     return one.data == other.data
 
 
-def differences(one: Result, other: Result) -> list[str]:
-    """What differs between two results: ``key: this, that``, a line each."""
-    a, b = (flat(r) for r in (one, other))
+def list_differences(one: Result, other: Result) -> list[str]:
+    """Return the differences between two results, one line each: ``key: this, that``."""
+    a, b = (flatten(r) for r in (one, other))
     return [f"{key}: {a.get(key)}, {b.get(key)}" for key in a | b if a.get(key) != b.get(key)]
 
 
-def flat(result: Result) -> dict[str, object]:
-    """Every single value of a result by its place, as in ``rules.0.accuracy``.
+def flatten(result: Result) -> dict[str, object]:
+    """Return every single value of a result by its path, such as ``rules.0.accuracy``.
 
-    Circumstances aside, and the embedding, which is a picture and no measurement.
+    The circumstances are left out, and the embedding, which is a picture and not a measurement.
     """
     return dict(_flat(result.model_dump(exclude={"circumstances", "embedding"})))
 
@@ -340,17 +334,17 @@ def _flat(value, key: str = "") -> Iterator[tuple[str, object]]:
         yield key, value
 
 
-def method(result: Result) -> str:
-    """What was measured, as tables and figures call it."""
+def name_method(result: Result) -> str:
+    """Return the name of the method for tables and figures."""
     parameters = result.parameters
     if "network" in parameters:
-        variant = variant_of(result)
+        variant = name_variant(result)
         return f"Network {parameters['network']}" + (f", {variant}" if variant else "")
     return (
         DESCRIPTORS[parameters["descriptor"]].title if "descriptor" in parameters else COMBINATION
     )
 
 
-def variant_of(result: Result) -> str:
-    """What sets a network's run apart from the paper's plain training; empty if nothing does."""
+def name_variant(result: Result) -> str:
+    """Return how a network run differs from the paper's plain training; empty if it does not."""
     return NetworkRun(**result.parameters).variant

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Robustness: retrieval with changed queries, and the descriptors that it is measured with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cbir_lib import paths
 from cbir_lib.descriptors import DESCRIPTORS, Descriptor
 from cbir_lib.descriptors.fitted import load_descriptor
 from cbir_lib.descriptors.learned import LearnedDescriptor
-from cbir_lib.images.perturbations import CHANGES, changed
+from cbir_lib.images.perturbations import PERTURBATIONS, perturb
 from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.networks.modules import TrainedNetwork
 from cbir_lib.retrieval.distances import pairwise
@@ -26,7 +26,7 @@ Describe = Callable[[np.ndarray], np.ndarray]  # (N, H, W) uint8 → (N, D) floa
 
 @dataclass(frozen=True)
 class Method:
-    """A descriptor in use: how images become vectors, and the gallery's (G, D)."""
+    """A descriptor in use: how it describes images, and the (G, D) vectors of the gallery."""
 
     name: str
     distance: str
@@ -34,27 +34,27 @@ class Method:
     gallery: np.ndarray
 
     def distances(self, images: np.ndarray) -> np.ndarray:
-        """(Q, G) from (Q, H, W) uint8 images."""
+        """Compute the (Q, G) distances of (Q, H, W) uint8 images to the gallery."""
         return pairwise(self.distance, self.describe(images), self.gallery)
 
 
-def learned(name: str, trained: TrainedNetwork, gallery: np.ndarray) -> Method:
-    """A network in use, on a gallery of (G, H, W) uint8 images."""
+def make_network_method(name: str, trained: TrainedNetwork, gallery: np.ndarray) -> Method:
+    """Return the method that a network is on a gallery of (G, H, W) uint8 images."""
     descriptor = LearnedDescriptor(trained)
     vectors = descriptor.transform(gallery)
     return Method(name, descriptor.distance, descriptor.transform, vectors)
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What the run of a handcrafted descriptor left."""
+class StoredDescriptor:
+    """A handcrafted descriptor and its vectors, as its run stored them."""
 
     descriptor: Descriptor  # fitted
     vectors: Vectors  # of the test and of the training split
     validation: np.ndarray  # (V, D)
 
-    def method(self, preprocessing: Preprocessing) -> Method:
-        """It in use, on images prepared as its run prepared them."""
+    def make_method(self, preprocessing: Preprocessing) -> Method:
+        """Return it as a method; ``preprocessing`` is that of its run."""
 
         def describe(images: np.ndarray) -> np.ndarray:
             return self.descriptor.transform(preprocessing.transform(images))
@@ -62,8 +62,10 @@ class Kept:
         return Method(self.vectors.method, self.vectors.distance, describe, self.vectors.gallery)
 
 
-def kept_vectors(work: Path, dataset: str, runs: Sequence[str]) -> dict[str, Kept]:
-    """What these runs of handcrafted descriptors left in a study's folder, by descriptor."""
+def read_stored_descriptors(
+    work: Path, dataset: str, runs: Sequence[str]
+) -> dict[str, StoredDescriptor]:
+    """Read what these runs of handcrafted descriptors stored in a study's folder, by descriptor."""
     found = {}
     for run in runs:
         place, name = paths.run_folder(work, run), run.removeprefix(f"{dataset}-")
@@ -71,31 +73,32 @@ def kept_vectors(work: Path, dataset: str, runs: Sequence[str]) -> dict[str, Kep
         queries = load_file(place / "queries.safetensors")
         vectors = Vectors(DESCRIPTORS[name].title, index.distance, index.vectors, queries["test"])
         descriptor = load_descriptor(place / "descriptor.safetensors")
-        found[name] = Kept(descriptor, vectors, queries["validation"])
+        found[name] = StoredDescriptor(descriptor, vectors, queries["validation"])
     return found
 
 
-def robustness(
+def measure_robustness(
     methods: Sequence[Method],
     images: np.ndarray,
     search: Search,
     levels: Mapping[str, Sequence[float]],
 ) -> list[Effect]:
-    """Queries changed as :data:`cbir_lib.images.perturbations.CHANGES` says, in an unchanged gallery.
+    """Search an unchanged gallery with changed queries.
 
-    The reference is the image as it is. ``images`` are (Q, H, W) uint8, before any preprocessing;
-    ``levels`` are those of each change.
+    The changes are :data:`cbir_lib.images.perturbations.PERTURBATIONS`. The reference is the
+    unchanged image. ``images`` are (Q, H, W) uint8, before any preprocessing; ``levels`` has the
+    levels of each change.
     """
     found = []
     for method in methods:
-        plain = search.scores(method.distances(images))
+        plain = search.score(method.distances(images))
         for name, values in levels.items():
             for level in values:
                 scores = plain
-                if level != CHANGES[name].neutral:
-                    scores = search.scores(method.distances(changed(images, name, level)))
+                if level != PERTURBATIONS[name].neutral:
+                    scores = search.score(method.distances(perturb(images, name, level)))
                 found.append(
-                    search.effect(
+                    search.build_effect(
                         scores, plain, factor=name, level=float(level), method=method.name
                     )
                 )

@@ -1,7 +1,7 @@
-"""What a search costs as its gallery grows: what was measured, and the way from there.
+"""Search cost versus gallery size: the measurements and their extrapolation.
 
 ``benchmarks/scale.py`` measures and writes ``results/scale/scale.json``; the chapter on scale reads
-it. Beyond the largest gallery measured everything is extrapolated, and comes with an interval.
+it. Beyond the largest measured gallery everything is extrapolated, with an interval.
 """
 
 from __future__ import annotations
@@ -14,40 +14,40 @@ import numpy as np
 import pandas as pd
 
 from cbir_lib.errors import CbirError
-from cbir_lib.schema import Strict, read_json, write_json
+from cbir_lib.schema import StrictModel, read_json, write_json
 from cbir_lib.study.results import Circumstances
 
-QUANTITIES = ("latency_ms", "build_s", "bytes")  # that grow with the gallery
+QUANTITIES = ("latency_ms", "build_s", "bytes")  # grow with the gallery
 
 
-class Point(Strict):
-    """A method at one size of the gallery. Times are of the cores named in the file."""
+class Point(StrictModel):
+    """A method at one gallery size. Times hold for the cores named in the file."""
 
-    method: str  # as tables call it
+    method: str  # its name in tables
     settings: dict
     vectors: int
     build_s: float  # from vectors to the first answer
-    bytes: int  # in memory: the vectors, and what the method needs besides
-    latency_ms: float  # of one query alone, median
-    queries_per_s: float  # many at once
-    recall: float  # of the exact ten nearest
+    bytes: int  # in memory: the vectors, and what else the method needs
+    latency_ms: float  # of a single query, median
+    queries_per_s: float  # in a batch
+    recall: float  # of the ten exact nearest neighbours
 
 
-class Scaling(Strict):
-    """Points measured in one go on one machine."""
+class Scaling(StrictModel):
+    """Points measured in one session on one machine."""
 
     format: Literal[1] = 1
     dimensions: int
     k: int
-    real_vectors: int  # of images; galleries beyond are made from these
-    describe_per_s: float  # images a second that the descriptor takes
+    real_vectors: int  # of images; larger galleries are interpolated from these
+    describe_per_s: float  # images per second that the descriptor describes
     descriptor: str
     points: list[Point]
     circumstances: Circumstances
 
 
 def write(path: Path | str, measured: Scaling) -> None:
-    """Write the file, checked against its schema."""
+    """Write the file and check it against its schema."""
     write_json(path, measured)
 
 
@@ -57,28 +57,30 @@ def read(path: Path | str) -> Scaling:
     Raises
     ------
     CbirError
-        When it is missing, or no such file.
+        When it is missing, or is not such a file.
     """
-    return read_json(path, Scaling, "no file of scale", "measure: python benchmarks/scale.py")
+    return read_json(
+        path, Scaling, "not a file of scaling measurements", "measure: python benchmarks/scale.py"
+    )
 
 
-def table(measured: Scaling) -> pd.DataFrame:
-    """One row a point, as :class:`Point` has them."""
+def tabulate(measured: Scaling) -> pd.DataFrame:
+    """Return one row per point, with the fields of :class:`Point`."""
     return pd.DataFrame([point.model_dump() for point in measured.points])
 
 
-def between_neighbours(
+def interpolate_vectors(
     vectors: np.ndarray, count: int, neighbours: np.ndarray, seed: int = 0
 ) -> np.ndarray:
-    """More vectors of the same kind: the given ones, then points between them and neighbours.
+    """Enlarge a gallery: the given vectors, then points between vectors and their neighbours.
 
     Parameters
     ----------
     vectors : (N, D) float32
     count
-        How many to return, the given ones included.
+        How many to return, including the given ones.
     neighbours : (N, K) int64
-        Rows of near vectors of each.
+        Rows of the near vectors of each vector.
 
     Returns
     -------
@@ -86,9 +88,9 @@ def between_neighbours(
 
     Notes
     -----
-    Each new one lies at an even chance anywhere between a vector and one of its neighbours, as in
-    SMOTE (Chawla et al., JAIR 16, 2002, DOI 10.1613/jair.953). Groups get denser, none is new: a
-    million real images would hold more kinds, and a search among them would find others.
+    Each new vector is drawn uniformly between a vector and one of its neighbours, as in SMOTE
+    (Chawla et al., JAIR 16, 2002, DOI 10.1613/jair.953). Clusters get denser and no new ones
+    appear: a million real images would be more varied, and a search would find other neighbours.
     """
     rng = np.random.default_rng(seed)
     made = np.empty((count, vectors.shape[1]), np.float32)
@@ -103,13 +105,13 @@ def between_neighbours(
 
 
 def predict(sizes: Sequence[int], values: Sequence[float], wanted: Sequence[int]) -> pd.DataFrame:
-    """A power of the gallery's size, fitted to what was measured: value = a * size ** b.
+    """Fit a power law of the gallery size to the measurements, value = a * size ** b.
 
     Returns
     -------
     DataFrame
-        One row a wanted size: ``value``, and ``low`` and ``high``, the 95 % prediction interval of
-        the straight line through the logarithms. ``attrs["exponent"]`` is b.
+        One row per wanted size: ``value``, and ``low`` and ``high``, the 95 % prediction interval
+        of the straight line through the logarithms. ``attrs["exponent"]`` is b.
 
     Raises
     ------
@@ -119,7 +121,7 @@ def predict(sizes: Sequence[int], values: Sequence[float], wanted: Sequence[int]
     import statsmodels.api as sm
 
     if len(set(sizes)) < 3:
-        raise CbirError("a curve needs three sizes at least", "measure at more sizes")
+        raise CbirError("a curve needs at least three sizes", "measure at more sizes")
     x = sm.add_constant(np.log(np.asarray(sizes, float)))
     fitted = sm.OLS(np.log(np.asarray(values, float)), x).fit()
     frame = fitted.get_prediction(sm.add_constant(np.log(wanted), has_constant="add"))
@@ -130,17 +132,19 @@ def predict(sizes: Sequence[int], values: Sequence[float], wanted: Sequence[int]
     return frame
 
 
-def engine(memory_gb: float, latency_ms: float, exact_ms: float, limits: dict[str, float]) -> str:
-    """Which engine a gallery asks for; a rule, so that it can be argued with.
+def recommend_engine(
+    memory_gb: float, latency_ms: float, exact_ms: float, limits: dict[str, float]
+) -> str:
+    """Return which engine suits a gallery; it is a rule, so that it can be discussed.
 
     Parameters
     ----------
     memory_gb
-        That one machine would need for the approximate index.
+        Memory that one machine would need for the approximate index.
     latency_ms
-        That it would take for one query; ``exact_ms`` the exact search.
+        Time of one query with the approximate index; ``exact_ms`` with exact search.
     limits
-        ``latency_ms`` that a user waits, and ``memory_gb`` that one machine has.
+        ``latency_ms`` that a user accepts, and ``memory_gb`` that one machine has.
     """
     if exact_ms <= limits["latency_ms"] and memory_gb <= limits["memory_gb"]:
         return "exact search, one machine"

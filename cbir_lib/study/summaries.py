@@ -1,4 +1,4 @@
-"""TODO."""
+"""Tables of results: methods, networks, classification rules, and candidates."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ import pandas as pd
 
 from cbir_lib.errors import CbirError
 from cbir_lib.evaluation.intervals import paired_interval
-from cbir_lib.study.pairwise import of_each_query
-from cbir_lib.study.results import Result, method, variant_of
-from cbir_lib.study.wording import in_words, with_interval
+from cbir_lib.study.pairwise import score_queries
+from cbir_lib.study.results import Result, name_method, name_variant
+from cbir_lib.study.wording import format_settings, format_share
 
 
-def of_descriptors(found: Sequence[Result], names: Sequence[str]) -> dict[str, Result]:
+def select_descriptors(results: Sequence[Result], names: Sequence[str]) -> dict[str, Result]:
     """Return the results of handcrafted descriptors, by their names in ``study.yml``.
 
     Raises
     ------
     CbirError
-        When there is none of one of them.
+        When one of them has no result.
     """
-    by_descriptor = {r.parameters.get("descriptor"): r for r in found}
+    by_descriptor = {r.parameters.get("descriptor"): r for r in results}
     if missing := [name for name in names if name not in by_descriptor]:
         raise CbirError(
             f"the study has no result of {', '.join(missing)}",
-            "enter it in grid.descriptors of study.yml, or take its chapter out of the Snakefile",
+            "add it to grid.descriptors in study.yml, or remove its chapter from the Snakefile",
         )
     return {name: by_descriptor[name] for name in names}
 
 
-def networks_table(found: Sequence[Result]) -> pd.DataFrame:
-    """One row a run of a network: ``network``, ``variant``, ``seed``, and in percent its measures.
+def tabulate_networks(results: Sequence[Result]) -> pd.DataFrame:
+    """Return one row per network run: ``network``, ``variant``, ``seed``, and measures in percent.
 
-    ``accuracy`` and ``balanced accuracy`` (test split, largest score), ``validation accuracy``,
+    ``accuracy`` and ``balanced accuracy`` (test split, highest score), ``validation accuracy``,
     ``mAP``; ``best epoch``, ``epochs``; ``training s``. The index is the run's name.
     """
     rows = {}
-    for result in found:
+    for result in results:
         answers, curves = result.classification, result.training
         rows[result.run] = {
             "network": result.parameters["network"],
-            "variant": variant_of(result),
+            "variant": name_variant(result),
             "seed": result.parameters["seed"],
             "accuracy": 100 * answers.accuracy,
             "balanced accuracy": 100 * answers.balanced_accuracy,
@@ -55,43 +55,44 @@ def networks_table(found: Sequence[Result]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def best(found: Sequence[Result]) -> Result:
-    """The network with the highest mean average precision; any method where there is no network."""
-    networks = [result for result in found if "network" in result.parameters] or found
+def select_best(results: Sequence[Result]) -> Result:
+    """Return the network with the highest mean average precision; without networks, any method."""
+    networks = [result for result in results if "network" in result.parameters] or results
     return max(networks, key=lambda result: result.retrieval.mean_average_precision)
 
 
-def by_name(found: Sequence[Result]) -> dict[str, Result]:
-    """Results by what tables call them; seeds told apart where a method has several."""
-    names = [method(result) for result in found]
+def index_by_name(results: Sequence[Result]) -> dict[str, Result]:
+    """Return results by the names of their methods, with the seed if a method has several."""
+    names = [name_method(result) for result in results]
     return {
         f"{name}, seed {result.parameters['seed']}" if names.count(name) > 1 else name: result
-        for name, result in zip(names, found, strict=True)
+        for name, result in zip(names, results, strict=True)
     }
 
 
-def table(found: Sequence[Result]) -> pd.DataFrame:
-    """Return one row a method, in percent: accuracies with their 95 % intervals, ranking measures.
+def tabulate_methods(results: Sequence[Result]) -> pd.DataFrame:
+    """Return one row per method, in percent: accuracies and mAP with 95 % intervals, precisions.
 
     ``accuracy``, ``balanced accuracy`` and ``mAP``, each with ``low`` and ``high``; ``P@1``,
     ``P@5``, ``P@10``, ``R-precision``; ``seeds``, 0 where nothing is trained; ``distance``;
-    ``seconds`` of a run. Of a network with several seeds it is the mean of these, and the intervals
-    of accuracy and mAP are from resampling seeds and subjects
-    (:func:`cbir_lib.evaluation.intervals.paired_interval`); that of balanced accuracy spans the seeds'.
+    ``seconds`` of a run. For a network with several seeds these are means over the seeds, and the
+    intervals of accuracy and mAP come from resampling seeds and subjects
+    (:func:`cbir_lib.evaluation.intervals.paired_interval`); that of balanced accuracy spans the
+    intervals of the seeds.
     """
-    of_method: dict[str, list[Result]] = {}
-    for result in found:
-        of_method.setdefault(method(result), []).append(result)
+    by_method: dict[str, list[Result]] = {}
+    for result in results:
+        by_method.setdefault(name_method(result), []).append(result)
     return pd.DataFrame.from_dict(
-        {name: _row(of) for name, of in of_method.items()}, orient="index"
+        {name: _row(runs) for name, runs in by_method.items()}, orient="index"
     )
 
 
-def _row(of: Sequence[Result]) -> dict:
-    """Return the row of :func:`table` for the runs of one method."""
-    first = of[0]
-    answers = [r.classification for r in of]
-    searches = [r.retrieval for r in of]
+def _row(runs: Sequence[Result]) -> dict:
+    """Return the row of :func:`tabulate_methods` for the runs of one method."""
+    first = runs[0]
+    answers = [r.classification for r in runs]
+    searches = [r.retrieval for r in runs]
     row = {}
     for measure, values, interval in (
         ("accuracy", [a.accuracy for a in answers], first.classification.accuracy_interval),
@@ -106,11 +107,11 @@ def _row(of: Sequence[Result]) -> dict:
             first.retrieval.mean_average_precision_interval,
         ),
     ):
-        if len(of) > 1 and measure != "balanced accuracy":
-            drawn = np.array([of_each_query(r, measure) for r in of])
-            known = ~np.isnan(drawn).any(axis=0)
+        if len(runs) > 1 and measure != "balanced accuracy":
+            scores = np.array([score_queries(r, measure) for r in runs])
+            known = ~np.isnan(scores).any(axis=0)
             owner = first.data.test_subjects and np.array(first.data.test_subjects)[known]
-            interval = paired_interval(drawn[:, known], subjects=owner)
+            interval = paired_interval(scores[:, known], subjects=owner)
         row |= {measure: 100 * np.mean(values)}
         row |= {f"{measure} low": 100 * interval[0], f"{measure} high": 100 * interval[1]}
     return row | {
@@ -119,9 +120,9 @@ def _row(of: Sequence[Result]) -> dict:
             for k in (1, 5, 10)
         },
         "R-precision": 100 * np.mean([s.r_precision for s in searches]),
-        "seeds": len(of) if "network" in first.parameters else 0,
+        "seeds": len(runs) if "network" in first.parameters else 0,
         "distance": first.retrieval.distance,
-        "seconds": np.mean([sum(r.circumstances.seconds.values()) for r in of]),
+        "seconds": np.mean([sum(r.circumstances.seconds.values()) for r in runs]),
     }
 
 
@@ -129,28 +130,28 @@ def _span(intervals: Sequence[Sequence[float]]) -> tuple[float, float]:
     return min(low for low, _ in intervals), max(high for _, high in intervals)
 
 
-def rules_table(result: Result) -> pd.DataFrame:
-    """One row a way to name classes, in percent; ready to be shown."""
+def tabulate_rules(result: Result) -> pd.DataFrame:
+    """Return one row per classification rule, in percent, formatted for display."""
     return pd.DataFrame(
         {
             rule.rule: {
-                "accuracy (%)": with_interval(rule.accuracy, rule.accuracy_interval),
-                "balanced (%)": with_interval(
+                "accuracy (%)": format_share(rule.accuracy, rule.accuracy_interval),
+                "balanced (%)": format_share(
                     rule.balanced_accuracy, rule.balanced_accuracy_interval
                 ),
                 "validation (%)": f"{100 * rule.validation_accuracy:.1f}",
-                "set": in_words(rule.settings),
+                "settings": format_settings(rule.settings),
             }
             for rule in result.rules
         }
     ).T
 
 
-def candidates_table(result: Result) -> pd.DataFrame:
-    """One row for each of the settings tried on the validation split; ready to be shown."""
+def tabulate_candidates(result: Result) -> pd.DataFrame:
+    """Return one row per candidate tried on the validation split, formatted for display."""
     return pd.DataFrame(
         {
-            "settings": [in_words(c.settings) or "as they are" for c in result.candidates],
+            "settings": [format_settings(c.settings) or "defaults" for c in result.candidates],
             "accuracy (%)": [f"{100 * c.accuracy:.1f}" for c in result.candidates],
             "mAP (%)": [f"{100 * c.mean_average_precision:.1f}" for c in result.candidates],
             "values": [c.values or "" for c in result.candidates],

@@ -1,7 +1,7 @@
-"""From one data set to another: a network trained on the one, used on the other.
+"""Transfer: a network trained on one data set and used on another.
 
-Its control is the same network with random weights: an image described by random filters is still
-described by its edges and shades, and what training on other images adds can be little.
+The control is the same network with random weights: random filters still describe the edges and
+shades of an image, and training on other images may add little to that.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from cbir_lib.datasets import load
 from cbir_lib.datasets.radiographs import RadiographSet
 from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
-from cbir_lib.images.preprocessing import Preprocessing, mean_image
+from cbir_lib.images.preprocessing import Preprocessing, compute_mean_image
 from cbir_lib.networks.modules import TrainedNetwork, build_network
 from cbir_lib.networks.training import Settings, fit
 from cbir_lib.study import effects, representation, results, robustness
@@ -31,11 +31,11 @@ def measure(
     grids: Mapping[str, Mapping[str, list]],
     say: Callable[[str], None] = lambda line: None,
 ) -> effects.Effects:
-    """Train the network on each data set, use each on every one, and measure the rankings.
+    """Train the network on each data set, use each of them on every set, and measure the rankings.
 
-    Of each data set the training split is the gallery and the test split has the queries. The level
-    is the data set searched in; ``settings["trained on"]`` names the one that was trained on. The
-    reference is the untrained network, with the mean image of the data set searched in.
+    In each data set the training split is the gallery and the test split has the queries. The level
+    is the data set searched; ``settings["trained on"]`` names the one used for training. The
+    reference is the untrained network, with the mean image of the data set searched.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def measure(
     grids
         ``grid.descriptors``: handcrafted descriptors take the first value of each parameter.
     say
-        Told what goes on.
+        Called with progress messages.
     """
     clock = time.perf_counter()
     sets = {
@@ -59,26 +59,26 @@ def measure(
     found = []
     for name, data in sets.items():
         say(f"searching in {name}")
-        found += used_on(name, data, trained, plan, grids)
+        found += measure_on(name, data, trained, plan, grids)
     return effects.Effects(
         name="transfer",
         parameters=plan.model_dump(),
-        data=[results.describe(data) for data in sets.values()],
+        data=[results.describe_data(data) for data in sets.values()],
         effects=found,
-        circumstances=results.circumstances(
+        circumstances=results.record_circumstances(
             {"training": clock_trained - clock, "measuring": time.perf_counter() - clock_trained}
         ),
     )
 
 
 def train(plan: Transfer, data: RadiographSet, seed: int) -> TrainedNetwork:
-    """The plan's network, trained on a set as a run of the study trains it."""
+    """Train the plan's network on a data set, as a run of the study does."""
     split = {name: data.split(name) for name in ("train", "validation")}
     preprocessing = Preprocessing(size=plan.size)
     prepared = {name: preprocessing.transform(part.images) for name, part in split.items()}
     torch.manual_seed(seed)
     module = build_network(
-        plan.network, mean_image(prepared["train"]), classes=len(data.class_names)
+        plan.network, compute_mean_image(prepared["train"]), classes=len(data.class_names)
     )
     fit(
         module,
@@ -91,29 +91,29 @@ def train(plan: Transfer, data: RadiographSet, seed: int) -> TrainedNetwork:
     return TrainedNetwork(plan.network, {}, data.class_names, preprocessing, module.eval())
 
 
-def used_on(
+def measure_on(
     name: str,
     data: RadiographSet,
     trained: Mapping[tuple[str, int], TrainedNetwork],
     plan: Transfer,
     grids: Mapping[str, Mapping[str, list]],
 ) -> list[Effect]:
-    """Every network and descriptor on one data set; ``trained`` by its data set and seed."""
+    """Measure every network and descriptor on one data set; keys of ``trained``: data set, seed."""
     gallery, queries = data.split("train"), data.split("test")
-    search = Search.of(queries, gallery)
+    search = Search.from_sets(queries, gallery)
     seeds = plan.seeds
     networks = {
-        (UNTRAINED, seed): representation.untrained(trained[name, seed], seed) for seed in seeds
+        (UNTRAINED, seed): representation.reset_weights(trained[name, seed], seed) for seed in seeds
     }
     networks |= trained
 
     def scores(method: Method) -> np.ndarray:
-        return search.scores(method.distances(queries.images))
+        return search.score(method.distances(queries.images))
 
     of_source = {
         source: np.stack(
             [
-                scores(robustness.learned(name, networks[source, seed], gallery.images))
+                scores(robustness.make_network_method(name, networks[source, seed], gallery.images))
                 for seed in seeds
             ]
         )
@@ -121,7 +121,7 @@ def used_on(
     }
     what = {"factor": "transfer", "level": name}
     found = [
-        search.effect(
+        search.build_effect(
             each,
             of_source[UNTRAINED],
             method=f"Network {plan.network}",
@@ -131,16 +131,16 @@ def used_on(
         for source, each in of_source.items()
     ]
     for descriptor in plan.descriptors:
-        method = handcrafted(descriptor, grids[descriptor], gallery.images, plan.size)
+        method = fit_descriptor_method(descriptor, grids[descriptor], gallery.images, plan.size)
         each = scores(method)
-        found.append(search.effect(each, of_source[UNTRAINED], method=method.name, **what))
+        found.append(search.build_effect(each, of_source[UNTRAINED], method=method.name, **what))
     return found
 
 
-def handcrafted(
+def fit_descriptor_method(
     name: str, grid: Mapping[str, list], gallery: np.ndarray, size: int
 ) -> robustness.Method:
-    """A descriptor with the first values of its grid, fitted on a gallery of (G, H, W) uint8."""
+    """Fit a descriptor with the first values of its grid on a gallery of (G, H, W) uint8 images."""
     preprocessing = Preprocessing(size=size, clahe=False)
     prepared = preprocessing.transform(gallery)
     first = {parameter: values[0] for parameter, values in grid.items()}

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Sentences, captions and number formats for pages that show results."""
 
 from __future__ import annotations
 
@@ -7,54 +7,54 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from cbir_lib.datasets import source
-from cbir_lib.study.results import Result, variant_of
+from cbir_lib.datasets import get_source
+from cbir_lib.study.results import Result, name_variant
 
 NO_PICTURES = (
-    "*The pictures are not part of the repository. They appear when the data set is at hand: "
+    "*The pictures are not part of the repository. They appear once you have the data set: "
     "`cbir data fetch`, then `make study`.*"
 )
 CONFUSED = (
-    "*Test images whose nearest image (red) is of another class, with the nearest of their own "
-    "class (green) and both distances. Of every two classes the pair in which the wrong image is "
-    "nearer by the largest factor: a rule, not a choice.*"
+    "*Test images whose nearest image (red) is of another class, with the nearest image of their "
+    "own class (green) and both distances. For each pair of classes, the example is the one in "
+    "which the wrong image is nearer by the largest factor: chosen by a rule, not by hand.*"
 )
 
 
-def sentence(result: Result) -> str:
-    """What one run measured, in words (Markdown)."""
+def describe_result(result: Result) -> str:
+    """Describe what one run measured, as a sentence in Markdown."""
     answers, search, data = result.classification, result.retrieval, result.data
     low, high = answers.accuracy_interval
     low_map, high_map = search.mean_average_precision_interval
-    rule = {"softmax": "The largest score", "nearest neighbour": "The nearest neighbour"}
+    rule = {"softmax": "highest score", "nearest neighbour": "nearest neighbour"}
     return (
-        f"{rule[answers.rule]} names the right class for **{answers.accuracy:.1%}** of "
-        f"{data.images['test']} test images (95 % interval {low:.1%} to {high:.1%}; balanced "
-        f"accuracy {answers.balanced_accuracy:.1%}). Searching among {data.images['train']} "
-        f"training images by {search.distance} distance, mean average precision is "
-        f"**{search.mean_average_precision:.3f}** ({low_map:.3f} to {high_map:.3f}); of the first "
-        f"ten neighbours {search.precision_at_10:.1%} are of the query's class."
+        f"By the {rule[answers.rule]}, **{answers.accuracy:.1%}** of {data.images['test']} test "
+        f"images are classified correctly (95 % interval {low:.1%} to {high:.1%}; balanced "
+        f"accuracy {answers.balanced_accuracy:.1%}). In a search of {data.images['train']} "
+        f"training images by {search.distance} distance, the mean average precision is "
+        f"**{search.mean_average_precision:.3f}** ({low_map:.3f} to {high_map:.3f}), and "
+        f"{search.precision_at_10:.1%} of the first ten neighbours are of the query's class."
     )
 
 
-def occasion(result: Result) -> str:
-    """When, on what and for how long it was measured, in words (Markdown)."""
+def describe_circumstances(result: Result) -> str:
+    """Describe when, on what machine and for how long it was measured (Markdown)."""
     c = result.circumstances
     device = c.processor if c.accelerator == "cpu" else c.accelerator
     times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in c.seconds.items())
     return f"*Measured {c.finished[:10]} on {device}, torch {c.versions['torch']}: {times}.*"
 
 
-def p_in_words(p: float) -> str:
-    """``0.012``, or ``< 0.001``."""
+def format_p(p: float) -> str:
+    """Format a p value: ``0.012``, or ``< 0.001``."""
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
-def measured_on(profile: str, found: Sequence[Result]) -> str:
-    """Say on what a figure's results were measured, for its caption."""
-    run, data = found[0].parameters, found[0].data
-    networks = [r for r in found if "network" in r.parameters]
-    runs = Counter((r.parameters["network"], variant_of(r)) for r in networks)
+def describe_profile(profile: str, results: Sequence[Result]) -> str:
+    """Describe the data and the training behind some results, for a figure's caption."""
+    run, data = results[0].parameters, results[0].data
+    networks = [r for r in results if "network" in r.parameters]
+    runs = Counter((r.parameters["network"], name_variant(r)) for r in networks)
     seeds, epochs = (
         " to ".join(f"{n:,}" for n in sorted({min(of), max(of)})) if of else ""
         for of in (
@@ -64,66 +64,66 @@ def measured_on(profile: str, found: Sequence[Result]) -> str:
     )
     trained = f"; {epochs} epochs, {seeds} seed{'s' * (seeds != '1')}" if networks else ""
     return (
-        f"Profile {profile}: {source(data.dataset).CAPTION}; {run['size']} px, "
+        f"Profile {profile}: {get_source(data.dataset).CAPTION}; {run['size']} px, "
         f"{data.images['train']:,} training, {data.images['validation']:,} validation and "
         f"{data.images['test']:,} test images{trained}"
     )
 
 
-def accuracy_in_words(result: Result) -> str:
-    """``84.2 % (95 % interval 81.0 to 86.9 %)``."""
+def format_accuracy(result: Result) -> str:
+    """Format the accuracy of a result: ``84.2 % (95 % interval 81.0 to 86.9 %)``."""
     answers = result.classification
     low, high = answers.accuracy_interval
     return f"{100 * answers.accuracy:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
 
 
-def with_interval(share: float, interval: Sequence[float] | None = None) -> str:
-    """A share in percent, with its interval if there is one: ``84.2 (81.0 to 86.9)``."""
+def format_share(share: float, interval: Sequence[float] | None = None) -> str:
+    """Format a share in percent, with its interval if there is one: ``84.2 (81.0 to 86.9)``."""
     if interval is None:
         return f"{100 * share:.1f}"
     return f"{100 * share:.1f} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
 
 
-def choice_in_words(result: Result) -> str:
-    """What the candidates show, in words (Markdown)."""
+def describe_choice(result: Result) -> str:
+    """Describe the candidates and the choice among them (Markdown)."""
     tried, data = result.candidates, result.data
     first, best = tried[0], result.chosen
     lowest = min(tried, key=lambda c: c.accuracy)
     chosen = (
         "The settings listed first are the best"
         if best == first
-        else f"Chosen were {in_words(best.settings)}, with **{best.accuracy:.1%}**"
+        else f"The chosen settings ({format_settings(best.settings)}) reach **{best.accuracy:.1%}**"
     )
     return (
-        f"*Each point is one of {len(tried)} settings; the star was chosen, lines join means.* One "
-        f"nearest neighbour names {first.accuracy:.1%} of {data.images['validation']:,} validation "
-        f"images rightly with the settings listed first in the study "
-        f"({in_words(first.settings) or 'the defaults'}). {chosen}. The worst reach "
-        f"{lowest.accuracy:.1%}."
+        f"*Each point is one of {len(tried)} settings; the star marks the chosen one, and lines "
+        f"connect means.* With the settings listed first in the study "
+        f"({format_settings(first.settings) or 'the defaults'}), the nearest neighbour classifies "
+        f"{first.accuracy:.1%} of {data.images['validation']:,} validation images correctly. "
+        f"{chosen}. The worst settings reach {lowest.accuracy:.1%}."
     )
 
 
-def signed(points: float) -> str:
-    """Percentage points with their sign and one decimal; a true minus, and no zero below."""
+def format_points(points: float) -> str:
+    """Format percentage points with sign and one decimal; with a true minus, never minus zero."""
     return f"{round(points, 1) + 0:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
-def in_points(difference: Mapping[str, float]) -> str:
-    """``difference`` and, in brackets, ``low`` to ``high``; a dash where it was not measured."""
+def format_difference(difference: Mapping[str, float]) -> str:
+    """Format ``difference`` with ``low`` to ``high`` in brackets; a dash if it was not measured."""
     if not np.isfinite(difference["difference"]):
         return "\N{EN DASH}"
-    value, low, high = (signed(difference[key]) for key in ("difference", "low", "high"))
+    value, low, high = (format_points(difference[key]) for key in ("difference", "low", "high"))
     return f"{value} ({low} to {high})"
 
 
-def listed(words: Iterable[str]) -> str:
-    """``one, two and three``."""
+def join_words(words: Iterable[str]) -> str:
+    """Join words as a list in a sentence: ``one, two and three``."""
     words = list(words)
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def in_words(settings: dict) -> str:
-    """Settings as ``name value, ...``; weights of 0 left out."""
+def format_settings(settings: dict) -> str:
+    """Format settings as ``name value, ...``, without weights of 0."""
     return ", ".join(
         f"{name.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else value}"
         for name, value in settings.items()

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The workflow: run the study's graph with Snakemake, and publish its results."""

@@ -1,7 +1,7 @@
-"""Conducting the study: Snakemake runs the graph, this shows it and mends what a kill left.
+"""Conduct a study: let Snakemake run the graph, show its progress, and clean up after a kill.
 
-One study at a time runs in a project. Every process of it carries the project's folder in its
-environment, so that the next start finds and ends what a killed one left running.
+Only one study at a time runs in a project. The environment of all its processes has the project's
+folder, so that the next start finds and ends the processes that a killed study left running.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from rich.status import Status
 from cbir_lib import paths
 from cbir_lib.datasets import load
 from cbir_lib.errors import INTERRUPTED, CbirError, RunsFailedError
-from cbir_lib.messages import CHANNEL, heard
+from cbir_lib.messages import CHANNEL, receive_messages
 from cbir_lib.networks.architectures import layers
 from cbir_lib.study.config import NetworkRun, Study, read_study
 
 MARK = "CBIR_STUDY"  # in the environment of every process of a study
-SAY = re.compile(r"^\[([\w.-]+)\] (.*)$")  # how a job speaks to the conductor
+SAY = re.compile(r"^\[([\w.-]+)\] (.*)$")  # a message of a job to the conductor
 EPOCH = re.compile(r"^epoch (\d+)/(\d+)")
 PLANNED = re.compile(r"^Job \d+: ([\w.-]+)")  # Snakemake's line for a job with a message
 GRACE_S = 5
 
-# What a job costs, in seconds of one core, to say about how long is left: measured on two cores of
-# a 2.5 GHz server. Only the proportions matter once something has finished.
+# The cost of a job in seconds of one core, to estimate the time left: measured on two cores of a
+# 2.5 GHz server. Once something has finished, only the proportions matter.
 MULTIPLY_ADDS_PER_S = 12e9
-ALL_IMAGES = 10_000  # about as many as IRMA and the phantom train on
+ALL_IMAGES = 10_000  # roughly the training images of IRMA and the phantom
 START_S = 15
 DESCRIPTOR_S = 25
 CHAPTER_S = 10
@@ -54,28 +54,28 @@ def conduct(
     fresh: bool = False,
     cores: int | None = None,
 ) -> Path:
-    """Run what is missing or changed of a profile, build the book, and return the folder of both.
+    """Run what is missing or changed in a profile, build the book, and return the output folder.
 
     Parameters
     ----------
     published
-        Read ``results/<profile>/`` in place of training.
+        Read ``results/<profile>/`` instead of training.
     book
         Build the chapters and the book after the runs.
     runs
-        Names of the only runs to do, with those they take vectors from; then no book is built.
+        Names of the only runs to do, with the runs they depend on; then no book is built.
     fresh
-        In a folder of its own, beside the study's.
+        Use a separate folder, not that of the study.
     cores
-        Runs at a time, each on one core; all of them by default. On a GPU, one at a time.
+        Number of runs at a time, each on one core; by default all cores. On a GPU, one at a time.
 
     Raises
     ------
     CbirError
-        When the study file is wrong, there is no data, another study is running, or the user
+        When the study file is wrong, the data are missing, another study is running, or the user
         interrupts.
     RunsFailedError
-        When a run, a chapter or the book fails; the others have gone on.
+        When a run, a chapter or the book fails; the others are still executed.
     """
     console = Console(highlight=False, soft_wrap=True)
     root = paths.project_root()
@@ -98,13 +98,15 @@ def conduct(
             f"train them: cbir study --profile {profile}",
         )
     if book and not runs and not study.profile(profile).descriptors:
-        console.print(f"profile {profile} leaves out the handcrafted descriptors: no book of it")
+        console.print(
+            f"profile {profile} leaves out the handcrafted descriptors, so it has no book"
+        )
         book = False
     folder = (work / "runs").relative_to(root)
     only = [study.run(profile, name).id for name in runs]
     targets = [str(folder / name / "result.json") for name in only]
     targets = targets or ["all" if book else "runs"]
-    with alone(root / "build"):
+    with hold_lock(root / "build"):
         graph = _Graph(root, targets, config, cores or os.cpu_count() or 1)
         planned = graph.plan()
         if planned:
@@ -126,27 +128,27 @@ def _result(root: Path, profile: str, run_id: str) -> Path:
 
 
 def _prepared_data(study: Study, profile: str, console: Console) -> str:
-    """Decode the data set if that has not been done; its checksum."""
+    """Decode the data set if that has not been done, and return its checksum."""
     name = study.profile(profile).dataset
     with console.status(f"reading {name} (decoded once, about half a minute)"):
         return load(name).checksum
 
 
 @contextmanager
-def alone(build: Path) -> Iterator[None]:
-    """Hold the project's lock, after ending what an earlier, killed study left.
+def hold_lock(build: Path) -> Iterator[None]:
+    """Hold the project's lock, after ending the processes of an earlier, killed study.
 
     Raises
     ------
     CbirError
-        When another study is running on behalf of somebody.
+        When another study is running that was not killed.
     """
     build.mkdir(parents=True, exist_ok=True)
     lock, owner = filelock.FileLock(build / "study.lock"), build / "study.pid"
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        end(_orphaned(owner))
+        end_processes(_find_orphan(owner))
         try:
             lock.acquire(timeout=GRACE_S)
         except filelock.Timeout:
@@ -156,15 +158,15 @@ def alone(build: Path) -> Iterator[None]:
             ) from None
     try:
         owner.write_text(f"{os.getpid()} {os.getppid()}")
-        end(_of_a_study(build))
-        with _interruptible():
+        end_processes(_find_study_processes(build))
+        with _raise_on_signals():
             yield
     finally:
         lock.release()
 
 
-def _orphaned(owner: Path) -> list[psutil.Process]:
-    """The process that holds the lock, if the one that had started it is gone."""
+def _find_orphan(owner: Path) -> list[psutil.Process]:
+    """Return the process that holds the lock if its parent is gone."""
     try:
         pid, parent = map(int, owner.read_text().split())
         process = psutil.Process(pid)
@@ -173,7 +175,7 @@ def _orphaned(owner: Path) -> list[psutil.Process]:
         return []
 
 
-def _of_a_study(build: Path) -> list[psutil.Process]:
+def _find_study_processes(build: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
@@ -184,8 +186,8 @@ def _of_a_study(build: Path) -> list[psutil.Process]:
     return found
 
 
-def end(processes: list[psutil.Process]) -> None:
-    """End processes: asked first, then made to."""
+def end_processes(processes: list[psutil.Process]) -> None:
+    """End processes: first terminate them, then kill those that are left."""
     for process in processes:
         try:
             process.terminate()
@@ -200,8 +202,8 @@ def end(processes: list[psutil.Process]) -> None:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP do what Ctrl-C does."""
+def _raise_on_signals() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP act like Ctrl-C."""
 
     def interrupt(number, frame):
         raise KeyboardInterrupt
@@ -219,12 +221,12 @@ class _Graph:
 
     def __init__(self, root: Path, targets: list[str], config: list[str], cores: int):
         self.root, self.targets = root, ["--", *targets]
-        # The project's lock is `alone`; Snakemake's own would outlive a kill.
+        # The project's lock is `alone`; that of Snakemake would outlive a kill.
         self.command = [
             *(sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile")),
             *("--directory", str(root), "--cores", str(cores), "--nolock", "--rerun-incomplete"),
             *("--keep-going", "--nocolor"),
-            # Snakemake looks for work once in this time for every job that has finished.
+            # For every finished job, Snakemake looks for new work once in this time.
             *("--max-jobs-per-timespan", "1000/5s"),
             # On a GPU, one run at a time.
             *(("--resources", "gpu=1") if Path("/proc/driver/nvidia").exists() else ()),
@@ -235,13 +237,13 @@ class _Graph:
             "OMP_NUM_THREADS": "1",
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
             "PYTHONUNBUFFERED": "1",
-            # glibc keeps what training frees, instead of fetching it anew in every step.
+            # glibc keeps the memory that training frees instead of requesting it again every step.
             "MALLOC_MMAP_THRESHOLD_": str(2**32),
             "MALLOC_TRIM_THRESHOLD_": str(2**32),
         }
 
     def plan(self) -> list[str]:
-        """The jobs to do, by name."""
+        """Return the names of the jobs to do."""
         done = subprocess.run(
             [*self.command, "--dry-run", *self.targets],
             env=self.environment,
@@ -256,7 +258,7 @@ class _Graph:
         return sorted({match[1] for line in lines if (match := PLANNED.match(line))})
 
     def run(self, log: Path, progress: Progress) -> int:
-        """Run them, let ``progress`` hear each message, and return Snakemake's exit code."""
+        """Run the jobs, pass their messages to ``progress``, and return Snakemake's exit code."""
         log.parent.mkdir(parents=True, exist_ok=True)
         messages = log.with_name("messages.txt")
         process = subprocess.Popen(
@@ -268,10 +270,14 @@ class _Graph:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            start_new_session=True,  # Ctrl-C comes here, and ends the rest from here
+            start_new_session=True,  # so that Ctrl-C only reaches this process, which ends the rest
         )
         try:
-            with log.open("w", encoding="utf-8") as file, progress, heard(messages, progress.hear):
+            with (
+                log.open("w", encoding="utf-8") as file,
+                progress,
+                receive_messages(messages, progress.hear),
+            ):
                 for line in process.stdout:
                     file.write(line)
                     file.flush()
@@ -279,17 +285,17 @@ class _Graph:
         except KeyboardInterrupt:
             raise INTERRUPTED from None
         finally:
-            end(_of_a_study(Path(self.environment[MARK])))
+            end_processes(_find_study_processes(Path(self.environment[MARK])))
 
 
 class Progress:
-    """What runs, how many are left, and about how long."""
+    """The progress of a study: what is running, what is left, and about how long it takes."""
 
     def __init__(self, study: Study, profile: str, planned: list[str], console: Console):
         runs = {run.id: run for run in study.runs(profile)}
         self.cost = {job: _cost(runs.get(job), job) for job in planned}
         self.total = len(self.cost)
-        self.share = dict.fromkeys(self.cost, 0.0)  # done of each job, 0 to 1
+        self.share = dict.fromkeys(self.cost, 0.0)  # done part of each job, 0 to 1
         self.running: dict[str, str] = {}
         self.failures: list[str] = []
         self.console = console
@@ -305,18 +311,18 @@ class Progress:
         self.status.stop()
 
     def hear(self, line: str) -> None:
-        """Take in one line that a job said."""
-        said = SAY.match(line)
-        if not said or said[1] not in self.cost:
+        """Process one message of a job."""
+        match = SAY.match(line)
+        if not match or match[1] not in self.cost:
             return
-        job, message = said.groups()
+        job, message = match.groups()
         if message == "start":
             self.running[job] = "starts"
             self._print(f"  {job}: starts")
         elif message.startswith("done"):
             self.running.pop(job, None)
             self.share[job] = 1.0
-            self._print(f"  {job}: {message}; {self.left()}")
+            self._print(f"  {job}: {message}; {self.describe_remaining()}")
         elif message.startswith("failed"):
             self.running.pop(job, None)
             self._print(f"  {job}: failed")
@@ -326,10 +332,10 @@ class Progress:
             self.running[job] = epoch[0]
             self.share[job] = 0.95 * int(epoch[1]) / int(epoch[2])
         names = ", ".join(f"{job} ({state})" for job, state in self.running.items())
-        self.status.update(f"{names}; {self.left()}")
+        self.status.update(f"{names}; {self.describe_remaining()}")
 
-    def left(self) -> str:
-        """How many jobs are left, and about how long they take."""
+    def describe_remaining(self) -> str:
+        """Describe how many jobs are done, and about how long the rest takes."""
         finished = sum(share == 1.0 for share in self.share.values())
         whole = sum(self.cost.values())
         part = sum(self.cost[job] * share for job, share in self.share.items()) / whole

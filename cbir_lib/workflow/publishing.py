@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cbir_lib import paths
-from cbir_lib.datasets import pictures, source
+from cbir_lib.datasets import get_source, load_images
 from cbir_lib.errors import CbirError
 from cbir_lib.files import replacing
 from cbir_lib.reproduction import evidence, paper, tables
@@ -14,21 +14,21 @@ from cbir_lib.study import effects, results, summaries
 from cbir_lib.study.config import Study
 from cbir_lib.study.results import Result
 
-SHIPPED_BYTES = 29e6  # of all networks in the repository
+SHIPPED_BYTES = 29e6  # limit for all networks in the repository
 
 
 def unpublished_runs(study: Study, profile: str) -> list[str]:
-    """Return the runs of a profile of which ``results/`` has no result with the same parameters."""
+    """Return the runs of a profile without a result of the same parameters in ``results/``."""
     published = {r.run: r.parameters for r in results.read_published(profile)}
     runs = study.runs(profile)
     return [run.id for run in runs if published.get(run.id) != run.model_dump()]
 
 
 def publish(study: Study, profile: str) -> list[str]:
-    """Copy the finished results of a study to ``results/``; return what was written, in lines.
+    """Copy the finished results of a study to ``results/``; return a report as lines of text.
 
-    What was published before and is not finished here stays. If the profile is the evidence, draw
-    the README's pictures and ship the best networks as well.
+    Results that were published before and are not finished here stay. If the profile is the
+    evidence, also draw the README's pictures and copy the best networks to ``models/``.
 
     Raises
     ------
@@ -49,23 +49,21 @@ def publish(study: Study, profile: str) -> list[str]:
     for path in sorted((work / "effects").glob("*.json")):
         effects.write(target / "effects" / path.name, effects.read(path))
     missing = unpublished_runs(study, profile)
-    said = [
-        f"{len(found)} results in results/{profile}/, {len(missing)} of the profile are missing"
-    ]
-    if found[0].data.dataset != "phantom":  # whose images are ours
-        return said
-    best = evidence.on("phantom", None, study)
+    lines = [f"{len(found)} results in results/{profile}/; {len(missing)} runs are still missing"]
+    if found[0].data.dataset != "phantom":  # the only images that are ours
+        return lines
+    best = evidence.find_evidence("phantom", None, study)
     if best.profile == profile:
-        said.append(_draw_pictures(best.results, paths.book_folder() / "assets"))
-        said += _ship_models(work, paths.models_folder())
-    return said
+        lines.append(_draw_pictures(best.results, paths.book_folder() / "assets"))
+        lines += _ship_models(work, paths.models_folder())
+    return lines
 
 
 def _ship_models(work: Path, folder: Path) -> list[str]:
-    """Write the best published run of each network, the best first, as long as the size allows it.
+    """Write the best published run of each network, best first, up to the size limit.
 
-    Weights are those made here, otherwise those shipped already; of a run that has neither, no
-    network of its kind is shipped.
+    The weights are those trained here, or else those in ``folder``; if the best run has neither,
+    its network is left out.
     """
     from cbir_lib.networks.modules import read_network, save_network
 
@@ -75,7 +73,7 @@ def _ship_models(work: Path, folder: Path) -> list[str]:
         if network and not result.parameters["classes"]:
             kinds.setdefault(network, []).append(result)
     best = [max(of, key=lambda r: r.classification.validation_accuracy) for of in kinds.values()]
-    total, shipped, said = 0, [], []
+    total, shipped, lines = 0, [], []
     for result in sorted(best, key=lambda r: -r.classification.validation_accuracy):
         target = folder / f"{result.run}.safetensors"
         made = paths.model_file(work, result.run)
@@ -87,10 +85,10 @@ def _ship_models(work: Path, folder: Path) -> list[str]:
             total += size
             save_network(target, trained, half=True)
             shipped.append(target)
-            said.append(f"models/{target.name}: {size / 1e6:.1f} MB")
+            lines.append(f"models/{target.name}: {size / 1e6:.1f} MB")
     for stale in set(folder.glob("*.safetensors")) - set(shipped):
         stale.unlink()
-    return said
+    return lines
 
 
 def _draw_pictures(found: Sequence[Result], folder: Path) -> str:
@@ -99,15 +97,15 @@ def _draw_pictures(found: Sequence[Result], folder: Path) -> str:
     matplotlib.use("agg")
     from cbir_lib.book import figures
 
-    best = summaries.best(found)
+    best = summaries.select_best(found)
     chosen = [example for example in best.examples if example.choice == "median"]
-    images = pictures(best.data.dataset, results.example_ids(best))
+    images = load_images(best.data.dataset, results.list_example_ids(best))
     drawn = {
-        "ranking": figures.neighbours(chosen, images, best.data.class_names),
-        "comparison": figures.comparison(
-            summaries.table(tables.select_table_4(found)),
-            paper.table_4(),
-            source(best.data.dataset).CAPTION,
+        "ranking": figures.plot_neighbours(chosen, images, best.data.class_names),
+        "comparison": figures.plot_accuracies_beside_paper(
+            summaries.tabulate_methods(tables.select_table_4(found)),
+            paper.label_table_4(),
+            get_source(best.data.dataset).CAPTION,
         ),
     }
     for name, figure in drawn.items():

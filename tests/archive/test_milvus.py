@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from cbir_lib.archive import milvus
-from cbir_lib.archive.milvus import MilvusIndex, collection_of, id_of, push
+from cbir_lib.archive.milvus import MilvusIndex, compute_id, name_collection, push
 from cbir_lib.archive.store import Archive
 from cbir_lib.archive.update import build
 from cbir_lib.errors import CbirError
 from cbir_lib.retrieval.index import Index
-from tests.archive.test_store import NAME, STRANGE, draw
+from tests.archive.test_store import NAME, NETWORK, STRANGE, draw
 from tests.cli.test_commands import assert_two_lines
 from tests.fixtures import drawing
 
@@ -43,7 +43,7 @@ def uri(tmp_path):
 def index_for(archive, uri, **changes):
     described = archive.description
     given = {
-        "collection": collection_of(archive),
+        "collection": name_collection(archive),
         "distance": described.distance,
         "descriptor": described.identity,
     }
@@ -89,7 +89,7 @@ def test_neighbours_and_distances_are_those_of_the_exact_index(uri, distance, me
     assert (found.ids == exact.ids[expected.rows]).all()
 
 
-@pytest.mark.parametrize(("name", "distance"), [("hog", "L2"), ("phantom-G-s0", "cosine")])
+@pytest.mark.parametrize(("name", "distance"), [("hog", "L2"), (NETWORK, "cosine")])
 def test_an_archive_is_searched_there_as_here(tmp_path, images, uri, name, distance):
     archive = build(images, tmp_path / "archive", name).archive
     assert archive.description.distance == distance
@@ -134,12 +134,12 @@ def test_only_what_differs_travels(tmp_path, uri, monkeypatch):
         assert push(archive, index) == (4, 1, 10)
         assert sorted(sent) == ["0/001.png", "new/0/000.png", "new/1/000.png", "new/2/000.png"]
         assert len(index) == 14
-        rows, _ = archive.vectors()
-        assert index.contents() == {id_of(row.path): row.content for row in rows}
+        rows, _ = archive.read_vectors()
+        assert index.contents() == {compute_id(row.path): row.content for row in rows}
         query = images / "0" / "002.png"
         here, there = archive.search([query], 13), archive.search([query], 13, index)
         assert there["path"].tolist() == here["path"].tolist()
-        index.remove([id_of("0/001.png"), id_of("not there")])
+        index.remove([compute_id("0/001.png"), compute_id("not there")])
         assert len(index) == 13
 
 
@@ -162,9 +162,9 @@ def test_many_rows_travel_in_small_calls_and_are_all_listed(uri, monkeypatch):
         assert calls == [100, 100, 100, 50]
         index.add(vectors[:50], paths[:50], contents[1:51])  # replaced, not twice there
         assert len(index) == 350
-        expected = dict(zip(map(id_of, paths), [*contents[1:51], *contents[50:]], strict=True))
+        expected = dict(zip(map(compute_id, paths), [*contents[1:51], *contents[50:]], strict=True))
         assert index.contents() == expected
-        index.remove([id_of(path) for path in paths[:340]])
+        index.remove([compute_id(path) for path in paths[:340]])
         assert len(index) == 10
         assert set(index.search(vectors[:1], 10).ids[0]) == set(paths[340:])
         assert index.search(vectors[:1], 12).ids[0, 10:].tolist() == ["", ""]
@@ -175,7 +175,8 @@ def test_a_push_that_was_killed_goes_on(tmp_path, images, server, monkeypatch):
     monkeypatch.setattr("cbir_lib.archive.update.SHARD", 8)
     archive = build(images, tmp_path / "archive", "hog").archive
     code = (
-        "import sys, time; from cbir_lib.archive import milvus; from cbir_lib.cli.main import main\n"
+        "import sys, time\n"
+        "from cbir_lib.archive import milvus; from cbir_lib.cli.main import main\n"
         "add = milvus.MilvusIndex.add\n"
         "def slow(*given):\n"
         "    add(*given); print('sent', flush=True); time.sleep(30)\n"
@@ -264,7 +265,7 @@ def test_a_server_that_goes_away_in_the_middle(cbir, tmp_path, images, server, m
         patch.setattr(MilvusIndex, "add", die_after_two)
         code, out, err = cbir("index", "push", place, "--to", uri)
     lines = [line for line in err if not line.startswith("images: ")]
-    assert_two_lines((code, out, lines), "failed", "start again; what it has is kept")
+    assert_two_lines((code, out, lines), "failed", "start again; what it has received")
     port = uri.rsplit(":", 1)[1]
     again = (
         "from milvus_lite.adapter.grpc.server import run_server;"
@@ -313,7 +314,7 @@ def test_a_collection_of_something_else_is_refused(cbir, tmp_path, images, uri):
 @pytest.mark.parametrize(
     ("arguments", "what", "hint"),
     [
-        (["--to", "vectors"], "vectors is no address of Milvus", "http://"),
+        (["--to", "vectors"], "vectors is not an address of Milvus", "http://"),
         (["--to", "nowhere/vectors.db"], "no folder nowhere", ""),
         (["--to", "a.db", "--collection", "my vectors"], "'my vectors'", "letters"),
         (["--to", "a.db", "--method", "ivf"], "method in Milvus 'ivf'", "exact, hnsw"),

@@ -29,13 +29,14 @@ from cbir_lib.archive.store import Archive
 from cbir_lib.archive.update import build
 from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
 from cbir_lib.errors import CbirError
-from cbir_lib.images.decoding import decode, fit
+from cbir_lib.images.decoding import decode, fit_to_square
 from cbir_lib.retrieval.distances import pairwise
 from tests.cli.test_commands import assert_two_lines
-from tests.fixtures import drawing, heed_ctrl_c
+from tests.fixtures import drawing, heed_ctrl_c, shipped_network
 from tests.images.test_dicom import header, write
 
 RNG = np.random.default_rng(99)  # not the seed of `draw`
+NETWORK = shipped_network("G")
 NAME = "grey-histogram"  # described at once, and good enough to tell the drawings apart
 STRANGE = "<b>&\"q' ü  日本/a<script>alert(1)<i>.png"
 
@@ -71,14 +72,16 @@ def described(folder, name=NAME):
         if file.is_file() and (image := pixels(file)) is not None:
             found[file.relative_to(folder).as_posix()] = image
     descriptor = build_descriptor(name) if name in DESCRIPTORS else cbir_lib.load_network(name)
-    vectors = descriptor.transform(np.stack([fit(image, 128) for image in found.values()]))
+    vectors = descriptor.transform(
+        np.stack([fit_to_square(image, 128) for image in found.values()])
+    )
     return found, dict(zip(found, vectors, strict=True)), descriptor.distance
 
 
 def assert_holds(place, folder, name=NAME):
     """The archive has the images of the folder, each once, with its own vector."""
     _, expected, _ = described(folder, name)
-    rows, vectors = Archive(place).vectors()
+    rows, vectors = Archive(place).read_vectors()
     assert [row.path for row in rows] == sorted(expected)
     np.testing.assert_allclose(vectors, [expected[path] for path in sorted(expected)], atol=1e-5)
 
@@ -98,7 +101,7 @@ def naive(folder, query, k, name=NAME):
 # Building and searching
 
 
-@pytest.mark.parametrize("name", [NAME, "hog", "phantom-G-s0"])
+@pytest.mark.parametrize("name", [NAME, "hog", NETWORK])
 def test_search_is_a_search_by_brute_force(tmp_path, images, name):
     shutil.copy(images / "1" / "002.png", images / "copy.png")
     report = build(images, tmp_path / "archive", name)
@@ -136,7 +139,7 @@ def test_every_format_and_depth(tmp_path, images):
     (images / "labels.csv").write_text("file;class\n")
     report = build(images, tmp_path / "archive", NAME)
     assert report.added == 26 and not report.faults
-    assert dict(report.passed_over) == {"files that are no images": 1, "hidden files": 1}
+    assert dict(report.skipped) == {"files that are no images": 1, "hidden files": 1}
     (images / "notes.txt").unlink()
     assert_holds(tmp_path / "archive", images)
     for file in (tmp_path / "archive").rglob("*"):
@@ -155,10 +158,10 @@ def test_the_second_build_describes_nothing(tmp_path, images, monkeypatch):
 
 
 def test_the_second_build_needs_no_torch(tmp_path, images):
-    build(images, tmp_path / "archive", "phantom-G-s0")
+    build(images, tmp_path / "archive", NETWORK)
     code = (
         "import sys; from cbir_lib.archive.update import build;"
-        f"build({str(images)!r}, {str(tmp_path / 'archive')!r}, 'phantom-G-s0');"
+        f"build({str(images)!r}, {str(tmp_path / 'archive')!r}, {NETWORK!r});"
         "assert not {'torch', 'scipy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -216,35 +219,35 @@ def test_any_history_ends_as_an_archive_built_at_once(tmp_path_factory, monkeypa
             os.utime(file, ns=(time_ns, time_ns))  # even within one tick of the clock
     report = build(folder, place)
     once = build(folder, root / "once", NAME)
-    rows, vectors = Archive(place).vectors()
-    expected_rows, expected_vectors = Archive(root / "once").vectors()
+    rows, vectors = Archive(place).read_vectors()
+    expected_rows, expected_vectors = Archive(root / "once").read_vectors()
     assert rows == expected_rows
     assert np.array_equal(vectors, expected_vectors)
     assert report.faults == once.faults
-    assert all(len(report.archive.rows_of(shard)) <= 2 for shard in report.archive.shards())
+    assert all(len(report.archive.read_rows(shard)) <= 2 for shard in report.archive.shards())
 
 
 def test_what_a_descriptor_has_learnt_never_changes(tmp_path, images):
     place = tmp_path / "archive"
     build(images, place, "gabor-histogram")
     learnt = (place / "descriptor.safetensors").read_bytes()
-    before = dict(zip(*Archive(place).vectors(), strict=True))
+    before = dict(zip(*Archive(place).read_vectors(), strict=True))
     draw(images / "new", 10, seed=1)
     assert build(images, place).added == 10
     assert (place / "descriptor.safetensors").read_bytes() == learnt
-    after = dict(zip(*Archive(place).vectors(), strict=True))
+    after = dict(zip(*Archive(place).read_vectors(), strict=True))
     assert all(np.array_equal(after[row], vector) for row, vector in before.items())
     other = build(images, tmp_path / "other", "gabor-histogram").archive
     assert other.description.identity != Archive(place).description.identity
 
 
 def test_a_descriptor_learns_from_images_spread_over_the_paths(tmp_path, images):
-    scan = update.look(images)
+    scan = update.scan_folder(images)
     paths = list(scan.images)
     (images / paths[6]).write_bytes(b"")  # the next one stands in for it
     found = update._sample(images, scan, 7)  # of 20: every second
     wanted = [*paths[:6:2], *paths[8:16:2]]
-    assert np.array_equal(found, [fit(pixels(images / path), 128) for path in wanted])
+    assert np.array_equal(found, [fit_to_square(pixels(images / path), 128) for path in wanted])
 
 
 def test_memory_holds_a_shard_and_not_the_folder(tmp_path, images, small_shards, monkeypatch):
@@ -333,7 +336,7 @@ def test_a_folder_without_any_of_the_images_is_refused(cbir, tmp_path, images):
     images.rename(tmp_path / "moved")
     images.mkdir()  # where a drive should be
     outcome = cbir("index", "build", images, "--out", place)
-    assert_two_lines(outcome, "none of the 20 images", "is its drive there")
+    assert_two_lines(outcome, "none of the 20 images", "is its drive connected")
     assert len(Archive(place)) == 20
 
 
@@ -406,7 +409,7 @@ def test_killed_and_resumed_it_ends_with_the_same_bytes(cbir, tmp_path, small_sh
     place = tmp_path / "killed"
     process = begin(images, place, name)
     outcome = cbir("index", "build", images, "--out", place)
-    assert_two_lines(outcome, "another build is at work", "searching works meanwhile")
+    assert_two_lines(outcome, "another build of", "you can search meanwhile")
     assert len(Archive(place).search([images / "0" / "000.png"], 5)) == 5
     process.kill()
     process.communicate()
@@ -465,17 +468,17 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, images, monkeypatch, small_
 
 def test_another_descriptor_distance_or_training_is_refused(cbir, tmp_path, images, monkeypatch):
     place = tmp_path / "archive"
-    build(images, place, "phantom-G-s0")
+    build(images, place, NETWORK)
     again = ("index", "build", images, "--out", place)
-    assert_two_lines(cbir(*again, "--descriptor", "hog"), "descriptor phantom-G-s0, not hog")
+    assert_two_lines(cbir(*again, "--descriptor", "hog"), f"descriptor {NETWORK}, not hog")
     assert_two_lines(cbir(*again, "--distance", "L1"), "distance cosine, not L1", "--distance")
-    assert cbir(*again, "--descriptor", "phantom-G-s0", "--distance", "cosine")[0] == 0
+    assert cbir(*again, "--descriptor", NETWORK, "--distance", "cosine")[0] == 0
     (tmp_path / "models").mkdir()
     networks = paths.trained_networks()
-    shutil.copy(networks["phantom-D-s0"], tmp_path / "models" / "phantom-G-s0.safetensors")
+    shutil.copy(networks[shipped_network("D")], tmp_path / "models" / f"{NETWORK}.safetensors")
     monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
-    outcome = cbir(*again, "--descriptor", "phantom-G-s0")
-    assert_two_lines(outcome, "another training of phantom-G-s0", "leave out --descriptor")
+    outcome = cbir(*again, "--descriptor", NETWORK)
+    assert_two_lines(outcome, f"another training of {NETWORK}", "leave out --descriptor")
     assert cbir(*again)[0] == 0  # with its own
     assert len(Archive(place)) == 20
 
@@ -485,7 +488,7 @@ def test_another_descriptor_distance_or_training_is_refused(cbir, tmp_path, imag
     [
         (["images", "--out", "new"], "needs a descriptor", "grey-histogram"),
         (["images", "--out", "new", "--descriptor", "hogg"], "descriptor 'hogg'", "'hog'"),
-        (["images", "--out", "new", "--descriptor", "phantom-G-s9"], "", "'phantom-G-s0'"),
+        (["images", "--out", "new", "--descriptor", f"{NETWORK}9"], "", f"'{NETWORK}'"),
         (
             ["images", "--out", "new", "--descriptor", "hog", "--distance", "l1"],
             "distance 'l1'",
@@ -494,7 +497,11 @@ def test_another_descriptor_distance_or_training_is_refused(cbir, tmp_path, imag
         (["nowhere", "--out", "new", "--descriptor", NAME], "no folder nowhere", ""),
         (["empty", "--out", "new", "--descriptor", NAME], "has no image", "PNG"),
         (["broken", "--out", "new", "--descriptor", NAME], "none of the 1 files", ""),
-        (["images", "--out", "images", "--descriptor", NAME], "images is no archive", "new folder"),
+        (
+            ["images", "--out", "images", "--descriptor", NAME],
+            "images is not an archive",
+            "new folder",
+        ),
         (["images", "--out", "images/0/000.png", "--descriptor", NAME], "is a file", "folder"),
     ],
 )
@@ -513,8 +520,8 @@ def test_mistakes_in_searching(cbir, tmp_path, images):
     place = tmp_path / "archive"
     query = images / "0" / "000.png"
     (images / "bad.png").write_bytes(b"bad")
-    assert_two_lines(cbir("index", "search", place, query), "is no archive", "cbir index build")
-    assert_two_lines(cbir("index", "info", place), "is no archive", "cbir index build")
+    assert_two_lines(cbir("index", "search", place, query), "is not an archive", "cbir index build")
+    assert_two_lines(cbir("index", "info", place), "is not an archive", "cbir index build")
     build(images, place, NAME)
     for wrong in ("0", "-1", "21"):
         outcome = cbir("index", "search", place, query, "-k", wrong)
@@ -644,7 +651,7 @@ def stored(tmp_path_factory):
     images = draw(root / "images", 12)
     (images / "bad.png").write_bytes(b"bad")
     build(images, root / "archive", "gabor-histogram")  # it learns
-    build(images, root / "network", "phantom-G-s0")
+    build(images, root / "network", NETWORK)
     found = {}
     for name in ("archive", "network"):
         there = Archive(root / name)
@@ -679,7 +686,7 @@ def test_a_flipped_bit_is_refused_and_never_searched(stored, name, data):
         os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
         there = Archive(root / kind)
         method = "hnsw" if "hnsw" in name else "exact"
-        there.recalls()
+        there.read_recalls()
         found = there.search([query], 5, there.engine(method))
     except CbirError as error:
         assert len(str(error).splitlines()) == 2
@@ -709,14 +716,14 @@ def test_a_flipped_bit_anywhere_in_the_names_is_refused(tmp_path):
     there = build(draw(tmp_path / "images", 4), tmp_path / "archive", NAME).archive
     (shard,) = there.shards()
     whole = shard.read_bytes()
-    rows = there.rows_of(shard)
+    rows = there.read_rows(shard)
     head = 8 + int.from_bytes(whole[:8], "little")
     for place in range(head):
         damaged = bytearray(whole)
         damaged[place] ^= 1 << place % 7
         shard.write_bytes(damaged)
         try:
-            assert there.rows_of(shard) == rows  # white space behind the head
+            assert there.read_rows(shard) == rows  # white space behind the head
             assert whole[place : place + 1] == b" "
         except CbirError:
             pass
@@ -750,9 +757,9 @@ def test_the_descriptor_of_another_archive_is_refused(cbir, tmp_path, images):
         shutil.copy(tmp_path / name / "descriptor.safetensors", tmp_path / "one")
         outcome = cbir("index", "search", tmp_path / "one", query)
         assert_two_lines(outcome, "descriptor.safetensors", "build it again")
-    build(images, tmp_path / "net", "phantom-G-s0")
+    build(images, tmp_path / "net", NETWORK)
     networks = paths.trained_networks()
-    other = next(file for name, file in networks.items() if name != "phantom-G-s0")
+    other = next(file for name, file in networks.items() if name != NETWORK)
     shutil.copy(other, tmp_path / "net" / "network.safetensors")
     assert_two_lines(cbir("index", "search", tmp_path / "net", query), "network.safetensors")
     (tmp_path / "net" / "network.safetensors").unlink()
@@ -874,7 +881,7 @@ def test_what_a_method_has_made_is_kept_until_the_archive_changes(
     assert_near_exact(expected)
     kept = place / f"{method}.safetensors"
     with monkeypatch.context() as patch:
-        patch.setattr(Archive, "vectors", lambda self: 1 / 0)
+        patch.setattr(Archive, "read_vectors", lambda self: 1 / 0)
         assert found().equals(expected)
     kept.write_bytes(kept.read_bytes()[:-9])
     assert found().equals(expected)
@@ -956,10 +963,10 @@ def test_an_image_on_the_page_is_the_image_made_small():
 
 def test_info(cbir, tmp_path, images):
     (images / "bad.png").write_bytes(b"bad")
-    build(images, tmp_path / "archive", "phantom-G-s0")
+    build(images, tmp_path / "archive", NETWORK)
     code, out, _ = cbir("index", "info", tmp_path / "archive")
     assert code == 0
-    assert re.search(r"descriptor +phantom-G-s0\n", out) and re.search(r"distance +cosine\n", out)
+    assert re.search(rf"descriptor +{NETWORK}\n", out) and re.search(r"distance +cosine\n", out)
     assert re.search(rf"images +20 of {images}\n", out) and "1 files, in" in out
 
 

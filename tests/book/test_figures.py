@@ -2,6 +2,7 @@
 
 import itertools
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +18,7 @@ from tests.study.test_results import changed
 @pytest.fixture(autouse=True)
 def closed():
     yield
-    figures.plt.close("all")
+    plt.close("all")
 
 
 def method(**replaced):
@@ -39,7 +40,7 @@ def test_every_curve_is_drawn_and_carries_a_tag_that_the_key_explains():
         else handcrafted(retrieval__precision_recall=curve.tolist())
         for (name, curve), letter in zip(curves.items(), ("B", "", ""), strict=True)
     }
-    axes = figures.precision_recall_of_all(
+    axes = figures.plot_precision_recall_of_all_methods(
         {"one": found["one"]}, {name: found[name] for name in ("two", "three")}
     ).axes[0]
     drawn = [line.get_ydata() for line in axes.lines]
@@ -56,13 +57,13 @@ def test_every_curve_is_drawn_and_carries_a_tag_that_the_key_explains():
 @given(arrays(float, (9, 101), elements=st.floats(0, 1)))
 def test_a_tag_lies_on_its_curve(values):
     curves = {str(n): np.sort(curve)[::-1] for n, curve in enumerate(values)}
-    for tag, (place, height) in figures.tag_places(curves, LEVELS).items():
+    for tag, (place, height) in figures.place_tags(curves, LEVELS).items():
         assert height == curves[tag][round(100 * place)]
 
 
 def test_tags_keep_apart_where_there_is_room():
     curves = {str(n): np.linspace(1, 0.1 * n, 101) for n in range(9)}
-    places = figures.tag_places(curves, LEVELS).values()
+    places = figures.place_tags(curves, LEVELS).values()
     for (x, y), (other_x, other_y) in itertools.combinations(places, 2):
         assert np.hypot((x - other_x) / 2, y - other_y) > 0.03
 
@@ -75,7 +76,7 @@ def test_the_best_of_either_kind_is_named_in_each_class():
     }
     others = {name: handcrafted(retrieval__per_class=each) for name, each in measured.items()}
     networks = {"net": method(retrieval__per_class=measured["worse"])}
-    figure = figures.precision_recall_by_class(networks, others)
+    figure = figures.plot_precision_recall_by_class(networks, others)
     hand, other = figure.axes[:2]
     assert hand.get_title() == "hand"
     assert [text.get_text() for text in hand.texts] == ["net: 20", "better: 70"]
@@ -85,7 +86,7 @@ def test_the_best_of_either_kind_is_named_in_each_class():
 
 def test_the_ruler_is_the_critical_difference():
     ranks = pd.Series({"Network B": 1.2, "a": 2.0, "b": 2.8, "c": 4.0})
-    axes = figures.critical_difference(ranks, 1.0).axes[0]
+    axes = figures.plot_critical_difference(ranks, 1.0).axes[0]
     assert any(np.ptp(line.get_xdata()) == pytest.approx(1.0) for line in axes.lines)
     bars = [line.get_xdata() for line in axes.lines if line.get_linewidth() == 3]
     # a is as near to Network B as to b; those two are not near, and c is near to none.
@@ -98,7 +99,7 @@ def test_thumbnails_stand_at_their_places_and_cover_none(seed):
     places, labels = rng.normal(0, 0.3, (60, 2)), rng.integers(0, 2, 60)
     result = method(embedding={"places": places.tolist(), "labels": labels.tolist()})
     pictures = [np.full((8, 6), n, np.uint8) for n in range(60)]
-    axes = figures.embedding_map(result, pictures).axes[0]
+    axes = figures.plot_embedding_with_images(result, pictures).axes[0]
     boxes = np.array([image.get_extent() for image in axes.images])  # left, right, bottom, top
     assert 5 < len(boxes) < 60
     for image, (left, right, bottom, top) in zip(axes.images, boxes, strict=True):
@@ -126,7 +127,7 @@ def trained(losses, best_epoch, **replaced):
 
 @pytest.mark.parametrize(("best", "kept"), [(2, [2, 2]), (3, None)])
 def test_the_epoch_kept_is_drawn_if_it_is_not_the_last(best, kept):
-    for axes in figures.learning_curves(trained([0.9, 0.5, 0.7], best)).axes:
+    for axes in figures.plot_learning_curves(trained([0.9, 0.5, 0.7], best)).axes:
         lines = {line.get_label(): list(line.get_xdata()) for line in axes.lines}
         assert lines.get("weights kept") == kept
         assert lines["validation"] == [1, 2, 3]
@@ -140,7 +141,7 @@ def test_the_search_has_a_line_a_network_and_their_mean():
             run = {"run": f"{name}{rate}", "parameters__network": name}
             values = {"parameters__learning_rate": rate, "rules__0__validation_accuracy": accuracy}
             found.append(method(**run, **values))
-    axes = figures.search(found, 0.01).axes[0]
+    axes = figures.plot_learning_rate_search(found, 0.01).axes[0]
     lines = {line.get_label(): np.array(line.get_xydata()) for line in axes.lines}
     np.testing.assert_allclose(lines["Network B"], [[0.01, 90], [0.1, 80]])
     np.testing.assert_allclose(lines["Network G"], [[0.01, 70], [0.1, 40]])

@@ -1,22 +1,21 @@
 """Executing notebooks, on small ones: every execution starts a kernel, so there are few of them."""
 
+import ast
 import os
 import sys
 from contextlib import chdir
 from pathlib import Path
 
-import jupytext
 import nbformat
+import papermill
 import pytest
 
-from cbir_lib.book.notebooks import (
-    NotebookFailedError,
-    execute,
-    quiet_kernel,
-    read_instead_of_measuring,
-)
+from cbir_lib import paths
+from cbir_lib.book.notebooks import NotebookFailedError, execute, quiet_kernel
+from cbir_lib.book.parameters import generate_parameters, generate_run, list_examples
 from cbir_lib.errors import CbirError
 from cbir_lib.study import results
+from cbir_lib.workflow import graph
 from tests.study.test_results import WRITTEN
 
 ROOT = Path(__file__).parents[2]
@@ -140,38 +139,84 @@ def test_a_mistake_of_the_user_is_two_lines_in_place_of_a_traceback(tmp_path):
     assert error.traceback == ["error: the sky is low", "hint: wait"]
 
 
-MEASURED = [
+CELLS = [
+    ("asked = word", "setup"),
+    ("print('measured'); measured = asked", "measure"),
     ("raise RuntimeError('a book made from published results measures nothing')", "measure"),
-    ("result = None", "measure"),
     ("print(result.run, result.retrieval.queries)", "show"),
 ]
 
 
-def test_published_results_are_read_in_place_of_measuring(tmp_path):
-    published = tmp_path / "published.json"
-    results.write(published, results.Result(**WRITTEN))
-    source, target = written(tmp_path / "run.md", *MEASURED), tmp_path / "run.ipynb"
+@pytest.fixture
+def stored(tmp_path):
+    """A result file, and the line that the last of the cells prints of it."""
+    results.write(tmp_path / "result.json", results.Result(**WRITTEN))
+    return tmp_path / "result.json", f"{WRITTEN['run']} {WRITTEN['retrieval']['queries']}"
+
+
+def test_a_published_result_is_read_instead_of_measuring(tmp_path, stored):
+    file, line = stored
+    source, target = written(tmp_path / "run.md", *CELLS), tmp_path / "run.ipynb"
     lines = []
-    execute(source, target, {}, log=tmp_path / "log.ipynb", published=published, echo=lines.append)
-    assert lines == [f"{WRITTEN['run']} {WRITTEN['retrieval']['queries']}"]
+    execute(source, target, {}, log=tmp_path / "log.ipynb", result=file, echo=lines.append)
+    assert lines == [line]
     cells = nbformat.read(target, as_version=4).cells
     shown = [cell.source for cell in cells if cell.cell_type == "markdown"]
-    assert shown[1:] == [
-        f"```python\n{source}\n```" for source, tag in MEASURED if tag == "measure"
-    ]
+    assert shown[1:] == [f"```python\n{code}\n```" for code, tag in CELLS if tag == "measure"]
+    reading = [cell for cell in cells if "results.read" in cell.source]
+    assert len(reading) == 1 and "remove-cell" in reading[0].metadata.tags
 
 
-def test_the_result_is_read_once_where_the_first_measurement_stood(tmp_path):
-    notebook = jupytext.read(written(tmp_path / "run.md", ("a = 1", "show"), *MEASURED))
-    before = [cell.source for cell in notebook.cells]
-    read_instead_of_measuring(notebook, Path("results/quick/toy.json"))
-    kinds = [cell.cell_type for cell in notebook.cells]
-    assert kinds == ["markdown", "code", "code", "code", "markdown", "markdown", "code"]
-    reading = notebook.cells[3]
-    assert "results.read('results/quick/toy.json')" in reading.source
-    assert reading.metadata.tags == ["remove-cell"]
-    kept = [notebook.cells[i].source for i in (0, 1, 2, 6)]
-    assert kept == [before[i] for i in (0, 1, 2, 5)]
+def test_what_was_measured_is_shown_again_with_its_outputs(tmp_path, stored):
+    file, line = stored
+    reads = f"from cbir_lib.study import results; result = results.read({str(file)!r})"
+    before = [CELLS[0], CELLS[1], (reads, "measure"), ("print('old text')", "show")]
+    after = [*before[:3], CELLS[3]]
+    source, first, again = (tmp_path / name for name in ("run.md", "first.ipynb", "again.ipynb"))
+    log = tmp_path / "log.ipynb"
+    execute(written(source, *before), first, {"word": "two"}, log=log)
+    lines = []
+    execute(
+        written(source, *after),
+        again,
+        {"word": "two"},
+        log=log,
+        result=file,
+        measured=first,
+        echo=lines.append,
+    )
+    assert lines == [line]  # nothing was measured
+    cells = [c for c in nbformat.read(again, as_version=4).cells if c.cell_type == "code"]
+    assert [c.source for c in cells[-4:]] == [code for code, _ in after]
+    assert cells[-3].outputs == [{"name": "stdout", "output_type": "stream", "text": "measured\n"}]
+
+
+def test_the_copy_executed_by_hand_writes_elsewhere(tmp_path):
+    cells = [("from pathlib import Path", "show"), ("Path(folder, 'made').write_text('x')", "show")]
+    source = written(tmp_path / "run.md", *cells, parameters='folder = "nowhere"')
+    study, lab = tmp_path / "study", tmp_path / "lab"
+    for place in (study, lab):
+        place.mkdir()
+    target, log = tmp_path / "run.ipynb", tmp_path / "log.ipynb"
+    execute(source, target, {"folder": str(study)}, log=log, lab=str(lab))
+    assert (study / "made").exists()
+    (study / "made").unlink()
+    papermill.execute_notebook(str(target), str(log), kernel_name="python3", progress_bar=False)
+    assert (lab / "made").exists() and not (study / "made").exists()
+
+
+@pytest.mark.parametrize("run", list_examples(), ids=lambda run: run.notebook)
+def test_the_parameters_of_a_run_notebook_are_generated(run):
+    source = paths.notebook_source(run.notebook)
+    (cell,) = (code for tags, code in graph.cells(source) if "parameters" in tags)
+    (setup,) = (code for tags, code in graph.cells(source) if "setup" in tags)
+    assert ast.dump(ast.parse(cell)) == ast.dump(ast.parse(generate_parameters(run)))
+    line = next(n for n in ast.parse(setup).body if ast.unparse(n).startswith("run = "))
+    assert ast.dump(line) == ast.dump(ast.parse(generate_run(run)).body[0])
+    names: dict = {}
+    exec(cell, names)
+    kind = type(run)
+    assert kind(**{name: names[name] for name in kind.model_fields}) == run
 
 
 @pytest.mark.parametrize(

@@ -283,7 +283,7 @@ def test_numbers_in_tables(tmp_path):
 
 def test_your_run_is_not_the_books(tmp_path):
     text = (
-        "**Your run** (profile quick: 4,000 training images) beside the published evidence "
+        "**Your run** (profile quick: 4,000 training images) and the published evidence "
         "(profile full: 11,409), test accuracy in percent:\n\n| method | your run | published |\n"
         "|---|---|---|\n| Network A | 81.0 | 92.0 |\n| VLAD | 80.0 | 90.0 |"
     )

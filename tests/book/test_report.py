@@ -11,8 +11,8 @@ import nbformat
 import pytest
 
 from cbir_lib.book import site
-from cbir_lib.book.report_page import plain, write_page
-from cbir_lib.reproduction import paper, tables
+from cbir_lib.book.report_page import strip_book_markup, write_page
+from cbir_lib.reproduction import formula, paper, tables
 from cbir_lib.reproduction import verdicts as claims
 from cbir_lib.study import results, wording
 from tests.reproduction.test_verdicts import ROOT, series
@@ -126,14 +126,14 @@ def test_what_claim_9_reports_is_there_for_both_measures(page, found):
     text, verdict = words(page[0]), claims.judge_all(found)[8]
     assert set(verdict.reported["measure"]) == {"P@1", "P@10"}
     for _, row in verdict.reported.iterrows():
-        assert wording.in_points(row) in text
+        assert wording.format_difference(row) in text
     assert "P@10, points" in text
 
 
 def test_both_readings_of_every_row_of_table_4_are_there(page):
     text = words(page[0])
     for value in paper.TABLE_4.values():
-        three = paper.share_behind(value, 3)
+        three = formula.invert_paper_formula(value, 3)
         assert f"{value:.2f} {three:.1f} " in text
     assert text.count("excluded excluded") == 2
 
@@ -147,7 +147,7 @@ def test_no_words_say_on_what_the_handcrafted_rows_were_measured(page):
 
 def test_the_numbers_are_those_of_the_results(page, found):
     text = words(page[0])
-    for row in tables.table_4(found).dropna(subset="here").itertuples():
+    for row in tables.compare_table_4(found).dropna(subset="here").itertuples():
         assert f"{row.paper:.2f} {row.here:.1f} ({row.low:.1f} to {row.high:.1f})" in text
 
 
@@ -161,7 +161,7 @@ def test_on_irma_the_page_says_that_the_images_are_the_papers(page):
 
 
 def test_the_page_loads_nothing_and_has_no_dead_link(page):
-    assert site.check(page[0].parent) == []
+    assert site.find_faults(page[0].parent) == []
     text = page[0].read_text(encoding="utf-8")
     assert "<script" not in text
     # A picture a claim, but for the two of which nothing was run, and the curves of retrieval.
@@ -194,7 +194,7 @@ def test_headings_of_the_chapter_are_the_titles_of_the_claims():
     ],
 )
 def test_what_only_the_book_understands_becomes_plain(text, expected):
-    assert plain(text).strip() == expected.strip()
+    assert strip_book_markup(text).strip() == expected.strip()
 
 
 def test_cells_are_shown_without_code(tmp_path):
@@ -221,4 +221,4 @@ def test_cells_are_shown_without_code(tmp_path):
     assert "secret" not in text
     assert "[book]" not in text
     assert "object" not in text
-    assert site.check(tmp_path) == []
+    assert site.find_faults(tmp_path) == []

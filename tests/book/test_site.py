@@ -47,7 +47,7 @@ def site(folder, **changed):
 
 
 def test_a_site_without_fault_has_none(tmp_path):
-    assert book.check(site(tmp_path)) == []
+    assert book.find_faults(site(tmp_path)) == []
 
 
 CDN = "https://cdn.example.org"
@@ -81,7 +81,7 @@ CDN = "https://cdn.example.org"
     ],
 )
 def test_each_fault_of_a_page_is_found(written, address, tmp_path):
-    faults = book.check(site(tmp_path, **{"index.html": f'<body id="top">{written}</body>'}))
+    faults = book.find_faults(site(tmp_path, **{"index.html": f'<body id="top">{written}</body>'}))
     assert len(faults) == 1
     assert faults[0].startswith("index.html ")
     assert address in faults[0]
@@ -99,19 +99,19 @@ def test_each_fault_of_a_page_is_found(written, address, tmp_path):
     ],
 )
 def test_each_fault_of_a_stylesheet_is_found(written, tmp_path):
-    faults = book.check(site(tmp_path, **{"style/more.css": f"body {{}}\n{written}\n"}))
+    faults = book.find_faults(site(tmp_path, **{"style/more.css": f"body {{}}\n{written}\n"}))
     assert len(faults) == 1
     assert faults[0].startswith("style/more.css loads ")
     assert "cdn.example.org/x " in faults[0]
 
 
 def test_a_link_is_checked_from_the_folder_of_its_page(tmp_path):
-    [fault] = book.check(site(tmp_path, **{"sub/index.html": '<a href="index.html#top">'}))
+    [fault] = book.find_faults(site(tmp_path, **{"sub/index.html": '<a href="index.html#top">'}))
     assert fault.startswith("sub/index.html points to index.html#top")
 
 
 def test_a_folder_without_pages_is_a_fault(tmp_path):
-    [fault] = book.check(tmp_path)
+    [fault] = book.find_faults(tmp_path)
     assert str(tmp_path) in fault
 
 

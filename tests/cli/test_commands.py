@@ -58,7 +58,7 @@ def project(tmp_path, monkeypatch, data):
         results.Result(
             run="mednist-grey-histogram",
             parameters={"descriptor": "grey-histogram", "size": 64, "clahe": False},
-            data=results.describe(radiographs),
+            data=results.describe_data(radiographs),
             settings=histogram.get_params(),
             candidates=[],
             rules=[
@@ -76,7 +76,7 @@ def project(tmp_path, monkeypatch, data):
             retrieval={"distance": index.distance, **summary.retrieval(relevant)},
             training=None,
             examples=summary.examples(ranking, test, train),
-            circumstances=results.circumstances({"searching": 0.0}),
+            circumstances=results.record_circumstances({"searching": 0.0}),
         ),
     )
     index.save(folder / "index.safetensors")
@@ -123,7 +123,11 @@ def test_every_help_has_an_example(cbir, command):
             "did you mean",
         ),
         (["study", "--profile", "quick", "--run", "phantom-Z-s0"], "'phantom-Z-s0'", "did you"),
-        (["verify", "--run", "phantom-B-s0", "--publish"], "one run is not published", "--run"),
+        (
+            ["verify", "--run", "phantom-B-s0", "--publish"],
+            "single run cannot be published",
+            "--run",
+        ),
         (["study", "--study", "nowhere.yml"], "nowhere.yml", "--study"),
         (["data", "check", "mednits"], "data set 'mednits'", "'mednist'"),
         (["data", "fetch", "mednits"], "data set 'mednits'", "'mednist'"),
@@ -330,7 +334,7 @@ def test_publishing_an_unfinished_profile_keeps_what_was_published(cbir, publish
     code, out, _ = cbir("publish")
     assert code == 0
     # That of another size is there, and is none of the profile as it is now.
-    assert out.splitlines()[0] == "1 results in results/quick/, 1 of the profile are missing"
+    assert out.splitlines()[0] == "1 results in results/quick/; 1 runs are still missing"
     assert results.read_published("quick") == [new, kept, other]
     assert (target / "effects" / "robustness.json").read_text() == "{}"
 
@@ -338,7 +342,7 @@ def test_publishing_an_unfinished_profile_keeps_what_was_published(cbir, publish
     better = published.put("quick", "phantom-grey-histogram", 0.9)
     lbp = published.put("quick", "phantom-lbp")
     code, out, _ = cbir("publish")
-    assert out.splitlines()[0] == "2 results in results/quick/, 0 of the profile are missing"
+    assert out.splitlines()[0] == "2 results in results/quick/; 0 runs are still missing"
     assert results.read_published("quick") == [better, kept, lbp]
     after = files_of(target)
     assert after["phantom-hog.json"] == before["phantom-hog.json"]
@@ -456,7 +460,7 @@ def test_missing_are_the_runs_without_a_published_result_of_equal_parameters(
         assert read.parameters == run.model_dump()
     code, out, _ = cbir("study", "--profile", "full", "--missing")
     assert (code, conducted) == (0, [])
-    assert out == "results/full/ has every run of the profile\n"
+    assert out == "results/full/ has all runs of the profile\n"
 
     folder = published.root / "results" / "full"
     (folder / "phantom-hog.json").unlink()

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cbir_lib.datasets import cache, folder
-from cbir_lib.datasets.cache import cached, fingerprint
+from cbir_lib.datasets.cache import compute_fingerprint, load_cached
 
 RNG = np.random.default_rng(0)
 
@@ -29,7 +29,7 @@ def root(tmp_path):
 def load(root):
     """A set, and whether it was read from the images."""
     reads = []
-    data = cached("toy", root, lambda place: reads.append(1) or folder.read(place, 16))
+    data = load_cached("toy", root, lambda place: reads.append(1) or folder.read(place, 16))
     return data, bool(reads)
 
 
@@ -46,7 +46,7 @@ def assert_same(one, other):
     )
 
 
-@pytest.mark.parametrize("name", [cache.IMAGES, cache.RECORDS, cache.DESCRIBED])
+@pytest.mark.parametrize("name", [cache.IMAGES, cache.RECORDS, cache.DESCRIPTION])
 def test_a_flipped_bit_is_seen_and_the_cache_made_again(root, name):
     expected = load(root)[0].take(np.arange(8))  # in memory: the file is damaged in place
     file = own(root) / name
@@ -106,7 +106,7 @@ def test_two_processes_with_two_folders_at_once(root, tmp_path):
         "from pathlib import Path\n"
         "from cbir_lib.datasets import folder\n"
         "for size in range(16, 36):\n"
-        "    folder.cached('toy', folder.locate(sys.argv[1]), lambda p: folder.read(p, size))\n"
+        "    folder.load_cached('toy', folder.locate(sys.argv[1]), lambda p: folder.read(p, size))\n"
         "    for place in Path(os.environ['CBIR_CACHE']).glob('*'):\n"
         "        shutil.rmtree(place, ignore_errors=True)\n"
     )
@@ -119,12 +119,12 @@ def test_two_processes_with_two_folders_at_once(root, tmp_path):
 
 
 def test_a_fingerprint_sees_images_and_no_litter(root):
-    before = fingerprint(root)
+    before = compute_fingerprint(root)
     (root / "@eaDir").mkdir()
     (root / "@eaDir" / "x.png").write_bytes(b"x")
     (root / ".git").mkdir()
     (root / ".git" / "gone").symlink_to("/nowhere")
     os.mkfifo(os.fsencode(root / ".git") + b"/\xe9")
-    assert fingerprint(root) == before
+    assert compute_fingerprint(root) == before
     (root / "hand" / "\udce9.png").write_bytes(b"x")
-    assert fingerprint(root) != before
+    assert compute_fingerprint(root) != before

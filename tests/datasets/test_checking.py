@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cbir_lib.datasets.checking import NEAR_TOLERATED, check
+from cbir_lib.datasets.checking import NEAR_TOLERATED, check_data
 from cbir_lib.datasets.radiographs import REMARK_TYPES, RadiographSet
 from cbir_lib.errors import CbirError
 
@@ -37,11 +37,11 @@ def radiographs(pixels=None, subjects=None, remarks=(), dropped=None, **sides):
 
 
 def found(report):
-    return report.summary().set_index("what")["found"]
+    return report.summarise().set_index("what")["found"]
 
 
 def test_a_sound_set_has_no_leak():
-    report = check(radiographs(subjects=[f"{split}-{n}" for n, split in enumerate(SPLITS)]))
+    report = check_data(radiographs(subjects=[f"{split}-{n}" for n, split in enumerate(SPLITS)]))
     assert report.leaks == [] and report.near_share == 0 and report.copies == 0
     assert found(report)["images"] == "12"
     assert found(report)["subjects"] == "12 known, 0 in more than one split"
@@ -52,7 +52,7 @@ def test_a_sound_set_has_no_leak():
 def test_a_subject_in_two_splits_leaks():
     subjects = [f"p{n}" for n in range(12)]
     subjects[8] = "p0"  # an image of the test, a subject of train
-    report = check(radiographs(subjects=subjects))
+    report = check_data(radiographs(subjects=subjects))
     assert report.leaks == ["1 subjects are in more than one split"]
     assert report.subjects.index.tolist() == ["p0"]
     with pytest.raises(CbirError, match="toy: 1 subjects are in more than one split"):
@@ -62,10 +62,10 @@ def test_a_subject_in_two_splits_leaks():
 def test_a_copy_across_splits_leaks_and_one_within_does_not():
     pixels = images()
     pixels[1] = pixels[0]
-    within = check(radiographs(pixels))
+    within = check_data(radiographs(pixels))
     assert within.copies == 1 and within.leaks == []
     pixels[9] = pixels[0]
-    across = check(radiographs(pixels))
+    across = check_data(radiographs(pixels))
     assert across.copies == 2
     assert across.copies_across.to_dict("list") == {
         "images": ["i00, i01, i09"],
@@ -78,7 +78,7 @@ def test_a_near_copy_of_a_test_image_leaks():
     pixels = images()
     smooth = np.kron(pixels[0, ::8, ::8], np.ones((8, 8), np.uint8))  # shades of one image
     pixels[0], pixels[9] = smooth, np.clip(smooth.astype(int) + 1, 0, 255)
-    report = check(radiographs(pixels))
+    report = check_data(radiographs(pixels))
     assert report.copies == 0
     assert report.near[["image_id", "other_id"]].to_numpy().tolist() == [["i09", "i00"]]
     assert report.near_share == 1 / 4 > NEAR_TOLERATED
@@ -90,13 +90,13 @@ def test_near_copies_within_the_tolerance_are_let_pass(monkeypatch):
     pixels = images()
     pixels[9] = pixels[0]
     pixels[9, 0, 0] ^= 1
-    report = check(radiographs(pixels))
+    report = check_data(radiographs(pixels))
     assert report.near_share == 0.25 and report.leaks == []
 
 
 def test_files_at_fault_are_named():
     remarks = [("a.png", "damaged", False), ("b.png", "RGB, converted to grey", True)]
-    report = check(radiographs(remarks=remarks))
+    report = check_data(radiographs(remarks=remarks))
     assert found(report)["files that cannot be used"] == "1"
     assert found(report)["files converted"] == "1"
     with pytest.raises(CbirError, match=r"toy: 1 files cannot be used, first a\.png: damaged"):
@@ -104,7 +104,7 @@ def test_files_at_fault_are_named():
 
 
 def test_sizes_and_rules():
-    report = check(
+    report = check_data(
         radiographs(
             dropped={"several regions": 3, "no region": 4},
             width_px=range(10, 22),
@@ -117,16 +117,16 @@ def test_sizes_and_rules():
         "images": [3, 4],
     }
     assert found(report)["left out by a rule"] == "7"
-    assert check(radiographs()).sizes.to_numpy().tolist() == [[32, 32]] * 3
+    assert check_data(radiographs()).sizes.to_numpy().tolist() == [[32, 32]] * 3
 
 
 @pytest.mark.parametrize("left", [["train"], ["train", "validation"], ["validation"], ["test"]])
 def test_a_set_without_a_split_is_counted_and_has_no_share(left):
     data = radiographs()
     some = data.take(np.flatnonzero(data.records["split"].isin(left)))
-    report = check(some)
+    report = check_data(some)
     assert report.near_share == 0 and report.leaks == []
     share = found(report)["test images with a near copy in train or validation"]
     assert share == ("0.0 %" if "test" in left else "there are no test images")
-    assert "nan" not in report.summary().to_string()
+    assert "nan" not in report.summarise().to_string()
     report.raise_faults()

@@ -9,11 +9,11 @@ from PIL import Image
 
 from cbir_lib.datasets import duplicates
 from cbir_lib.datasets.duplicates import (
-    exact,
-    near_duplicates,
-    nearest,
-    subject_overlap,
-    thumbnails,
+    compute_thumbnails,
+    find_exact_duplicates,
+    find_near_duplicates,
+    find_nearest,
+    find_subject_overlap,
 )
 from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
 
@@ -65,7 +65,9 @@ def test_exact_groups_are_those_of_equal_images(kinds):
     expected = [
         [i for i, other in enumerate(kinds) if other == kind] for kind in dict.fromkeys(kinds)
     ]
-    assert [group.tolist() for group in exact(images)] == [g for g in expected if len(g) > 1]
+    assert [group.tolist() for group in find_exact_duplicates(images)] == [
+        g for g in expected if len(g) > 1
+    ]
 
 
 # Thumbnails
@@ -74,27 +76,29 @@ def test_exact_groups_are_those_of_equal_images(kinds):
 @pytest.mark.parametrize("shape", [(64, 64), (48, 32), (16, 16)])
 def test_products_of_thumbnails_are_correlations_of_cell_means(shape):
     images = RNG.integers(0, 256, (5, *shape), dtype=np.uint8)
-    vectors = thumbnails(images)
+    vectors = compute_thumbnails(images)
     expected = [[correlation(a, b) for b in images] for a in images]
     assert np.allclose(vectors @ vectors.T, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [8, 16, 25, 100])
 def test_cells_may_divide_pixels(length):
-    fine = duplicates._areas(length * 16)  # cells of whole pixels, where each is cut in sixteen
+    fine = duplicates._compute_areas(
+        length * 16
+    )  # cells of whole pixels, where each is cut in sixteen
     assert np.allclose(
-        duplicates._areas(length), fine.reshape(16, length, 16).sum(axis=2), atol=1e-6
+        duplicates._compute_areas(length), fine.reshape(16, length, 16).sum(axis=2), atol=1e-6
     )
-    assert np.allclose(duplicates._areas(length).sum(axis=1), 1, atol=1e-6)
+    assert np.allclose(duplicates._compute_areas(length).sum(axis=1), 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("grey", [0, 1, 127, 255])
 @pytest.mark.parametrize("shape", [(128, 128), (37, 61)])
 def test_constant_image_is_zero_and_like_nothing(grey, shape):
-    assert not thumbnails(np.full((2, *shape), grey, np.uint8)).any()
+    assert not compute_thumbnails(np.full((2, *shape), grey, np.uint8)).any()
     one_cell = np.full((1, *shape), grey, np.uint8)
     one_cell[0, :8, :8] ^= 1
-    assert np.linalg.norm(thumbnails(one_cell)) == pytest.approx(1, abs=1e-5)
+    assert np.linalg.norm(compute_thumbnails(one_cell)) == pytest.approx(1, abs=1e-5)
 
 
 # Nearest
@@ -107,7 +111,7 @@ def test_nearest_is_that_of_all_products(queries, gallery, seed):
     q, g = (rng.normal(size=(n, 5)).astype(np.float32) for n in (queries, gallery))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(duplicates, "BLOCK", 7)  # several blocks of both
-        rows, products = nearest(q, g)
+        rows, products = find_nearest(q, g)
     for i in range(queries):
         all_products = [float(q[i] @ g[j]) for j in range(gallery)]
         assert products[i] == pytest.approx(max(all_products), abs=1e-5)
@@ -133,7 +137,7 @@ def by_hand(data, threshold):
 @pytest.mark.parametrize("threshold", [-1.0, 0.2, 0.5])
 def test_pairs_are_those_of_brute_force(threshold):
     data = gathered(cloudy(30), RNG.choice(SPLITS, 30).tolist())
-    found = near_duplicates(data, threshold)
+    found = find_near_duplicates(data, threshold)
     pairs, similar = by_hand(data, threshold)
     assert list(found.columns) == COLUMNS
     assert list(found[COLUMNS[:4]].itertuples(index=False, name=None)) == pairs
@@ -162,7 +166,7 @@ def test_planted_copies_are_found_and_no_others(change):
     data = gathered(
         np.concatenate([images, copies]), ["train"] * 180 + ["validation"] * 20 + ["test"] * 20
     )
-    found = near_duplicates(data)
+    found = find_near_duplicates(data)
     assert set(zip(found["image_id"], found["other_id"], strict=True)) == {
         (f"image {200 + i}", f"image {i}") for i in range(20)
     }
@@ -174,12 +178,12 @@ def test_copies_inside_one_split_and_constant_images_are_no_pairs():
     images = np.concatenate([cloudy(10), flat])
     images[1] = images[0]
     data = gathered(images, ["train"] * 5 + ["test"] * 5 + ["train", "test"] * 2)
-    assert near_duplicates(data).empty
+    assert find_near_duplicates(data).empty
 
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_one_split_alone_has_no_pairs(split):
-    found = near_duplicates(gathered(cloudy(3), [split] * 3))
+    found = find_near_duplicates(gathered(cloudy(3), [split] * 3))
     assert found.empty
     assert list(found.columns) == COLUMNS
 
@@ -190,7 +194,7 @@ def test_one_split_alone_has_no_pairs(split):
 def test_subjects_in_several_splits():
     subjects = ["a", "a", "b", "b", "", "", "c", "c", "c"]
     splits = ["train", "train", "train", "test", "train", "test", "test", "validation", "test"]
-    found = subject_overlap(gathered(cloudy(9), splits, subjects))
+    found = find_subject_overlap(gathered(cloudy(9), splits, subjects))
     assert found.to_dict("index") == {
         "b": {"train": 1, "validation": 0, "test": 1},
         "c": {"train": 0, "validation": 1, "test": 2},
@@ -198,4 +202,4 @@ def test_subjects_in_several_splits():
 
 
 def test_no_subject_known():
-    assert subject_overlap(gathered(cloudy(2), ["train", "test"])).empty
+    assert find_subject_overlap(gathered(cloudy(2), ["train", "test"])).empty

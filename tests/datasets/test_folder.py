@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cbir_lib.datasets import folder, listing
-from cbir_lib.datasets.listing import read_table, walk
+from cbir_lib.datasets.listing import walk_files
 from cbir_lib.datasets.radiographs import SPLITS
 from cbir_lib.datasets.splits import split_by_class
+from cbir_lib.datasets.tables import read_table
 from cbir_lib.errors import CbirError
-from cbir_lib.images.decoding import fit
+from cbir_lib.images.decoding import fit_to_square
 from tests.images.test_dicom import make
 
 RNG = np.random.default_rng(0)
@@ -61,7 +62,7 @@ def test_classes_are_the_sub_folders_and_images_are_fitted(root):
     ]
     assert data.labels.tolist() == [0] * 6 + [1] * 6
     for image, image_id in zip(data.images, data.image_ids, strict=True):
-        assert np.array_equal(image, fit(np.asarray(Image.open(root / image_id)), 32))
+        assert np.array_equal(image, fit_to_square(np.asarray(Image.open(root / image_id)), 32))
     assert set(data.records["width_px"]) == {16}
     assert set(data.records["height_px"]) == {20}
     assert data.remarks.empty
@@ -82,7 +83,7 @@ def test_every_kind_of_file(root):
     rows = np.isin(
         data.image_ids, [f"hand/{name}" for name in ("IM000001", "1.2.840.113", "scan.DCM")]
     )
-    assert (data.images[rows] == fit(grey, 20)).all()
+    assert (data.images[rows] == fit_to_square(grey, 20)).all()
     assert rows.sum() == 3
 
 
@@ -315,7 +316,7 @@ def test_litter_that_cannot_be_read_stops_nothing(root, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert len(list(walk(root))) == 12
+    assert len(list(walk_files(root))) == 12
 
 
 @pytest.mark.parametrize("suffix", [".bmp", ".pgm", ".jp2"])
@@ -326,7 +327,7 @@ def test_further_kinds_are_taken_up_where_they_can_be_read(root, suffix):
     data = folder.load(root, size=20)
     if suffix in folder.IMAGE_SUFFIXES:
         row = data.image_ids.tolist().index(f"hand/more{suffix}")
-        assert np.array_equal(data.images[row], fit(grey, 20))
+        assert np.array_equal(data.images[row], fit_to_square(grey, 20))
     else:
         assert data.dropped == {"files that are no images": 1}
 
@@ -441,7 +442,7 @@ def test_folder_that_cannot_be_read_is_refused(root, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(CbirError, match="cannot read .*left: Permission denied"):
-        list(walk(root))
+        list(walk_files(root))
 
 
 def test_files_that_cannot_be_read_are_remarked(root, monkeypatch):

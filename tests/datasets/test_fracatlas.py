@@ -14,7 +14,7 @@ from cbir_lib.datasets import fracatlas
 from cbir_lib.datasets.fracatlas import ARCHIVE, CLASSES, fetch, load, locate, read
 from cbir_lib.datasets.splits import split_by_content
 from cbir_lib.errors import CbirError
-from cbir_lib.images.decoding import fit
+from cbir_lib.images.decoding import fit_to_square
 
 HEAD = (
     "image_id,hand,leg,hip,shoulder,mixed,hardware,multiscan,fractured,fracture_count,"
@@ -92,7 +92,7 @@ def test_images_and_classes_are_those_of_the_table(folder):
     assert [CLASSES[label] for label in data.labels] == list(READ.values())
     for number, image, split in zip(READ, data.images, data.records["split"], strict=True):
         whole = np.asarray(Image.open(folder / "images" / place(number) / name(number)))
-        assert np.array_equal(image, fit(whole, 32))
+        assert np.array_equal(image, fit_to_square(whole, 32))
         assert split == split_by_content(whole)
     assert set(data.records["width_px"]) == {30}
     assert set(data.records["height_px"]) == {40}

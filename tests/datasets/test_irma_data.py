@@ -12,7 +12,7 @@ from cbir_lib import paths
 from cbir_lib.datasets import irma
 from cbir_lib.datasets.irma import CLASSES, TABLES, fetch, load, locate, read
 from cbir_lib.errors import CbirError
-from cbir_lib.images.decoding import fit
+from cbir_lib.images.decoding import fit_to_square
 from cbir_lib.irma_code import CLASSES as CLASS_OF
 
 # Images a split and anatomy.
@@ -113,7 +113,7 @@ def test_images_labels_and_records_are_those_of_the_files(written):
         assert (record["height_px"], record["width_px"]) == grey.shape
         assert (record["split"] == "test") == (split == "test")
         assert (record["subject_id"], record["source"]) == ("", "irma")
-        assert np.array_equal(data.images[row], fit(grey, 32)), name
+        assert np.array_equal(data.images[row], fit_to_square(grey, 32)), name
     assert data.remarks.empty
     assert data.dropped == {
         "anatomy 0, unspecified": 1,
@@ -407,7 +407,7 @@ def test_small_classes_keep_an_image_for_training():
     records = pd.DataFrame({"label": labels, "split": "train"})
     records["image_id"] = [str(i) for i in range(len(labels))]
     content = [f"{-i % 97:02}" for i in range(len(labels))]
-    rows = irma.validation_rows(records, content)
+    rows = irma.choose_validation_rows(records, content)
     assert np.bincount(records["label"][rows], minlength=4).tolist() == [0, 1, 1, 2]
     assert set(rows) == {2, 16, 31, 32}  # the least hash is that of the last row
 
@@ -417,7 +417,7 @@ def test_copies_stay_on_one_side():
     content = [f"{value:03}" for value in rng.integers(0, 300, 1000)]  # some three copies each
     records = pd.DataFrame({"label": 0, "split": "train"}, index=range(1000))
     records["image_id"] = [str(i) for i in range(1000)]
-    chosen = np.isin(np.arange(1000), irma.validation_rows(records, content))
+    chosen = np.isin(np.arange(1000), irma.choose_validation_rows(records, content))
     sides = pd.Series(chosen).groupby(content).nunique()
     assert chosen.sum() == 100
     assert (sides > 1).sum() <= 1

@@ -23,9 +23,9 @@ from scipy.stats import chi2_contingency, chisquare
 import cbir_lib
 from cbir_lib import irma_code, paths
 from cbir_lib.datasets import phantom
-from cbir_lib.datasets.phantom import card, recipe, rendering
+from cbir_lib.datasets.phantom import card, generation, recipe
 from cbir_lib.datasets.phantom.parameters import Exposure, Subject
-from cbir_lib.datasets.phantom.skeleton import skeleton
+from cbir_lib.datasets.phantom.skeleton import load_skeleton
 from cbir_lib.datasets.phantom.views import VIEWS
 from cbir_lib.datasets.radiographs import SPLITS
 from cbir_lib.errors import CbirError
@@ -62,7 +62,7 @@ def counted(planned):
 
 
 def test_the_whole_set_has_irmas_sizes_and_proportions():
-    planned = recipe.plan()
+    planned = recipe.plan_images()
     found = counted(planned)
     assert {split: sum(numbers) for split, numbers in found.items()} == {
         "train": 12677 - 1268,
@@ -76,12 +76,12 @@ def test_the_whole_set_has_irmas_sizes_and_proportions():
 
 
 def test_the_sizes_that_the_source_names_are_those_of_the_plan():
-    assert Counter(VIEWS[p.view].region for p in recipe.plan()) == phantom.CLASSES
+    assert Counter(VIEWS[p.view].region for p in recipe.plan_images()) == phantom.CLASSES
 
 
 @pytest.mark.parametrize("count", [200, 201, 333, 1000, 5000])
 def test_every_class_is_in_every_split(count):
-    found = counted(recipe.plan(count, 1))
+    found = counted(recipe.plan_images(count, 1))
     assert sum(map(sum, found.values())) == count
     assert min(map(min, found.values())) >= 1
     for split, weights in (("train", recipe.TRAIN), ("test", recipe.TEST)):
@@ -91,7 +91,7 @@ def test_every_class_is_in_every_split(count):
 
 
 def test_a_subject_is_in_one_split_and_an_identifier_there_once():
-    planned = recipe.plan()
+    planned = recipe.plan_images()
     splits = {}
     for p in planned:
         splits.setdefault(p.subject_id, set()).add(p.split)
@@ -102,13 +102,13 @@ def test_a_subject_is_in_one_split_and_an_identifier_there_once():
 
 
 def test_the_plan_follows_the_seed():
-    assert recipe.plan(500, 3) == recipe.plan(500, 3)
-    one, other = recipe.plan(500, 3), recipe.plan(500, 4)
+    assert recipe.plan_images(500, 3) == recipe.plan_images(500, 3)
+    one, other = recipe.plan_images(500, 3), recipe.plan_images(500, 4)
     assert one != other and counted(one) == counted(other)
 
 
 def test_the_order_says_nothing_about_class_and_split():
-    planned = recipe.plan()
+    planned = recipe.plan_images()
     tenth = np.arange(len(planned)) * 10 // len(planned)
     for what in ([VIEWS[p.view].region for p in planned], [p.split for p in planned]):
         assert chi2_contingency(pd.crosstab(tenth, np.array(what))).pvalue > 1e-3
@@ -117,7 +117,7 @@ def test_the_order_says_nothing_about_class_and_split():
 
 
 def test_views_of_a_class_come_as_often_as_their_weight_says():
-    numbers = Counter(p.view for p in recipe.plan())
+    numbers = Counter(p.view for p in recipe.plan_images())
     for name in recipe.TRAIN:
         kinds = [i for i, view in enumerate(VIEWS) if view.region == name]
         weights = np.array([VIEWS[i].weight for i in kinds])
@@ -142,12 +142,12 @@ def drawn(tmp_path_factory):
 
     reported = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rendering, "PART", 20)
+        patch.setattr(generation, "IMAGES_PER_PART", 20)
         with pytest.raises(KeyboardInterrupt):
-            rendering.render_set(out, COUNT, SEED, SIZE, 1, interrupt)
+            generation.render_set(out, COUNT, SEED, SIZE, 1, interrupt)
         left = files()
         with pytest.raises(CbirError) as refused:
-            rendering.render_set(out, COUNT, SEED + 1, SIZE)
+            generation.render_set(out, COUNT, SEED + 1, SIZE)
         assert "begun with other settings" in refused.value.what
         assert_mendable(refused.value)
 
@@ -156,7 +156,7 @@ def drawn(tmp_path_factory):
             if sum(reported) < COUNT:
                 assert left.items() <= files().items()  # nothing is drawn twice
 
-        rendering.render_set(out, COUNT, SEED, SIZE, 2, go_on)
+        generation.render_set(out, COUNT, SEED, SIZE, 2, go_on)
     names = {str(path.relative_to(out)) for path in left}
     parts = {f"parts/{first:05d}.parquet" for first in range(0, COUNT, 20)}
     assert names - parts == {"parts/recipe.json"}  # nothing half-written
@@ -181,7 +181,7 @@ def shards_of(folder):
 
 
 def test_one_process_draws_the_same_files(drawn, tmp_path):
-    rendering.render_set(tmp_path / "alone", COUNT, SEED, SIZE, workers=1)
+    generation.render_set(tmp_path / "alone", COUNT, SEED, SIZE, workers=1)
     contents = [
         {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*")}
         for folder in (drawn, tmp_path / "alone")
@@ -199,29 +199,29 @@ def test_one_process_draws_the_same_files(drawn, tmp_path):
 
 
 def test_the_set_is_what_was_planned(drawn):
-    labels, planned = labels_of(drawn), recipe.plan(COUNT, SEED)
+    labels, planned = labels_of(drawn), recipe.plan_images(COUNT, SEED)
     assert labels["image_id"].tolist() == [p.image_id for p in planned]
     assert labels["split"].tolist() == [p.split for p in planned]
     assert labels["view"].tolist() == [VIEWS[p.view].name for p in planned]
     assert labels["subject_id"].tolist() == [p.subject_id for p in planned]
-    assert [irma_code.region(code) for code in labels["irma_code"]] == labels["class"].tolist()
+    assert [irma_code.name_region(code) for code in labels["irma_code"]] == labels["class"].tolist()
     assert (labels[["width_px", "height_px"]].max(axis=1) == SIZE).all()
     assert set(labels.columns) == set(card.LABELS)
-    for name in recipe.KEPT:
+    for name in recipe.RECORDED_SETTINGS:
         limits = next(f for f in Exposure.__dataclass_fields__.values() if f.name == name).metadata
         assert labels[name].between(limits["low"] - 1e-4, limits["high"] + 1e-4).all()
-    grey, record = recipe.draw(planned[17], SEED, SIZE)
+    grey, record = recipe.draw_image(planned[17], SEED, SIZE)
     row = shards_of(drawn).iloc[17]
-    assert row["image"]["bytes"] == rendering.encode(grey)
+    assert row["image"]["bytes"] == generation.encode_jpeg(grey)
     assert labels.iloc[17].to_dict() == record
 
 
 def test_shards_split_at_a_size_and_keep_every_image(drawn, tmp_path, monkeypatch):
-    monkeypatch.setattr(rendering, "SHARD_BYTES", 30_000)
+    monkeypatch.setattr(generation, "SHARD_BYTES", 30_000)
     table = labels_of(drawn)
     table["jpeg"] = [image["bytes"] for image in shards_of(drawn)["image"]]
     described = json.loads((drawn / "recipe.json").read_text())
-    rendering.pack(tmp_path, table, described)
+    generation.write_set(tmp_path, table, described)
     for split in SPLITS:
         shards = sorted(path.name for path in tmp_path.glob(f"{split}-*.parquet"))
         size = table["jpeg"][table["split"] == split].map(len).sum()
@@ -244,7 +244,7 @@ WRONG = {
 @pytest.mark.parametrize(("arguments", "what"), WRONG.values(), ids=WRONG)
 def test_numbers_out_of_range_are_refused_and_nothing_is_made(tmp_path, arguments, what):
     with pytest.raises(CbirError, match=what) as caught:
-        rendering.render_set(tmp_path / "set", **{"count": COUNT} | arguments)
+        generation.render_set(tmp_path / "set", **{"count": COUNT} | arguments)
     assert_mendable(caught.value)
     assert not (tmp_path / "set").exists()
 
@@ -256,7 +256,7 @@ def test_what_is_in_a_folder_is_not_touched(drawn, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     for taken in (tmp_path / "full", tmp_path / "file", drawn):
         with pytest.raises(CbirError, match="is not an empty folder") as caught:
-            rendering.render_set(taken, COUNT, SEED, SIZE)
+            generation.render_set(taken, COUNT, SEED, SIZE)
         assert_mendable(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -265,7 +265,7 @@ def test_what_is_in_a_folder_is_not_touched(drawn, tmp_path):
 def test_a_missing_package_is_named(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(CbirError, match=f"needs the package {package}") as caught:
-        skeleton.__wrapped__()
+        load_skeleton.__wrapped__()
     assert_mendable(caught.value)
 
 
@@ -329,7 +329,7 @@ SHARD = "train-00000-of-00001.parquet"
 def sign(folder):
     """Write checksums anew, so that the fault behind them is met."""
     names = [line.split()[1] for line in (folder / "SHA256SUMS").read_text().splitlines()]
-    lines = [f"{card.checksum(folder / name)}  {name}\n" for name in names]
+    lines = [f"{card.compute_checksum(folder / name)}  {name}\n" for name in names]
     (folder / "SHA256SUMS").write_text("".join(lines))
 
 
@@ -617,7 +617,7 @@ def test_the_embedded_set_is_the_one_of_the_recipe():
         "seed": recipe.SEED,
         "size": recipe.SIZE_PX,
     }
-    labels, planned = labels_of(EMBEDDED), recipe.plan(described["count"], described["seed"])
+    labels, planned = labels_of(EMBEDDED), recipe.plan_images(described["count"], described["seed"])
     rows = labels[["image_id", "split", "view", "subject_id"]].itertuples(index=False, name=None)
     assert list(rows) == [(p.image_id, p.split, VIEWS[p.view].name, p.subject_id) for p in planned]
     sided = {view.name: view for view in VIEWS}
@@ -634,7 +634,7 @@ def test_the_embedded_set_is_small_and_whole(phantom_set):
     data = phantom_set
     assert data.images.shape == (14410, 128, 128)
     assert data.remarks.empty
-    assert data.exact_copies() == (0, 0)
+    assert len(set(map(bytes, data.images))) == len(data)
     expected = dict(zip(SPLITS, (11409, 1268, 1733), strict=True))
     assert data.counts().sum().to_dict() == expected
     spread = data.images.reshape(len(data), -1).std(axis=1)
@@ -644,18 +644,18 @@ def test_the_embedded_set_is_small_and_whole(phantom_set):
 @embedded
 def test_the_embedded_images_are_drawn_again_from_the_recipe():
     described = json.loads((EMBEDDED / "recipe.json").read_text())
-    labels, planned = labels_of(EMBEDDED), recipe.plan(described["count"], described["seed"])
+    labels, planned = labels_of(EMBEDDED), recipe.plan_images(described["count"], described["seed"])
     rows = [labels.index[labels["class"] == name][0] for name in recipe.TRAIN]
     odd = (labels["quarter_turns"] > 0) & labels["metal"] & labels["marked"]
     rows.append(labels.index[odd][0])
     shards = shards_of(EMBEDDED).set_index("image_id")["image"]
     for row in rows:
-        grey, record = recipe.draw(planned[row], described["seed"], described["size"])
+        grey, record = recipe.draw_image(planned[row], described["seed"], described["size"])
         assert labels.iloc[row].to_dict() == record
         stored = shards[planned[row].image_id]["bytes"]
         again, kept = (
             np.asarray(Image.open(io.BytesIO(data))).astype(int)
-            for data in (rendering.encode(grey), stored)
+            for data in (generation.encode_jpeg(grey), stored)
         )
         if drawn_with_these(described["drawn_with"]):
             assert np.array_equal(again, kept)
@@ -713,7 +713,7 @@ def test_the_command_hands_its_options_on(cbir, tmp_path, monkeypatch):
         asked.append(settings)
         progress(300)
 
-    monkeypatch.setattr(rendering, "render_set", render_set)
+    monkeypatch.setattr(generation, "render_set", render_set)
     options = ("--count", 300, "--seed", 7, "--size", 64, "--workers", 2)
     code, out, err = cbir("phantom", "render", "--out", tmp_path / "set", *options)
     assert (code, err) == (0, [])

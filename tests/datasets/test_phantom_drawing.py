@@ -13,9 +13,9 @@ from cbir_lib import irma_code
 from cbir_lib.datasets.phantom import body, exposure, rays, recipe, render
 from cbir_lib.datasets.phantom.exposure import Paths
 from cbir_lib.datasets.phantom.parameters import Exposure, Subject
-from cbir_lib.datasets.phantom.skeleton import Place, skeleton
+from cbir_lib.datasets.phantom.skeleton import Place, load_skeleton
 from cbir_lib.datasets.phantom.views import VIEWS
-from cbir_lib.datasets.phantom.volumes import Volume, signed_distances
+from cbir_lib.datasets.phantom.volumes import Volume, compute_signed_distances
 
 MESH = 7  # MuJoCo's number of the geometries that are triangles
 few = settings(max_examples=15, deadline=None)
@@ -88,7 +88,7 @@ HALF = np.array([0.0113, 0.0171, 0.0257])
     ids=["sphere", "cuboid"],
 )
 def test_distances_are_those_of_the_closed_form(mesh, exact):
-    volume = signed_distances(*mesh, 0.0008)
+    volume = compute_signed_distances(*mesh, 0.0008)
     error = np.abs(volume.distances - exact(positions(volume)))
     assert error.max() < 1.6 * volume.step  # in the very middle, which smoothing fills
     assert (error < volume.step).mean() > 0.995
@@ -105,12 +105,14 @@ def test_a_faulty_mesh_is_filled_all_the_same(fault):
         faces = np.delete(faces, chosen, axis=0)
     else:
         faces[chosen] = faces[chosen, ::-1]
-    assert filled(signed_distances(vertices, faces, 0.0008)) == pytest.approx(whole, rel=0.02)
+    assert filled(compute_signed_distances(vertices, faces, 0.0008)) == pytest.approx(
+        whole, rel=0.02
+    )
 
 
 def meshes():
     """Bones of one piece: the bone, vertices in its body's frame, and faces."""
-    bones, model = skeleton(), skeleton().model
+    bones, model = load_skeleton(), load_skeleton().model
     whole = iter(bone for bone in bones.bones if bone.name != "cervical")
     for geom, mesh in enumerate(model.geom_dataid):  # in the order of the bones
         if model.geom_type[geom] != MESH or "cervical" in bones._name("MESH", mesh):
@@ -300,7 +302,7 @@ def test_the_window_holds_the_whole_shadow(turn, move, scale):
 
 def test_the_window_is_no_larger_than_a_box_seen_flat():
     picture = beam((40, 40), width=0.08, source=(0, -1.0, 0))  # pixels of 2 mm
-    top, bottom, left, right = picture.window(body.box(np.eye(3) * 0.01, np.zeros(3)))
+    top, bottom, left, right = picture.window(body.compute_box(np.eye(3) * 0.01, np.zeros(3)))
     shadow = 0.01 * 1.0 / 0.99 / 0.002  # the near side of the box, in pixels from the middle
     assert (top, left) == (int(19.5 - shadow),) * 2
     assert (bottom, right) == (int(np.ceil(19.5 + shadow)) + 1,) * 2
@@ -314,8 +316,8 @@ def test_ellipsoids_are_exact_chords(turn, move, scale, weight):
     axes = Rotation.from_rotvec(turn).as_matrix() * np.array(scale) * 0.02
     centre = np.array(move) * 0.02
     picture, path = beam(), np.zeros((24, 20))
-    windows = np.array([picture.window(body.box(axes, centre))] * 2)
-    matrices = body.to_unit([(axes, centre)] * 2)
+    windows = np.array([picture.window(body.compute_box(axes, centre))] * 2)
+    matrices = body.compute_unit_transforms([(axes, centre)] * 2)
     rays.add_ellipsoids(path, picture, windows, matrices, np.array([weight, 0.5]))
     exact = (weight + 0.5) * chord(picture, 1.0, axes, centre)
     assert path == pytest.approx(exact, abs=1e-6)  # a grazing ray loses half of the digits
@@ -430,7 +432,7 @@ def test_lungs_are_the_cavity_less_what_lies_in_it():
     rays.add_lungs(path, picture, all_of(picture), *arguments, np.zeros((0, 3, 4)))
     assert_near(path, chord(picture, R), volume.step)
     path[:] = 0
-    carved = body.to_unit([(axes, centre)])
+    carved = body.compute_unit_transforms([(axes, centre)])
     rays.add_lungs(path, picture, all_of(picture), *arguments, carved)
     exact = chord(picture, R) - chord(picture, 1.0, axes, centre)
     assert np.abs(path - exact).mean() < volume.step  # the edge of what is carved is soft
@@ -469,7 +471,7 @@ def test_primary_is_beer_and_lambert(tissue, energy):
             share * np.exp(-mass * density * centimetres)
             for share, mass in zip(SPECTRA[energy], coefficients, strict=True)
         )
-        found = exposure.primary(paths(**{tissue: centimetres / 100}), energy)
+        found = exposure.compute_primary(paths(**{tissue: centimetres / 100}), energy)
         assert found == pytest.approx(by_hand, rel=1e-9)
 
 
@@ -477,8 +479,8 @@ def test_one_energy_multiplies(monkeypatch):
     for name in ("SOFT", "FAT", "BONE", "METAL"):  # as if all energies were 40 keV
         monkeypatch.setattr(exposure, name, np.full(4, getattr(exposure, name)[1]))
     layers = {"soft": 0.1, "fat": 0.02, "bone": 0.01, "metal": 0.001}
-    together = exposure.primary(paths(**layers), 0.4)
-    each = [exposure.primary(paths(**{name: depth}), 0.4) for name, depth in layers.items()]
+    together = exposure.compute_primary(paths(**layers), 0.4)
+    each = [exposure.compute_primary(paths(**{name: depth}), 0.4) for name, depth in layers.items()]
     assert together == pytest.approx(np.prod(each, axis=0), rel=1e-9)
     assert each[0] == pytest.approx(np.exp(-0.2683 * 1.04 * 10), rel=1e-9)
 
@@ -488,7 +490,7 @@ def test_more_tissue_passes_less_and_a_harder_beam_more():
         depth = np.linspace(0, 0.03 if tissue == "metal" else 0.3, 32)
         before = None
         for energy in np.linspace(0, 1, 5):
-            beams = exposure.primary(paths(**{tissue: depth}), energy)
+            beams = exposure.compute_primary(paths(**{tissue: depth}), energy)
             assert (np.diff(beams, axis=1) < 0).all()
             assert (before is None) or (beams[:, 1:] > before[:, 1:]).all()
             before = beams
@@ -570,9 +572,9 @@ each_view = pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
 @SIDES
 @each_view
 def test_the_code_says_what_is_drawn(view, left):
-    code = irma_code.parse(view.code(left and view.sided))
-    assert irma_code.region(code) == view.region
-    words = irma_code.words("direction", code.direction)[0]
+    code = irma_code.parse_code(view.code(left and view.sided))
+    assert irma_code.name_region(code) == view.region
+    words = irma_code.describe_axis("direction", code.direction)[0]
     for name, plane in (("lateral", "sagittal"), ("frontal", "coronal"), ("axial", "axial")):
         assert name not in view.name or words == plane
     assert view.name.endswith("oblique") == (words == "other direction")
@@ -598,18 +600,18 @@ ON_THE_BODY = [
 def test_the_beam_goes_where_the_code_says(view, left):
     left = left and view.sided
     beam = view.beam * (-1 if left else 1, 1, 1)
-    direction = irma_code.parse(view.code(left)).direction
+    direction = irma_code.parse_code(view.code(left)).direction
     assert beam @ TOWARDS[direction[:2]] > 0.7
 
 
 @each_view
 def test_a_view_moves_joints_of_the_model_within_their_range(view):
-    bones = skeleton()
+    bones = load_skeleton()
     assert view.body in bones.bodies or view.body in bones.neck
     assert abs(view.beam @ view.up) < 0.7
     for left in (False, True):
         scene = replace(render.Scene.middle(view), left=left)
-        parts = render.parts_seen(scene)
+        parts = render.find_parts_in_beam(scene)
         assert parts <= {bone.part for bone in bones.bones}
         for name, (low, high) in view.joints.items():
             assert low < high
@@ -619,7 +621,7 @@ def test_a_view_moves_joints_of_the_model_within_their_range(view):
 
 
 def traced(scene, size=48):
-    return render.trace(scene, size, rng())[0]
+    return render.trace_paths(scene, size, rng())[0]
 
 
 @each_view
@@ -746,16 +748,16 @@ def test_metal_is_added_on_the_side_that_is_seen():
 
 
 def test_drawing_depends_on_the_seed_and_the_entry_alone():
-    planned = recipe.plan(200, 5)[:6]
-    first = [recipe.draw(one, 5, 40) for one in planned]
-    again = [recipe.draw(one, 5, 40) for one in reversed(planned)][::-1]
+    planned = recipe.plan_images(200, 5)[:6]
+    first = [recipe.draw_image(one, 5, 40) for one in planned]
+    again = [recipe.draw_image(one, 5, 40) for one in reversed(planned)][::-1]
     for (image, record), (other, its) in zip(first, again, strict=True):
         assert np.array_equal(image, other) and record == its
         assert image.dtype == np.uint8 and max(image.shape) == 40
         assert (record["height_px"], record["width_px"]) == image.shape
     # Another seed, and another image of the same subject and view.
     for other, seed in ((planned[0], 6), (planned[0]._replace(image_id="p00199"), 5)):
-        assert not np.array_equal(recipe.draw(other, seed, 40)[0], first[0][0])
+        assert not np.array_equal(recipe.draw_image(other, seed, 40)[0], first[0][0])
 
 
 def test_a_place_is_undone_by_its_inverse():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cbir_lib.datasets.radiographs import SPLITS, RadiographSet, in_proportion
+from cbir_lib.datasets.radiographs import SPLITS, RadiographSet, apportion
 from cbir_lib.errors import CbirError
 
 CLASS_NAMES = ("skull", "hand", "foot")
@@ -96,7 +96,7 @@ def test_sample_has_the_wanted_number_or_all(wanted, seed):
 def test_only_keeps_images_order_and_labels_of_the_named_classes(chosen):
     for data in (DATA, shuffled(DATA, 3)):
         names = [CLASS_NAMES[label] for label in chosen]
-        found = data.only(names)
+        found = data.select_classes(names)
         assert found.class_names == tuple(names)
         rows = [row for row in range(len(data)) if data.labels[row] in chosen]
         assert found.image_ids.tolist() == data.image_ids[rows].tolist()
@@ -110,14 +110,16 @@ def test_only_keeps_images_order_and_labels_of_the_named_classes(chosen):
 
 
 def test_only_of_no_class_in_particular_is_all():
-    assert DATA.only([]) is DATA
-    whole = DATA.only(CLASS_NAMES)
+    assert DATA.select_classes([]) is DATA
+    whole = DATA.select_classes(CLASS_NAMES)
     assert np.array_equal(whole.labels, DATA.labels)
     assert_rows_belong_together(whole)
 
 
 def test_only_some_classes_are_sampled_as_a_set_of_their_own():
-    sample = DATA.only(["foot", "skull"]).sample({"train": 6, "validation": 2, "test": 5}, seed=1)
+    sample = DATA.select_classes(["foot", "skull"]).sample(
+        {"train": 6, "validation": 2, "test": 5}, seed=1
+    )
     assert np.bincount(sample.split("train").labels).tolist() == [2, 4]  # 6 * (5, 9) / 14
     assert sample.counts().index.tolist() == ["foot", "skull"]
 
@@ -125,7 +127,7 @@ def test_only_some_classes_are_sampled_as_a_set_of_their_own():
 @pytest.mark.parametrize("names", [["knee"], ["hand", "Foot"]])
 def test_only_refuses_an_unknown_class(names):
     with pytest.raises(CbirError, match=f"unknown class {names[-1]!r}") as caught:
-        DATA.only(names)
+        DATA.select_classes(names)
     assert "skull, hand, foot" in caught.value.hint
 
 
@@ -143,7 +145,7 @@ def test_sample_keeps_the_share_of_each_class():
 )
 def test_in_proportion_is_within_one_of_the_exact_share(counts, share):
     total = max(len(counts), round(share * sum(counts)))
-    found = in_proportion(total, counts)
+    found = apportion(total, counts)
     assert sum(found) == total
     exact = total * np.array(counts) / sum(counts)
     assert min(found) >= 1
@@ -172,7 +174,7 @@ def test_sample_differs_by_seed_and_draws_every_image_alike():
             np.full(there, taken / there)
             for split in SPLITS
             for taken, there in zip(
-                in_proportion(wanted[split], COUNTS[split]), COUNTS[split], strict=True
+                apportion(wanted[split], COUNTS[split]), COUNTS[split], strict=True
             )
         ]
     )
@@ -197,13 +199,3 @@ def test_counts_of_every_class_and_split_even_of_none():
         [0, 0, 0],
         [0, 0, 6],
     ]
-
-
-def test_exact_copies():
-    # Rows 0, 1, 2 equal within train; 3 (train) and 36, 37 (test) equal; 21 (validation), 22 too.
-    images = DATA.images.copy()
-    images[[1, 2]], images[[36, 37]], images[22] = images[0], images[3], images[21]
-    data = RadiographSet("", images, DATA.labels, CLASS_NAMES, DATA.records, None, "")
-    assert data.exact_copies() == (2 + 2 + 1, 1)
-    assert shuffled(data, 0).exact_copies() == (2 + 2 + 1, 1)
-    assert DATA.exact_copies() == (0, 0)

@@ -369,7 +369,7 @@ def test_a_damaged_network_is_refused_and_no_other_taken(project):
 
 
 def test_load_network_of_the_library_is_lazy():
-    assert cbir_lib._LAZY["load_network"] == "cbir_lib.descriptors.learned"
+    assert cbir_lib.LAZY["load_network"] == "cbir_lib.descriptors.learned"
     code = (
         "import sys, cbir_lib; assert 'load_network' in cbir_lib.__all__;"
         "assert not {'torch', 'cbir_lib.descriptors.learned'} & set(sys.modules);"

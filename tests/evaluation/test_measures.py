@@ -627,10 +627,10 @@ def test_agreement_is_one_less_the_hierarchical_error():
     gallery_codes = CODES[[0, 1, 2, 2]]
     ranking = Ranking(np.array([[2, 0, 1, 3], [1, 0, 3, -1]]), np.zeros((2, 4), np.float32))
     found = measures.agreement(ranking, CODES[[0, 1]], gallery_codes)
-    branching = irma_code.Branching.of(gallery_codes)
+    branching = irma_code.Branching.from_codes(gallery_codes)
     for query in range(2):
         for rank, row in enumerate(ranking.rows[query]):
-            wrong = irma_code.error(CODES[query], gallery_codes[row], branching)
+            wrong = irma_code.hierarchical_error(CODES[query], gallery_codes[row], branching)
             assert found[query, rank] == pytest.approx(1 - wrong if row >= 0 else 0)
     assert found[0, 1] == found[1, 0] == 1  # the same code
     assert 0 < found[0, 0] < found[0, 2] < 1  # another anatomy as well, another direction only

@@ -375,11 +375,11 @@ def test_what_is_judged_fits_a_result(data, prepared):
     result = results.Result(
         run="drawings-thumbnail",
         parameters={"descriptor": "thumbnail"},
-        data=results.describe(data),
+        data=results.describe_data(data),
         settings=method.get_params(),
         candidates=candidates,
         training=None,
-        circumstances=results.circumstances({}),
+        circumstances=results.record_circumstances({}),
         **judged,
     )
     assert [r.rule for r in result.rules] == [

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cbir_lib.images.decoding import decode, fit
+from cbir_lib.images.decoding import decode, fit_to_square
 
 HEIGHT, WIDTH = 96, 64
 Y, X = np.mgrid[:HEIGHT, :WIDTH]
@@ -605,7 +605,7 @@ def test_memory_stays_within_what_is_counted(tmp_path, kind, allowed):
         cv2.imencode(".png", grey if kind == "I;16" else np.dstack([grey] * 3))[1].tobytes()
     )
     code = (
-        "import resource, sys, cv2; from cbir_lib.datasets import decoding;"
+        "import resource, sys, cv2; from cbir_lib.images import decoding;"
         "data = open(sys.argv[1], 'rb').read();"
         "used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024;"
         "before = used(); image = decoding.decode(data).image; assert image.shape == (2500, 2500);"
@@ -681,9 +681,11 @@ def copies(picture):
 
 def test_a_changed_copy_finds_its_original_first():
     originals = [radiograph(number) for number in range(20)]
-    gallery = np.stack([fit(original, 32).ravel() for original in originals]).astype(float)
+    gallery = np.stack([fit_to_square(original, 32).ravel() for original in originals]).astype(
+        float
+    )
     for number, original in enumerate(originals):
         for way, data in enumerate(copies(original)):
-            query = fit(decode(data).image, 32).ravel()
+            query = fit_to_square(decode(data).image, 32).ravel()
             distances = ((gallery - query) ** 2).sum(axis=1)
             assert distances.argmin() == number, way

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from cbir_lib.errors import CbirError
-from cbir_lib.images.preprocessing import Preprocessing, as_images, mean_image
+from cbir_lib.images.preprocessing import Preprocessing, check_images, compute_mean_image
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (3, 32, 32), dtype=np.uint8)
@@ -127,7 +127,7 @@ def test_every_image_is_treated_by_itself():
 
 @given(arrays(np.uint8, st.tuples(st.integers(1, 5), st.just(3), st.just(2))))
 def test_mean_image_is_the_mean_of_the_images(images):
-    mean = mean_image(images)
+    mean = compute_mean_image(images)
     assert mean.dtype == np.float32
     assert np.allclose(mean, np.mean(images.astype(float), axis=0), rtol=1e-6)
 
@@ -135,7 +135,7 @@ def test_mean_image_is_the_mean_of_the_images(images):
 def test_mean_of_many_images_does_not_lose_bits():
     # Summed in float32 the mean of these would be off by some grey values.
     images = np.broadcast_to(np.array([[[255, 1]]], np.uint8), (300_000, 1, 2))
-    assert mean_image(images).tolist() == [[255, 1]]
+    assert compute_mean_image(images).tolist() == [[255, 1]]
 
 
 # What is refused
@@ -165,7 +165,7 @@ def test_ends_of_the_ranges_work(parameters):
     assert preprocessing.transform(NOISE).shape == (3, preprocessing.size, preprocessing.size)
 
 
-@pytest.mark.parametrize("function", [as_images, mean_image, Preprocessing().transform])
+@pytest.mark.parametrize("function", [check_images, compute_mean_image, Preprocessing().transform])
 @pytest.mark.parametrize(
     "images",
     [
@@ -183,14 +183,3 @@ def test_ends_of_the_ranges_work(parameters):
 def test_what_is_not_a_batch_of_grey_images(function, images):
     with pytest.raises(CbirError, match=r"expected images of shape \(N, H, W\) and type uint8"):
         function(images)
-
-
-def test_parameters_as_plain_data():
-    preprocessing = Preprocessing(size=64, clahe=False, clip_limit=3.5, tile_px=8)
-    assert preprocessing.to_dict() == {
-        "size": 64,
-        "clahe": False,
-        "clip_limit": 3.5,
-        "tile_px": 8,
-    }
-    assert Preprocessing(**preprocessing.to_dict()) == preprocessing

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from cbir_lib.errors import CbirError
-from cbir_lib.images.decoding import FORMATS, READ, read_image
+from cbir_lib.images.decoding import FORMATS, READABLE_FORMATS, read_image
 
 GREY = np.arange(120, dtype=np.uint8).reshape(12, 10)
 
@@ -45,8 +45,13 @@ def test_what_is_no_picture_is_an_error_that_names_the_formats(tmp_path):
     path.write_text("no picture")
     with pytest.raises(CbirError, match="not an image") as caught:
         read_image(path)
-    assert caught.value.hint == f"give a {READ} image"
-    spoken = READ.replace(" ", "").upper().replace("PGM", "PPM").replace("JPEG2000", "JPEG2000")
+    assert caught.value.hint == f"give a {READABLE_FORMATS} image"
+    spoken = (
+        READABLE_FORMATS.replace(" ", "")
+        .upper()
+        .replace("PGM", "PPM")
+        .replace("JPEG2000", "JPEG2000")
+    )
     assert all(name in spoken for name in FORMATS if name != "DIB")
 
 

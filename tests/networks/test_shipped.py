@@ -24,7 +24,7 @@ def published():
     Profile quick stands in for it while ``full`` is being trained, and is not what was shipped.
     """
     try:
-        profile = evidence.on("phantom", None, read_study(ROOT / "study.yml")).profile
+        profile = evidence.find_evidence("phantom", None, read_study(ROOT / "study.yml")).profile
     except CbirError:
         profile = "full"
     found = results.read_published("full" if profile == "quick" else profile)

@@ -22,7 +22,7 @@ from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from cbir_lib.errors import CbirError
-from cbir_lib.images.preprocessing import Preprocessing, mean_image
+from cbir_lib.images.preprocessing import Preprocessing, compute_mean_image
 from cbir_lib.networks import training
 from cbir_lib.networks.modules import Centre, build_network
 from cbir_lib.networks.training import Batches, Settings, fit
@@ -43,7 +43,7 @@ VALIDATION = drawings(2, seed=1)
 
 def small_network(seed=0):
     torch.manual_seed(seed)
-    return build_network("G", mean_image(IMAGES), classes=6, reading="flattened")
+    return build_network("G", compute_mean_image(IMAGES), classes=6, reading="flattened")
 
 
 def fit_cpu(network, *data, **settings):
@@ -168,7 +168,7 @@ def test_learning_rate_is_the_closed_form_epoch_by_epoch(schedule):
 
 def linear_network():
     torch.manual_seed(0)
-    centre = Centre(torch.tensor(mean_image(IMAGES)))
+    centre = Centre(torch.tensor(compute_mean_image(IMAGES)))
     return nn.Sequential(centre, nn.Flatten(), nn.Linear(32 * 32, 6))
 
 
@@ -546,7 +546,7 @@ def lively_network(seed=0, **options):
     torch.manual_seed(seed)
     given = {"dropout": 0.5, "turns": True, "flips": True, "crop": 24, "shifts": True} | options
     options = {"classes": 6, "reading": "flattened", "batch_norm": True, **given}
-    return build_network("F", mean_image(IMAGES), **options)
+    return build_network("F", compute_mean_image(IMAGES), **options)
 
 
 def train(network, path=None, images=IMAGES, labels=LABELS, **settings):

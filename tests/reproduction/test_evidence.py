@@ -92,37 +92,39 @@ def test_it_is_the_profile_with_the_most_training_images(images, put, study):
     profiles = ("quick", "full", "sharp")
     found = {name: put(name, count) for name, count in zip(profiles, images, strict=True)}
     most = profiles[np.argmax(images)]
-    chosen = evidence.on("phantom", None, study)
+    chosen = evidence.find_evidence("phantom", None, study)
     assert (chosen.profile, chosen.results) == (most, found[most])
     assert chosen.planned == len(study.runs(most))
     # Whoever asks: a study of any of them, published or not.
     put("quick", place="build")
-    assert evidence.of_study("build/quick") == chosen
+    assert evidence.find_study_evidence("build/quick") == chosen
 
 
 def test_of_as_many_images_the_larger_ones_count_then_the_most_runs(put, study):
     put("quick", 1000)
     put("full", 1000)
-    assert evidence.on("phantom", None, study).profile == "full"  # as quick, with more runs
+    assert (
+        evidence.find_evidence("phantom", None, study).profile == "full"
+    )  # as quick, with more runs
     put("sharp", 1000, without=("phantom-B-dropout-s0", "phantom-B-dropout-s1"))
-    assert evidence.on("phantom", None, study).profile == "sharp"
+    assert evidence.find_evidence("phantom", None, study).profile == "sharp"
 
 
 def test_images_are_counted_where_no_class_is_left_out(put, study):
     put("quick", 1500)
     put("full", 2000)  # its trainings of three classes have 1,000 images
-    assert evidence.on("phantom", None, study).profile == "full"
+    assert evidence.find_evidence("phantom", None, study).profile == "full"
 
 
 def test_the_search_is_no_evidence_but_can_be_asked_for(put, study, project):
     put("search", 9000)
     put("quick", place="build")
-    assert evidence.of_study("build/quick").profile == "quick"
-    assert evidence.on("phantom", None, study).profile == "quick"
+    assert evidence.find_study_evidence("build/quick").profile == "quick"
+    assert evidence.find_evidence("phantom", None, study).profile == "quick"
     quick = put("quick", 1000)
-    assert evidence.on("phantom", None, study) == Evidence("quick", quick, len(quick))
-    assert evidence.of_study("build/quick") == Evidence("quick", quick, len(quick))
-    named = evidence.on("phantom", "search", study)
+    assert evidence.find_evidence("phantom", None, study) == Evidence("quick", quick, len(quick))
+    assert evidence.find_study_evidence("build/quick") == Evidence("quick", quick, len(quick))
+    named = evidence.find_evidence("phantom", "search", study)
     assert (named.profile, len(named.results)) == ("search", 4)
 
 
@@ -135,13 +137,13 @@ def test_the_search_is_no_evidence_but_can_be_asked_for(put, study, project):
 def test_a_profile_without_all_of_the_comparison_is_no_evidence_yet(missing, put, study):
     put("quick", 1000)
     full = put("full", 5000, without=[missing])
-    assert evidence.on("phantom", None, study).profile == "quick"
+    assert evidence.find_evidence("phantom", None, study).profile == "quick"
     assert (
-        evidence.of_study("build/quick", None).profile == "quick"
+        evidence.find_study_evidence("build/quick", None).profile == "quick"
         if put("quick", place="build")
         else None
     )
-    named = evidence.on("phantom", "full", study)  # that is what was asked for
+    named = evidence.find_evidence("phantom", "full", study)  # that is what was asked for
     assert (named.profile, named.results) == ("full", full)
     assert named.planned == len(full) + 1
 
@@ -153,25 +155,25 @@ def test_a_profile_with_all_of_the_comparison_is_evidence_and_says_what_it_lacks
         *("phantom-H-s0", "phantom-combination"),  # neither is of the paper
     )
     full = put("full", 5000, without=without)
-    chosen = evidence.on("phantom", None, study)
+    chosen = evidence.find_evidence("phantom", None, study)
     assert chosen == Evidence("full", full, len(full) + 5)
     assert len(study.runs("full")) == 13
-    assert chosen.gap == (
-        "8 of the 13 runs of profile full are published; the other 5 are still to be trained."
+    assert chosen.missing_note == (
+        "8 of the 13 runs of profile full are published; the other 5 have not been trained yet."
     )
     put("full", 5000)
-    assert evidence.on("phantom", None, study).gap == ""
+    assert evidence.find_evidence("phantom", None, study).missing_note == ""
 
 
 def test_learned_and_handcrafted_are_told_apart(put, study):
     put("full", 5000)
-    chosen = evidence.on("phantom", None, study)
+    chosen = evidence.find_evidence("phantom", None, study)
     kinds = {run.id: isinstance(run, NetworkRun) for run in study.runs("full")}
     assert {r.run for r in chosen.networks} == {name for name, is_one in kinds.items() if is_one}
     assert {r.run for r in chosen.handcrafted} == {
         *("phantom-combination", "phantom-grey-histogram", "phantom-hog")
     }
-    assert chosen.caption == wording.measured_on("full", chosen.results)
+    assert chosen.caption == wording.describe_profile("full", chosen.results)
 
 
 # Where nothing is published
@@ -180,34 +182,34 @@ def test_learned_and_handcrafted_are_told_apart(put, study):
 def test_irma_without_published_results_falls_back_to_what_was_done_here(put, study):
     put("full", 5000)  # of other images
     own = put("paper", 12_000, place="build", without=["irma-hog"])
-    chosen = evidence.on("irma", None, study)
+    chosen = evidence.find_evidence("irma", None, study)
     assert (chosen.profile, chosen.results) == ("paper", own)
-    assert chosen.gap.startswith("4 of the 5 runs of profile paper")
-    assert evidence.of_study("build/paper") == Evidence("paper", own, len(own))
+    assert chosen.missing_note.startswith("4 of the 5 runs of profile paper")
+    assert evidence.find_study_evidence("build/paper") == Evidence("paper", own, len(own))
     some = [own[0].run, own[2].run]
-    assert evidence.of_study("build/paper", some).results == [own[0], own[2]]
+    assert evidence.find_study_evidence("build/paper", some).results == [own[0], own[2]]
     published = put("paper", 12_000)
-    assert evidence.on("irma", None, study).results == published
-    assert evidence.of_study("build/paper", some).results == published
+    assert evidence.find_evidence("irma", None, study).results == published
+    assert evidence.find_study_evidence("build/paper", some).results == published
 
 
 @pytest.mark.parametrize(
     ("dataset", "profile", "what", "hint"),
     [
-        ("irma", None, "no result on irma", "cbir study --profile paper --data-root FOLDER"),
-        ("phantom", None, "no result on phantom", "cbir study --profile quick"),
-        ("phantom", "full", "no result on phantom", "cbir study --profile full"),
-        ("irma", "quick", "profile quick is not on irma", "paper"),
+        ("irma", None, "no results on irma", "cbir study --profile paper --data-root FOLDER"),
+        ("phantom", None, "no results on phantom", "cbir study --profile quick"),
+        ("phantom", "full", "no results on phantom", "cbir study --profile full"),
+        ("irma", "quick", "profile quick does not use irma", "paper"),
         ("irma", "papre", "unknown profile 'papre'", "did you mean"),
-        ("folder", None, "no profile is on folder", "study.yml"),
-        ("folder", "paper", "profile paper is not on folder", "none in the study file is"),
+        ("folder", None, "no profile uses folder", "study.yml"),
+        ("folder", "paper", "profile paper does not use folder", "the study file has none"),
     ],
 )
 def test_where_there_is_none_the_command_that_makes_it_is_named(
     dataset, profile, what, hint, study
 ):
     with pytest.raises(CbirError) as caught:
-        evidence.on(dataset, profile, study)
+        evidence.find_evidence(dataset, profile, study)
     assert what in caught.value.what
     assert hint in caught.value.hint
     assert len(str(caught.value).splitlines()) == 2
@@ -216,12 +218,12 @@ def test_where_there_is_none_the_command_that_makes_it_is_named(
 
 def test_a_study_without_a_result_is_refused(project):
     with pytest.raises(CbirError, match="no result in build/quick"):
-        evidence.of_study("build/quick")
+        evidence.find_study_evidence("build/quick")
 
 
 def test_a_profile_s_name_is_that_of_its_folder():
     for suffix in ("", "-published", "-fresh"):
-        assert evidence.profile_of(f"build/paper-phantom{suffix}") == "paper-phantom"
+        assert evidence.get_profile_name(f"build/paper-phantom{suffix}") == "paper-phantom"
 
 
 # The reader's own study
@@ -236,34 +238,34 @@ def test_your_run_stands_beside_the_evidence_method_by_method(put, study, projec
     # B is not in the evidence as the reader has it.
     for seed in (0, 1):
         (project / f"results/full/phantom-B-s{seed}.json").unlink()
-    chosen = evidence.on("phantom", "full", study)
-    said = evidence.your_run("build/quick", chosen)
+    chosen = evidence.find_evidence("phantom", "full", study)
+    said = evidence.compare_your_run("build/quick", chosen)
     head, *rows = (line for line in said.splitlines() if line)
     assert head == (
-        "**Your run** (profile quick: 4,000 training images) beside the published evidence "
+        "**Your run** (profile quick: 4,000 training images) and the published evidence "
         "(profile full: 9,000), test accuracy in percent:"
     )
     assert rows[:2] == ["| method | your run | published |", "|---|---|---|"]
     cells = {
         name: values for _, name, *values, _ in (map(str.strip, r.split("|")) for r in rows[2:])
     }
-    titles = {results.method(r) for r in chosen.handcrafted}
+    titles = {results.name_method(r) for r in chosen.handcrafted}
     assert cells == {"Network A": ["60.0", "85.0"]} | {name: ["60.0", "90.0"] for name in titles}
-    assert evidence.your_run("build/quick", chosen, ["phantom-A-s0"]).count("\n|") == 3
+    assert evidence.compare_your_run("build/quick", chosen, ["phantom-A-s0"]).count("\n|") == 3
 
 
 def test_there_is_nothing_beside_the_evidence_itself(put, study):
     put("full", 9000)
     put("full", 9000, place="build")
-    chosen = evidence.on("phantom", None, study)
+    chosen = evidence.find_evidence("phantom", None, study)
     for folder in ("build/full", "build/full-published", "build/full-fresh"):
-        assert evidence.your_run(folder, chosen) == ""
+        assert evidence.compare_your_run(folder, chosen) == ""
 
 
 def test_your_run_leaves_out_other_ways_of_training(put, study):
     put("full", 9000)
     put("sharp", 5000, place="build")
-    said = evidence.your_run("build/sharp", evidence.on("phantom", None, study))
+    said = evidence.compare_your_run("build/sharp", evidence.find_evidence("phantom", None, study))
     named = [row.split("|")[1].strip() for row in said.splitlines()[4:]]
     networks = [name for name in named if name.startswith("Network")]
     assert networks == ["Network A", "Network B", "Network H"]  # not of three classes

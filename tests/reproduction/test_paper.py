@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cbir_lib.networks.architectures import NETWORKS
-from cbir_lib.reproduction import paper
+from cbir_lib.reproduction import formula, paper
 from cbir_lib.study.config import read_study
 
 ROOT = Path(__file__).parents[2]
@@ -76,8 +76,8 @@ def test_all_are_percentages_of_networks_and_descriptors():
 
 def test_every_row_of_table_4_stands_beside_a_run_of_the_study():
     runs = read_study(ROOT / "study.yml").runs("quick")
-    assert {paper.row_of(run.model_dump()) for run in runs} - {None} == set(paper.TABLE_4)
-    assert paper.row_of({"descriptor": "hog"}) is None
+    assert {paper.find_row(run.model_dump()) for run in runs} - {None} == set(paper.TABLE_4)
+    assert paper.find_row({"descriptor": "hog"}) is None
 
 
 # The claims
@@ -98,7 +98,7 @@ def test_the_papers_own_numbers_speak_for_its_claims():
     count = 0
     for claim in paper.CLAIMS:
         for comparison in claim.comparisons:
-            difference = paper.published_difference(comparison)
+            difference = paper.get_published_difference(comparison)
             if difference is not None:
                 assert difference > -comparison.allowance, (claim.title, comparison)
                 count += 1
@@ -107,7 +107,7 @@ def test_the_papers_own_numbers_speak_for_its_claims():
 
 def test_the_networks_of_table_4_are_those_of_the_other_tables():
     for name, variant in paper.TRAINED.items():
-        assert paper.published((name, variant)) == paper.TABLE_4[name]
+        assert paper.get_published_accuracy((name, variant)) == paper.TABLE_4[name]
     assert (
         *("Local features", "Colour histogram", "Tamura histogram", "Gabor histogram"),
         "Fourier-Mellin",
@@ -131,13 +131,13 @@ def test_the_networks_of_table_4_are_those_of_the_other_tables():
     ],
 )
 def test_a_sides_published_accuracy(side, value):
-    assert paper.published(side) == (None if value is None else pytest.approx(value))
+    assert paper.get_published_accuracy(side) == (None if value is None else pytest.approx(value))
 
 
 # The formula of accuracy that the paper prints
 
 
-def formula(confusion):
+def formula_by_counting(confusion):
     """(TP + TN) / all of each class against the rest, averaged: counted image by image, percent."""
     classes = len(confusion)
     answers = [
@@ -157,36 +157,36 @@ def test_the_formula_per_class_is_a_function_of_the_share_alone(classes):
         confusion = rng.integers(0, 9, (classes, classes)) * rng.integers(0, 2, (classes, classes))
         confusion[0, 1] += 1  # no empty matrix, and none without a wrong answer
         share = 100 * np.trace(confusion) / confusion.sum()
-        value = paper.one_against_rest(share, classes)
-        assert value == pytest.approx(formula(confusion.tolist()))
-        assert paper.share_behind(value + 1e-9, classes) == pytest.approx(share, abs=1e-6)
+        value = formula.apply_paper_formula(share, classes)
+        assert value == pytest.approx(formula_by_counting(confusion.tolist()))
+        assert formula.invert_paper_formula(value + 1e-9, classes) == pytest.approx(share, abs=1e-6)
 
 
 def test_the_formula_of_two_classes_is_the_share():
-    assert paper.one_against_rest(73.0, 2) == paper.share_behind(73.0, 2) == 73.0
+    assert formula.apply_paper_formula(73.0, 2) == formula.invert_paper_formula(73.0, 2) == 73.0
 
 
 @pytest.mark.parametrize(("classes", "least"), [(3, 100 / 3), (4, 50), (5, 60)])
 def test_the_formula_cannot_give_less_than_when_all_answers_are_wrong(classes, least):
     wrong = np.roll(7 * np.eye(classes, dtype=int), 1, axis=1).tolist()
-    assert formula(wrong) == pytest.approx(least)
-    assert paper.one_against_rest(0, classes) == pytest.approx(least)
-    assert paper.share_behind(least - 0.01, classes) is None
-    assert paper.share_behind(least + 0.01, classes) == pytest.approx(0, abs=0.03)
+    assert formula_by_counting(wrong) == pytest.approx(least)
+    assert formula.apply_paper_formula(0, classes) == pytest.approx(least)
+    assert formula.invert_paper_formula(least - 0.01, classes) is None
+    assert formula.invert_paper_formula(least + 0.01, classes) == pytest.approx(0, abs=0.03)
 
 
 def test_of_table_4_two_rows_exclude_the_formula_for_five_classes():
-    behind = {row: paper.share_behind(value, 5) for row, value in paper.TABLE_4.items()}
+    behind = {row: formula.invert_paper_formula(value, 5) for row, value in paper.TABLE_4.items()}
     assert {row for row, share in behind.items() if share is None} == {"A", "Fourier-Mellin"}
     assert behind["C"] == pytest.approx(100 - 5 * (100 - 92.69) / 2)
-    assert paper.share_behind(paper.TABLE_4["A"], 3) == pytest.approx(14.65)
+    assert formula.invert_paper_formula(paper.TABLE_4["A"], 3) == pytest.approx(14.65)
 
 
 def test_no_words_say_that_the_handcrafted_rows_are_of_irma():
     for name, row in paper.ROW_OF.items():
         network = len(name) == 1
-        words = paper.beside({"network" if network else "descriptor": name})
+        words = paper.describe_paper_result({"network" if network else "descriptor": name})
         assert f"{paper.TABLE_4[row]:g} %" in words
         assert ("IRMA" in words) is network
         assert ("Deselaers" in words) is not network
-    assert "no number" in paper.beside({"descriptor": "hog"})
+    assert "no number" in paper.describe_paper_result({"descriptor": "hog"})

@@ -123,7 +123,7 @@ def test_it_is_not_decided_where_one_difference_may_be_none():
     verdict = judged(4, PLAIN | DROPOUT | {("E", "dropout"): 0.7})
     assert verdict.word == "undecided"
     assert list(verdict.measured["outcome"]) == ["for", "open", "for"]
-    assert verdict.reason.startswith("The measurement does not decide.")
+    assert verdict.reason.startswith("The measurements are inconclusive.")
 
 
 def test_it_is_undecided_where_a_side_was_not_run():
@@ -132,7 +132,7 @@ def test_it_is_undecided_where_a_side_was_not_run():
     assert verdict.word == "undecided"
     assert verdict.measured.loc[1, "outcome"] == "not run"
     assert np.isnan(verdict.measured.loc[1, "difference"])
-    assert verdict.reason.startswith("Not all of it was run.")
+    assert verdict.reason.startswith("Some of it was not run.")
     assert verdicts.judge(claim(4), []).word == "undecided"
 
 
@@ -209,13 +209,13 @@ def test_without_a_second_training_of_both_sides_nothing_is_measured_again():
 def test_a_comparison_trained_longer_is_adjusted_with_all_of_its_claim():
     found = with_doubled(0.7, 0.85, 0.9, 0.95)
     verdict = verdicts.judge(claim(4), found)
-    longer = verdicts.lengthened(claim(4).comparisons[0])
+    longer = verdicts.double_epochs(claim(4).comparisons[0])
     assert longer.sides == (("B", "dropout-2xepochs"), ("B", "2xepochs"))
     mixed, _ = verdicts.measure([longer, *claim(4).comparisons[1:]], found)
     assert verdict.doubled.iloc[0]["p"] == mixed.loc[0, "p"]
     alone, _ = verdicts.measure([longer], found)
     assert verdict.doubled.iloc[0]["p"] > alone.loc[0, "p"]
-    assert verdicts.lengthened(Comparison("Local features", "Gabor histogram")) is None
+    assert verdicts.double_epochs(Comparison("Local features", "Gabor histogram")) is None
 
 
 @given(st.permutations(range(3)), st.integers(0, 50))
@@ -254,7 +254,7 @@ def test_swapping_the_sides_mirrors_the_verdict(one, other):
 def test_differences_and_intervals_are_those_of_the_other_chapters():
     found = series(PLAIN | DROPOUT)
     row = verdicts.judge(claim(4), found).measured.loc[0]
-    expected = pairwise.difference(found, ("B", "dropout"), ("B", ""))
+    expected = pairwise.compute_difference(found, ("B", "dropout"), ("B", ""))
     for name in ("difference", "low", "high", "lowest", "highest", "seeds"):
         assert row[name] == pytest.approx(expected[name])
 
@@ -316,10 +316,10 @@ def test_network_a_fails_below_halfway_if_the_others_do_not():
     assert judged(3, others | {("A", ""): mark + 0.15}).word == "contradicted"
     verdict = judged(3, others | {("A", ""): mark - 0.15, ("D", ""): mark - 0.15})
     assert verdict.word == "undecided"  # not A alone
-    assert verdict.reason.startswith("Others fail as well.")
+    assert verdict.reason.startswith("Other networks fail as well.")
     one = verdict.measured.loc[0]
     assert one["difference"] == pytest.approx(15, abs=0.2)
-    assert verdicts.halfway(made(("A", ""), 0.5)).mean() == pytest.approx(100 * mark)
+    assert verdicts.score_halfway(made(("A", ""), 0.5)).mean() == pytest.approx(100 * mark)
 
 
 def test_little_is_at_most_one_point():
@@ -352,11 +352,13 @@ def test_the_learned_representation_against_chance_and_the_families():
     verdict = judged(9, sides)
     assert verdict.word == "supported"
     c = made(("C", "dropout"), 0.9)
-    expected = np.mean(c.retrieval.average_precisions) - verdicts.blind(c).mean() / 100
+    expected = (
+        np.mean(c.retrieval.average_precisions) - verdicts.score_random_ranking(c).mean() / 100
+    )
     assert verdict.measured.loc[0, "difference"] == pytest.approx(100 * expected, abs=1)
     assert judged(9, sides | {("C", "dropout"): 0.1}).word == "contradicted"
     other = c.model_copy(update={"data": c.data.model_copy(update={"class_names": list("abcde")})})
-    assert verdicts.blind(other) is None
+    assert verdicts.score_random_ranking(other) is None
 
 
 def test_the_first_answers_are_reported_and_decide_nothing():
@@ -378,7 +380,7 @@ def test_the_first_answers_are_reported_and_decide_nothing():
         assert reported == {"P@1": {at_1}, "P@10": {at_10}}
         assert verdict.reported["other"].tolist() == [*paper.FAMILIES] * 2
     assert behind.measured.equals(ahead.measured)
-    first = verdicts.scores(made(("C", "dropout"), 0.9, first=0.1), "P@1").mean()
+    first = verdicts.compute_scores(made(("C", "dropout"), 0.9, first=0.1), "P@1").mean()
     assert behind.reported.iloc[0]["difference"] == pytest.approx(first - 50, abs=2)
     assert len(verdicts.judge(claim(4), series(PLAIN | DROPOUT)).reported) == 0
     unknown = verdicts.judge(claim(9), series({("C", "dropout"): 0.9}))
@@ -389,11 +391,11 @@ def test_every_claim_names_runs_of_the_study():
     study = read_study(ROOT / "study.yml")
     runs = study.runs("paper")
     networks = {(r.network, r.variant) for r in runs if isinstance(r, NetworkRun)}
-    families = {paper.row_of(r.model_dump()) for r in runs} - {None}
+    families = {paper.find_row(r.model_dump()) for r in runs} - {None}
     compared = (c for each in paper.CLAIMS for c in (*each.comparisons, *each.reported))
     for side in (s for c in compared for s in c.sides):
         assert side in networks if isinstance(side, tuple) else side in families | {HALFWAY, RANDOM}
-        assert ", " not in verdicts.called(side)  # each variant has its words
+        assert ", " not in verdicts.name_side(side)  # each variant has its words
 
 
 def write(folder, found):
@@ -404,7 +406,7 @@ def write(folder, found):
 def test_table_4_stands_beside_the_papers():
     shares = {(n, paper.TRAINED[n]): 0.5 for n in "CDEFG"} | {("B", "dropout"): 0.92}
     shares |= {("A", ""): 0.6, "Local features": 0.8}
-    table = tables.table_4(series(shares) + series({("A", ""): 0.9}, budget=2))
+    table = tables.compare_table_4(series(shares) + series({("A", ""): 0.9}, budget=2))
     assert list(table.index) == list(paper.TABLE_4)
     assert table.loc["A", ["paper", "here", "plain", "seeds"]].tolist() == [43.1, 60, 60, 3]
     assert table.loc["B", "mark"] == verdicts.SAME  # 92.03
@@ -424,20 +426,20 @@ def test_the_mean_of_a_side_is_over_its_seeds_and_images(measure):
     found = series({("C", "dropout"): 0.6}, precision=0.5, first=0.7, ten=0.4)
     found += series({("C", "dropout"): 0.9}, budget=2)
     found += [made("Local features", 0.8, precision=0.3, first=0.2, ten=0.1)]
-    mean = tables.mean_of(found, ("C", "dropout"), measure)
-    values = np.array([verdicts.scores(r, measure) for r in found[:3]])
+    mean = tables.compute_mean(found, ("C", "dropout"), measure)
+    values = np.array([verdicts.compute_scores(r, measure) for r in found[:3]])
     assert mean["results"] == found[:3]
     assert mean["seeds"] == 3
     assert mean["mean"] == pytest.approx(values.mean())
     expected = {"accuracy": 60, "mAP": 50, "P@1": 70, "P@10": 40}[measure]
     assert mean["mean"] == pytest.approx(expected, abs=1)
     assert [mean["low"], mean["high"]] == pytest.approx(intervals.paired_interval(values))
-    handcrafted = tables.mean_of(found, "Local features", measure)
+    handcrafted = tables.compute_mean(found, "Local features", measure)
     assert handcrafted["seeds"] == 0
     expected = {"accuracy": 80, "mAP": 30, "P@1": 20, "P@10": 10}[measure]
     assert handcrafted["mean"] == pytest.approx(expected, abs=1)
-    assert tables.mean_of(found, ("C", ""), measure) is None
-    assert tables.mean_of(found, "Gabor histogram", measure) is None
+    assert tables.compute_mean(found, ("C", ""), measure) is None
+    assert tables.compute_mean(found, "Gabor histogram", measure) is None
 
 
 @pytest.mark.parametrize(
@@ -451,7 +453,7 @@ def test_the_mean_of_a_side_is_over_its_seeds_and_images(measure):
 )
 def test_a_remedy_goes_in_the_papers_direction_or_not(plain, dropout, name, direction):
     found = series({(name, ""): plain, (name, "dropout"): dropout})
-    row = tables.remedies(found, "dropout").loc[name]
+    row = tables.compare_remedies(found, "dropout").loc[name]
     assert row["direction"] == direction
     assert row["difference"] == pytest.approx(100 * (dropout - plain))
     assert (row["without"], row["with"]) == pytest.approx((100 * plain, 100 * dropout))
@@ -465,14 +467,14 @@ def test_the_spread_of_two_published_numbers_by_newcombes_formula():
     )
     low = p1 - p2 - np.hypot(p1 - l1, u2 - p2)
     high = p1 - p2 + np.hypot(u1 - p1, p2 - l2)
-    assert tables.spread(*shares, images) == pytest.approx((100 * low, 100 * high))
+    assert tables.compute_interval(*shares, images) == pytest.approx((100 * low, 100 * high))
 
 
 def test_whole_subjects_are_drawn_where_they_are_known():
     found = series(PLAIN | DROPOUT)
     alone = verdicts.judge(claim(4), found).measured.loc[0]
     # Blocks of images on which the two differ the same way: one subject each.
-    gain = sum(np.subtract(*(verdicts.scores(r, "accuracy") for r in pair)) for pair in zip(
+    gain = sum(np.subtract(*(verdicts.compute_scores(r, "accuracy") for r in pair)) for pair in zip(
         (r for r in found if r.run.startswith("phantom-B-dropout")),
         (r for r in found if re.fullmatch(r"phantom-B-s\d", r.run)), strict=True
     ))  # fmt: skip

@@ -12,7 +12,7 @@ import torch
 
 import cbir_lib
 from cbir_lib import paths
-from cbir_lib.datasets.radiographs import gather
+from cbir_lib.datasets.radiographs import build_set
 from cbir_lib.errors import CbirError
 from cbir_lib.networks import training
 from cbir_lib.reproduction import gaps, tolerances, verification, verification_report
@@ -20,6 +20,7 @@ from cbir_lib.reproduction.tolerances import Measured, Rerun, Reruns, Spread
 from cbir_lib.reproduction.verification import DIFFERENT, MISSING, SAME, WITHIN
 from cbir_lib.study import results
 from cbir_lib.study.results import Result
+from cbir_lib.workflow.graph import DECIDING
 from tests.study.test_results import changed
 
 VERSIONS = {"circumstances__versions": {"torch": "2.0"}}
@@ -70,8 +71,8 @@ def rerun(published, now, circumstances="other"):
         run=published.run,
         trained="network" in published.parameters,
         circumstances=circumstances,
-        values_that_differ=len(results.differences(published, now)),
-        differences=gaps.largest(gaps.gaps(published, now)),
+        values_that_differ=len(results.list_differences(published, now)),
+        differences=gaps.find_largest(gaps.compare_results(published, now)),
     )
 
 
@@ -165,7 +166,7 @@ def test_curves_and_the_epoch_of_a_network_are_judged():
         **dict.fromkeys((first, last), DIFFERENT),
         "training.best_epoch": DIFFERENT,
     }
-    labels = [gaps.label(key) for key in (first, last, "training.best_epoch")]
+    labels = [gaps.label_number(key) for key in (first, last, "training.best_epoch")]
     assert labels == ["train loss, first epoch", "train loss, last epoch", "epoch kept"]
     curves = {f"training__{name}": [1.5, 0.7, 0.5] for name in ("train_loss", "validation_loss")}
     other = {"training__validation_loss": [1.4, 0.7, 0.5]}
@@ -245,7 +246,7 @@ def test_an_accuracy_of_a_network_may_never_differ_by_more_than_three_points():
     assert NETWORKS.tolerance(key) == pytest.approx(0.015)
     wild = Measured({"rules.accuracy": 0.4}, trained=True)
     assert wild.tolerance(key) == wild.tolerance("rules.RBF kernel.balanced_accuracy") == 0.03
-    assert f"{100 * tolerances.MOST:g} percentage points" in verification.__doc__
+    assert f"{100 * tolerances.LARGEST_TOLERANCE:g} percentage points" in verification.__doc__
     reruns = Reruns(networks=wild)
     found = judge(trained(accuracy=0.8), trained(accuracy=0.76), reruns)
     assert verdicts(found) == {key: DIFFERENT}
@@ -261,10 +262,10 @@ def test_accuracies_of_networks_are_one_kind_of_number():
         values_that_differ=2,
         differences={"rules.softmax.accuracy": 0.001, "rules.RBF kernel.accuracy": 0.01},
     )
-    of_networks = tolerances.between_reruns(spread_of(one)).networks
+    of_networks = tolerances.measure_reruns(spread_of(one)).networks
     assert of_networks.tolerance("rules.softmax.balanced_accuracy") == pytest.approx(0.015)
     plain = one.model_copy(update={"trained": False, "run": "toy-hog"})
-    steady = tolerances.between_reruns(spread_of(plain)).steady
+    steady = tolerances.measure_reruns(spread_of(plain)).steady
     assert steady.tolerance("rules.softmax.accuracy") == pytest.approx(0.0015)
 
 
@@ -281,8 +282,8 @@ def test_a_network_can_be_held_against_the_reruns_of_the_others():
         for name, size in sizes.items()
     ]
     expected = {"A": ["retrieval.ndcg"], "B": [], "C": []}
-    assert tolerances.left_out(spread_of(*reruns)) == expected
-    assert tolerances.left_out(spread_of(reruns[0])) == {}
+    assert tolerances.cross_check_networks(spread_of(*reruns)) == expected
+    assert tolerances.cross_check_networks(spread_of(reruns[0])) == {}
 
 
 def test_what_a_network_may_a_method_without_training_may_not():
@@ -347,23 +348,26 @@ def test_each_kind_of_run_has_tolerances_of_its_own():
         of("toy-vlad", retrieval__ndcg=0.25, answers=0.01),
         of("toy-A-s0", trained=True, retrieval__ndcg=0.5, answers=0.1),
     )
-    found = tolerances.between_reruns(spread)
-    assert "1 of networks, 2 of methods with steady" in found.said and "other" in found.said
+    found = tolerances.measure_reruns(spread)
+    assert (
+        "1 of networks, 2 of methods with steady" in found.description
+        and "other" in found.description
+    )
     for run in ("toy-hog", "other-lbp"):  # on other data the same method
-        assert found.of(described(run)).largest == {"retrieval.ndcg": 0.125, "answers": 0}
+        assert found.select(described(run)).largest == {"retrieval.ndcg": 0.125, "answers": 0}
     for run in ("toy-vlad", "toy-new"):
-        assert found.of(described(run)).largest == {"retrieval.ndcg": 0.25, "answers": 0.01}
-    assert found.of(trained("B")).largest == {"retrieval.ndcg": 0.5, "answers": 0.1}
-    assert found.of(trained("B")).trained and not found.of(described()).trained
-    assert verification_report.spread_table(spread)["trained"].tolist() == [
+        assert found.select(described(run)).largest == {"retrieval.ndcg": 0.25, "answers": 0.01}
+    assert found.select(trained("B")).largest == {"retrieval.ndcg": 0.5, "answers": 0.1}
+    assert found.select(trained("B")).trained and not found.select(described()).trained
+    assert verification_report.tabulate_spread(spread)["trained"].tolist() == [
         False,
         False,
         False,
         True,
     ]
-    nothing = tolerances.between_reruns(None)
+    nothing = tolerances.measure_reruns(None)
     for run in (described(), trained()):
-        assert nothing.of(run).tolerance("retrieval.ndcg") == 0
+        assert nothing.select(run).tolerance("retrieval.ndcg") == 0
 
 
 # Planted faults: real trainings of a few seconds, by the cells of the notebook that trains
@@ -395,7 +399,7 @@ def train(phantom_set, tmp_path_factory):
             torch.set_num_threads(threads)
             for cell in cells:
                 tags = cell.metadata.get("tags", [])
-                if "parameters" in tags or "measure" in tags or tags == ["remove-cell"]:
+                if DECIDING & set(tags):
                     exec(cell.source, names)
                 if "parameters" in tags:
                     names |= TINY | folder | {"seed": seed}
@@ -416,7 +420,7 @@ def tolerated(train):
     usual, other = train(seed=1, precision="bfloat16"), train(seed=1, precision="float32")
     of_project = tolerances.read_spread()
     measured = [r for r in of_project.reruns if r.trained] if of_project else []
-    return tolerances.between_reruns(spread_of(rerun(usual, other), *measured))
+    return tolerances.measure_reruns(spread_of(rerun(usual, other), *measured))
 
 
 def different(run):
@@ -452,7 +456,7 @@ def test_a_wrong_split_shows_in_the_labels_of_the_test_images(
     assert "data.test_labels" in different(run)
     # Where all images are taken, as in the evidence, their number says it too.
     whole, other = (
-        results.describe(dataclasses.replace(phantom_set, records=records))
+        results.describe_data(dataclasses.replace(phantom_set, records=records))
         for records in (phantom_set.records, moved)
     )
     run = judge(
@@ -469,8 +473,8 @@ def test_a_swapped_label_shows_in_the_checksum(phantom_set, train, published, to
     labels[[one, other]] = labels[[other, one]]
     records = phantom_set.records.assign(label=labels)
     names = phantom_set.class_names
-    swapped = gather("phantom", names, phantom_set.images, records, mend="")
-    whole = gather(
+    swapped = build_set("phantom", names, phantom_set.images, records, mend="")
+    whole = build_set(
         "phantom", names, phantom_set.images, records.assign(label=phantom_set.labels), mend=""
     )
     assert whole.checksum == phantom_set.checksum
@@ -507,7 +511,7 @@ def test_a_verification_says_first_what_makes_all_else_moot(project):
     assert found.verdict == DIFFERENT and found.other_data == ["toy-A-s0", "toy-hog"]
     (number,) = found.runs[0].numbers
     assert (number.key, number.published, number.now) == ("data.checksum", "0f", "f0")
-    lines = verification_report.report(found).splitlines()
+    lines = verification_report.format_report(found).splitlines()
     first = next(i for i, line in enumerate(lines) if "OTHER DATA OR PARAMETERS" in line)
     assert first < next(i for i, line in enumerate(lines) if line.startswith("run "))
     assert "  toy-hog" in lines
@@ -521,17 +525,17 @@ def test_the_report_names_what_is_not_the_same_in_100_columns(project):
         trained(accuracy=0.7),
     ]
     found = concluded(published, now, failures=["toy-B-s0: cell 3 failed"])
-    text = verification_report.report(found)
+    text = verification_report.format_report(found)
     assert max(map(len, text.splitlines())) <= 100
     assert re.search(r"accuracy, softmax +0.8125 +0.5 +-0.31 +0 +different", text)
     assert re.search(r"settings chosen +0 +different\n +published: bins 16.*\n +now: +bins 7", text)
     assert re.search(r"toy-B-s0 +0 +0 +0 +\d+ +missing", text)
     assert "toy-B-s0: cell 3 failed" in text and text.endswith("toy: MISSING")
     assert "precision at 1 " not in text
-    assert "precision at 1 " in verification_report.report(found, everything=True)
-    table = verification_report.table(found)
+    assert "precision at 1 " in verification_report.format_report(found, everything=True)
+    table = verification_report.tabulate(found)
     assert set(table["run"]) == {r.run for r in published}
-    assert (verification_report.summary(found).loc["toy-B-s0", "verdict"]) == MISSING
+    assert (verification_report.summarise(found).loc["toy-B-s0", "verdict"]) == MISSING
 
 
 def test_a_verification_is_written_read_and_nothing_else_is(project, tmp_path):
@@ -539,7 +543,7 @@ def test_a_verification_is_written_read_and_nothing_else_is(project, tmp_path):
     path = tmp_path / "verification.json"
     verification.write(path, found)
     assert verification.read(path) == found
-    assert found.runs[0].values and not verification.without_values(found).runs[0].values
+    assert found.runs[0].values and not verification.drop_values(found).runs[0].values
     text = json.loads(path.read_text())
     for foreign in (
         text | {"format": 1},
@@ -564,31 +568,31 @@ def test_a_verification_is_written_read_and_nothing_else_is(project, tmp_path):
 def test_a_verification_of_earlier_results_says_so(project):
     project("results/toy", described(), trained())
     found = concluded([described(), trained()], [described(), trained()])
-    assert verification.outdated(found) == []
+    assert verification.find_outdated(found) == []
     project("results/toy", described(circumstances__processor="quill"))
-    assert verification.outdated(found) == ["toy-hog"]
+    assert verification.find_outdated(found) == ["toy-hog"]
     (project.root / "results" / "toy" / "toy-A-s0.json").write_text("{}")
-    assert verification.outdated(found) == ["toy-A-s0", "toy-hog"]
+    assert verification.find_outdated(found) == ["toy-A-s0", "toy-hog"]
 
 
 def test_what_is_published_is_read_or_refused_in_two_lines(project):
     with pytest.raises(CbirError, match="no results of profile toy") as caught:
-        verification.published("toy")
+        verification.read_published("toy")
     assert caught.value.hint == "cbir publish --profile toy"
     project("results/other", described())
     with pytest.raises(CbirError) as caught:
-        verification.published("toy")
-    assert caught.value.hint == "published are other"
+        verification.read_published("toy")
+    assert caught.value.hint == "published profiles: other"
     project("results/toy", described(), trained())
-    assert list(verification.published("toy")) == ["toy-A-s0", "toy-hog"]
-    assert list(verification.published("toy", "toy-hog")) == ["toy-hog"]
+    assert list(verification.read_published("toy")) == ["toy-A-s0", "toy-hog"]
+    assert list(verification.read_published("toy", "toy-hog")) == ["toy-hog"]
     with pytest.raises(CbirError, match="toy-hgo") as caught:
-        verification.published("toy", "toy-hgo")
+        verification.read_published("toy", "toy-hgo")
     assert "did you mean 'toy-hog'" in caught.value.hint
     path = project.root / "results" / "toy" / "toy-hog.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
     with pytest.raises(CbirError, match="toy-hog.json is not a result file") as caught:
-        verification.published("toy")
+        verification.read_published("toy")
     assert "another version" in caught.value.hint and len(str(caught.value).splitlines()) == 2
 
 
@@ -601,3 +605,17 @@ def test_the_spread_of_the_project_is_of_its_published_kinds():
     for rerun in spread.reruns:
         assert all(size > 0 for size in rerun.differences.values())
         assert bool(rerun.values_that_differ) >= bool(rerun.differences)
+
+
+def test_labels_exchanged_within_the_sample_show_in_its_checksum(phantom_set, train, published):
+    """The source is as it was: what went wrong happened between loading and training."""
+    labels = phantom_set.labels.copy()
+    sample = phantom_set.select_classes(TINY["classes"]).sample(TINY["images"], 0)
+    trained_on = np.flatnonzero(np.isin(phantom_set.image_ids, sample.split("train").image_ids))
+    one = trained_on[0]
+    other = next(row for row in trained_on if labels[row] != labels[one])
+    labels[[one, other]] = labels[[other, one]]
+    now = train(dataclasses.replace(phantom_set, labels=labels), precision="bfloat16")
+    assert now.data.checksum == published.data.checksum
+    assert now.data.test_labels == published.data.test_labels
+    assert "data.sample_checksum" in different(judge(published, now))

@@ -13,8 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from cbir_lib.errors import CbirError
-from cbir_lib.retrieval import approximate
-from cbir_lib.retrieval import exact as nearest
+from cbir_lib.retrieval import approximate, exact
 from cbir_lib.retrieval import index as retrieval
 from cbir_lib.retrieval.distances import pairwise
 from cbir_lib.retrieval.index import Index, recall_against_exact
@@ -184,7 +183,7 @@ def test_looking_in_bfloat16_finds_what_float64_finds(distance, kind, half, monk
     differ = found.rows != expected.rows
     assert differ.mean() < 1e-3
     at = np.nonzero(differ)[0]
-    exact = pairwise(distance, queries[at], vectors)[np.arange(len(at)), found.rows[differ]]
+    expected = pairwise(distance, queries[at], vectors)[np.arange(len(at)), found.rows[differ]]
     np.testing.assert_allclose(exact, expected.distances[differ], rtol=3e-7)
 
 
@@ -245,7 +244,7 @@ def test_approximate_search(method, said, least, distance, tmp_path):
     ranking = index.search(*asked)
     assert (ranking.rows >= 0).all()
     assert not (index.subjects[ranking.rows] == subjects[::10, None]).any()
-    exact = np.take_along_axis(pairwise(distance, queries, vectors), ranking.rows, axis=1)
+    expected = np.take_along_axis(pairwise(distance, queries, vectors), ranking.rows, axis=1)
     np.testing.assert_allclose(ranking.distances, exact, rtol=1e-5, atol=1e-6)
     assert (np.diff(ranking.distances, axis=1) >= 0).all()
     # What is saved is the structure, not only the vectors.
@@ -307,7 +306,7 @@ def test_there_are_k_rows_where_there_are_k(method, case):
     row = case.draw(st.integers(0, 89))
     query = gallery[[row]]
     found = index.search(query, k, names(90)[[row]], [own])
-    exact = Index("L2").add(gallery, names(90), whose).search(query, k, names(90)[[row]], [own])
+    expected = Index("L2").add(gallery, names(90), whose).search(query, k, names(90)[[row]], [own])
     assert ((found.rows >= 0) == (exact.rows >= 0)).all()
     kept = found.rows[found.rows >= 0]
     assert len(set(kept)) == len(kept) and row not in kept
@@ -357,7 +356,7 @@ def test_a_cut_graph_is_answered_exactly(monkeypatch):
     index = Index("L2", "hnsw").add(vectors, names(300)).build()
     cut = np.full(faiss.vector_to_array(index._built.index.hnsw.neighbors).shape, -1, np.int32)
     faiss.copy_array_to_vector(cut, index._built.index.hnsw.neighbors)
-    exact = Index("L2").add(vectors, names(300)).search(vectors[:20], 10)
+    expected = Index("L2").add(vectors, names(300)).search(vectors[:20], 10)
     assert np.array_equal(index.search(vectors[:20], 10).rows, exact.rows)
 
 
@@ -369,7 +368,7 @@ def test_recall_is_measured_when_it_is_built_and_kept(tmp_path):
         assert index.recall is None
         index.search(vectors[:1], 3)
         rows = np.linspace(0, 1199, 100).astype(int)
-        exact = Index("L2").add(vectors, ids).search(vectors[rows], 10, ids[rows]).rows
+        expected = Index("L2").add(vectors, ids).search(vectors[rows], 10, ids[rows]).rows
         found = index.search(vectors[rows], 10, ids[rows]).rows
         shares = [len(set(a) & set(b)) / 10 for a, b in zip(exact, found, strict=True)]
         assert index.recall == (pytest.approx(np.mean(shares)), 10, 100)

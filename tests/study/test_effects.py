@@ -20,7 +20,7 @@ from cbir_lib.descriptors.learned import LearnedDescriptor
 from cbir_lib.errors import CbirError
 from cbir_lib.evaluation import intervals, summary
 from cbir_lib.evaluation import measures as evaluation
-from cbir_lib.images.perturbations import CHANGES, changed
+from cbir_lib.images.perturbations import PERTURBATIONS, perturb
 from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.networks.modules import TrainedNetwork, build_network
 from cbir_lib.reproduction import evidence
@@ -68,7 +68,9 @@ def by_level(found, **settings):
 
 
 def test_scores_are_those_of_the_retrieval_measures():
-    found = SEARCH.effect(SEARCH.scores(VECTORS.distances()), factor="a", level="b", method="c")
+    found = SEARCH.build_effect(
+        SEARCH.score(VECTORS.distances()), factor="a", level="b", method="c"
+    )
     ranking = Index("cosine").add(GALLERY, np.arange(90).astype(str)).search(QUERIES)
     relevant = evaluation.relevance(ranking, LABELS, GALLERY_LABELS)
     measures = summary.retrieval(relevant, distances=ranking.distances)
@@ -80,9 +82,9 @@ def test_scores_are_those_of_the_retrieval_measures():
 
 
 def test_a_row_of_seeds_is_their_mean_and_compared_query_by_query():
-    scores = SEARCH.scores(VECTORS.distances())
+    scores = SEARCH.score(VECTORS.distances())
     worse = scores * np.linspace(0.5, 0.9, 30)
-    row = SEARCH.effect(np.stack([scores, worse]), scores, factor="a", level="b", method="c")
+    row = SEARCH.build_effect(np.stack([scores, worse]), scores, factor="a", level="b", method="c")
     both = np.stack([scores[0], worse[0]])
     assert row.seeds == 2
     assert row.mean_average_precision == pytest.approx(both.mean())
@@ -92,8 +94,8 @@ def test_a_row_of_seeds_is_their_mean_and_compared_query_by_query():
 
 def test_queries_without_a_relevant_image_are_left_out():
     lone = Search(np.r_[LABELS, 7], GALLERY_LABELS)
-    scores = lone.scores(np.vstack([VECTORS.distances(), np.ones((1, 90), np.float32)]))
-    row = lone.effect(scores, scores, factor="a", level="b", method="c")
+    scores = lone.score(np.vstack([VECTORS.distances(), np.ones((1, 90), np.float32)]))
+    row = lone.build_effect(scores, scores, factor="a", level="b", method="c")
     assert row.queries == 30
     assert row.mean_average_precision == pytest.approx(scores[0, :30].mean())
 
@@ -103,7 +105,7 @@ def test_queries_without_a_relevant_image_are_left_out():
 
 def test_activations_are_those_of_the_learned_descriptor(network, small):
     images = small.images[:20]
-    found = representation.activations(network, images)
+    found = representation.compute_activations(network, images)
     for layer in ("pool1", "pool4", "relu_fc1", "relu_fc2", "scores"):
         expected = LearnedDescriptor(network, layer).transform(images)
         assert np.array_equal(found[layer], expected), layer
@@ -114,16 +116,19 @@ def test_activations_are_those_of_the_learned_descriptor(network, small):
 
 def test_layers_too_large_are_only_averaged(network, small, monkeypatch):
     monkeypatch.setattr(representation, "MOST_VALUES", 2000)
-    found = representation.activations(network, small.images[:3])
+    found = representation.compute_activations(network, small.images[:3])
     assert "pool1" not in found and "pool1, mean" in found and "pool2" in found
 
 
 def test_an_untrained_network_has_other_weights_and_the_same_mean_image(network, small):
     state = torch.get_rng_state()
-    blank = representation.untrained(network, 1)
+    blank = representation.reset_weights(network, 1)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(blank.module.centre.mean_image, network.module.centre.mean_image)
-    again, other = representation.untrained(network, 1), representation.untrained(network, 2)
+    again, other = (
+        representation.reset_weights(network, 1),
+        representation.reset_weights(network, 2),
+    )
     weights = [n.module.fc1.weight for n in (blank, again, other, network)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2]) and not torch.equal(weights[0], weights[3])
@@ -131,30 +136,30 @@ def test_an_untrained_network_has_other_weights_and_the_same_mean_image(network,
 
 def test_the_last_hidden_layer_is_the_reference_of_layers(network, small):
     train, test = small.split("train"), small.split("test")
-    search = Search.of(test, train)
-    found = by_level(representation.layers("G", network, train.images, test.images, search))
+    search = Search.from_sets(test, train)
+    found = by_level(representation.measure_layers("G", network, train.images, test.images, search))
     assert found["relu_fc2"].difference == 0
     own = LearnedDescriptor(network)
     plain = pairwise("cosine", own.transform(test.images), own.transform(train.images))
-    assert found["relu_fc2"].mean_average_precision == pytest.approx(search.scores(plain)[0].mean())
+    assert found["relu_fc2"].mean_average_precision == pytest.approx(search.score(plain)[0].mean())
     assert found["scores"].values == 5 and found["scores"].bytes == 20
 
 
 def test_normalised_vectors_are_what_their_names_say():
     gallery = np.c_[GALLERY, np.full(90, 4.0)]
-    values, others = representation.normalised("standardised", gallery, QUERIES[:, [*range(20), 0]])
+    values, others = representation.normalise("standardised", gallery, QUERIES[:, [*range(20), 0]])
     assert np.allclose(values[:, :20].mean(axis=0), 0, atol=1e-6)
     assert np.allclose(values[:, :20].std(axis=0), 1, atol=1e-5)
     assert not values[:, 20].any() and not others[:, 20].any()  # it never varied in the gallery
-    (lengths,) = representation.normalised("L2", GALLERY)
+    (lengths,) = representation.normalise("L2", GALLERY)
     assert np.allclose(np.linalg.norm(lengths, axis=1), 1)
-    (power,) = representation.normalised("power", np.array([[4.0, -9.0], [0.0, 0.0]]))
+    (power,) = representation.normalise("power", np.array([[4.0, -9.0], [0.0, 0.0]]))
     assert np.allclose(power, [[2 / 13**0.5, -3 / 13**0.5], [0, 0]])
-    assert np.array_equal(representation.normalised("none", GALLERY)[0], GALLERY)
+    assert np.array_equal(representation.normalise("none", GALLERY)[0], GALLERY)
 
 
 def test_cosine_and_l2_agree_on_vectors_of_length_one():
-    found = representation.normalisations(VECTORS, SEARCH)
+    found = representation.measure_normalisations(VECTORS, SEARCH)
     of = {(e.level, e.settings["distance"]): e for e in found}
     assert len(of) == 8 and of["none", "cosine"].difference == 0
     assert of["L2", "L2"].difference == pytest.approx(0, abs=1e-9)
@@ -163,7 +168,9 @@ def test_cosine_and_l2_agree_on_vectors_of_length_one():
 
 @pytest.mark.parametrize("whiten", [False, True])
 def test_components_are_those_of_scikit_learn(whiten):
-    for count, gallery, queries in representation.reduced(GALLERY, QUERIES, [3, 8], whiten):
+    for count, gallery, queries in representation.reduce_dimensions(
+        GALLERY, QUERIES, [3, 8], whiten
+    ):
         reference = PCA(count, whiten=whiten, svd_solver="full").fit(GALLERY.astype(float))
         assert np.allclose(gallery, reference.transform(GALLERY.astype(float)), atol=1e-4)
         assert np.allclose(queries, reference.transform(QUERIES.astype(float)), atol=1e-4)
@@ -172,19 +179,23 @@ def test_components_are_those_of_scikit_learn(whiten):
 def test_whitened_components_by_the_closed_form_of_two_values():
     # Covariance diag(9, 1): axes are the coordinates, whitened by their deviations 3 and 1.
     corners = np.array([[3, 1], [3, -1], [-3, 1], [-3, -1]], np.float32) * 3**0.5 / 2
-    ((_, gallery, _),) = representation.reduced(corners, corners, [2], True)
+    ((_, gallery, _),) = representation.reduce_dimensions(corners, corners, [2], True)
     assert np.allclose(np.abs(gallery), 3**0.5 / 2)
 
 
 def test_components_that_are_rounding_errors_are_left_out():
     flat = np.c_[GALLERY[:, :4], GALLERY[:, :4] @ np.ones((4, 16))].astype(np.float32)
-    counts = [count for count, *_ in representation.reduced(flat, flat, [2, 4, 8, 16], True)]
+    counts = [
+        count for count, *_ in representation.reduce_dimensions(flat, flat, [2, 4, 8, 16], True)
+    ]
     assert counts == [2, 4]
-    assert [c for c, *_ in representation.reduced(GALLERY, QUERIES, [8, 4096], False)] == [8]
+    assert [
+        c for c, *_ in representation.reduce_dimensions(GALLERY, QUERIES, [8, 4096], False)
+    ] == [8]
 
 
 def test_all_components_by_l2_order_as_the_vectors_do():
-    ((_, gallery, queries),) = representation.reduced(GALLERY, QUERIES, [20], False)
+    ((_, gallery, queries),) = representation.reduce_dimensions(GALLERY, QUERIES, [20], False)
     assert np.allclose(cdist(queries, gallery), cdist(QUERIES, GALLERY), atol=1e-4)
 
 
@@ -235,7 +246,7 @@ def test_bits_that_cannot_be_are_refused():
 
 
 def test_hashed_rows_name_their_bytes_and_seeds():
-    found = representation.hashed(VECTORS, SEARCH, [8, 64], 3, ["random", "ITQ"])
+    found = representation.measure_hashing(VECTORS, SEARCH, [8, 64], 3, ["random", "ITQ"])
     random = by_level(found, hash="random")
     assert random[8.0].seeds == 3 and random[64.0].bytes == 8
     assert random[64.0].mean_average_precision > random[8.0].mean_average_precision
@@ -245,9 +256,11 @@ def test_hashed_rows_name_their_bytes_and_seeds():
 
 
 def test_short_codes_of_principal_axes_are_those_fitted_alone():
-    found = by_level(representation.hashed(VECTORS, SEARCH, [8, 16], 1, ["PCA"]), hash="PCA")
+    found = by_level(
+        representation.measure_hashing(VECTORS, SEARCH, [8, 16], 1, ["PCA"]), hash="PCA"
+    )
     coder = BinaryHash("PCA", 8).fit(GALLERY)
-    alone = SEARCH.scores(hamming(coder.transform(QUERIES), coder.transform(GALLERY)))
+    alone = SEARCH.score(hamming(coder.transform(QUERIES), coder.transform(GALLERY)))
     assert found[8.0].mean_average_precision == pytest.approx(alone[0].mean())
     assert found[8.0].mean_average_precision != found[16.0].mean_average_precision
 
@@ -257,7 +270,7 @@ def test_short_codes_of_principal_axes_are_those_fitted_alone():
 
 def test_fusion_with_one_weight_is_the_single_method(small):
     train, validation, test = (small.split(name) for name in ("train", "validation", "test"))
-    search = Search.of(test, train)
+    search = Search.from_sets(test, train)
     prepared = {
         p: Preprocessing(size=32).transform(s.images)
         for p, s in zip("gvt", (train, validation, test), strict=True)
@@ -269,14 +282,16 @@ def test_fusion_with_one_weight_is_the_single_method(small):
             Vectors(name, d.distance, d.transform(prepared["g"]), d.transform(prepared["t"]))
         )
         of_validation[name] = d.transform(prepared["v"])
-    found = by_level(representation.fusions(both[0], [both[1]], of_validation, small, search))
+    found = by_level(
+        representation.measure_fusions(both[0], [both[1]], of_validation, small, search)
+    )
     for vectors, level in zip(both, ("alone", "grey-histogram alone"), strict=True):
-        expected = search.scores(vectors.distances())[0].mean()
+        expected = search.score(vectors.distances())[0].mean()
         assert found[level].mean_average_precision == pytest.approx(expected)
     weights = found["with grey-histogram"].settings["weights"]
     scales = {v.method: mean_distance(pairwise(v.distance, v.gallery, v.gallery)) for v in both}
     total = combine({v.method: v.distances() for v in both}, scales, weights)
-    expected = search.scores(total)[0].mean()
+    expected = search.score(total)[0].mean()
     assert found["with grey-histogram"].mean_average_precision == pytest.approx(expected)
     assert found["with grey-histogram"].difference == pytest.approx(
         expected - found["alone"].mean_average_precision
@@ -291,44 +306,44 @@ def test_fusion_with_one_weight_is_the_single_method(small):
     weights = {"hog": 1.0, "still": 4.0}
     distances = {"hog": both[0].distances(), "still": still.distances()}
     total = combine(distances, {"hog": 1.0, "still": 0.5}, weights)
-    assert np.allclose(search.scores(total), search.scores(both[0].distances()))
+    assert np.allclose(search.score(total), search.score(both[0].distances()))
 
 
 # Changed queries
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", PERTURBATIONS)
 def test_the_neutral_level_changes_nothing(name):
-    assert np.array_equal(changed(IMAGES, name, CHANGES[name].neutral), IMAGES)
+    assert np.array_equal(perturb(IMAGES, name, PERTURBATIONS[name].neutral), IMAGES)
 
 
 def test_turns_by_quarters_move_pixels_and_by_360_degrees_none():
     square = IMAGES[:, :, :33]
-    assert np.array_equal(changed(IMAGES, "rotation", 360), IMAGES)
+    assert np.array_equal(perturb(IMAGES, "rotation", 360), IMAGES)
     for turns in (1, 2, 3):
         expected = np.rot90(square, turns, axes=(1, 2))
-        assert np.array_equal(changed(square, "rotation", 90 * turns), expected)
+        assert np.array_equal(perturb(square, "rotation", 90 * turns), expected)
 
 
 def test_changes_do_what_their_units_say():
     grey = np.full((1, 40, 40), 128, np.uint8)
-    noise = changed(grey, "noise", 10).astype(float) - 128
+    noise = perturb(grey, "noise", 10).astype(float) - 128
     assert noise.std() == pytest.approx(10, rel=0.1) and abs(noise.mean()) < 1
     ramp = np.tile(np.arange(78, 178, dtype=np.uint8), (2, 50, 1))
-    flat = changed(ramp, "contrast", 0.5)
+    flat = perturb(ramp, "contrast", 0.5)
     assert (
         np.ptp(flat.astype(int)) == pytest.approx(50, abs=1) and abs(flat.mean() - ramp.mean()) < 1
     )
-    assert changed(grey, "gamma", 2)[0, 0, 0] == round(255 * (128 / 255) ** 2)
+    assert perturb(grey, "gamma", 2)[0, 0, 0] == round(255 * (128 / 255) ** 2)
     marked = np.zeros((1, 40, 40), np.uint8)
     marked[:, 10:30, 10:30] = 200
-    assert (changed(marked, "crop", 0.5) == 200).all()
+    assert (perturb(marked, "crop", 0.5) == 200).all()
 
 
 def test_changes_out_of_range_are_refused():
     for name, level in (("crop", 0.0), ("noise", -1.0), ("gamma", 0.0), ("blur", 1.0)):
         with pytest.raises(CbirError):
-            changed(IMAGES, name, level)
+            perturb(IMAGES, name, level)
 
 
 def test_unchanged_queries_give_the_plain_retrieval(small):
@@ -340,10 +355,10 @@ def test_unchanged_queries_give_the_plain_retrieval(small):
         return hog.transform(preparation.transform(images))
 
     method = Method("HOG", hog.distance, describe, describe(train.images))
-    search = Search.of(test, train)
+    search = Search.from_sets(test, train)
     levels = {"rotation": [0.0, 90.0, 360.0], "gamma": [1.0, 3.0]}
-    found = robustness.robustness([method], test.images, search, levels)
-    expected = search.scores(pairwise(hog.distance, describe(test.images), method.gallery))
+    found = robustness.measure_robustness([method], test.images, search, levels)
+    expected = search.score(pairwise(hog.distance, describe(test.images), method.gallery))
     rows = {(e.factor, e.level): e for e in found}
     for at in (("rotation", 0.0), ("rotation", 360.0), ("gamma", 1.0)):
         assert rows[at].mean_average_precision == pytest.approx(expected[0].mean(), abs=1e-12)
@@ -358,11 +373,14 @@ def test_images_drawn_anew_unchanged_are_those_of_the_set(small):
 
     test = small.split("test").take(np.arange(2))
     for name, (_, _, neutral) in rerendered.EXPOSURES.items():
-        again = rerendered.drawn(test.image_ids[:1], name, neutral)
+        again = rerendered.rerender(test.image_ids[:1], name, neutral)
         assert np.abs(again.astype(int) - test.images[:1]).mean() < 0.5, name
-    fewer = rerendered.drawn(test.image_ids, "photons", 0.05)
+    fewer = rerendered.rerender(test.image_ids, "photons", 0.05)
     assert np.abs(fewer.astype(int) - test.images).mean() > 1
-    assert recipe.scene(recipe.plan()[0])[0] == recipe.scene(recipe.plan()[0])[0]
+    assert (
+        recipe.draw_scene(recipe.plan_images()[0])[0]
+        == recipe.draw_scene(recipe.plan_images()[0])[0]
+    )
 
 
 # The file
@@ -373,20 +391,20 @@ def found(small):
     return effects.Effects(
         name="toy",
         parameters={"bits": [8]},
-        data=[results.describe(small)],
-        effects=representation.hashed(VECTORS, SEARCH, [8], 2, ["random", "PCA"])
-        + representation.normalisations(VECTORS, SEARCH),
-        circumstances=results.circumstances({"measuring": 1.0}),
+        data=[results.describe_data(small)],
+        effects=representation.measure_hashing(VECTORS, SEARCH, [8], 2, ["random", "PCA"])
+        + representation.measure_normalisations(VECTORS, SEARCH),
+        circumstances=results.record_circumstances({"measuring": 1.0}),
     )
 
 
 def test_a_file_is_read_as_it_was_written(found, tmp_path):
     effects.write(tmp_path / "toy.json", found)
     again = effects.read(tmp_path / "toy.json")
-    assert again == found and results.differences(again, found) == []
-    table = effects.table(again, "bits")
+    assert again == found and results.list_differences(again, found) == []
+    table = effects.tabulate(again, "bits")
     assert list(table["mAP"]) == [100 * e.mean_average_precision for e in found.effects[:3]]
-    assert list(effects.shown(table)["hash"]) == ["none", "random", "PCA"]
+    assert list(effects.format_rows(table)["hash"]) == ["none", "random", "PCA"]
 
 
 def test_a_file_that_does_not_fit_is_refused(found, tmp_path):
@@ -403,10 +421,10 @@ def test_a_study_shows_the_effects_of_the_evidence_else_its_own_else_those_of_qu
     found, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
-    monkeypatch.setattr(evidence, "of_study", lambda folder: Evidence("full", [], 0))
+    monkeypatch.setattr(evidence, "find_study_evidence", lambda folder: Evidence("full", [], 0))
     folder = "build/mine-published"
     with pytest.raises(CbirError, match="no effects file toy in build/mine-published") as caught:
-        evidence.effects_of_study(folder, "toy")
+        evidence.read_effects(folder, "toy")
     assert "cbir study" in caught.value.hint
     # Each goes before those written until then.
     for place, profile in (
@@ -416,7 +434,7 @@ def test_a_study_shows_the_effects_of_the_evidence_else_its_own_else_those_of_qu
     ):
         told_apart = found.model_copy(update={"parameters": {"of": profile}})
         effects.write(tmp_path / place / "effects" / "toy.json", told_apart)
-        assert evidence.effects_of_study(folder, "toy") == (profile, told_apart)
+        assert evidence.read_effects(folder, "toy") == (profile, told_apart)
 
 
 def test_a_study_has_effects_where_it_has_networks_and_descriptors(tmp_path):
@@ -445,6 +463,6 @@ def test_training_is_worth_something_where_it_was_trained():
     path = effects.published_path("transfer", "transfer")
     if not path.is_file():
         pytest.skip("not measured yet")
-    table = effects.table(effects.read(path)).set_index(["level", "trained on"])["mAP"]
+    table = effects.tabulate(effects.read(path)).set_index(["level", "trained on"])["mAP"]
     for name in ("phantom", "mednist"):
         assert table[name, name] > table[name, "nothing"]

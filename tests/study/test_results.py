@@ -35,6 +35,7 @@ WRITTEN = {
     "data": {
         "dataset": "toy",
         "checksum": "0f",
+        "sample_checksum": "5a",
         "class_names": ["hand", "hé"],
         "images": {"train": 611, "validation": 71, "test": 307},
         "test_labels": [0, 0, 1, 1],
@@ -160,7 +161,6 @@ WRITTEN = {
         "processor": "abacus",
         "cores": 2,
         "accelerator": "cpu",
-        "energy_j": 125.5,
         "python": "3.11",
         "versions": {"numpy": "2.1"},
     },
@@ -204,7 +204,7 @@ def methods(subjects=(0, 1, 2, 2)):
 
 
 def test_every_method_is_tested_against_one():
-    table = pairwise.paired_tests(methods(), "accuracy", "right")
+    table = pairwise.run_paired_tests(methods(), "accuracy", "right")
     assert [*table.index] == ["half", "wrong"]
     assert table["difference"].tolist() == [50, 100]
     # One is right alone on 2 and on 4 images: 2 / 2^2 and 2 / 2^4, the smaller one twice.
@@ -216,7 +216,7 @@ def test_every_method_is_tested_against_one():
 
 @pytest.mark.parametrize("subjects", [(0, 1, 2, 2), (0, 1, 1, 2), None])
 def test_precisions_are_tested_over_subjects(subjects):
-    table = pairwise.paired_tests(methods(subjects), "mAP", "right")
+    table = pairwise.run_paired_tests(methods(subjects), "mAP", "right")
     gaps = [0.9 - 0.5, 0.8 - 0.9, 0.7 - 0.6]  # the last query has no average precision
     assert table.loc["half", "difference"] == pytest.approx(100 * sum(gaps) / 3)
     known = None if subjects is None else np.array(subjects[:3])
@@ -228,25 +228,25 @@ def test_methods_on_different_images_are_not_tested():
     found = methods()
     found["wrong"] = Result.model_validate(changed(data__checksum="1f"))
     with pytest.raises(CbirError, match="different images"):
-        pairwise.paired_tests(found, "accuracy", "right")
+        pairwise.run_paired_tests(found, "accuracy", "right")
 
 
 def test_ranks_are_means_over_subjects():
-    ranks, critical, blocks = pairwise.mean_ranks(methods())
+    ranks, critical, blocks = pairwise.compute_mean_ranks(methods())
     # Of the third subject, one image has no value for one method, and counts for none.
     assert blocks == 3
     means = {"right": [0.9, 0.8, 0.7], "half": [0.5, 0.9, 0.6], "wrong": [0.1, 0.2, 0.3]}
     expected = stats.rankdata(-np.array([*means.values()]), axis=0).mean(axis=1)
     np.testing.assert_allclose(ranks[[*means]], expected)
     assert critical > 0
-    ranks, critical_of_queries, blocks = pairwise.mean_ranks(methods(None))
+    ranks, critical_of_queries, blocks = pairwise.compute_mean_ranks(methods(None))
     assert blocks == 3  # the query without a value is left out
     assert critical_of_queries == critical
 
 
 @pytest.mark.parametrize(("p", "words"), [(0.0004, "< 0.001"), (0.001, "0.001"), (1.0, "1.000")])
 def test_p_in_words(p, words):
-    assert wording.p_in_words(p) == words
+    assert wording.format_p(p) == words
 
 
 @pytest.mark.parametrize("training", [WRITTEN["training"], None])
@@ -326,10 +326,10 @@ def test_results_of_a_study_are_read_by_run(result, tmp_path):
 
 def test_a_descriptor_that_the_study_has_not_is_named(result):
     hog, lbp = (Result(**changed(run=n, parameters={"descriptor": n})) for n in ("hog", "lbp"))
-    found = summaries.of_descriptors([result, hog, lbp], ["lbp", "hog"])
+    found = summaries.select_descriptors([result, hog, lbp], ["lbp", "hog"])
     assert list(found.items()) == [("lbp", lbp), ("hog", hog)]  # in the order of the names
     with pytest.raises(CbirError, match="no result of gabor-vector, vlad") as caught:
-        summaries.of_descriptors([result, hog], ["gabor-vector", "hog", "vlad"])
+        summaries.select_descriptors([result, hog], ["gabor-vector", "hog", "vlad"])
     assert len(str(caught.value).splitlines()) == 2
 
 
@@ -337,10 +337,9 @@ def test_circumstances_and_pictures_are_no_difference(result):
     other = changed(
         circumstances__seconds={"training": 9.5},
         circumstances__processor="quill",
-        circumstances__energy_j=None,
         embedding=None,
     )
-    assert results.differences(result, Result(**other)) == []
+    assert results.list_differences(result, Result(**other)) == []
 
 
 @pytest.mark.parametrize(
@@ -361,26 +360,26 @@ def test_circumstances_and_pictures_are_no_difference(result):
 )
 def test_a_single_changed_number_is_found(place, value, said, result):
     other = Result(**changed(**{place: value}))
-    assert results.differences(result, other) == [said]
-    assert len(results.differences(other, result)) == 1
+    assert results.list_differences(result, other) == [said]
+    assert len(results.list_differences(other, result)) == 1
 
 
 def test_the_sentence_has_the_numbers_of_the_result(result):
-    said = wording.sentence(result)
+    said = wording.describe_result(result)
     for number in (
         *("**81.2%**", "307 test images", "76.6% to 85.1%", "79.2%"),  # naming
         *("611 training images", "L2", "**0.300**", "0.254 to 0.347", "73.5%"),  # searching
     ):
         assert number in said
-    assert said.startswith("The largest score")
-    assert wording.sentence(Result(**changed(rules__0__rule="nearest neighbour"))).startswith(
-        "The nearest neighbour"
-    )
+    assert said.startswith("By the highest score")
+    assert wording.describe_result(
+        Result(**changed(rules__0__rule="nearest neighbour"))
+    ).startswith("By the nearest neighbour")
 
 
 def test_the_table_has_one_row_a_result_in_percent(result):
     described = Result(**changed(parameters={"descriptor": "grey-histogram"}))
-    found = summaries.table([result, described])
+    found = summaries.tabulate_methods([result, described])
     assert found.index.tolist() == ["Network A", "Grey histogram"]
     row = found.loc["Network A"]
     assert row["accuracy"] == pytest.approx(81.25)
@@ -391,31 +390,31 @@ def test_the_table_has_one_row_a_result_in_percent(result):
 
 
 def test_examples_name_their_images(result):
-    assert results.example_ids(result) == {"hand/1", "hand/2", "hé/3", "hé/4", "hand/5"}
+    assert results.list_example_ids(result) == {"hand/1", "hand/2", "hé/3", "hé/4", "hand/5"}
 
 
 def test_what_is_shown_of_rules_and_candidates_is_theirs(result):
-    rules = summaries.rules_table(result)
+    rules = summaries.tabulate_rules(result)
     assert rules.index.tolist() == ["softmax", "RBF kernel"]
     assert rules.loc["RBF kernel"].tolist() == [
         *("86.3 (81.5 to 90.7)", "82.4 (78.0 to 86.9)", "85.2", "scaled each, gamma 4, C 10"),
     ]
-    candidates = summaries.candidates_table(result)
+    candidates = summaries.tabulate_candidates(result)
     assert candidates.index.tolist() == ["bins 256", "bins 16"]
     assert candidates["accuracy (%)"].tolist() == ["41.0", "43.0"]
     assert candidates["chosen"].tolist() == ["", "\N{CHECK MARK}"]
-    said = wording.choice_in_words(result)
+    said = wording.describe_choice(result)
     assert "**43.0%**" in said and "bins 16" in said and "71 validation images" in said
 
 
 def test_the_row_of_the_paper_is_named_where_there_is_one():
     for parameters, number in (({"network": "A"}, "43.1"), ({"descriptor": "hog"}, None)):
-        said = paper.beside(parameters)
+        said = paper.describe_paper_result(parameters)
         assert (number in said) if number else ("no number" in said)
 
 
 def test_circumstances_name_the_versions():
-    found = results.circumstances({"training": 1.23456})
+    found = results.record_circumstances({"training": 1.23456})
     assert found.seconds == {"training": 1.23}
     assert found.cores >= 1
     assert set(found.versions) == set(results.VERSIONED)
@@ -423,8 +422,8 @@ def test_circumstances_name_the_versions():
 
 def test_a_variant_is_named_with_its_network():
     found = Result(**changed(parameters__dropout=0.5, parameters__augment=True))
-    assert results.variant_of(found) == "dropout-augment"
-    assert results.method(found) == "Network A, dropout-augment"
+    assert results.name_variant(found) == "dropout-augment"
+    assert results.name_method(found) == "Network A, dropout-augment"
 
 
 # The text of the file
@@ -480,7 +479,7 @@ def run(network="A", seed=0, *, answers=(0, 1, 1, 1), precisions=(0.5, None, 0.2
 def test_the_table_of_networks_has_one_row_a_run():
     other = changed(run="toy-B-dropout-s3", parameters__network="B", parameters__dropout=0.5)
     other["parameters"]["seed"] = 3
-    found = summaries.networks_table([run(), Result(**other)])
+    found = summaries.tabulate_networks([run(), Result(**other)])
     assert found.index.tolist() == ["toy-A--s0", "toy-B-dropout-s3"]
     assert found["network"].tolist() == ["A", "B"]
     assert found["variant"].tolist() == ["", "dropout"]
@@ -504,7 +503,7 @@ DROPPED = [
 
 
 def test_the_difference_is_image_by_image_and_seed_by_seed():
-    found = pairwise.difference([*DROPPED, *PLAIN], ("A", "dropout"), ("A", ""))
+    found = pairwise.compute_difference([*DROPPED, *PLAIN], ("A", "dropout"), ("A", ""))
     # Seed 0: right where the plain one is not for one image of four; seed 1: for two.
     assert found["lowest"] == 25
     assert found["highest"] == 50
@@ -512,14 +511,14 @@ def test_the_difference_is_image_by_image_and_seed_by_seed():
     assert found["seeds"] == 2
     # Row by row (0, 1, 0, 0) and (1, 1, 0, 0): all means of four images lie in 0 to 100.
     assert 0 <= found["low"] < 37.5 < found["high"] <= 100
-    back = pairwise.difference([*DROPPED, *PLAIN], ("A", ""), ("A", "dropout"))
+    back = pairwise.compute_difference([*DROPPED, *PLAIN], ("A", ""), ("A", "dropout"))
     assert back["difference"] == pytest.approx(-37.5)
     assert [back["low"], back["high"]] == pytest.approx([-found["high"], -found["low"]])
     assert (back["lowest"], back["highest"]) == (-50, -25)
 
 
 def test_the_difference_of_mean_average_precision_leaves_out_what_has_none():
-    found = pairwise.difference([*DROPPED, *PLAIN], ("A", "dropout"), ("A", ""), "mAP")
+    found = pairwise.compute_difference([*DROPPED, *PLAIN], ("A", "dropout"), ("A", ""), "mAP")
     # Seed 0: (0.25, 0.25, -0.25), seed 1: (0.5, 0.75, 0), of the three queries that have one.
     assert found["lowest"] == pytest.approx(100 * 0.25 / 3)
     assert found["highest"] == pytest.approx(100 * 1.25 / 3)
@@ -527,7 +526,7 @@ def test_the_difference_of_mean_average_precision_leaves_out_what_has_none():
 
 
 def test_the_difference_of_a_run_to_itself_is_none_at_all():
-    found = pairwise.difference(PLAIN, ("A", ""), ("A", ""))
+    found = pairwise.compute_difference(PLAIN, ("A", ""), ("A", ""))
     assert [found[name] for name in ("difference", "low", "high", "lowest", "highest")] == [0] * 5
 
 
@@ -540,8 +539,8 @@ def test_the_difference_of_a_run_to_itself_is_none_at_all():
     ],
 )
 def test_without_a_seed_in_common_there_is_no_difference(one, other):
-    assert pairwise.difference([*PLAIN, *DROPPED], one, other) is None
-    assert pairwise.difference([*PLAIN, DROPPED[2]], ("A", "dropout"), ("A", "")) is None
+    assert pairwise.compute_difference([*PLAIN, *DROPPED], one, other) is None
+    assert pairwise.compute_difference([*PLAIN, DROPPED[2]], ("A", "dropout"), ("A", "")) is None
 
 
 @pytest.mark.parametrize(
@@ -556,7 +555,7 @@ def test_results_on_different_images_have_no_difference(where):
     }[where]
     other = Result(**changed(run="other", parameters__dropout=0.5, **{where: value}))
     with pytest.raises(CbirError, match="other and toy-A--s0 were measured on different images"):
-        pairwise.difference([PLAIN[0], other], ("A", "dropout"), ("A", ""))
+        pairwise.compute_difference([PLAIN[0], other], ("A", "dropout"), ("A", ""))
 
 
 # Several seeds of a network
@@ -575,7 +574,7 @@ def test_the_table_averages_the_seeds_of_a_network():
         retrieval__precision_at_10=0.5,
         circumstances__seconds={"training": 2.0, "search": 1.75},
     )
-    found = summaries.table([run(), Result(**other), run(dropout=0.5)])
+    found = summaries.tabulate_methods([run(), Result(**other), run(dropout=0.5)])
     assert found.index.tolist() == ["Network A", "Network A, dropout"]
     row = found.loc["Network A"]
     assert found["seeds"].tolist() == [2, 1]
@@ -598,19 +597,19 @@ def test_the_table_averages_the_seeds_of_a_network():
 
 
 def test_one_seed_keeps_the_intervals_of_its_result():
-    row = summaries.table([run()]).loc["Network A"]
+    row = summaries.tabulate_methods([run()]).loc["Network A"]
     assert [row["accuracy low"], row["accuracy high"]] == pytest.approx([76.56, 85.08])
     assert [row["mAP low"], row["mAP high"]] == pytest.approx([25.4, 34.7])
     described = Result(**changed(parameters={"descriptor": "hog"}))
-    assert summaries.table([described])["seeds"].tolist() == [0]
+    assert summaries.tabulate_methods([described])["seeds"].tolist() == [0]
 
 
 def test_runs_of_one_method_are_told_apart_by_their_seeds():
     described = Result(**changed(run="hog", parameters={"descriptor": "hog"}))
-    found = summaries.by_name([run(), run(seed=3), run(dropout=0.5), described])
+    found = summaries.index_by_name([run(), run(seed=3), run(dropout=0.5), described])
     assert [*found] == [
         *("Network A, seed 0", "Network A, seed 3", "Network A, dropout"),
-        results.method(described),
+        results.name_method(described),
     ]
     assert found["Network A, seed 3"].parameters["seed"] == 3
 
@@ -645,7 +644,7 @@ def test_what_stands_beside_table_4_is_trained_plainly_or_as_there(seed):
     found = [found[i] for i in np.random.default_rng(seed).permutation(len(found))]
     kept = tables.select_table_4(found)
     assert kept == [r for r in found if r in AS_PUBLISHED]
-    one = tables.one_run_per_method(found)
+    one = tables.select_one_run_per_method(found)
     chosen = {r.parameters.get("network", "hog"): r for r in one}
     assert len(one) == len(chosen)
     # B with dropout, as in Table 4, and of two seeds the lower; G, which was not, plainly.
@@ -659,13 +658,13 @@ def test_what_stands_beside_table_4_is_trained_plainly_or_as_there(seed):
 
 
 def test_a_measure_of_each_query_is_the_one_of_its_name(result):
-    assert pairwise.of_each_query(result, "accuracy").tolist() == [1, 0, 1, 1]
+    assert pairwise.score_queries(result, "accuracy").tolist() == [1, 0, 1, 1]
     for measure, expected in (
         ("mAP", [0.5, np.nan, 0.25, 0.75]),
         ("P@1", [1, np.nan, 0, 1]),
         ("P@10", [0.4, np.nan, 0.3, 0.9]),
     ):
-        np.testing.assert_array_equal(pairwise.of_each_query(result, measure), expected)
+        np.testing.assert_array_equal(pairwise.score_queries(result, measure), expected)
 
 
 def test_published_results_are_read_by_profile(tmp_path, monkeypatch):
@@ -685,30 +684,21 @@ def test_a_caption_says_on_what_was_measured():
         r.model_copy(update={"data": r.data.model_copy(update={"dataset": "mednist"})})
         for r in found
     ]
-    said = wording.measured_on("full", found)
+    said = wording.describe_profile("full", found)
     assert said.startswith("Profile full: ")
     size = "64 px, 611 training, 71 validation and 307 test images"
     assert said.endswith(f"{size}; 2 epochs, 2 seeds")
-    assert wording.measured_on("full", found[:1]).endswith("; 2 epochs, 1 seed")
+    assert wording.describe_profile("full", found[:1]).endswith("; 2 epochs, 1 seed")
     longer = run(network="A", budget=2, epochs=700)
     longer = longer.model_copy(update={"data": found[0].data})
     # Of one run there is one seed, of others two; the longest training has 2 times 700 epochs.
-    assert wording.measured_on("full", [*found, longer]).endswith(
+    assert wording.describe_profile("full", [*found, longer]).endswith(
         "; 2 to 1,400 epochs, 1 to 2 seeds"
     )
     handcrafted = HOG.model_copy(
         update={"data": found[0].data, "parameters": {"descriptor": "hog", "size": 64}}
     )
-    assert wording.measured_on("full", [handcrafted]).endswith(size)
-
-
-def test_energy_is_the_difference_of_the_counters(monkeypatch):
-    monkeypatch.setattr(results, "energy_j", lambda: 125.0)
-    assert results.circumstances({}, energy_before_j=100.0).energy_j == 25
-    assert results.circumstances({}, energy_before_j=None).energy_j is None
-    assert results.circumstances({}, energy_before_j=200.0).energy_j is None  # began anew
-    monkeypatch.setattr(results, "energy_j", lambda: None)
-    assert results.circumstances({}, energy_before_j=100.0).energy_j is None
+    assert wording.describe_profile("full", [handcrafted]).endswith(size)
 
 
 @pytest.mark.parametrize(
@@ -716,11 +706,11 @@ def test_energy_is_the_difference_of_the_counters(monkeypatch):
     [(1.25, "+1.2"), (-0.34, "\N{MINUS SIGN}0.3"), (-0.04, "+0.0"), (0, "+0.0"), (12, "+12.0")],
 )
 def test_points_have_a_sign_and_no_zero_has_a_minus(points, text):
-    assert wording.signed(points) == text
+    assert wording.format_points(points) == text
 
 
 def test_differences_and_lists_in_words():
     difference = {"difference": 1.0, "low": -2.0, "high": 4.0}
-    assert wording.in_points(difference) == "+1.0 (\N{MINUS SIGN}2.0 to +4.0)"
-    assert wording.in_points(difference | {"difference": np.nan}) == "\N{EN DASH}"
-    assert [wording.listed("ABC"[:n]) for n in range(4)] == ["", "A", "A and B", "A, B and C"]
+    assert wording.format_difference(difference) == "+1.0 (\N{MINUS SIGN}2.0 to +4.0)"
+    assert wording.format_difference(difference | {"difference": np.nan}) == "\N{EN DASH}"
+    assert [wording.join_words("ABC"[:n]) for n in range(4)] == ["", "A", "A and B", "A, B and C"]

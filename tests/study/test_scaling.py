@@ -33,20 +33,20 @@ def measured() -> scaling.Scaling:
         describe_per_s=500.0,
         descriptor="any",
         points=points,
-        circumstances=results.circumstances({"all": 1.0}),
+        circumstances=results.record_circumstances({"all": 1.0}),
     )
 
 
 def test_what_is_written_is_read(tmp_path):
     scaling.write(tmp_path / "scale.json", measured())
     assert scaling.read(tmp_path / "scale.json").points == measured().points
-    assert list(scaling.table(measured())["vectors"]) == list(SIZES)
+    assert list(scaling.tabulate(measured())["vectors"]) == list(SIZES)
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"format": 2}', "no JSON"])
 def test_other_files_are_refused(tmp_path, text):
     (tmp_path / "scale.json").write_text(text)
-    with pytest.raises(CbirError, match="is no file of scale"):
+    with pytest.raises(CbirError, match="is not a file of scaling"):
         scaling.read(tmp_path / "scale.json")
 
 
@@ -89,7 +89,7 @@ def test_made_vectors_lie_between_neighbours():
     vectors = rng.normal(size=(50, 6)).astype(np.float32)
     ids = np.arange(50).astype(str)
     near = Index("L2").add(vectors, ids).search(vectors, 3, ids=ids).rows
-    made = scaling.between_neighbours(vectors, 500, near)
+    made = scaling.interpolate_vectors(vectors, 500, near)
     assert made.shape == (500, 6) and made.dtype == np.float32
     np.testing.assert_array_equal(made[:50], vectors)
     # The way over the point is as long as the straight one for one pair of neighbours at least.
@@ -98,8 +98,8 @@ def test_made_vectors_lie_between_neighbours():
     for point in made[50:]:
         over = sum(np.linalg.norm(end - point, axis=2) for end in ends)
         assert np.abs(over - straight).min() < 1e-5
-    np.testing.assert_array_equal(made, scaling.between_neighbours(vectors, 500, near))
-    assert len(scaling.between_neighbours(vectors, 20, near)) == 20
+    np.testing.assert_array_equal(made, scaling.interpolate_vectors(vectors, 500, near))
+    assert len(scaling.interpolate_vectors(vectors, 20, near)) == 20
 
 
 @pytest.mark.parametrize(
@@ -113,12 +113,12 @@ def test_made_vectors_lie_between_neighbours():
 )
 def test_engines_take_over_at_the_limits(memory_gb, latency_ms, exact_ms, expected):
     limits = {"latency_ms": 100, "memory_gb": 64}
-    assert scaling.engine(memory_gb, latency_ms, exact_ms, limits).startswith(expected)
+    assert scaling.recommend_engine(memory_gb, latency_ms, exact_ms, limits).startswith(expected)
 
 
 def test_the_published_file_is_readable_and_tells_what_it_must():
     published = scaling.read(paths.project_root() / "results" / "scale" / "scale.json")
-    table = scaling.table(published)
+    table = scaling.tabulate(published)
     assert {"exact", "HNSW"} <= set(table["method"])
     assert table["vectors"].max() >= 1_000_000
     assert (table[table["method"] == "exact"]["recall"] == 1).all()

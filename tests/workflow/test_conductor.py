@@ -150,8 +150,8 @@ def test_a_study_leaves_results_models_indexes_and_a_book(finished, monkeypatch)
         assert (folder / "model.safetensors").exists() == ("histogram" not in run)
     html = finished.root / "build" / "tiny" / "html"
     monkeypatch.setattr(paths, "project_root", lambda: finished.root)
-    assert site.missing_pages(html, RUNS) == []
-    assert site.check(html) == []
+    assert site.find_missing_pages(html, RUNS) == []
+    assert site.find_faults(html) == []
     assert "Nearest neighbours" in (html / "runs" / "mednist-G-s0.html").read_text()
 
 
@@ -195,7 +195,7 @@ def test_the_book_comes_from_published_results_without_data_or_training(finished
     work = finished.root / "build" / "tiny-published"
     monkeypatch.setattr(paths, "project_root", lambda: finished.root)
     assert not list(work.rglob("*.safetensors"))
-    assert site.missing_pages(work / "html", RUNS) == []
+    assert site.find_missing_pages(work / "html", RUNS) == []
     for run in RUNS:
         page = (work / "html" / "runs" / f"{run}.html").read_text()
         accuracy = results.read(published / f"{run}.json").classification.accuracy
@@ -247,7 +247,7 @@ def test_interrupted_refused_killed_and_gone_on(tmp_path, data, finished):
     assert project.processes() == []
     for run in RUNS:
         undisturbed, killed = (results.read(p.result(run)) for p in (finished, project))
-        assert results.differences(undisturbed, killed) == []
+        assert results.list_differences(undisturbed, killed) == []
 
 
 def test_a_verification_says_whether_it_is_what_was_published(finished):

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Figures that compare methods: accuracies, intervals, ranks and verdicts."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from cbir_lib.book.figures.style import (
 from cbir_lib.study.results import Result
 
 
-def critical_difference(ranks: pd.Series, critical: float) -> Figure:
-    """Mean ranks on a line, the best on the left; bars join what is nearer than ``critical``."""
+def plot_critical_difference(ranks: pd.Series, critical: float) -> Figure:
+    """Draw mean ranks on a line, best first; bars join those at most ``critical`` apart."""
     from scikit_posthocs import critical_difference_diagram
 
     near = np.abs(ranks.to_numpy()[:, None] - ranks.to_numpy()) <= critical
@@ -49,16 +49,22 @@ def critical_difference(ranks: pd.Series, critical: float) -> Figure:
     return figure
 
 
-def comparison(measured: pd.DataFrame, published: Mapping[str, float], dataset: str) -> Figure:
-    """Accuracies measured here, with intervals, and those of the paper: two sets, two panels.
+def plot_accuracies_beside_paper(
+    measured: pd.DataFrame, published: Mapping[str, float], dataset: str
+) -> Figure:
+    """Plot the accuracies measured here, with intervals, beside those of the paper.
+
+    Two panels, because they were measured on two sets of images.
 
     Parameters
     ----------
     measured
-        One row a method, indexed by name: ``accuracy``, ``accuracy low``, ``accuracy high``, in
+        One row per method, indexed by name: ``accuracy``, ``accuracy low`` and ``accuracy high``, in
         percent.
     published
-        Percent, by the same names and others.
+        Percent, by name; the names need not be those of ``measured``.
+    dataset
+        Name of the set of images used here, for the title.
     """
     height = 0.33 * max(len(measured), len(published)) + 0.9
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH_IN, height), layout="constrained")
@@ -87,15 +93,15 @@ def comparison(measured: pd.DataFrame, published: Mapping[str, float], dataset: 
     return figure
 
 
-def rules(found: Mapping[str, Result]) -> Figure:
-    """Test accuracy of each method by each way to name classes, best method on top."""
-    order = sorted(found, key=lambda name: max(rule.accuracy for rule in found[name].rules))
+def plot_classification_rules(results: Mapping[str, Result]) -> Figure:
+    """Plot the test accuracy of each method by classification rule, best method at the top."""
+    order = sorted(results, key=lambda name: max(rule.accuracy for rule in results[name].rules))
     figure, axes = plt.subplots(figsize=(WIDTH_IN, 0.3 * len(order) + 1.1), layout="constrained")
     for rule, (marker, colour) in RULE_MARKS.items():
         points = [
             (100 * answer.accuracy, row)
             for row, name in enumerate(order)
-            for answer in found[name].rules
+            for answer in results[name].rules
             if answer.rule == rule
         ]
         if points:
@@ -108,15 +114,15 @@ def rules(found: Mapping[str, Result]) -> Figure:
     return figure
 
 
-def forest(panels: Mapping[str, pd.DataFrame]) -> Figure:
-    """Paired differences with their 95 % intervals, one panel a question, from top to bottom.
+def plot_paired_differences(panels: Mapping[str, pd.DataFrame]) -> Figure:
+    """Plot paired differences with 95 % intervals: a row per comparison, a panel per question.
 
     Parameters
     ----------
     panels
-        By title, one row a comparison with the same index in each: ``difference``, ``low``,
-        ``high``, ``lowest`` and ``highest`` of the seeds, in percentage points; ``paper``, if
-        given, is the paper's difference. NaN is not drawn.
+        By title, one row per comparison, with the same index in each panel: ``difference``,
+        ``low``, ``high``, ``lowest`` and ``highest`` of the seeds, in percentage points; ``paper``,
+        if given, is the paper's difference. NaN is not drawn.
     """
     names = next(iter(panels.values())).index
     figure, axes = plt.subplots(
@@ -155,14 +161,14 @@ def forest(panels: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def trade_off(table: pd.DataFrame) -> Figure:
-    """Accuracy against what a network costs: its parameters, and the time of its training.
+def plot_accuracy_against_cost(table: pd.DataFrame) -> Figure:
+    """Plot accuracy against the cost of a network: its parameters and its training time.
 
     Parameters
     ----------
     table
-        One row a way to train a network: ``network``; ``kind``, "plain" for those drawn as a
-        letter; ``accuracy`` in percent; ``parameters`` in million; ``training s``.
+        One row per network and way of training it: ``network``; ``kind``, where "plain" is drawn
+        as a letter; ``accuracy`` in percent; ``parameters`` in millions; ``training s``.
     """
     figure, axes = plt.subplots(
         1, 2, figsize=(WIDTH_IN, 4.4), layout="constrained", sharey=True, squeeze=False
@@ -213,12 +219,12 @@ def trade_off(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def sensitivity(
+def plot_occlusion_maps(
     groups: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray, str] | None]],
     starts: np.ndarray,
     patch_px: int,
 ) -> Figure:
-    """Images, and below each the map of an occlusion laid over it; a row of pairs a group.
+    """Plot images, and below each one its occlusion map laid over it; two rows per group.
 
     Parameters
     ----------
@@ -226,9 +232,9 @@ def sensitivity(
         By name, for each column the image, (S, S) falls of the log-odds, and a caption; None where
         there is no such image.
     starts : (S,)
-        First pixels of the patch's places.
+        First pixels of the patch positions.
     patch_px
-        Side of the patch. The square on the image is the patch whose covering costs most.
+        Side of the patch. The square on the image is the patch whose occlusion costs most.
     """
     across = max(map(len, groups.values()))
     side, above, between = (WIDTH_IN - 0.75) / across, 0.36, 0.2
@@ -267,16 +273,20 @@ def sensitivity(
     return figure
 
 
-def accuracy_by(groups: Mapping[str, pd.DataFrame], overall: float, across: int = 3) -> Figure:
-    """Accuracy of parts of the test split, a panel a setting, with intervals.
+def plot_accuracy_by_group(
+    groups: Mapping[str, pd.DataFrame], overall: float, across: int = 3
+) -> Figure:
+    """Plot the accuracy of groups of test images with intervals, one panel per setting.
 
     Parameters
     ----------
     groups
-        By the setting's name, one row a part: ``images``, and in percent ``accuracy``, ``low``,
-        ``high``. The index names the parts.
+        By the name of the setting, one row per group: ``images``, and in percent ``accuracy``,
+        ``low`` and ``high``. The index names the groups.
     overall
-        Of all, in percent: the line.
+        Accuracy on all images, in percent: the dashed line.
+    across
+        Panels in a row.
     """
     lines = -(-len(groups) // across)
     figure, axes = plt.subplots(
@@ -311,16 +321,16 @@ OUTCOME_MARKS = {
 }
 
 
-def claim(panels: Mapping[str, pd.DataFrame], unit: str = "accuracy") -> Figure:
-    """The comparisons that decide a claim, with their 95 % intervals; right of the line is for it.
+def plot_claim(panels: Mapping[str, pd.DataFrame], unit: str = "accuracy") -> Figure:
+    """Plot the comparisons that decide a claim, with 95 % intervals; it claims values above 0.
 
     Parameters
     ----------
     panels
-        By title, one row a comparison, named by the index: ``difference``, ``low``, ``high``,
+        By title, one row per comparison, named by the index: ``difference``, ``low``, ``high``,
         ``allowance`` and ``paper`` in percentage points, and ``outcome``. NaN is not drawn.
     unit
-        Of what the differences are.
+        The measure whose differences are shown.
     """
     across = min(len(panels), 3)
     lines = -(-len(panels) // across)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Figures of single descriptors: what they see in an image, and what their settings change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from cbir_lib.book.figures.style import (
     WIDTH_IN,
     align_ends,
-    frame,
+    draw_frame,
     name_columns,
     name_rows,
     show_image,
@@ -21,8 +21,8 @@ from cbir_lib.book.figures.style import (
 from cbir_lib.study.results import Result
 
 
-def parameter_effect(result: Result) -> Figure:
-    """Accuracy on the validation split of every candidate, by the values of each parameter."""
+def plot_parameter_effect(result: Result) -> Figure:
+    """Plot the validation accuracy of every candidate against the values of each parameter."""
     grid = {name: values for name, values in result.parameters["grid"].items() if len(values) > 1}
     figure, axes = plt.subplots(
         1, len(grid), figsize=(WIDTH_IN, 2.9), layout="constrained", sharey=True, squeeze=False
@@ -54,10 +54,10 @@ def parameter_effect(result: Result) -> Figure:
     return figure
 
 
-def cell_histograms(
+def plot_cell_histograms(
     rows: Mapping[str, np.ndarray], whole: np.ndarray, cells: np.ndarray, ranges: int = 256
 ) -> Figure:
-    """Images in rows: the image cut into cells, its histogram, and the histogram of each cell.
+    """Plot images in rows: the image cut into cells, its histogram, and the histogram of each cell.
 
     Parameters
     ----------
@@ -66,7 +66,9 @@ def cell_histograms(
     whole : (N, B)
         Shares of the grey values in each image.
     cells : (N, G, G, B)
-        The same by cell.
+        The same for each cell.
+    ranges
+        Number of grey values.
     """
     grid, bins = cells.shape[1], cells.shape[-1]
     centres = (np.arange(bins) + 0.5) * ranges / bins
@@ -106,20 +108,24 @@ def cell_histograms(
     return figure
 
 
-def histograms(
+def plot_grey_histograms(
     images: Sequence[np.ndarray],
     curves: Mapping[str, np.ndarray],
     cells: Mapping[str, Sequence[np.ndarray]],
     columns: Sequence[str],
 ) -> Figure:
-    """Grey images, below their histograms as curves, below named rows of the cells' grey values.
+    """Plot images, their histograms as curves, and rows of the grey values of their cells.
 
     Parameters
     ----------
+    images
+        (H, W) uint8.
     curves : (N, B)
-        Shares of the grey values of each image, by name.
+        Shares of the grey values in each image, by name.
     cells
-        (G, G) of each image, 0 black to 255 white, by name.
+        (G, G) for each image, 0 black to 255 white, by name.
+    columns
+        A name for each image.
     """
     side = (WIDTH_IN - 1.1) / len(images)
     figure, axes = plt.subplots(
@@ -151,16 +157,21 @@ def histograms(
     return figure
 
 
-def strokes(
+def plot_edge_orientations(
     images: Sequence[np.ndarray], cells: Sequence[np.ndarray], columns: Sequence[str]
 ) -> Figure:
-    """Grey images, below the edges of each cell: a stroke an orientation, as long as its share.
+    """Plot images, and below each one a stroke per cell and orientation, as long as its share.
 
     Parameters
     ----------
+    images
+        (H, W) uint8.
     cells
-        (C, C, O) of each image, 0 or more; value o is of gradients at o to o + 1 of O parts of 180
-        degrees, clockwise from the right as rows go down. Edges are drawn across gradients.
+        (C, C, O) for each image, 0 or more; value o belongs to gradients at o to o + 1 of O parts
+        of 180 degrees, clockwise from the right because rows go down. Edges are drawn across
+        gradients.
+    columns
+        A name for each image.
     """
     side = (WIDTH_IN - 1.1) / len(images)
     figure, axes = plt.subplots(2, len(images), figsize=(WIDTH_IN, 2 * side + 0.3), squeeze=False)
@@ -182,20 +193,24 @@ def strokes(
     return figure
 
 
-def barcodes(
+def plot_radon_barcodes(
     images: Sequence[np.ndarray],
     projections: np.ndarray,
     bits: np.ndarray,
     columns: Sequence[str],
 ) -> Figure:
-    """Grey images, below their projections at 0 and 90 degrees, below the bits of all angles.
+    """Plot images, their projections at 0 and 90 degrees, and the bits of all angles.
 
     Parameters
     ----------
+    images
+        (H, W) uint8.
     projections : (N, A, L)
         Sums of grey values.
     bits : (N, A, L)
         1, drawn white, or 0.
+    columns
+        A name for each image.
     """
     angles = projections.shape[1]
     side = (WIDTH_IN - 1.1) / len(images)
@@ -223,15 +238,15 @@ def barcodes(
     return figure
 
 
-def forgiven(shifts: Sequence[float], distances: Mapping[str, np.ndarray]) -> Figure:
-    """Distance of images from themselves moved, one thin curve an image, one colour a distance.
+def plot_shift_tolerance(shifts: Sequence[float], distances: Mapping[str, np.ndarray]) -> Figure:
+    """Plot the distance of images to shifted copies of themselves: a curve per image and distance.
 
     Parameters
     ----------
     shifts
         In pixels.
     distances : (N, S)
-        By name, in units of what is drawn as a line at 1.
+        By name, in units of the distance that is drawn as a line at 1.
     """
     figure, axes = plt.subplots(figsize=(0.75 * WIDTH_IN, 2.8), layout="constrained")
     looks = zip(("o-", "s--"), ("#4477aa", "#aa3377"), strict=True)
@@ -244,15 +259,15 @@ def forgiven(shifts: Sequence[float], distances: Mapping[str, np.ndarray]) -> Fi
     return figure
 
 
-def filter_banks(
+def plot_filter_banks(
     banks: Mapping[str, np.ndarray], waves: Mapping[str, np.ndarray], side: int
 ) -> Figure:
-    """Banks of Gabor filters: half-peak contours over the frequencies, and below filters as images.
+    """Plot Gabor filters: half-peak contours over the frequencies, and below filters as images.
 
     Parameters
     ----------
     banks
-        (filters, 4) centre frequency, orientation, deviation along and across it, in bins of a
+        (filters, 4) centre frequency, orientation, and deviation along and across it, in bins of a
         transform of ``side`` pixels.
     waves
         (rows, columns, H, W) real parts, each drawn in its own range around 0.
@@ -285,24 +300,24 @@ def filter_banks(
     return figure
 
 
-def visual_words(
+def plot_visual_words(
     vocabulary: Sequence[np.ndarray],
     images: Mapping[str, np.ndarray],
-    spelt: Mapping[str, np.ndarray],
+    words: Mapping[str, np.ndarray],
     places: np.ndarray,
 ) -> Figure:
-    """What each visual word looks like, which one each point of an image has, and how often.
+    """Plot each visual word, which word each point of an image has, and how often each occurs.
 
     Parameters
     ----------
     vocabulary
-        A picture of each of up to ten words, of any range.
+        A picture of each of up to ten words, in any range.
     images
         (H, W) uint8 by name.
-    spelt
+    words
         (rows, columns) words at the points of the grid, by the same names.
     places
-        Coordinates of the grid's rows, and of its columns, in pixels.
+        Coordinates of the rows of the grid, and of its columns, in pixels.
     """
     colours = plt.get_cmap("tab10").colors
     count = len(vocabulary)
@@ -316,11 +331,11 @@ def visual_words(
         axes.imshow(vocabulary[number], cmap="gray")
         axes.set(xticks=[], yticks=[])
         axes.grid(False)
-        frame(axes, colours[number], 4)
+        draw_frame(axes, colours[number], 4)
     x, y = np.meshgrid(places, places)
     shares = {
-        name: 100 * np.bincount(words.ravel(), minlength=count) / words.size
-        for name, words in spelt.items()
+        name: 100 * np.bincount(own.ravel(), minlength=count) / own.size
+        for name, own in words.items()
     }
     highest = 1.05 * max(share.max() for share in shares.values())
     for line, (name, image) in zip(list(outer)[1:], images.items(), strict=True):
@@ -330,7 +345,7 @@ def visual_words(
         )
         show_image(plain, image, name)
         show_image(spotted, image)
-        spotted.scatter(x, y, s=14, c=[colours[word] for word in spelt[name].flat], linewidths=0)
+        spotted.scatter(x, y, s=14, c=[colours[word] for word in words[name].flat], linewidths=0)
         bars.bar(range(count), shares[name], color=colours[:count])
         bars.set(xticks=[], ylim=(0, highest))
         bars.yaxis.tick_right()

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Figures of factors that affect retrieval: representation, perturbed queries, gallery size."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from matplotlib.ticker import LogLocator, ScalarFormatter
 from cbir_lib.book.figures.style import CLASS_COLOURS, WIDTH_IN
 
 
-def levels(panels: Mapping[str, pd.DataFrame], label: str) -> Figure:
-    """Measures at the levels of a factor, one line a level, one panel a measure, a colour a method.
+def plot_factor_levels(panels: Mapping[str, pd.DataFrame], label: str) -> Figure:
+    """Plot measures by the level of a factor: a row per level, a panel per measure.
 
     Parameters
     ----------
     panels
-        By title, one row a measurement: ``level``, ``method``, ``value``, and ``low`` and ``high``
-        where there is an interval.
+        By title, one row per measurement: ``level``, ``method``, ``value``, and ``low`` and
+        ``high`` where there is an interval. Colours show the methods.
     label
         Of the horizontal axis.
     """
@@ -59,7 +59,7 @@ def levels(panels: Mapping[str, pd.DataFrame], label: str) -> Figure:
     return figure
 
 
-def level_curves(
+def plot_level_curves(
     panels: Mapping[str, pd.DataFrame],
     xlabels: Sequence[str],
     ylabel: str,
@@ -68,19 +68,23 @@ def level_curves(
     logarithmic: bool = False,
     whole: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Figure:
-    """A measure along the levels of a factor, one panel a factor, a curve a method, with its band.
+    """Plot a measure against the level of a factor: a panel per factor, a curve per method.
 
     Parameters
     ----------
     panels
-        By title, one row a measurement: ``level`` (a number), ``method``, ``value``, ``low``,
+        By title, one row per measurement: ``level`` (a number), ``method``, ``value``, ``low`` and
         ``high``.
     xlabels
-        Of each panel.
+        One per panel.
+    ylabel
+        Of all panels.
+    across
+        Panels in a row.
     logarithmic
         Whether levels are on a logarithmic axis.
     whole
-        By title, places (level, value) of what was not reduced: a black star each.
+        By title, points (level, value) of vectors that were not reduced: a black star each.
     """
     methods = list(dict.fromkeys(m for rows in panels.values() for m in rows["method"]))
     across = min(across, len(panels))
@@ -121,15 +125,17 @@ def level_curves(
     return figure
 
 
-def scaling(points: pd.DataFrame, predicted: Mapping[tuple[str, str], pd.DataFrame]) -> Figure:
-    """What a search costs by the size of the gallery, measured and extrapolated, on log axes.
+def plot_search_cost(
+    points: pd.DataFrame, predicted: Mapping[tuple[str, str], pd.DataFrame]
+) -> Figure:
+    """Plot the cost of a search against gallery size, measured and extrapolated.
 
     Parameters
     ----------
     points
-        As :func:`cbir_lib.study.scaling.table` gives them.
+        As returned by :func:`cbir_lib.study.scaling.tabulate`.
     predicted
-        By method and quantity, as :func:`cbir_lib.study.scaling.predict` gives it.
+        By method and quantity, as returned by :func:`cbir_lib.study.scaling.predict`.
     """
     panels = {
         "latency_ms": ("one query (ms)", 1),

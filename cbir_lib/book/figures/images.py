@@ -1,4 +1,4 @@
-"""TODO."""
+"""Figures that show images: grids, neighbours, confused pairs; and the shares of the classes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cbir_lib.book.figures.style import RIGHT, WIDTH_IN, WRONG, frame, show_image
-from cbir_lib.images.decoding import fit
+from cbir_lib.book.figures.style import RIGHT, WIDTH_IN, WRONG, draw_frame, show_image
+from cbir_lib.images.decoding import fit_to_square
 from cbir_lib.study.results import Example, Result
 
 
-def image_grid(
+def plot_image_grid(
     rows: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str] | None = None
 ) -> Figure:
-    """Named rows of images; with names of the columns on top, if given."""
+    """Plot named rows of images, with names of the columns at the top if given."""
     width = max(len(images) for images in rows.values())
     side = (WIDTH_IN - 1.1) / width
     figure, axes = plt.subplots(
@@ -36,12 +36,12 @@ def image_grid(
     return figure
 
 
-def side_by_side(
+def plot_image_groups(
     groups: Sequence[Sequence[np.ndarray]],
     captions: Sequence[Sequence[str]],
     titles: Sequence[str],
 ) -> Figure:
-    """Groups of images in one row, a gap between them; captions of images, titles of groups."""
+    """Plot groups of images in one row, with a caption per image and a title per group."""
     widths = [len(group) for group in groups]
     side = WIDTH_IN / sum(widths)
     figure = plt.figure(figsize=(WIDTH_IN, side + 0.55), layout="constrained")
@@ -51,12 +51,14 @@ def side_by_side(
         for place, image, caption in zip(
             part.subplots(1, len(group), squeeze=False)[0], group, words, strict=True
         ):
-            show_image(place, fit(image, max(image.shape)), caption)
+            show_image(place, fit_to_square(image, max(image.shape)), caption)
     return figure
 
 
-def captioned(images: Sequence[np.ndarray], captions: Sequence[str], across: int = 7) -> Figure:
-    """Images in rows of ``across``, a caption above each."""
+def plot_captioned_images(
+    images: Sequence[np.ndarray], captions: Sequence[str], across: int = 7
+) -> Figure:
+    """Plot images in rows of ``across``, each with a caption above."""
     rows = -(-len(images) // across)
     side = WIDTH_IN / across
     figure, axes = plt.subplots(
@@ -70,8 +72,8 @@ def captioned(images: Sequence[np.ndarray], captions: Sequence[str], across: int
     return figure
 
 
-def class_shares(counts: pd.DataFrame) -> Figure:
-    """Share of each class in each split; ``counts`` has classes in rows and splits in columns."""
+def plot_class_shares(counts: pd.DataFrame) -> Figure:
+    """Plot the share of each class in each split, from counts by class (rows) and split."""
     shares = 100 * counts / counts.sum()
     figure, axes = plt.subplots(figsize=(WIDTH_IN, 3.2), layout="constrained")
     places, height = np.arange(len(shares)), 0.8 / shares.shape[1]
@@ -91,10 +93,10 @@ def class_shares(counts: pd.DataFrame) -> Figure:
     return figure
 
 
-def neighbours(
+def plot_neighbours(
     examples: Iterable[Example], pictures: Mapping[str, np.ndarray], class_names: Sequence[str]
 ) -> Figure:
-    """Queries on the left, their nearest images to the right, framed by whether the class agrees.
+    """Plot queries and, to the right, their nearest images, framed by whether the class agrees.
 
     Parameters
     ----------
@@ -115,13 +117,13 @@ def neighbours(
             mark = "same" if right else class_names[label]
             show_image(place, pictures[image_id], f"{mark}\n{distance:.3g}")
             place.title.set_color(RIGHT if right else WRONG)
-            frame(place, RIGHT if right else WRONG)
+            draw_frame(place, RIGHT if right else WRONG)
     figure.subplots_adjust(0.01, 0.01, 0.99, 0.96, 0.08, 0.38)
     return figure
 
 
-def confused(result: Result, pictures: Mapping[str, np.ndarray]) -> Figure:
-    """Queries, the image of another class that is nearest, and the nearest of their own class.
+def plot_confused_pairs(result: Result, pictures: Mapping[str, np.ndarray]) -> Figure:
+    """Plot queries, the nearest image of another class, and the nearest image of their own class.
 
     Parameters
     ----------
@@ -160,5 +162,5 @@ def confused(result: Result, pictures: Mapping[str, np.ndarray]) -> Figure:
             show_image(axes, pictures[image_id], title)
             if colour:
                 axes.title.set_color(colour)
-                frame(axes, colour)
+                draw_frame(axes, colour)
     return figure

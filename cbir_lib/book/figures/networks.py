@@ -1,4 +1,4 @@
-"""TODO."""
+"""Figures of networks: layers, filters, channels, receptive fields and maps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from cbir_lib.book.figures.style import (
     CLASS_COLOURS,
     WIDTH_IN,
-    frame,
+    draw_frame,
     name_columns,
     name_rows,
     show_image,
@@ -29,8 +29,8 @@ KIND_NAMES = {
 }
 
 
-def network_drawing(classes: int, size: int = 128) -> Figure:
-    """All networks, layer by layer: the height of a box follows the side of its feature map."""
+def plot_architectures(classes: int, size: int = 128) -> Figure:
+    """Plot all networks layer by layer: the height of a box follows the side of its feature map."""
     figure, axes = plt.subplots(
         len(NETWORKS), 1, figsize=(WIDTH_IN, 1.12 * len(NETWORKS) + 0.4), layout="constrained"
     )
@@ -52,24 +52,24 @@ def network_drawing(classes: int, size: int = 128) -> Figure:
     return figure
 
 
-def maps(
+def plot_image_maps(
     images: Sequence[np.ndarray],
     rows: Mapping[str, Sequence[np.ndarray]],
     columns: Sequence[str],
     ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> Figure:
-    """Grey images in the first row, and below named rows of maps made of them.
+    """Plot grey images in the first row, and below them named rows of maps computed from them.
 
     Parameters
     ----------
     images
         (H, W) uint8.
     rows
-        Maps of each image, (H, W) of any range.
+        Maps of each image, (H, W) in any range.
     columns
         A name for each image.
     ranges
-        Of a row's values, from dark to bright; of each map its own where none is given.
+        Range of a row's values, from dark to bright; a row without one has a range for each map.
     """
     side = (WIDTH_IN - 1.1) / len(images)
     figure, axes = plt.subplots(
@@ -92,12 +92,16 @@ def maps(
     return figure
 
 
-def receptive_fields(images: np.ndarray, names: Sequence[str], fields: Mapping[str, int]) -> Figure:
-    """Images, with the squares that single values of the networks' last feature maps depend on.
+def plot_receptive_fields(
+    images: np.ndarray, names: Sequence[str], fields: Mapping[str, int]
+) -> Figure:
+    """Plot images with the squares that one value of a network's last feature map depends on.
 
     Parameters
     ----------
     images : (N, S, S) uint8
+    names
+        A name for each image.
     fields
         Side of the square in pixels, by network; drawn around the centre.
     """
@@ -125,15 +129,17 @@ def receptive_fields(images: np.ndarray, names: Sequence[str], fields: Mapping[s
     return figure
 
 
-def first_filters(weights: np.ndarray, kinds: Sequence[str], shares: Sequence[float]) -> Figure:
-    """Filters of a first convolution, dark for negative weights, framed by what they are most.
+def plot_first_filters(
+    weights: np.ndarray, kinds: Sequence[str], shares: Sequence[float]
+) -> Figure:
+    """Plot the filters of a first convolution, dark where negative; the frame shows their kind.
 
     Parameters
     ----------
     weights : (C, K, K)
         Each drawn in its own range around 0.
     kinds, shares
-        Of each filter, what it is most, and how much of it, in percent.
+        The dominant part of each filter, and its share in percent.
     """
     across = 10
     colours = dict(zip(dict.fromkeys(sorted(kinds)), CLASS_COLOURS, strict=False))
@@ -148,7 +154,7 @@ def first_filters(weights: np.ndarray, kinds: Sequence[str], shares: Sequence[fl
         place.set(xticks=[], yticks=[])
         place.set_title(f"{kind}\n{share:.0f} %", fontsize=8, pad=4)
         place.grid(False)
-        frame(place, colours[kind], 3)
+        draw_frame(place, colours[kind], 3)
     handles = [plt.Rectangle((0, 0), 1, 1, fill=False, ec=c, lw=3) for c in colours.values()]
     figure.legend(handles, colours, loc="lower center", ncols=len(colours), fontsize=9)
     top = 1 - 0.4 / height
@@ -156,8 +162,8 @@ def first_filters(weights: np.ndarray, kinds: Sequence[str], shares: Sequence[fl
     return figure
 
 
-def channels(rows: Mapping[str, np.ndarray]) -> Figure:
-    """All channels of some layers for one image, a block a layer, each block in one range."""
+def plot_channels(rows: Mapping[str, np.ndarray]) -> Figure:
+    """Plot all channels of some layers for one image: a block per layer, each in one range."""
     across = 10
     blocks = [
         [values[start : start + across] for start in range(0, len(values), across)]
@@ -191,22 +197,22 @@ def channels(rows: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-def stages(
+def plot_stage_maps(
     images: Sequence[np.ndarray],
     rows: Mapping[str, Sequence[np.ndarray]],
     squares: Mapping[str, tuple[np.ndarray, float]],
     columns: Sequence[str],
 ) -> Figure:
-    """As :func:`maps`, each row in one range from 0, with a square on the image for each map.
+    """Plot maps like :func:`plot_image_maps`, each row in one range from 0, a square per map.
 
     Parameters
     ----------
     squares
-        By the rows' names: (N, 2) row and column of the squares' centres in pixels of the images,
-        and their side.
+        By the names of the rows: (N, 2) row and column of the centres of the squares, in pixels of
+        the images, and the side of the squares.
     """
     ranges = {name: (0, max(float(np.max(values)), 1e-9)) for name, values in rows.items()}
-    figure = maps(images, rows, columns, ranges)
+    figure = plot_image_maps(images, rows, columns, ranges)
     grid = np.reshape(figure.axes, (1 + len(rows), len(images)))
     for line, name, colour in zip(grid[1:], rows, CLASS_COLOURS, strict=False):
         centres, side = squares[name]
@@ -214,5 +220,5 @@ def stages(
             corner = (x - side / 2, y - side / 2)
             drawn = plt.Rectangle(corner, side, side, fill=False, ec=colour, lw=1.8)
             place.add_patch(drawn)
-            frame(below, colour, 3)
+            draw_frame(below, colour, 3)
     return figure

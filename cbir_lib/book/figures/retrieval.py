@@ -1,4 +1,4 @@
-"""TODO."""
+"""Figures of retrieval: precision against recall, embeddings, distances; confusion matrices."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from cbir_lib.book.figures.style import (
     LEARNED,
     NETWORK_COLOURS,
     WIDTH_IN,
-    tag_places,
+    place_tags,
 )
-from cbir_lib.images.decoding import fit
+from cbir_lib.images.decoding import fit_to_square
 from cbir_lib.study.results import Result
 
 
-def confusion(result: Result) -> Figure:
-    """Counts of the test split, true classes in rows; the shade is the share of the row."""
+def plot_confusion_matrix(result: Result) -> Figure:
+    """Plot counts of the test split, true classes in rows; the shade is the share of the row."""
     counts = np.array(result.classification.confusion)
     names = result.data.class_names
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -43,8 +43,8 @@ def confusion(result: Result) -> Figure:
     return figure
 
 
-def precision_recall(curves: Mapping[str, Sequence[float]]) -> Figure:
-    """Mean interpolated precision at recalls 0 to 1, one curve a method."""
+def plot_precision_recall(curves: Mapping[str, Sequence[float]]) -> Figure:
+    """Plot mean interpolated precision against recall from 0 to 1, one curve per method."""
     figure, axes = plt.subplots(figsize=(WIDTH_IN, 4.2), layout="constrained")
     styles = ["-", "--", "-.", ":"]
     for number, (name, curve) in enumerate(curves.items()):
@@ -57,10 +57,13 @@ def precision_recall(curves: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
-def precision_recall_of_all(networks: Mapping[str, Result], others: Mapping[str, Result]) -> Figure:
-    """Mean interpolated precision at recalls 0 to 1: networks in colour, all others in grey.
+def plot_precision_recall_of_all_methods(
+    networks: Mapping[str, Result], others: Mapping[str, Result]
+) -> Figure:
+    """Plot precision against recall for all methods: networks in colour, the others in brown.
 
-    Each curve carries a tag, and the key on the right names the tags in the order of mAP.
+    Mean interpolated precision at recalls 0 to 1. Each curve carries a tag; the key on the right
+    explains the tags in order of mAP.
     """
     figure, axes = plt.subplots(figsize=(WIDTH_IN, 5.6))
     figure.subplots_adjust(0.075, 0.09, 0.66, 0.99)
@@ -92,7 +95,7 @@ def precision_recall_of_all(networks: Mapping[str, Result], others: Mapping[str,
             key.append(
                 (tag, f"{name}: {100 * result.retrieval.mean_average_precision:.1f}", colour)
             )
-    for tag, (place, height) in tag_places({t: c for t, (c, _) in curves.items()}, levels).items():
+    for tag, (place, height) in place_tags({t: c for t, (c, _) in curves.items()}, levels).items():
         axes.text(
             place, height, tag, color=curves[tag][1], fontsize=8, fontweight="bold", ha="center",
             va="center", zorder=4, bbox={"boxstyle": "round,pad=0.12", "fc": "white", "ec": "none"},
@@ -114,10 +117,10 @@ def precision_recall_of_all(networks: Mapping[str, Result], others: Mapping[str,
     return figure
 
 
-def precision_recall_by_class(
+def plot_precision_recall_by_class(
     networks: Mapping[str, Result], others: Mapping[str, Result], across: int = 3
 ) -> Figure:
-    """The eleven points of every method, one panel a class; the best of either kind is named."""
+    """Plot precision against recall, one panel per class; the best method of each kind is named."""
     class_names = next(iter((networks | others).values())).data.class_names
     lines = -(-len(class_names) // across)
     figure, axes = plt.subplots(
@@ -150,16 +153,18 @@ def precision_recall_by_class(
     return figure
 
 
-def embedding_map(result: Result, pictures: Sequence[np.ndarray], side_in: float = 0.36) -> Figure:
-    """Test images where the embedding puts them, framed by class, as many as find room.
+def plot_embedding_with_images(
+    result: Result, pictures: Sequence[np.ndarray], side_in: float = 0.36
+) -> Figure:
+    """Plot test images at their places in the embedding, as many as there is room for.
 
     Parameters
     ----------
     pictures
-        Of each place of the embedding. In their order each is shown whose thumbnail would cover
-        none before it; the others are points.
+        One for each place of the embedding. In this order, an image is shown, framed by class, if
+        its thumbnail covers none shown before; the others are points.
     side_in
-        Of a thumbnail, in inches.
+        Side of a thumbnail, in inches.
     """
     places, labels = np.array(result.embedding.places), np.array(result.embedding.labels)
     lowest, spans = places.min(axis=0), np.ptp(places, axis=0)
@@ -181,7 +186,7 @@ def embedding_map(result: Result, pictures: Sequence[np.ndarray], side_in: float
         shown = np.vstack([shown, place])
         corner, colour = place - side / 2, CLASS_COLOURS[label % 8]
         extent = (corner[0], corner[0] + side, corner[1], corner[1] + side)
-        small = fit(image, max(image.shape))  # square
+        small = fit_to_square(image, max(image.shape))  # square
         axes.imshow(small, cmap="gray", vmin=0, vmax=255, extent=extent, zorder=2)
         axes.add_patch(plt.Rectangle(corner, side, side, fill=False, ec=colour, lw=2, zorder=3))
     axes.set(xticks=[], yticks=[], xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
@@ -189,9 +194,9 @@ def embedding_map(result: Result, pictures: Sequence[np.ndarray], side_in: float
     return figure
 
 
-def embeddings(found: Mapping[str, Result], across: int = 3) -> Figure:
-    """Test images as points, one panel a method; classes by colour and mark."""
-    shown = {name: result for name, result in found.items() if result.embedding}
+def plot_embeddings(results: Mapping[str, Result], across: int = 3) -> Figure:
+    """Plot test images as points, one panel per method; colour and mark show the class."""
+    shown = {name: result for name, result in results.items() if result.embedding}
     lines = -(-len(shown) // across)
     side = WIDTH_IN / across
     figure, axes = plt.subplots(
@@ -216,19 +221,19 @@ def embeddings(found: Mapping[str, Result], across: int = 3) -> Figure:
     return figure
 
 
-def distance_effect(found: Mapping[str, Result]) -> Figure:
-    """Validation accuracy of each method at each distance its vectors allow; its own is framed."""
+def plot_distance_effect(results: Mapping[str, Result]) -> Figure:
+    """Plot validation accuracy by method and distance; each method's own distance is framed."""
     values = pd.DataFrame(
         {
             name: {tried.distance: 100 * tried.accuracy for tried in result.distances}
-            for name, result in found.items()
+            for name, result in results.items()
             if result.distances
         }
     ).T
     figure, axes = plt.subplots(figsize=(WIDTH_IN, 0.33 * len(values) + 1.3), layout="constrained")
     sns.heatmap(values, annot=True, fmt=".1f", cmap="Blues", ax=axes, cbar=False, linewidths=1)
     for row, name in enumerate(values.index):
-        column = values.columns.get_loc(found[name].distances[0].distance)
+        column = values.columns.get_loc(results[name].distances[0].distance)
         axes.add_patch(
             plt.Rectangle((column + 0.04, row + 0.06), 0.92, 0.88, fill=False, ec="#aa3377", lw=2)
         )

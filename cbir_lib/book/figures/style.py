@@ -1,4 +1,4 @@
-"""TODO."""
+"""Colours, marks and small parts that the figures share."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 WIDTH_IN = 8.0
-LEARNED, HANDCRAFTED = "#4477aa", "#aa6644"  # networks and descriptors, where these are all to tell
-RIGHT, WRONG = "#1b7837", "#b2182b"  # told apart by the colour blind too, and labelled besides
-# Told apart by those who see fewer colours (Tol's bright scheme); marks tell classes apart besides.
+LEARNED, HANDCRAFTED = "#4477aa", "#aa6644"  # where only networks and descriptors differ
+RIGHT, WRONG = "#1b7837", "#b2182b"  # also for the colour blind; always labelled
+# For the colour blind, too (Tol's bright scheme); marks also distinguish classes.
 CLASS_COLOURS = (
     *("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000"),
 )
@@ -32,36 +32,36 @@ sns.set_theme(
 
 
 def show_image(axes: Axes, image: np.ndarray, title: str = "") -> None:
-    """One grey image, 0 black to 255 white, without ticks."""
+    """Draw one grey image, 0 black to 255 white, without ticks."""
     axes.imshow(image, cmap="gray", vmin=0, vmax=255)
     axes.set(xticks=[], yticks=[])
     axes.set_title(title, fontsize=8, pad=3)
     axes.grid(False)
 
 
-def frame(axes: Axes, colour, width: float = 2) -> None:
-    """A coloured frame around a panel."""
+def draw_frame(axes: Axes, colour, width: float = 2) -> None:
+    """Draw a coloured frame around a panel."""
     for spine in axes.spines.values():
         spine.set(visible=True, color=colour, linewidth=width)
 
 
 def name_columns(axes: Iterable[Axes], names: Iterable[str]) -> None:
-    """Names on top of a row of panels."""
+    """Write names above a row of panels."""
     for place, name in zip(axes, names, strict=True):
         place.set_title(textwrap.fill(name, 16), fontsize=9)
 
 
 def name_rows(axes: Iterable[Axes], names: Iterable[str], letters: int) -> None:
-    """Names to the left of a column of panels, in lines of so many letters."""
+    """Write names to the left of a column of panels, in lines of this many letters."""
     for place, name in zip(axes, names, strict=True):
         label = textwrap.fill(name, letters)
         place.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
 
 
-def tag_places(
+def place_tags(
     curves: Mapping[str, np.ndarray], levels: np.ndarray
 ) -> dict[str, tuple[float, float]]:
-    """Where on each curve its tag is clear of the other curves and of the tags before it."""
+    """Return a point on each curve where its tag is clear of other curves and earlier tags."""
     inner = np.flatnonzero((levels >= 0.04) & (levels <= 0.96))
     stacked, placed = np.array([*curves.values()]), {}
     for number, (tag, curve) in enumerate(curves.items()):

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Figures of training: learning curves, the search for a learning rate, overfitting."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from cbir_lib.book.figures.style import NETWORK_COLOURS, NETWORK_MARKS, WIDTH_IN
 from cbir_lib.networks.architectures import NETWORKS
-from cbir_lib.study.results import Result, variant_of
-from cbir_lib.study.summaries import networks_table
+from cbir_lib.study.results import Result, name_variant
+from cbir_lib.study.summaries import tabulate_networks
 
 
-def learning_curves(result: Result) -> Figure:
-    """Loss and validation accuracy by epoch; the epoch whose weights were kept, if not the last."""
+def plot_learning_curves(result: Result) -> Figure:
+    """Plot loss and validation accuracy by epoch; mark the weights kept if not the last ones."""
     curves = result.training
     epochs = np.arange(1, len(curves.train_loss) + 1)
     figure, (loss, accuracy) = plt.subplots(1, 2, figsize=(WIDTH_IN, 3), layout="constrained")
@@ -39,9 +39,9 @@ def learning_curves(result: Result) -> Figure:
     return figure
 
 
-def search(found: Sequence[Result], chosen: float) -> Figure:
-    """Validation accuracy by learning rate: one line a network, and the mean of all of them."""
-    table = networks_table(found).assign(rate=[r.parameters["learning_rate"] for r in found])
+def plot_learning_rate_search(results: Sequence[Result], chosen: float) -> Figure:
+    """Plot validation accuracy against learning rate, one line per network and their mean."""
+    table = tabulate_networks(results).assign(rate=[r.parameters["learning_rate"] for r in results])
     lines = table.pivot(index="rate", columns="network", values="validation accuracy")
     figure, axes = plt.subplots(figsize=(WIDTH_IN, 3.2), layout="constrained")
     for name, line in lines.items():
@@ -56,9 +56,9 @@ def search(found: Sequence[Result], chosen: float) -> Figure:
     return figure
 
 
-def seed_curves(found: Sequence[Result]) -> Figure:
-    """Losses of each network in plain training by epoch: mean of the seeds, lowest to highest."""
-    plain = [r for r in found if not variant_of(r) and r.parameters["network"] in NETWORKS]
+def plot_seed_curves(results: Sequence[Result]) -> Figure:
+    """Plot each network's losses in plain training by epoch: mean and range of the seeds."""
+    plain = [r for r in results if not name_variant(r) and r.parameters["network"] in NETWORKS]
     names = sorted({r.parameters["network"] for r in plain})
     figure, axes = plt.subplots(
         2, 4, figsize=(WIDTH_IN, 4.6), layout="constrained", sharex=True, sharey=True
@@ -83,15 +83,15 @@ def seed_curves(found: Sequence[Result]) -> Figure:
     return figure
 
 
-def loss_gaps(found: Mapping[str, Sequence[Result]]) -> Figure:
-    """Validation loss minus training loss by epoch, mean of the seeds: one panel a network.
+def plot_loss_gaps(results: Mapping[str, Sequence[Result]]) -> Figure:
+    """Plot validation loss minus training loss by epoch, mean of the seeds, one panel per network.
 
     Parameters
     ----------
-    found
-        Results by the name of the way they were trained, at most four.
+    results
+        By the name of the way of training, at most four.
     """
-    names = sorted({r.parameters["network"] for results in found.values() for r in results})
+    names = sorted({r.parameters["network"] for group in results.values() for r in group})
     lines = -(-(len(names) + 1) // 4)
     figure, axes = plt.subplots(
         lines,
@@ -105,9 +105,9 @@ def loss_gaps(found: Mapping[str, Sequence[Result]]) -> Figure:
     looks = zip(
         ("-", "--", "-.", ":"), ("#000000", "#4477aa", "#ccbb44", "#aa3377"), "os^D", strict=True
     )
-    for (way, results), (style, colour, mark) in zip(found.items(), looks, strict=False):
+    for (way, group), (style, colour, mark) in zip(results.items(), looks, strict=False):
         for place, name in zip(axes.flat, names, strict=False):
-            own = [r.training for r in results if r.parameters["network"] == name]
+            own = [r.training for r in group if r.parameters["network"] == name]
             gaps = pd.DataFrame(
                 [np.subtract(curves.validation_loss, curves.train_loss) for curves in own]
             ).mean()

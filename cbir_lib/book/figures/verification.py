@@ -1,4 +1,4 @@
-"""TODO."""
+"""Figures of a verification: differences compared with their tolerances."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from cbir_lib.book.figures.style import CLASS_COLOURS, WIDTH_IN, WRONG
 
 
-def verified(numbers: pd.DataFrame) -> Figure:
-    """How far each number of each run is off, in units of its tolerance.
+def plot_verification(numbers: pd.DataFrame) -> Figure:
+    """Plot the difference of each number of each run, in units of its tolerance.
 
     Parameters
     ----------
     numbers
-        One row a number: ``run``, ``difference``, ``tolerance``, ``verdict``; without a difference
-        it is not drawn.
+        One row per number: ``run``, ``difference``, ``tolerance`` and ``verdict``; a number
+        without a difference is not drawn.
     """
     most = 1.6  # what is farther off is drawn there
     marks = {
@@ -53,13 +53,13 @@ def verified(numbers: pd.DataFrame) -> Figure:
     return figure
 
 
-def spread_of_reruns(reruns: pd.DataFrame, tolerances: Mapping[str, float]) -> Figure:
-    """Draw the largest change of a measure in each rerun, networks below a line.
+def plot_rerun_spread(reruns: pd.DataFrame, tolerances: Mapping[str, float]) -> Figure:
+    """Plot the largest change of each measure in each rerun, with networks below a line.
 
     Parameters
     ----------
     reruns
-        One row a rerun: ``run``, ``circumstances``, ``trained``, and one column a measure, in
+        One row per rerun: ``run``, ``circumstances``, ``trained``, and one column per measure, in
         percentage points.
     tolerances
         Of networks, by measure.

@@ -11,12 +11,12 @@ from pathlib import Path
 import pandas as pd
 
 from cbir_lib import paths
-from cbir_lib.datasets.cache import cached
-from cbir_lib.datasets.phantom.card import SUMS, checksum
-from cbir_lib.datasets.phantom.recipe import COUNT, TRAIN, split_sizes
-from cbir_lib.datasets.radiographs import SPLITS, RadiographSet, gather
+from cbir_lib.datasets.cache import load_cached
+from cbir_lib.datasets.phantom.card import CHECKSUMS_FILE, compute_checksum
+from cbir_lib.datasets.phantom.recipe import COUNT, TRAIN, compute_split_sizes
+from cbir_lib.datasets.radiographs import SPLITS, RadiographSet, build_set
 from cbir_lib.errors import CbirError
-from cbir_lib.images.decoding import decode, fit
+from cbir_lib.images.decoding import decode, fit_to_square
 
 TITLE = "Phantom: 14,410 simulated radiographs, five body regions, full IRMA codes"
 CREDIT = "Simulated images of this project, CC BY 4.0; bone shapes: MyoSim, OpenSim"
@@ -27,9 +27,13 @@ CAVEAT = (
 )
 URL = None
 # Images a class, in all splits.
-CLASSES = {name: sum(split[name] for split in split_sizes(COUNT).values()) for name in TRAIN}
+CLASSES = {
+    name: sum(split[name] for split in compute_split_sizes(COUNT).values()) for name in TRAIN
+}
 COLUMNS = ("image_id", "split", "class", "irma_code", "subject_id", "view", "width_px", "height_px")
-MEND = "get it again: git checkout data/phantom, or draw it: cbir phantom render --out FOLDER"
+RESTORE_HINT = (
+    "get it again: git checkout data/phantom, or draw it: cbir phantom render --out FOLDER"
+)
 
 
 def locate(root: Path | str | None = None) -> Path:
@@ -45,9 +49,9 @@ def locate(root: Path | str | None = None) -> Path:
     places = [Path(root)] if root else [Path(given)] if given else []
     places += [place / "phantom" for place in places] + ([] if root else [embedded])
     for place in places:
-        if (place / SUMS).is_file():
+        if (place / CHECKSUMS_FILE).is_file():
             return place
-    raise CbirError(f"no phantom images at {' or '.join(map(str, places))}", MEND)
+    raise CbirError(f"no phantom images at {' or '.join(map(str, places))}", RESTORE_HINT)
 
 
 def load(root: Path | str | None = None) -> RadiographSet:
@@ -56,7 +60,7 @@ def load(root: Path | str | None = None) -> RadiographSet:
     Images lie in the middle of a black square; their own size is in ``width_px`` and ``height_px``.
     ``records`` has all of ``labels.csv``: the view, and the settings that make an image hard.
     """
-    return cached("phantom", locate(root), read)
+    return load_cached("phantom", locate(root), read)
 
 
 def read(folder: Path) -> RadiographSet:
@@ -70,13 +74,13 @@ def read(folder: Path) -> RadiographSet:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    listed = _listed(folder / SUMS)
+    listed = _read_checksums(folder / CHECKSUMS_FILE)
     for name, value in listed.items():
         path = folder / name
         if not path.is_file():
-            raise CbirError(f"{path} is missing", MEND)
-        if checksum(path) != value:
-            raise CbirError(f"{path} is not what was published: wrong checksum", MEND)
+            raise CbirError(f"{path} is missing", RESTORE_HINT)
+        if compute_checksum(path) != value:
+            raise CbirError(f"{path} is not what was published: wrong checksum", RESTORE_HINT)
     encoded = {}
     for name in listed:
         if name.endswith(".parquet"):
@@ -84,46 +88,46 @@ def read(folder: Path) -> RadiographSet:
                 shard = pq.read_table(folder / name, columns=["image_id", "image"])
                 pictures = shard["image"].combine_chunks().field("bytes")
             except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
-                raise _damaged(folder / name, error) from error
+                raise _damaged_error(folder / name, error) from error
             encoded |= dict(zip(shard["image_id"].to_pylist(), pictures.to_pylist(), strict=True))
     try:
         labels = pd.read_csv(folder / "labels.csv", dtype={"image_id": str}, keep_default_na=False)
     except (ValueError, OSError) as error:
-        raise _damaged(folder / "labels.csv", error) from error
+        raise _damaged_error(folder / "labels.csv", error) from error
     _check_labels(folder / "labels.csv", labels)
     if set(labels["image_id"]) != set(encoded):
-        raise CbirError(f"{folder}: labels and shards name different images", MEND)
-    return _gather(labels, encoded)
+        raise CbirError(f"{folder}: labels and shards name different images", RESTORE_HINT)
+    return _build_set(labels, encoded)
 
 
-def _listed(sums: Path) -> dict[str, str]:
+def _read_checksums(sums: Path) -> dict[str, str]:
     """Checksums by file name, as ``sha256sum`` writes them."""
     try:
         lines = [line.split(maxsplit=1) for line in sums.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise _damaged(sums, error) from error
+        raise _damaged_error(sums, error) from error
     listed = {line[1]: line[0] for line in lines if len(line) == 2}
     if "labels.csv" not in listed or len(listed) < len(lines):
-        raise CbirError(f"{sums} is damaged: a line without a file, or no labels.csv", MEND)
+        raise CbirError(f"{sums} is damaged: a line without a file, or no labels.csv", RESTORE_HINT)
     return listed
 
 
 def _check_labels(path: Path, labels: pd.DataFrame) -> None:
     for column in COLUMNS:
         if column not in labels:
-            raise CbirError(f"{path} has no column {column!r}", MEND)
+            raise CbirError(f"{path} has no column {column!r}", RESTORE_HINT)
     for column, known in {"class": tuple(CLASSES), "split": SPLITS}.items():
         strange = labels.loc[~labels[column].isin(known), column]
         if len(strange):
-            raise CbirError(f"{path}: unknown {column} {strange.iloc[0]!r}", MEND)
+            raise CbirError(f"{path}: unknown {column} {strange.iloc[0]!r}", RESTORE_HINT)
     if labels["image_id"].duplicated().any():
-        raise CbirError(f"{path} has an image twice", MEND)
+        raise CbirError(f"{path} has an image twice", RESTORE_HINT)
     for column in ("width_px", "height_px"):
         if not pd.api.types.is_integer_dtype(labels[column]):
-            raise CbirError(f"{path}: {column} is not a whole number everywhere", MEND)
+            raise CbirError(f"{path}: {column} is not a whole number everywhere", RESTORE_HINT)
 
 
-def _gather(labels: pd.DataFrame, encoded: dict[str, bytes]) -> RadiographSet:
+def _build_set(labels: pd.DataFrame, encoded: dict[str, bytes]) -> RadiographSet:
     size = int(labels[["width_px", "height_px"]].to_numpy().max())
     decoded = [decode(encoded[image_id]) for image_id in labels["image_id"]]
     kept = [d.image is not None for d in decoded]
@@ -134,15 +138,15 @@ def _gather(labels: pd.DataFrame, encoded: dict[str, bytes]) -> RadiographSet:
     ]
     records = labels[kept].rename(columns={"class": "label"})
     records["label"] = records["label"].map(list(CLASSES).index)
-    images = [fit(d.image, size) for d in decoded if d.image is not None]
-    return gather("phantom", tuple(CLASSES), images, records, remarks, mend=MEND)
+    images = [fit_to_square(d.image, size) for d in decoded if d.image is not None]
+    return build_set("phantom", tuple(CLASSES), images, records, remarks, mend=RESTORE_HINT)
 
 
-def _damaged(path: Path, error: Exception) -> CbirError:
+def _damaged_error(path: Path, error: Exception) -> CbirError:
     reason = next(iter(str(error).splitlines()), type(error).__name__)
-    return CbirError(f"{path} is damaged: {reason}", MEND)
+    return CbirError(f"{path} is damaged: {reason}", RESTORE_HINT)
 
 
 def fetch(folder: Path, url: str | None = None) -> Path:
     """There is nothing to fetch: the set is part of the repository."""
-    raise CbirError("the phantom is part of the repository and not fetched", MEND)
+    raise CbirError("the phantom is part of the repository and not fetched", RESTORE_HINT)

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from skimage.morphology import convex_hull_image
 
 from cbir_lib.datasets.phantom.parameters import Subject
-from cbir_lib.datasets.phantom.skeleton import MIDLINE_X, Place, Skeleton, part_of
+from cbir_lib.datasets.phantom.skeleton import MIDLINE_X, Place, Skeleton, find_part
 from cbir_lib.datasets.phantom.volumes import Volume
 
 Point = tuple[float, float, float]
@@ -93,7 +93,7 @@ class Ellipsoid(NamedTuple):
     weight: float = 1.0
 
 
-def both_sides(pieces: Iterable) -> list:
+def mirror_to_both_sides(pieces: Iterable) -> list:
     """The pieces, and those of the right side mirrored to the left."""
     found = []
     for piece in pieces:
@@ -139,7 +139,7 @@ class Frame:
         return self.places[body].matrix @ self.neutral[body].inverse
 
 
-def soft_tissue(skeleton: Skeleton, subject: Subject) -> list[Capsule]:
+def build_soft_tissue(skeleton: Skeleton, subject: Subject) -> list[Capsule]:
     """The capsules of a subject, in the coordinates of the standing model."""
     right = list(SIDES)
     for n, radius in FINGER_RADII.items():
@@ -166,10 +166,10 @@ def soft_tissue(skeleton: Skeleton, subject: Subject) -> list[Capsule]:
         right.append(
             Capsule("torso", (-0.095, 0.105, 1.345), "torso", (-0.097, 0.085, 1.32), size, size)
         )
-    return list(TRUNK) + both_sides(right)
+    return list(TRUNK) + mirror_to_both_sides(right)
 
 
-def capsule_arrays(capsules: Iterable[Capsule], frame: Frame, subject: Subject) -> tuple:
+def build_capsule_arrays(capsules: Iterable[Capsule], frame: Frame, subject: Subject) -> tuple:
     """What :func:`cbir_lib.datasets.phantom.rays.add_skin` takes: matrices, lengths, radii, scales."""
     matrices, lengths, radii, scales = [], [], [], []
     for c in capsules:
@@ -190,7 +190,7 @@ def capsule_arrays(capsules: Iterable[Capsule], frame: Frame, subject: Subject) 
     return np.array(matrices), np.array(lengths), np.array(radii), np.array(scales)
 
 
-def ellipsoid_shapes(ellipsoids: Iterable[Ellipsoid], frame: Frame) -> list[tuple]:
+def compute_ellipsoid_shapes(ellipsoids: Iterable[Ellipsoid], frame: Frame) -> list[tuple]:
     """Half axes as columns (3, 3) and centre (3,) of each ellipsoid in the world."""
     return [
         (
@@ -201,13 +201,13 @@ def ellipsoid_shapes(ellipsoids: Iterable[Ellipsoid], frame: Frame) -> list[tupl
     ]
 
 
-def box(axes: np.ndarray, centre: np.ndarray) -> np.ndarray:
+def compute_box(axes: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """(8, 3) corners of a box around an ellipsoid."""
     signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, 8).T
     return centre + signs @ axes.T
 
 
-def to_unit(shapes: Iterable[tuple]) -> np.ndarray:
+def compute_unit_transforms(shapes: Iterable[tuple]) -> np.ndarray:
     """(K, 3, 4) from the world to the space where each ellipsoid is the unit sphere."""
     found = []
     for axes, centre in shapes:
@@ -217,7 +217,7 @@ def to_unit(shapes: Iterable[tuple]) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def thoracic_cavity(skeleton: Skeleton) -> Volume:
+def build_thoracic_cavity(skeleton: Skeleton) -> Volume:
     """The inside of the rib cage, in the frame of ``torso``: slice by slice the hull of the ribs."""
     ribs = next(bone for bone in skeleton.bones if bone.name.startswith("rib")).volume
     bone = ribs.distances < 0.001
@@ -231,7 +231,7 @@ def thoracic_cavity(skeleton: Skeleton) -> Volume:
     return Volume((distances * 2 * ribs.step).astype(np.float32), ribs.origin, 2 * ribs.step)
 
 
-def not_lung(subject: Subject) -> list[Ellipsoid]:
+def list_lung_exclusions(subject: Subject) -> list[Ellipsoid]:
     """What is in the rib cage and not lung: mediastinum, heart, diaphragm with what is below."""
     low = 0.018 * subject.breath
     h = subject.heart
@@ -247,7 +247,7 @@ def not_lung(subject: Subject) -> list[Ellipsoid]:
     ]
 
 
-def inner(subject: Subject, rng: np.random.Generator) -> list[Ellipsoid]:
+def draw_inner_structures(subject: Subject, rng: np.random.Generator) -> list[Ellipsoid]:
     """Air, vessels and dense bone inside; gas and vessels lie differently in every image."""
     found = [
         # Airways, mouth, sinuses, the air cells behind the ear.
@@ -257,7 +257,7 @@ def inner(subject: Subject, rng: np.random.Generator) -> list[Ellipsoid]:
         Ellipsoid("air", "head", (-0.025, 0.152, 1.628), (0.011, 0.028, 0.017)),
         Ellipsoid("air", "head", (-0.025, 0.152, 1.652), (0.012, 0.022, 0.010)),
         Ellipsoid("air", "head", (-0.025, 0.196, 1.648), (0.013, 0.011, 0.009)),
-        *both_sides(
+        *mirror_to_both_sides(
             [
                 Ellipsoid("air", "head", (-0.052, 0.155, 1.622), (0.012, 0.015, 0.015)),
                 Ellipsoid("air", "head", (-0.037, 0.134, 1.688), (0.011, 0.005, 0.010)),
@@ -294,7 +294,7 @@ def inner(subject: Subject, rng: np.random.Generator) -> list[Ellipsoid]:
     return found
 
 
-def _bar(body: str, a: Point, b: Point, thick: float, wide: float | None = None) -> Ellipsoid:
+def _make_bar(body: str, a: Point, b: Point, thick: float, wide: float | None = None) -> Ellipsoid:
     """A bar of metal from a to b."""
     a, b = np.asarray(a), np.asarray(b)
     way = (b - a) / np.linalg.norm(b - a)
@@ -303,44 +303,44 @@ def _bar(body: str, a: Point, b: Point, thick: float, wide: float | None = None)
     return Ellipsoid("metal", body, tuple((a + b) / 2), half, turn)
 
 
-def _plate(body: str, a: Point, b: Point, into: Point, screws: int = 6) -> list[Ellipsoid]:
+def _make_plate(body: str, a: Point, b: Point, into: Point, screws: int = 6) -> list[Ellipsoid]:
     """A plate from a to b, with screws of the vector ``into``."""
     a, b, into = np.asarray(a), np.asarray(b), np.asarray(into)
-    found = [_bar(body, a, b, 0.0016, 0.006)]
+    found = [_make_bar(body, a, b, 0.0016, 0.006)]
     for share in np.linspace(0.1, 0.9, screws):
         head = a + share * (b - a)
-        found.append(_bar(body, head, head + into, 0.0021))
+        found.append(_make_bar(body, head, head + into, 0.0021))
     return found
 
 
-def _spinal_rods() -> list[Ellipsoid]:
+def _make_spinal_rods() -> list[Ellipsoid]:
     found = []
     for x in (-0.048, -0.002):
-        found.append(_bar("lumbar3", (x, 0.232, 1.085), (x, 0.238, 1.185), 0.0032))
+        found.append(_make_bar("lumbar3", (x, 0.232, 1.085), (x, 0.238, 1.185), 0.0032))
         for z in (1.085, 1.12, 1.155, 1.185):
-            found.append(_bar("lumbar3", (x, 0.236, z), (x * 0.8 - 0.005, 0.190, z), 0.003))
+            found.append(_make_bar("lumbar3", (x, 0.236, z), (x * 0.8 - 0.005, 0.190, z), 0.003))
     return found
 
 
-def _sternal_wires() -> list[Ellipsoid]:
+def _make_sternal_wires() -> list[Ellipsoid]:
     return [
-        _bar(
+        _make_bar(
             "torso", (-0.032, 0.098 + 0.1 * (z - 1.34) ** 2, z), (-0.018, 0.098, z + 0.004), 0.0012
         )
         for z in (1.31, 1.335, 1.36, 1.385, 1.41)
     ]
 
 
-def _pacemaker() -> list[Ellipsoid]:
+def _make_pacemaker() -> list[Ellipsoid]:
     return [
         Ellipsoid("metal", "torso", (0.065, 0.095, 1.435), (0.021, 0.004, 0.018)),
-        _bar("torso", (0.05, 0.11, 1.44), (-0.01, 0.15, 1.43), 0.001),
-        _bar("torso", (-0.01, 0.15, 1.43), (-0.022, 0.16, 1.34), 0.001),
-        _bar("torso", (-0.022, 0.16, 1.34), (0.03, 0.14, 1.285), 0.001),
+        _make_bar("torso", (0.05, 0.11, 1.44), (-0.01, 0.15, 1.43), 0.001),
+        _make_bar("torso", (-0.01, 0.15, 1.43), (-0.022, 0.16, 1.34), 0.001),
+        _make_bar("torso", (-0.022, 0.16, 1.34), (0.03, 0.14, 1.285), 0.001),
     ]
 
 
-def _fillings() -> list[Ellipsoid]:
+def _make_fillings() -> list[Ellipsoid]:
     return [
         Ellipsoid("metal", "head", (x, y, 1.594), (0.0025, 0.0025, 0.002), weight=0.7)
         for x, y in ((-0.047, 0.155), (-0.003, 0.155), (-0.045, 0.146), (-0.008, 0.140))
@@ -349,28 +349,28 @@ def _fillings() -> list[Ellipsoid]:
 
 # What may be built in, by IRMA's region; drawn for one image in twelve.
 IMPLANTS: dict[str, tuple[Callable[[], list[Ellipsoid]], ...]] = {
-    "cranium": (_fillings,),
-    "spine": (_spinal_rods, _fillings),
-    "chest": (_pacemaker, _sternal_wires, _spinal_rods),
+    "cranium": (_make_fillings,),
+    "spine": (_make_spinal_rods, _make_fillings),
+    "chest": (_make_pacemaker, _make_sternal_wires, _make_spinal_rods),
     "upper extremity": (
-        lambda: _plate("radius_r", (-.231, .158, 1.05), (-.237, .152, .95), (.018, .012, 0)),
-        lambda: _plate("humerus_r", (-.205, .19, 1.40), (-.203, .19, 1.26), (.03, .003, 0)),
+        lambda: _make_plate("radius_r", (-.231, .158, 1.05), (-.237, .152, .95), (.018, .012, 0)),
+        lambda: _make_plate("humerus_r", (-.205, .19, 1.40), (-.203, .19, 1.26), (.03, .003, 0)),
         lambda: [Ellipsoid("metal", "4proxph_r", (-.2335, .186, .832), (.010, .010, .002))],  # ring
-        lambda: [_bar("humerus_r", (-.193, .198, 1.47), (-.185, .195, 1.22), .0042)],
+        lambda: [_make_bar("humerus_r", (-.193, .198, 1.47), (-.185, .195, 1.22), .0042)],
     ),
     "lower extremity": (
-        lambda: [_bar("femur_r", (-.128, .158, .92), (-.102, .155, .56), .0055),
-                 _bar("femur_r", (-.13, .156, .875), (-.08, .156, .935), .005)],
-        lambda: _plate("tibia_r", (-.125, .155, .25), (-.123, .155, .13), (.035, .004, 0)),
+        lambda: [_make_bar("femur_r", (-.128, .158, .92), (-.102, .155, .56), .0055),
+                 _make_bar("femur_r", (-.13, .156, .875), (-.08, .156, .935), .005)],
+        lambda: _make_plate("tibia_r", (-.125, .155, .25), (-.123, .155, .13), (.035, .004, 0)),
         lambda: [Ellipsoid("metal", "femur_r", (-.101, .152, .505), (.034, .03, .010)),
                  Ellipsoid("metal", "tibia_r", (-.101, .158, .488), (.036, .026, .004)),
-                 _bar("tibia_r", (-.101, .158, .488), (-.101, .16, .45), .007)],
-        lambda: _plate("tibia_r", (-.134, .172, .20), (-.128, .172, .12), (.03, -.004, 0), 5),
-        lambda: [_bar("calcn_r", (-.088, .10, .09), (-.083, .05, .08), .002)],
+                 _make_bar("tibia_r", (-.101, .158, .488), (-.101, .16, .45), .007)],
+        lambda: _make_plate("tibia_r", (-.134, .172, .20), (-.128, .172, .12), (.03, -.004, 0), 5),
+        lambda: [_make_bar("calcn_r", (-.088, .10, .09), (-.083, .05, .08), .002)],
     ),
 }  # fmt: skip
 
 
-def seen(body: str, parts: frozenset[str]) -> bool:
+def belongs_to(body: str, parts: frozenset[str]) -> bool:
     """Whether a body belongs to one of these parts (``hand_r``, ``thorax``)."""
-    return part_of(body) in parts
+    return find_part(body) in parts

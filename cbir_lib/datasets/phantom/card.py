@@ -13,7 +13,7 @@ import pandas as pd
 from cbir_lib.datasets.radiographs import SPLITS
 from cbir_lib.files import replacing
 
-SUMS = "SHA256SUMS"
+CHECKSUMS_FILE = "SHA256SUMS"
 TEMPLATE = Path(__file__).with_name("card.md")
 NAME = "Phantom radiographs"
 DESCRIPTION = (
@@ -82,11 +82,11 @@ CONTEXT = {
 def write_card(out: Path, labels: pd.DataFrame, described: dict) -> None:
     """Write card, metadata, credits and checksums of the shards and labels in ``out``."""
     with replacing(out / "NOTICE") as part:
-        part.write_text(notice())
-    sums = {path.name: checksum(path) for path in sorted(out.glob("*.parquet"))}
-    sums["labels.csv"] = checksum(out / "labels.csv")
+        part.write_text(compose_notice())
+    sums = {path.name: compute_checksum(path) for path in sorted(out.glob("*.parquet"))}
+    sums["labels.csv"] = compute_checksum(out / "labels.csv")
     with replacing(out / "croissant.json") as part:
-        part.write_text(json.dumps(croissant(sums, out), indent=2) + "\n")
+        part.write_text(json.dumps(build_croissant(sums, out), indent=2) + "\n")
     size = sum(path.stat().st_size for path in out.glob("*.parquet"))
     counts = pd.crosstab(labels["class"], labels["split"])[list(SPLITS)].rename_axis(None)
     counts.loc["all"] = counts.sum()
@@ -96,27 +96,27 @@ def write_card(out: Path, labels: pd.DataFrame, described: dict) -> None:
         images=f"{len(labels):,}",
         megabytes=f"{size / 1e6:.1f}",
         subjects=f"{labels['subject_id'].nunique():,}",
-        counts=markdown(counts.rename_axis("class").reset_index()),
+        counts=format_markdown(counts.rename_axis("class").reset_index()),
         features=json.dumps(list(FIELDS)),
-        parameters=markdown(parameters()),
+        parameters=format_markdown(tabulate_parameters()),
         tools=", ".join(f"{k} {v}" for k, v in described.get("drawn_with", {}).items()),
         command=" ".join(f"--{key} {recipe[key]}" for key in ("count", "seed", "size")),
-        category=size_category(len(labels)),
-        difficulty=difficulty(out),
+        category=name_size_category(len(labels)),
+        difficulty=format_difficulty(out),
     )
     with replacing(out / "README.md") as part:
         part.write_text(text, encoding="utf-8")
-    with replacing(out / SUMS) as part:
+    with replacing(out / CHECKSUMS_FILE) as part:
         part.write_text("".join(f"{value}  {name}\n" for name, value in sums.items()))
 
 
-def size_category(images: int) -> str:
+def name_size_category(images: int) -> str:
     """Hugging Face's name for a number of images."""
     names = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K"}
     return next((name for limit, name in names.items() if images < limit), "100K<n<1M")
 
 
-def difficulty(out: Path) -> str:
+def format_difficulty(out: Path) -> str:
     """The accuracies measured when the set was frozen, as a table; or that there are none."""
     measured = out / "difficulty.json"
     if not measured.is_file():
@@ -128,10 +128,10 @@ def difficulty(out: Path) -> str:
     table = pd.DataFrame(columns).rename_axis("one nearest neighbour, accuracy (%)")
     percent = table.drop("images").map("{:.1f}".format, na_action="ignore")
     counts = table.loc[["images"]].map("{:,.0f}".format).rename({"images": "images of the set"})
-    return markdown(pd.concat([counts, percent]).reset_index())
+    return format_markdown(pd.concat([counts, percent]).reset_index())
 
 
-def parameters() -> pd.DataFrame:
+def tabulate_parameters() -> pd.DataFrame:
     """Every parameter that varies: its name, range and meaning."""
     from dataclasses import fields
 
@@ -150,13 +150,13 @@ def parameters() -> pd.DataFrame:
     )
 
 
-def markdown(table: pd.DataFrame) -> str:
+def format_markdown(table: pd.DataFrame) -> str:
     """A data frame as a table of Markdown."""
     lines = [list(table.columns), ["---"] * table.shape[1], *table.astype(str).to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-def notice() -> str:
+def compose_notice() -> str:
     """Credits of the bone shapes: the notice of the package they come from."""
     theirs = next((f for f in files("musclemimic-models") or [] if f.name == "NOTICE"), None)
     head = (
@@ -168,13 +168,13 @@ def notice() -> str:
     return head + (theirs.read_text(encoding="utf-8") if theirs else "not installed\n")
 
 
-def checksum(path: Path) -> str:
+def compute_checksum(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def croissant(sums: dict[str, str], out: Path) -> dict:
+def build_croissant(sums: dict[str, str], out: Path) -> dict:
     """Metadata in the form of MLCommons Croissant 1.0: files, checksums, and their columns.
 
     Akhtar et al., Croissant: a metadata format for ML-ready datasets, 2024,
@@ -205,13 +205,15 @@ def croissant(sums: dict[str, str], out: Path) -> dict:
             for name, value in sums.items()
         ],
         "recordSet": [
-            _record_set(Path(name).stem, name, FIELDS if name.endswith(".parquet") else LABELS)
+            _build_record_set(
+                Path(name).stem, name, FIELDS if name.endswith(".parquet") else LABELS
+            )
             for name in sums
         ],
     }
 
 
-def _record_set(key: str, file: str, columns: dict[str, tuple[str, str]]) -> dict:
+def _build_record_set(key: str, file: str, columns: dict[str, tuple[str, str]]) -> dict:
     """The columns of one file."""
     fields = []
     for column, (kind, meaning) in columns.items():

@@ -34,12 +34,12 @@ class Paths(NamedTuple):
 class Film(NamedTuple):
     """An image on its way to the film, (H, W) each; for showing how one is made."""
 
-    primary: np.ndarray  # share of the open beam that arrives unscattered
+    compute_primary: np.ndarray  # share of the open beam that arrives unscattered
     detected: np.ndarray  # with scatter, noise and blur
     grey: np.ndarray  # (H, W) uint8
 
 
-def primary(paths: Paths, energy: float) -> np.ndarray:
+def compute_primary(paths: Paths, energy: float) -> np.ndarray:
     """Beer-Lambert: the detected share of the open beam, for a spectrum of two energies or more.
 
     ``energy`` shifts the weight between them: at 0, 30 and 40 keV by 2 : 1; at 1, 40, 60 and 80 keV
@@ -75,7 +75,7 @@ def expose(
     Film
         Bone is bright: grey falls with exposure.
     """
-    beam = primary(paths, energy) * opening
+    beam = compute_primary(paths, energy) * opening
     # What is behind the middle of the body, as an automatic exposure would measure it.
     behind = (paths.soft + paths.bone > 0.01) & (opening > 0.5)
     chamber = np.zeros_like(behind)

@@ -9,7 +9,7 @@ import numpy as np
 
 from cbir_lib.errors import CbirError
 
-DRAWING = ("mujoco", "musclemimic_models")  # what the extra ``phantom`` installs
+REQUIRED_PACKAGES = ("mujoco", "musclemimic_models")  # what the extra ``phantom`` installs
 
 
 def require_packages() -> None:
@@ -20,7 +20,7 @@ def require_packages() -> None:
     CbirError
         Naming the package that is not.
     """
-    for name in DRAWING:
+    for name in REQUIRED_PACKAGES:
         if find_spec(name) is None:
             raise CbirError(
                 f"drawing phantom radiographs needs the package {name}",
@@ -28,7 +28,7 @@ def require_packages() -> None:
             )
 
 
-def varies(low: float, high: float, meaning: str, *, log: bool = False, normal: bool = False):
+def parameter(low: float, high: float, meaning: str, *, log: bool = False, normal: bool = False):
     """A parameter that is drawn from [low, high].
 
     Uniformly; uniformly in the logarithm; or normally about the middle, with a quarter of the range
@@ -39,7 +39,7 @@ def varies(low: float, high: float, meaning: str, *, log: bool = False, normal: 
 
 
 @dataclass(frozen=True)
-class Drawn:
+class RandomParameters:
     """Base of the parameter tables: all of them drawn, or all in the middle."""
 
     @classmethod
@@ -72,40 +72,44 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Subject(Drawn):
+class Subject(RandomParameters):
     """A person; drawn once a subject."""
 
-    stature: float = varies(0.82, 1.10, "size of the whole body, against the model's", normal=True)
-    head: float = varies(0.93, 1.07, "size of the head, against stature", normal=True)
-    limbs: float = varies(0.92, 1.08, "length of arms and legs, against stature", normal=True)
-    breadth: float = varies(0.88, 1.14, "breadth of bones, against their length", normal=True)
-    depth: float = varies(0.90, 1.12, "depth of the trunk, against its height", normal=True)
-    density: float = varies(0.70, 1.20, "mineral of the bones, against the model's")
-    cortex: float = varies(0.65, 1.35, "thickness of the cortical shell, against the model's")
-    habitus: float = varies(0.88, 1.35, "girth of soft tissue, against the model's")
-    fat_mm: float = varies(2.0, 22.0, "fat under the skin of the trunk, mm; a third on the limbs")
-    breast: float = varies(-1.0, 1.0, "size of the breasts; none below zero")
-    breath: float = varies(-1.0, 1.0, "diaphragm, from high (expiration) to low", normal=True)
-    heart: float = varies(0.85, 1.35, "size of the heart, against the model's", normal=True)
-    nod_deg: float = varies(-14.0, 14.0, "forward bend of the neck", normal=True)
+    stature: float = parameter(
+        0.82, 1.10, "size of the whole body, against the model's", normal=True
+    )
+    head: float = parameter(0.93, 1.07, "size of the head, against stature", normal=True)
+    limbs: float = parameter(0.92, 1.08, "length of arms and legs, against stature", normal=True)
+    breadth: float = parameter(0.88, 1.14, "breadth of bones, against their length", normal=True)
+    depth: float = parameter(0.90, 1.12, "depth of the trunk, against its height", normal=True)
+    density: float = parameter(0.70, 1.20, "mineral of the bones, against the model's")
+    cortex: float = parameter(0.65, 1.35, "thickness of the cortical shell, against the model's")
+    habitus: float = parameter(0.88, 1.35, "girth of soft tissue, against the model's")
+    fat_mm: float = parameter(
+        2.0, 22.0, "fat under the skin of the trunk, mm; a third on the limbs"
+    )
+    breast: float = parameter(-1.0, 1.0, "size of the breasts; none below zero")
+    breath: float = parameter(-1.0, 1.0, "diaphragm, from high (expiration) to low", normal=True)
+    heart: float = parameter(0.85, 1.35, "size of the heart, against the model's", normal=True)
+    nod_deg: float = parameter(-14.0, 14.0, "forward bend of the neck", normal=True)
 
 
 @dataclass(frozen=True)
-class Exposure(Drawn):
+class Exposure(RandomParameters):
     """How one image was taken and developed."""
 
-    rotation_deg: float = varies(-12.0, 12.0, "turned in the plane of the film", normal=True)
-    tilt_deg: float = varies(-10.0, 10.0, "beam from above or below", normal=True)
-    swivel_deg: float = varies(-14.0, 14.0, "turned about the long axis", normal=True)
-    shift_x: float = varies(-0.12, 0.12, "off centre, share of the field's width", normal=True)
-    shift_y: float = varies(-0.12, 0.12, "off centre, share of the field's height", normal=True)
-    field: float = varies(0.80, 1.25, "size of the field, against the view's", log=True)
-    aspect: float = varies(0.85, 1.18, "breadth of the film, against the view's", log=True)
-    energy: float = varies(-0.15, 0.15, "hardness of the beam, added to the view's (0 to 1)")
-    photons: float = varies(100.0, 6000.0, "photons in a pixel behind the body", log=True)
-    scatter: float = varies(0.10, 1.20, "scattered over primary radiation, behind a thick body")
-    blur_px: float = varies(0.3, 1.1, "standard deviation of the detector's blur, pixels")
-    gamma: float = varies(1.5, 3.3, "slope of the film curve", log=True)
-    darkness: float = varies(-0.22, 0.22, "over- or under-exposure, decades")
-    fog: float = varies(0.0, 0.14, "grey that no exposure gives or takes, share of the range")
-    collimation: float = varies(-0.20, 0.12, "margin outside the collimator; none below zero")
+    rotation_deg: float = parameter(-12.0, 12.0, "turned in the plane of the film", normal=True)
+    tilt_deg: float = parameter(-10.0, 10.0, "beam from above or below", normal=True)
+    swivel_deg: float = parameter(-14.0, 14.0, "turned about the long axis", normal=True)
+    shift_x: float = parameter(-0.12, 0.12, "off centre, share of the field's width", normal=True)
+    shift_y: float = parameter(-0.12, 0.12, "off centre, share of the field's height", normal=True)
+    field: float = parameter(0.80, 1.25, "size of the field, against the view's", log=True)
+    aspect: float = parameter(0.85, 1.18, "breadth of the film, against the view's", log=True)
+    energy: float = parameter(-0.15, 0.15, "hardness of the beam, added to the view's (0 to 1)")
+    photons: float = parameter(100.0, 6000.0, "photons in a pixel behind the body", log=True)
+    scatter: float = parameter(0.10, 1.20, "scattered over primary radiation, behind a thick body")
+    blur_px: float = parameter(0.3, 1.1, "standard deviation of the detector's blur, pixels")
+    gamma: float = parameter(1.5, 3.3, "slope of the film curve", log=True)
+    darkness: float = parameter(-0.22, 0.22, "over- or under-exposure, decades")
+    fog: float = parameter(0.0, 0.14, "grey that no exposure gives or takes, share of the range")
+    collimation: float = parameter(-0.20, 0.12, "margin outside the collimator; none below zero")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cbir_lib.datasets.irma import CLASSES as TRAIN
-from cbir_lib.datasets.radiographs import in_proportion
+from cbir_lib.datasets.radiographs import apportion
 
 VERSION = "1.0"  # of the images; any change of a pixel is another version
 COUNT, SEED, SIZE_PX = 14410, 2009, 128
@@ -25,7 +25,7 @@ TEST = {
 }
 TEST_SHARE, VALIDATION_SHARE = 1733 / 14410, 0.1
 # Columns of an exposure that labels.csv keeps, so that results can be asked by difficulty.
-KEPT = (
+RECORDED_SETTINGS = (
     "rotation_deg",
     "field",
     "photons",
@@ -37,23 +37,23 @@ KEPT = (
 )
 
 
-def shares(total: int, weights: dict[str, int]) -> dict[str, int]:
+def share_out(total: int, weights: dict[str, int]) -> dict[str, int]:
     """``total`` shared out in these proportions."""
-    return dict(zip(weights, in_proportion(total, list(weights.values())), strict=True))
+    return dict(zip(weights, apportion(total, list(weights.values())), strict=True))
 
 
-def split_sizes(count: int) -> dict[str, dict[str, int]]:
+def compute_split_sizes(count: int) -> dict[str, dict[str, int]]:
     """Images of each class in each split, for ``count`` in all."""
     test = round(count * TEST_SHARE)
     validation = round((count - test) * VALIDATION_SHARE)
     return {
-        "train": shares(count - test - validation, TRAIN),
-        "validation": shares(validation, TRAIN),
-        "test": shares(test, TEST),
+        "train": share_out(count - test - validation, TRAIN),
+        "validation": share_out(validation, TRAIN),
+        "test": share_out(test, TEST),
     }
 
 
-class Planned(NamedTuple):
+class PlannedImage(NamedTuple):
     """An image to be drawn."""
 
     image_id: str
@@ -62,7 +62,7 @@ class Planned(NamedTuple):
     subject_id: str
 
 
-def plan(count: int = COUNT, seed: int = SEED) -> list[Planned]:
+def plan_images(count: int = COUNT, seed: int = SEED) -> list[PlannedImage]:
     """What will be drawn, in an order that says nothing about the class.
 
     Classes are in IRMA's proportions, which differ between train and test; a subject belongs to
@@ -71,7 +71,7 @@ def plan(count: int = COUNT, seed: int = SEED) -> list[Planned]:
     from cbir_lib.datasets.phantom.views import VIEWS
 
     rng = np.random.default_rng([seed, 0])
-    sizes = split_sizes(count)
+    sizes = compute_split_sizes(count)
     found, first = [], 0  # first subject of the split
     for split, classes in sizes.items():
         subjects = max(1, round(sum(classes.values()) / IMAGES_PER_SUBJECT))
@@ -83,36 +83,38 @@ def plan(count: int = COUNT, seed: int = SEED) -> list[Planned]:
         first += subjects
     order = rng.permutation(len(found))
     return [
-        Planned(f"p{i:05d}", found[j][0], found[j][1], f"s{found[j][2]:04d}")
+        PlannedImage(f"p{i:05d}", found[j][0], found[j][1], f"s{found[j][2]:04d}")
         for i, j in enumerate(order)
     ]
 
 
 @lru_cache(maxsize=4096)
-def _subject(seed: int, subject_id: str):
+def _draw_subject(seed: int, subject_id: str):
     from cbir_lib.datasets.phantom.parameters import Subject
 
     return Subject.draw(np.random.default_rng([seed, 1, int(subject_id[1:])]))
 
 
-def scene(planned: Planned, seed: int = SEED):
+def draw_scene(planned: PlannedImage, seed: int = SEED):
     """What one entry of the plan shows (a ``Scene``), and the generator of what is not in it."""
     from cbir_lib.datasets.phantom.render import Scene
     from cbir_lib.datasets.phantom.views import VIEWS
 
     of_scene, of_image = np.random.default_rng([seed, 2, int(planned.image_id[1:])]).spawn(2)
-    subject = _subject(seed, planned.subject_id)
+    subject = _draw_subject(seed, planned.subject_id)
     return Scene.draw(subject, VIEWS[planned.view], of_scene), of_image
 
 
-def draw(planned: Planned, seed: int = SEED, size: int = SIZE_PX) -> tuple[np.ndarray, dict]:
+def draw_image(
+    planned: PlannedImage, seed: int = SEED, size: int = SIZE_PX
+) -> tuple[np.ndarray, dict]:
     """The image of one entry of the plan, (H, W) uint8, and its record.
 
     It depends on the seed and the entry alone, not on what was drawn before.
     """
     from cbir_lib.datasets.phantom.render import render
 
-    shown, of_image = scene(planned, seed)
+    shown, of_image = draw_scene(planned, seed)
     view = shown.view
     grey = render(shown, size, of_image).grey
     exposure = asdict(shown.exposure)
@@ -131,6 +133,6 @@ def draw(planned: Planned, seed: int = SEED, size: int = SIZE_PX) -> tuple[np.nd
         "inverted": shown.inverted,
         "metal": shown.implant is not None,
         "marked": shown.marked,
-        **{name: round(exposure[name], 4) for name in KEPT},
+        **{name: round(exposure[name], 4) for name in RECORDED_SETTINGS},
     }
     return grey, record

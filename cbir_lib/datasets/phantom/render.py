@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from cbir_lib.datasets.phantom import body, rays
 from cbir_lib.datasets.phantom.exposure import Film, Paths, expose
 from cbir_lib.datasets.phantom.parameters import Exposure, Subject
-from cbir_lib.datasets.phantom.skeleton import MIDLINE_X, Place, Skeleton, skeleton
+from cbir_lib.datasets.phantom.skeleton import MIDLINE_X, Place, Skeleton, load_skeleton
 from cbir_lib.datasets.phantom.views import View
 
 LUNG_DENSITY = 0.26  # of soft tissue
@@ -88,22 +88,22 @@ def render(scene: Scene, size: int, rng: np.random.Generator) -> Film:
         ``grey`` is the finished image, (H, W) uint8; bone is bright unless the scene is inverted.
     """
     of_inside, of_noise, of_marker = rng.spawn(3)
-    paths, opening = trace(scene, size, of_inside)
+    paths, opening = trace_paths(scene, size, of_inside)
     energy = float(np.clip(scene.view.energy + scene.exposure.energy, 0, 1))
     film = expose(paths, energy, scene.exposure, opening, of_noise)
     grey = film.grey.copy()
     grey[opening < 0.5] = WHITE if scene.white_border else BLACK
     if scene.marked:
-        _mark(grey, scene, of_marker)
+        _draw_marker(grey, scene, of_marker)
     return film._replace(grey=255 - grey if scene.inverted else grey)
 
 
-def trace(scene: Scene, size: int, rng: np.random.Generator) -> tuple[Paths, np.ndarray]:
+def trace_paths(scene: Scene, size: int, rng: np.random.Generator) -> tuple[Paths, np.ndarray]:
     """Path lengths through every tissue, and the opening of the collimator (H, W)."""
-    bones = skeleton()
+    bones = load_skeleton()
     places = pose(bones, scene)
     frame = body.Frame(bones, places)
-    parts = parts_seen(scene)
+    parts = find_parts_in_beam(scene)
     source, middle, down, right, shape = aim(scene, frame, size)
     # Bones have sharp edges and get more rays than soft tissue.
     coarse = rays.Beam.through(source, middle, down, right, shape)
@@ -112,16 +112,16 @@ def trace(scene: Scene, size: int, rng: np.random.Generator) -> tuple[Paths, np.
     bone_path = np.zeros(fine_shape)
     for bone in bones.bones:
         if bone.part in parts:
-            bone_path += _through_bone(fine, bone, places[bone.body], bones, scene.subject)
-    soft, fat = _through_soft_tissue(coarse, scene, frame, parts, bones)
-    inside = _through_ellipsoids(fine, scene, frame, parts, rng)
+            bone_path += _trace_bone(fine, bone, places[bone.body], bones, scene.subject)
+    soft, fat = _trace_soft_tissue(coarse, scene, frame, parts, bones)
+    inside = _trace_ellipsoids(fine, scene, frame, parts, rng)
 
     def shrink(path: np.ndarray) -> np.ndarray:
         return cv2.resize(path, shape[::-1], interpolation=cv2.INTER_AREA)
 
     bone, metal = shrink(bone_path + inside["bone"]), shrink(inside["metal"])
     soft = np.maximum(soft + shrink(inside["soft"]) - bone - metal, 0)
-    return Paths(soft, fat, bone, metal), _opening(*shape, scene.exposure.collimation)
+    return Paths(soft, fat, bone, metal), _compute_opening(*shape, scene.exposure.collimation)
 
 
 def pose(bones: Skeleton, scene: Scene) -> dict[str, Place]:
@@ -151,7 +151,7 @@ def pose(bones: Skeleton, scene: Scene) -> dict[str, Place]:
     return bones.places(joints, sizes, radians(s.nod_deg))
 
 
-def parts_seen(scene: Scene) -> frozenset[str]:
+def find_parts_in_beam(scene: Scene) -> frozenset[str]:
     """Parts of the body in the beam, with side; of a limb that is photographed only its own."""
     parts = set()
     for part in scene.view.seen.split():
@@ -200,7 +200,7 @@ def aim(scene: Scene, frame: body.Frame, size: int) -> tuple:
     return middle - travel * distance, middle, -up * pixel, right * pixel, shape
 
 
-def _through_bone(
+def _trace_bone(
     beam: rays.Beam, bone, place: Place, bones: Skeleton, subject: Subject
 ) -> np.ndarray:
     """Metres of cortical bone that a bone is worth along each ray."""
@@ -212,7 +212,7 @@ def _through_bone(
     spongy = np.clip(np.array([tissue.middle, tissue.ends]) * subject.density, 0, 1)
     base, face = np.zeros(4), -1.0
     if bone.name == "skull":
-        base, face = _base_of_skull(volume, bones.neutral["head"]), 0.16 * subject.density
+        base, face = _find_skull_base(volume, bones.neutral["head"]), 0.16 * subject.density
     long_axis = int(np.argmax(volume.distances.shape))
     rays.add_bone(
         path, beam, window, volume.distances, volume.step, matrix, offset, long_axis,
@@ -222,7 +222,7 @@ def _through_bone(
     return path * min(1.0, 0.55 + 0.45 * subject.density)
 
 
-def _base_of_skull(volume, standing: Place) -> np.ndarray:
+def _find_skull_base(volume, standing: Place) -> np.ndarray:
     """(4,) plane in voxels, positive above: from over the orbits to the hole for the spine."""
     front, back, side, top = (
         (standing.inverse @ (np.array(point) - standing.position) - volume.origin) / volume.step
@@ -238,7 +238,7 @@ def _base_of_skull(volume, standing: Place) -> np.ndarray:
     return np.append(normal, -normal @ front)
 
 
-def _through_soft_tissue(
+def _trace_soft_tissue(
     beam: rays.Beam, scene: Scene, frame: body.Frame, parts: frozenset[str], bones: Skeleton
 ) -> tuple[np.ndarray, np.ndarray]:
     """Metres of muscle (a lung counting for its density) and of fat."""
@@ -246,19 +246,21 @@ def _through_soft_tissue(
     soft, fat = np.zeros(beam.directions.shape[:2]), np.zeros(beam.directions.shape[:2])
     capsules = [
         c
-        for c in body.soft_tissue(bones, subject)
-        if body.seen(c.body_a, parts) and body.seen(c.body_b, parts)
+        for c in body.build_soft_tissue(bones, subject)
+        if body.belongs_to(c.body_a, parts) and body.belongs_to(c.body_b, parts)
     ]
     trunk = "thorax" in parts or "pelvis" in parts
     thickness = subject.fat_mm * 1e-3 * (1.0 if trunk else 0.33)
     if scene.view.region == "cranium":
         thickness = min(thickness, 0.004)
-    arrays = body.capsule_arrays(capsules, frame, subject)
+    arrays = body.build_capsule_arrays(capsules, frame, subject)
     rays.add_skin(soft, fat, beam, *arrays, thickness, BLEND_M)
     if "thorax" in parts:
-        cavity, place = body.thoracic_cavity(bones), frame.places["torso"]
+        cavity, place = body.build_thoracic_cavity(bones), frame.places["torso"]
         window = beam.window(place.to_world(cavity.corners()))
-        carved = body.to_unit(body.ellipsoid_shapes(body.not_lung(subject), frame))
+        carved = body.compute_unit_transforms(
+            body.compute_ellipsoid_shapes(body.list_lung_exclusions(subject), frame)
+        )
         lungs = np.zeros_like(soft)
         matrix, offset = cavity.from_world(place)
         rays.add_lungs(lungs, beam, window, cavity.distances, cavity.step, matrix, offset, carved)
@@ -266,7 +268,7 @@ def _through_soft_tissue(
     return soft, fat
 
 
-def _through_ellipsoids(
+def _trace_ellipsoids(
     beam: rays.Beam,
     scene: Scene,
     frame: body.Frame,
@@ -274,7 +276,7 @@ def _through_ellipsoids(
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
     """Metres to add to soft tissue (less for air, more for vessels), bone and metal."""
-    pieces = body.inner(scene.subject, rng)
+    pieces = body.draw_inner_structures(scene.subject, rng)
     if scene.implant is not None:
         implant = body.IMPLANTS[scene.view.region][scene.implant]()
         pieces += [body.mirror(piece) for piece in implant] if scene.left else implant
@@ -286,16 +288,18 @@ def _through_ellipsoids(
     }
     found = {name: np.zeros(beam.directions.shape[:2]) for name in ("soft", "bone", "metal")}
     for tissue, (layer, factor) in counts_as.items():
-        chosen = [e for e in pieces if e.tissue == tissue and body.seen(e.body, parts)]
+        chosen = [e for e in pieces if e.tissue == tissue and body.belongs_to(e.body, parts)]
         if chosen:
-            shapes = body.ellipsoid_shapes(chosen, frame)
-            windows = np.array([beam.window(body.box(*shape)) for shape in shapes])
+            shapes = body.compute_ellipsoid_shapes(chosen, frame)
+            windows = np.array([beam.window(body.compute_box(*shape)) for shape in shapes])
             weights = np.array([e.weight * factor for e in chosen])
-            rays.add_ellipsoids(found[layer], beam, windows, body.to_unit(shapes), weights)
+            rays.add_ellipsoids(
+                found[layer], beam, windows, body.compute_unit_transforms(shapes), weights
+            )
     return found
 
 
-def _opening(rows: int, columns: int, margin: float) -> np.ndarray:
+def _compute_opening(rows: int, columns: int, margin: float) -> np.ndarray:
     """The collimator (H, W): 1 open, 0 closed, soft over a pixel; a margin below zero is none."""
 
     def along(length: int) -> np.ndarray:
@@ -305,7 +309,7 @@ def _opening(rows: int, columns: int, margin: float) -> np.ndarray:
     return np.outer(along(rows), along(columns))
 
 
-def _mark(grey: np.ndarray, scene: Scene, rng: np.random.Generator) -> None:
+def _draw_marker(grey: np.ndarray, scene: Scene, rng: np.random.Generator) -> None:
     """A lead letter near the border: R or L."""
     rows, columns = grey.shape
     at_left, right_half = rng.random(2) < 0.5

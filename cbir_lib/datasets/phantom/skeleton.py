@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.transform import Rotation
 
 from cbir_lib.datasets.phantom.parameters import require_packages
-from cbir_lib.datasets.phantom.volumes import Volume, signed_distances
+from cbir_lib.datasets.phantom.volumes import Volume, compute_signed_distances
 
 MODEL = "myofullbody"
 MIDLINE_X = -0.025  # metres: where the model's left and right meet
@@ -62,7 +62,7 @@ TISSUES = {
 }
 
 
-def _by_prefix(table: Mapping, name: str):
+def _find_by_prefix(table: Mapping, name: str):
     for prefixes, value in table.items():
         if any(name.startswith(prefix) for prefix in prefixes.split() or [""]):
             return value
@@ -70,9 +70,9 @@ def _by_prefix(table: Mapping, name: str):
 
 
 @cache
-def part_of(body: str) -> str:
+def find_part(body: str) -> str:
     """Part of the body, with the side where it has one: ``hand_r``, ``thorax``."""
-    part = _by_prefix({words: name for name, words in PARTS.items()}, body)
+    part = _find_by_prefix({words: name for name, words in PARTS.items()}, body)
     side = body[-2:] if body.endswith(("_r", "_l")) else ""
     return part + side
 
@@ -122,7 +122,7 @@ class Skeleton:
         self._body_positions = self.model.body_pos.copy()
         names = [self._name("BODY", i) for i in range(self.model.nbody)]
         self.bodies = {name: i for i, name in enumerate(names)}
-        self.parts = [part_of(name) if name != "world" else "world" for name in names]
+        self.parts = [find_part(name) if name != "world" else "world" for name in names]
         self.neck: dict[str, float] = {"neck": 0.6, "head": 1.0}  # share of a nod they take part in
         self.bones = [bone for geom in range(self.model.ngeom) for bone in self._bones_of(geom)]
         self.neck_base = np.zeros(3)  # in the frame of the trunk
@@ -152,7 +152,7 @@ class Skeleton:
         if name == "cervical":  # several vertebrae in one mesh; apart, the neck can bend
             pieces = [
                 (name, self._add_neck_bone(height), piece)
-                for height, piece in _vertebrae(vertices, faces)
+                for height, piece in _separate_vertebrae(vertices, faces)
             ]
         bones = []
         for piece, owner, triangles in pieces:
@@ -160,8 +160,10 @@ class Skeleton:
             corners = vertices[used]
             # About forty voxels across; finer than any pixel of a picture of this bone.
             step = float(np.clip(np.sort(np.ptp(corners, axis=0))[1] / 40, 0.0004, 0.0015))
-            volume = signed_distances(corners, triangles.reshape(-1, 3), step)
-            bones.append(Bone(piece, owner, part_of(body), volume, _by_prefix(TISSUES, piece)))
+            volume = compute_signed_distances(corners, triangles.reshape(-1, 3), step)
+            bones.append(
+                Bone(piece, owner, find_part(body), volume, _find_by_prefix(TISSUES, piece))
+            )
         return bones
 
     def _add_neck_bone(self, height: float) -> str:
@@ -222,7 +224,7 @@ class Skeleton:
                 qpos[own] = model.qpos0[own] + value
 
 
-def _vertebrae(vertices: np.ndarray, faces: np.ndarray):
+def _separate_vertebrae(vertices: np.ndarray, faces: np.ndarray):
     """Height (0 lowest, 1 highest) and faces of the connected pieces of the neck."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
     graph = coo_array((np.ones(len(edges)), edges.T), shape=(len(vertices),) * 2)
@@ -234,7 +236,7 @@ def _vertebrae(vertices: np.ndarray, faces: np.ndarray):
 
 
 @lru_cache(maxsize=1)
-def skeleton() -> Skeleton:
+def load_skeleton() -> Skeleton:
     """The skeleton, made once a process.
 
     Raises

@@ -29,7 +29,7 @@ class Volume(NamedTuple):
         return matrix, -(matrix @ place.position) - self.origin / self.step
 
 
-def signed_distances(vertices: np.ndarray, faces: np.ndarray, step: float) -> Volume:
+def compute_signed_distances(vertices: np.ndarray, faces: np.ndarray, step: float) -> Volume:
     """Fill a mesh and measure the distance to its surface.
 
     Many of the meshes have small holes or flipped triangles, so that one ray may enter and never

@@ -1,4 +1,4 @@
-"""Drawing a whole phantom set: on several processes, in parts that a killed run leaves finished."""
+"""TODO."""
 
 from __future__ import annotations
 
@@ -26,13 +26,20 @@ from cbir_lib.errors import CbirError
 from cbir_lib.files import replacing
 
 JPEG_QUALITY = 90
-PART = 100  # images between two writes
+IMAGES_PER_PART = 100  # images between two writes
 SHARD_BYTES = 12 * 2**20
-FEWEST = 200  # so that every class is in every split
-DRAWN_WITH = ("mujoco", "musclemimic-models", "numba", "numpy", "opencv-python-headless", "pillow")
+FEWEST_IMAGES = 200  # so that every class is in every split
+RECORDED_PACKAGES = (
+    "mujoco",
+    "musclemimic-models",
+    "numba",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+)
 
 
-def encode(grey: np.ndarray) -> bytes:
+def encode_jpeg(grey: np.ndarray) -> bytes:
     """(H, W) uint8 as JPEG."""
     file = io.BytesIO()
     Image.fromarray(grey).save(file, "jpeg", quality=JPEG_QUALITY, optimize=True)
@@ -65,8 +72,8 @@ def render_set(
     CbirError
         When a number is out of range, or ``out`` holds something else.
     """
-    if count < FEWEST:
-        raise CbirError(f"{count} images are too few", f"draw {FEWEST} or more")
+    if count < FEWEST_IMAGES:
+        raise CbirError(f"{count} images are too few", f"draw {FEWEST_IMAGES} or more")
     if not 32 <= size <= 1024:
         raise CbirError(f"size {size} px is out of range", "give 32 to 1024 pixels")
     if seed < 0:
@@ -78,12 +85,12 @@ def render_set(
         "size": size,
         "jpeg_quality": JPEG_QUALITY,
     }
-    _claim(out, described)
+    _claim_folder(out, described)
     parts = out / "parts"
-    planned = recipe.plan(count, seed)
+    planned = recipe.plan_images(count, seed)
     todo = []
-    for first in range(0, count, PART):
-        path, entries = parts / f"{first:05d}.parquet", planned[first : first + PART]
+    for first in range(0, count, IMAGES_PER_PART):
+        path, entries = parts / f"{first:05d}.parquet", planned[first : first + IMAGES_PER_PART]
         if path.is_file():
             progress(len(entries))
         else:
@@ -93,9 +100,9 @@ def render_set(
     with closing(_draw_parts(todo, seed, size, workers or os.cpu_count() or 1)) as drawn:
         for images in drawn:
             progress(images)
-    described["drawn_with"] = {name: version(name) for name in DRAWN_WITH}
+    described["drawn_with"] = {name: version(name) for name in RECORDED_PACKAGES}
     tables = [pd.read_parquet(path) for path in sorted(parts.glob("*.parquet"))]
-    pack(out, pd.concat(tables, ignore_index=True), described)
+    write_set(out, pd.concat(tables, ignore_index=True), described)
     shutil.rmtree(parts)
     return out
 
@@ -117,7 +124,7 @@ def _draw_parts(todo: list, seed: int, size: int, workers: int) -> Iterator[int]
             pool.shutdown(cancel_futures=True)
 
 
-def _claim(out: Path, described: dict) -> None:
+def _claim_folder(out: Path, described: dict) -> None:
     """Make the folder ours, or refuse it."""
     begun = out / "parts" / "recipe.json"
     if begun.is_file():
@@ -133,27 +140,29 @@ def _claim(out: Path, described: dict) -> None:
         part.write_text(json.dumps(described))
 
 
-def _draw_part(path: Path, entries: list[recipe.Planned], seed: int, size: int) -> int:
+def _draw_part(path: Path, entries: list[recipe.PlannedImage], seed: int, size: int) -> int:
     import cv2
 
     cv2.setNumThreads(1)  # one process a core
     rows = []
     for planned in entries:
-        grey, record = recipe.draw(planned, seed, size)
-        rows.append(record | {"jpeg": encode(grey)})
+        grey, record = recipe.draw_image(planned, seed, size)
+        rows.append(record | {"jpeg": encode_jpeg(grey)})
     with replacing(path) as part:
         pd.DataFrame(rows).to_parquet(part)
     return len(rows)
 
 
-def pack(out: Path, table: pd.DataFrame, described: dict) -> None:
+def write_set(out: Path, table: pd.DataFrame, described: dict) -> None:
     """Write shards, labels, checksums and the card from one row an image."""
     names = list(recipe.TRAIN)
     for split, rows in table.groupby("split", sort=False):
         shards = -(-rows["jpeg"].map(len).sum() // SHARD_BYTES)
         for i, shard in enumerate(np.array_split(np.arange(len(rows)), shards)):
             with replacing(out / f"{split}-{i:05d}-of-{shards:05d}.parquet") as part:
-                pq.write_table(_as_arrow(rows.iloc[shard], names), part, compression="none")
+                pq.write_table(
+                    _build_arrow_table(rows.iloc[shard], names), part, compression="none"
+                )
     with replacing(out / "labels.csv") as part:
         table.drop(columns="jpeg").to_csv(part, index=False)
     with replacing(out / "recipe.json") as part:
@@ -161,7 +170,7 @@ def pack(out: Path, table: pd.DataFrame, described: dict) -> None:
     write_card(out, table.drop(columns="jpeg"), described)
 
 
-def _as_arrow(rows: pd.DataFrame, names: list[str]) -> pa.Table:
+def _build_arrow_table(rows: pd.DataFrame, names: list[str]) -> pa.Table:
     """Rows as Hugging Face ``datasets`` reads them: images decoded, classes named."""
     texts = ("image_id", "irma_code", "subject_id", "view")
     features = {

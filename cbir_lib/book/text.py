@@ -1,0 +1,308 @@
+"""Sentences and cells of tables that the chapters of the book show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from cbir_lib.reproduction import paper, verdicts
+from cbir_lib.reproduction.ablations import MeasuredAblation
+from cbir_lib.study.results import Circumstances, ClassRetrieval, Retrieval
+from cbir_lib.study.wording import format_difference, format_points, format_share
+
+MARKS = dict(zip(paper.VERDICTS, "✓✗?", strict=True))
+DASH = "\N{EN DASH}"
+
+
+# Numbers
+
+
+def format_numbers(values: Iterable[float], digits: int = 3) -> list[str]:
+    """Format numbers with this many digits, and a dash for each that is not finite."""
+    return [f"{value:.{digits}f}" if np.isfinite(value) else DASH for value in values]
+
+
+def format_pair(pair: Sequence[float | None], digits: int) -> str:
+    """Format a number without and with something: ``91.1 → 92.0``; a dash for both missing."""
+    missing = [value is None or not np.isfinite(value) for value in pair]
+    if all(missing):
+        return DASH
+    return " → ".join(
+        DASH if absent else f"{value:.{digits}f}"
+        for value, absent in zip(pair, missing, strict=True)
+    )
+
+
+def format_millions(number: float) -> str:
+    """Format a number of millions with one decimal, or two below 1."""
+    return f"{number:.1f}" if number >= 1 else f"{number:.2f}"
+
+
+def format_duration(circumstances: Iterable[Circumstances]) -> str:
+    """Format the sum of the times of several runs in minutes, or in hours from one hour on."""
+    minutes = sum(sum(c.seconds.values()) for c in circumstances) / 60
+    return f"{minutes:.0f} min" if minutes < 60 else f"{minutes / 60:.1f} h"
+
+
+def format_measure(row: pd.Series, measure: str) -> str:
+    """Format a measure of a row of methods with its interval: ``84.2 % (81.0 to 86.9 %)``."""
+    low, high = row[f"{measure} low"], row[f"{measure} high"]
+    return f"{row[measure]:.1f} % ({low:.1f} to {high:.1f} %)"
+
+
+def format_measures(table: pd.DataFrame, measure: str) -> list[str]:
+    """Format a column of methods, each with its interval: ``84.2 (81.0 to 86.9)``."""
+    columns = [measure, f"{measure} low", f"{measure} high"]
+    return [
+        f"{mean:.1f} ({low:.1f} to {high:.1f})" for mean, low, high in table[columns].to_numpy()
+    ]
+
+
+def format_retrieval(search: Retrieval | ClassRetrieval, measure: str) -> str:
+    """Format a measure of rankings in percent, with its interval if there is one.
+
+    The interval over subjects, or else over queries.
+    """
+    interval = f"{measure}_interval"
+    over_subjects = getattr(search, f"{interval}_of_subjects", None)
+    return format_share(getattr(search, measure), over_subjects or getattr(search, interval, None))
+
+
+def format_change(row: Mapping[str, float]) -> str:
+    """Format the difference of an effect: ``+1.2 points (+0.3 to +2.1)``."""
+    value, low, high = (
+        format_points(row[key]) for key in ("difference", "difference low", "difference high")
+    )
+    return f"{value} points ({low} to {high})"
+
+
+# Names
+
+
+def name_side(side: tuple[str, str]) -> str:
+    """Return the name of a network and its variant: ``B normalised``."""
+    return " ".join(side).strip()
+
+
+def name_in_sentence(method: str) -> str:
+    """Return the name of a method within a sentence: ``Network C with dropout``."""
+    both = method.replace(", dropout-augment", " with dropout and augmentation")
+    return both.replace(", dropout", " with dropout")
+
+
+def list_sides(rows: pd.DataFrame) -> list[str]:
+    """Return the name of each comparison of a claim: ``C with dropout over B with dropout``."""
+    return [f"{row['one']} over {row['other']}" for _, row in rows.iterrows()]
+
+
+# Markup
+
+
+def format_html_table(rows: Mapping | Sequence | pd.DataFrame, classes: str = "") -> str:
+    """Format a table as HTML; markup in its cells is kept."""
+    return pd.DataFrame(rows).to_html(escape=False, index=False, border=0, classes=classes)
+
+
+def format_badge(word: str) -> str:
+    """Format a verdict on a claim as HTML, with a mark that can be read without colour."""
+    return f'<span class="verdict v{paper.VERDICTS.index(word)}">{MARKS[word]} {word}</span>'
+
+
+def format_outcomes(outcomes: Iterable[str]) -> list[str]:
+    """Format outcomes of comparisons, each with its mark."""
+    return [f"{verdicts.OUTCOMES[outcome]} {outcome}" for outcome in outcomes]
+
+
+# Sentences
+
+
+def describe_fewer_seeds(differences: Mapping[str, Mapping[str, float]], seeds: int) -> str:
+    """Name the rows that have fewer seeds than the others, for a caption; empty if none has."""
+    names = [name for name, difference in differences.items() if difference["seeds"] < seeds]
+    return f" Fewer than {seeds} seeds: {', '.join(names)}." if names else ""
+
+
+def describe_ablation(measured: MeasuredAblation) -> str:
+    """Describe a change, its verdict and its differences in percentage points (Markdown)."""
+    ablation, accuracy = measured.ablation, measured.differences["accuracy"]
+    return (
+        f"{ablation.effect[0].upper()}{ablation.effect[1:]} ({name_side(ablation.other)} → "
+        f"{name_side(ablation.one)}): **{measured.verdict}**. Accuracy "
+        f"{format_difference(accuracy)} points, in the seeds {format_points(accuracy['lowest'])} "
+        f"to {format_points(accuracy['highest'])}; mAP "
+        f"{format_difference(measured.differences['mAP'])}."
+    )
+
+
+def describe_ablations(measured: Sequence[MeasuredAblation], section: str, missing: str) -> str:
+    """Describe the changes of a section as a list in Markdown; ``missing`` if there are none."""
+    lines = [describe_ablation(m) for m in measured if m.ablation.section == section]
+    return "\n".join(f"- {line}" for line in lines) or missing
+
+
+def list_ablations(measured: Sequence[MeasuredAblation], direction: str) -> str:
+    """List the changes of one direction, with the measure if only one of the two decides."""
+    names = []
+    for m in measured:
+        if m.direction == direction:
+            alone = [f"{measure} alone" for measure in m.verdict.split()[1:]]
+            names.append(f"{m.ablation.effect} ({', '.join([name_side(m.ablation.one), *alone])})")
+    return ", ".join(names) or "none"
+
+
+def describe_published_networks(own_images: bool, families: bool = False) -> str:
+    """Describe on which images the paper's numbers were measured, for a caption.
+
+    ``own_images`` if this study was run on the paper's images; ``families`` to include the
+    handcrafted rows.
+    """
+    networks = (
+        "The paper's networks are of the same collection and may be compared with these number by "
+        "number, except E to G, which had other classes."
+        if own_images
+        else "The paper's networks: IRMA, other images and classes, 128 px."
+    )
+    return networks + (f" {paper.HANDCRAFTED_ROWS}." if families else "")
+
+
+def describe_remedies(runs: str, own_images: bool) -> str:
+    """Return the caption of a table of a remedy; ``runs`` describes the data and the training."""
+    return (
+        "*Test accuracy without → with, and the paired difference. Open: the interval contains 0. "
+        f"{runs}. {describe_published_networks(own_images)}*"
+    )
+
+
+def describe_outcomes(rows: pd.DataFrame) -> str:
+    """List the comparisons that keep a claim from being supported; empty if there are none."""
+    reasons = {
+        "against": "Against the claim",
+        "open": "Open, since the interval contains the line or p is above the level",
+        "not run": "Not run",
+    }
+    return " ".join(
+        f"{words}: {'; '.join(list_sides(rows[rows['outcome'] == outcome]))}."
+        for outcome, words in reasons.items()
+        if (rows["outcome"] == outcome).any()
+    )
+
+
+def describe_doubled_epochs(verdict: verdicts.Verdict) -> str:
+    """Describe what twice the epochs change about the verdict on a claim (Markdown)."""
+    again = verdict.doubled
+    if again.empty:
+        return "**Twice the epochs.** No comparison of this claim was measured with them."
+    changed = int((again["before"] != again["outcome"]).sum())
+    several = len(again) > 1
+    stays = "stays" if verdict.doubled_word == verdict.word else "would be"
+    return (
+        f"**Twice the epochs.** Of {len(again)} comparison{'s' * several} measured again, "
+        f"{changed} change{'s' * (changed == 1)} outcome; with {'them' if several else 'it'} "
+        f"in place, the verdict {stays} {format_badge(verdict.doubled_word)}."
+    )
+
+
+# Tables of the report
+
+
+def tabulate_comparisons(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the measured comparisons of a claim, formatted for display."""
+    return pd.DataFrame(
+        {
+            "comparison": list_sides(rows),
+            "points (95 % interval)": [format_difference(row) for _, row in rows.iterrows()],
+            "p (Holm)": format_numbers(rows["p"]),
+            "paper": [format_points(d) if np.isfinite(d) else DASH for d in rows["paper"]],
+            "seeds": rows["seeds"].replace(0, DASH).to_list(),
+            "says": format_outcomes(rows["outcome"]),
+        }
+    )
+
+
+def tabulate_doubled_epochs(verdict: verdicts.Verdict) -> pd.DataFrame:
+    """Return the comparisons that were measured with twice the epochs, before and after."""
+    again = verdict.doubled
+    before = verdict.measured.loc[again.index]
+    return pd.DataFrame(
+        {
+            "comparison": list_sides(before),
+            "points (95 % interval)": [format_difference(row) for _, row in before.iterrows()],
+            "outcome": format_outcomes(again["before"]),
+            "points, twice the epochs": [format_difference(row) for _, row in again.iterrows()],
+            "outcome, twice the epochs": format_outcomes(again["outcome"]),
+        }
+    )
+
+
+def tabulate_reported(verdict: verdicts.Verdict) -> pd.DataFrame:
+    """Return what a claim reports without deciding anything by it, one column per measure."""
+    columns = {
+        f"{measure}, points (95 % interval)": dict(
+            zip(
+                list_sides(rows),
+                [format_difference(row) for _, row in rows.iterrows()],
+                strict=True,
+            )
+        )
+        for measure, rows in verdict.reported.groupby("measure", sort=False)
+    }
+    return pd.DataFrame(columns).rename_axis("comparison").reset_index()
+
+
+def tabulate_table_4(table: pd.DataFrame) -> pd.DataFrame:
+    """Format :func:`cbir_lib.reproduction.tables.compare_table_4` for display (HTML)."""
+
+    def describe_rank(there: float, here: float) -> str:
+        moved = " <b>≠</b>" if np.isfinite(here) and there != here else ""
+        return " → ".join(format_numbers((there, here), 0)) + moved
+
+    return pd.DataFrame(
+        {
+            "method": [f"Network {name}" if len(name) == 1 else name for name in table.index],
+            "paper (%)": [f"{value:.2f}" for value in table["paper"]],
+            "here (%)": [
+                f"{row.here:.1f} ({row.low:.1f} to {row.high:.1f})"
+                if np.isfinite(row.here)
+                else DASH
+                for row in table.itertuples()
+            ],
+            "difference": [
+                f"{row.mark} {format_points(row.here - row.paper)}" if row.mark else DASH
+                for row in table.itertuples()
+            ],
+            "rank": [
+                describe_rank(there, here)
+                for there, here in table[["paper rank", "rank"]].to_numpy(float)
+            ],
+            "plain (%)": format_numbers(table["plain"], 1),
+            "seeds": table["seeds"].replace(0, DASH).to_list(),
+        }
+    )
+
+
+def tabulate_remedies(table: pd.DataFrame) -> pd.DataFrame:
+    """Format :func:`cbir_lib.reproduction.tables.compare_remedies` for display (HTML)."""
+    directions = {
+        "same": "= same direction",
+        "opposite": "<b>≠ other direction</b>",
+        "open": "○ open",
+    }
+    columns = ["paper without", "paper with", "without", "with", "paper", "difference", "low"]
+    rows = table.reindex(columns=[*columns, "high", "seeds", "direction"])
+    numbers = [*columns, "high", "seeds"]
+    rows[numbers] = rows[numbers].astype(float)
+    return pd.DataFrame(
+        {
+            "network": list(rows.index),
+            "paper (%)": [
+                format_pair(pair, 2) for pair in rows[["paper without", "paper with"]].to_numpy()
+            ],
+            "here (%)": [format_pair(pair, 1) for pair in rows[["without", "with"]].to_numpy()],
+            "paper (points)": [format_points(d) if np.isfinite(d) else DASH for d in rows["paper"]],
+            "here (points, 95 % interval)": [format_difference(row) for _, row in rows.iterrows()],
+            "differs": [directions.get(direction, DASH) for direction in rows["direction"]],
+            "seeds": format_numbers(rows["seeds"], 0),
+        }
+    )

@@ -1,0 +1,105 @@
+"""What the trainings of a study show: learning rate, number of epochs, losses, parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from cbir_lib.evaluation.intervals import paired_interval
+from cbir_lib.networks.architectures import layers
+from cbir_lib.study.config import NetworkRun
+from cbir_lib.study.pairwise import Measure, score_queries
+from cbir_lib.study.results import Result, name_variant, same_images
+from cbir_lib.study.summaries import tabulate_networks
+
+Side = tuple[str, str]  # a network and its variant
+
+
+def tabulate_learning_rates(results: Sequence[Result]) -> pd.DataFrame:
+    """Return validation accuracy in percent: one row per rate, one column per network, ``mean``."""
+    table = tabulate_networks(results).assign(rate=[r.parameters["learning_rate"] for r in results])
+    rates = table.pivot(index="rate", columns="network", values="validation accuracy")
+    return rates.assign(mean=rates.mean(axis=1)).rename_axis(columns=None)
+
+
+def pair_doubled_epochs(
+    short: Sequence[Result], long: Sequence[Result]
+) -> list[tuple[Result, Result]]:
+    """Pair each training with the same one over twice the epochs, where there is one.
+
+    The same network, variant, seed and images.
+    """
+    by_training = {_identify(r): r for r in long}
+    return [
+        (r, twice)
+        for r in short
+        if (twice := by_training.get(_identify(r))) is not None
+        and same_images(r, twice)
+        and twice.parameters["epochs"] == 2 * r.parameters["epochs"]
+    ]
+
+
+def _identify(result: Result) -> tuple[str, str, int]:
+    return result.parameters["network"], name_variant(result), result.parameters["seed"]
+
+
+def compute_mean_difference(
+    results: Sequence[Result], pairs: Sequence[tuple[Side, Side]], measure: Measure = "accuracy"
+) -> dict[str, float] | None:
+    """Compute how far one side is ahead of the other, averaged over several pairs of trainings.
+
+    With the seeds that all sides have; every score must be known.
+
+    Returns
+    -------
+    dict or None
+        In percentage points: ``difference``, and ``low`` and ``high``, its 95 % interval from
+        resampling seeds and images or subjects; ``seeds``, their number. None without a common
+        seed.
+    """
+    runs: dict[Side, dict[int, Result]] = {side: {} for pair in pairs for side in pair}
+    for result in results:
+        network, variant, seed = _identify(result)
+        if (network, variant) in runs:
+            runs[network, variant][seed] = result
+    seeds = sorted(set.intersection(*(set(of_side) for of_side in runs.values())))
+    if not seeds:
+        return None
+    points = np.mean(
+        [
+            [
+                100 * score_queries(runs[one][seed], measure)
+                - 100 * score_queries(runs[other][seed], measure)
+                for seed in seeds
+            ]
+            for one, other in pairs
+        ],
+        axis=0,
+    )  # (S, Q)
+    subjects = runs[pairs[0][0]][seeds[0]].data.test_subjects
+    low, high = paired_interval(points, subjects=subjects and np.array(subjects))
+    return {"difference": float(points.mean()), "low": low, "high": high, "seeds": len(seeds)}
+
+
+def find_stuck_runs(results: Sequence[Result]) -> list[str]:
+    """Return the sorted names of the runs that give every test image the same answer."""
+    return sorted({r.run for r in results if len(set(r.answers)) == 1})
+
+
+def get_final_losses(result: Result) -> tuple[float, float]:
+    """Return the training and validation loss of the last epoch, in nats."""
+    return result.training.train_loss[-1], result.training.validation_loss[-1]
+
+
+def count_parameters(run: NetworkRun, classes: int) -> int:
+    """Return the number of trainable parameters of a network that is trained on these classes.
+
+    At the size of its input, which is the crop if its images are cropped. Batch normalisation adds
+    two per channel of a convolution.
+    """
+    side = run.options["crop"] or run.size
+    listed = list(layers(run.network, classes=classes, size=side, reading=run.reading))
+    normalised = [layer for layer in listed if run.batch_norm and layer.kind in ("c3", "c5")]
+    return sum(layer.parameters for layer in listed) + sum(2 * x.shape[0] for x in normalised)

@@ -1,0 +1,109 @@
+"""What each step of the study depends on: the code that decides its numbers, and no other.
+
+A run's notebook has cells that measure, tagged ``measure``, and cells that show what was measured.
+Only the former decide the run's numbers, together with the modules that they import, directly or
+through others. So a new colour of a figure, another command or another sentence on a page repeats
+no run.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import cbir_lib
+from cbir_lib import paths
+from cbir_lib.descriptors import DESCRIPTORS
+from cbir_lib.files import replacing
+
+CELL = re.compile(
+    r"^```\{code-cell\}\n(?P<options>(?::[^\n]*\n)*)\n?(?P<code>.*?)^```$", re.M | re.S
+)
+DECIDING = {"parameters", "setup", "measure"}  # tags
+PACKAGE = Path(cbir_lib.__file__).parent
+
+
+def cells(notebook: Path) -> list[tuple[set[str], str]]:
+    """Return the tags and the code of each code cell of a MyST text notebook."""
+    found = []
+    for match in CELL.finditer(notebook.read_text(encoding="utf-8")):
+        tags = re.search(r":tags: \[(.*)\]", match["options"])
+        found.append((set(re.split(r",\s*", tags[1])) if tags else set(), match["code"]))
+    return found
+
+
+def measuring_code(notebook: Path) -> str:
+    """Return the code of the cells that decide the numbers of a run's notebook."""
+    return "\n".join(code for tags, code in cells(notebook) if tags & DECIDING)
+
+
+def write_if_changed(target: Path, text: str) -> str:
+    """Write a text unless the file holds it already, so that its time says when it changed."""
+    if not target.is_file() or target.read_text(encoding="utf-8") != text:
+        with replacing(target) as part:
+            part.write_text(text, encoding="utf-8")
+    return str(target)
+
+
+def modules_behind(code: str, others: Iterable[str] = ()) -> list[str]:
+    """Return the files of ``cbir_lib`` that some code imports, directly or through others.
+
+    Parameters
+    ----------
+    code
+        Python source.
+    others
+        Names of modules that the code imports by a name it computes, such as descriptors.
+
+    Returns
+    -------
+    list of str
+        Paths relative to the project, sorted.
+    """
+    todo, known = [*_imports(code), *others], set()
+    while todo:
+        name = todo.pop()
+        if name not in known:
+            known.add(name)
+            todo += [*_imports_of(name), *_packages_above(name)]
+    root = paths.project_root()
+    return sorted(str(_file(name).relative_to(root)) for name in known)
+
+
+def descriptor_module(name: str) -> str:
+    """Return the module that a descriptor of ``study.yml`` is built from."""
+    return f"cbir_lib.descriptors.{DESCRIPTORS[name].module}"
+
+
+def _file(module: str) -> Path:
+    place = PACKAGE.joinpath(*module.split(".")[1:])
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+
+
+@cache
+def _imports_of(module: str) -> tuple[str, ...]:
+    return tuple(_imports(_file(module).read_text(encoding="utf-8")))
+
+
+def _packages_above(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def _imports(code: str) -> list[str]:
+    """Return the modules of ``cbir_lib`` that code names in its imports."""
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                if node.module == "cbir_lib" and alias.name in cbir_lib.LAZY:
+                    found.append(cbir_lib.LAZY[alias.name])
+                else:
+                    found.append(inner if _file(inner).is_file() else node.module)
+    return [name for name in found if name.split(".")[0] == "cbir_lib"]

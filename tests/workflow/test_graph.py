@@ -1,0 +1,178 @@
+"""A step of the study depends on the code that decides its numbers, and on no other."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cbir_lib import paths
+from cbir_lib.study.config import read_study
+from cbir_lib.workflow import graph
+
+ROOT = Path(__file__).resolve().parents[2]
+MEASURED = ("network_run", "descriptor_run", "combination_run", "effects")
+
+
+def modules(notebook, *others):
+    return graph.modules_behind(graph.measuring_code(paths.notebook_source(notebook)), others)
+
+
+def test_modules_behind_code_are_those_that_python_loads():
+    code = "from cbir_lib.retrieval.index import Index"
+    listed = {name for name in graph.modules_behind(code) if not name.endswith("__init__.py")}
+    script = code + "; import sys; print(*[n for n in sys.modules if n.startswith('cbir_lib.')])"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout
+    loaded = {name.replace(".", "/") + ".py" for name in out.split()}
+    loaded = {name for name in loaded if (ROOT / name).is_file()}
+    assert loaded and loaded <= listed  # imports inside functions are listed too
+
+
+def test_a_lazy_name_of_the_package_leads_to_its_module():
+    assert "cbir_lib/images/preprocessing.py" in graph.modules_behind(
+        "from cbir_lib import Preprocessing"
+    )
+
+
+def test_no_run_depends_on_a_figure_a_command_or_an_archive():
+    for run in {run.notebook: run for run in read_study(ROOT / "study.yml").runs("full")}.values():
+        packages = {Path(name).parts[1] for name in modules(run.notebook)}
+        assert not packages & {"book", "cli", "archive", "reproduction", "workflow"}
+        assert {"datasets", "evaluation", "retrieval", "study"} <= packages
+
+
+def test_only_the_runs_of_a_descriptor_depend_on_it():
+    hog, own = "cbir_lib/descriptors/hog.py", graph.descriptor_module("hog")
+    assert hog in modules("run_descriptor", own)
+    assert hog not in modules("run_descriptor", graph.descriptor_module("lbp"))
+    assert hog not in modules("run_network")
+
+
+def test_cells_have_their_tags_and_code(tmp_path):
+    source = tmp_path / "toy.md"
+    source.write_text(
+        "# Toy\n\n```{code-cell}\n:tags: [parameters, remove-cell]\n\na = 1\n```\n\ntext\n\n"
+        "```{code-cell}\nprint(a)\n```\n\n```{code-cell}\n:tags: [measure]\n\nb = a\n\nc = b\n```\n"
+    )
+    assert graph.cells(source) == [
+        ({"parameters", "remove-cell"}, "a = 1\n"),
+        (set(), "print(a)\n"),
+        ({"measure"}, "b = a\n\nc = b\n"),
+    ]
+    assert graph.measuring_code(source) == "a = 1\n\nb = a\n\nc = b\n"
+
+
+def test_a_file_that_holds_the_text_keeps_its_time(tmp_path):
+    file = tmp_path / "code.py"
+    graph.write_if_changed(file, "a")
+    os.utime(file, (1, 1))
+    graph.write_if_changed(file, "a")
+    assert file.stat().st_mtime == 1
+    graph.write_if_changed(file, "b")
+    assert file.stat().st_mtime > 1 and file.read_text() == "b"
+
+
+# The graph itself, in a copy of the project whose study is said to be finished
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A copy of the project in which every step of profile ``quick`` is up to date."""
+    root = tmp_path_factory.mktemp("graph") / "project"
+    names = ("cbir_lib", "notebooks", "book", "results", "models", "Snakefile", "study.yml")
+    for name in (*names, "_config.yml", "pyproject.toml"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+        copy(ROOT / name, root / name) if (root.mkdir(exist_ok=True) or True) else None
+    old = time.time() - 1000
+    for file in root.rglob("*"):
+        os.utime(file, (old, old))
+    snakemake(root, "--touch")  # notes what is there; the outputs are made below
+    study = read_study(root / "study.yml")
+    work = root / "build" / "quick"
+    for run in study.runs("quick"):
+        folder = paths.run_folder(work, run.id)
+        kinds = ("notebook.ipynb", "result.json", "index.safetensors", "queries.safetensors")
+        for name in (*kinds, "model.safetensors", "descriptor.safetensors"):
+            put(folder / name)
+    for run in study.effects("quick"):
+        put(work / "effects" / f"{run.name}.ipynb")
+        put(work / "effects" / f"{run.name}.json")
+    for notebook in (root / "notebooks").glob("*.md"):
+        put(work / "chapters" / f"{notebook.stem}.ipynb")
+    put(work / "html" / "index.html")
+    snakemake(root, "--touch")
+    assert steps(root) == {}
+    return root
+
+
+def put(file):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("{}")
+
+
+def snakemake(root, *options):
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--config", "profile=quick"]
+    done = subprocess.run(
+        [*command, *options],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 or "--touch" in options, done.stdout + done.stderr
+    return done.stdout
+
+
+def steps(root):
+    """Return how many jobs of each rule would run, those of the book aside."""
+    out = snakemake(root, "--dry-run", "--quiet", "rules")
+    lines = [line.split() for line in out.splitlines()]
+    counts = {line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1].isdigit()}
+    return {rule: n for rule, n in counts.items() if rule not in ("all", "total")}
+
+
+@pytest.mark.parametrize(
+    "file", ["cbir_lib/book/figures/style.py", "cbir_lib/cli/index.py", "cbir_lib/archive/store.py"]
+)
+def test_a_figure_a_command_and_a_docstring_repeat_no_run(finished, file):
+    with edited(finished / file):
+        assert not set(steps(finished)) & set(MEASURED)
+
+
+def test_a_sentence_on_a_page_is_shown_again_without_measuring(finished):
+    with edited(finished / "notebooks" / "run_network.md", "\nOne more sentence.\n"):
+        todo = steps(finished)
+    assert not set(todo) & set(MEASURED)
+    networks = [r for r in read_study(ROOT / "study.yml").runs("quick") if "network" in r.notebook]
+    assert todo["page"] == len(networks)
+
+
+def test_a_descriptor_repeats_its_runs_and_what_is_made_of_them(finished):
+    with edited(finished / "cbir_lib" / "descriptors" / "hog.py"):
+        todo = steps(finished)
+    assert todo["descriptor_run"] == 1 and todo["combination_run"] == 1
+    assert "network_run" not in todo and "page" not in todo
+
+
+def test_how_networks_are_trained_repeats_the_networks_alone(finished):
+    with edited(finished / "cbir_lib" / "networks" / "training.py"):
+        todo = steps(finished)
+    assert todo["network_run"] == 7 and "descriptor_run" not in todo
+
+
+class edited:  # noqa: N801
+    """Append to a file, and put everything back as it was."""
+
+    def __init__(self, file, text="\n# One more comment.\n"):
+        self.file, self.text = file, text
+
+    def __enter__(self):
+        self.before, self.time = self.file.read_text(), self.file.stat().st_mtime
+        self.file.write_text(self.before + self.text)
+
+    def __exit__(self, *_):
+        self.file.write_text(self.before)
+        os.utime(self.file, (self.time, self.time))
