@@ -32,9 +32,9 @@ def relevance(ranking: Ranking, labels: np.ndarray, gallery_labels: np.ndarray) 
 def agreement(ranking: Ranking, codes: np.ndarray, gallery_codes: np.ndarray) -> np.ndarray:
     """(Q, K) float: how far each ranked item's IRMA code agrees with the query's, 0..1.
 
-    One less the hierarchical error (:func:`cbir_lib.irma_code.hierarchical_errors`) of answering with the item's
-    code, the query's being the true one; branches counted in the gallery's codes. A missing item
-    has 0.
+    One less the hierarchical error (:func:`cbir_lib.irma_code.hierarchical_errors`) of answering
+    with the item's code, the query's being the true one; branches counted in the gallery's codes.
+    A missing item has 0.
     """
     branching = irma_code.Branching.from_codes(gallery_codes)
     (true, of_query), (answers, of_item) = (

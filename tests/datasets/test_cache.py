@@ -106,7 +106,8 @@ def test_two_processes_with_two_folders_at_once(root, tmp_path):
         "from pathlib import Path\n"
         "from cbir_lib.datasets import folder\n"
         "for size in range(16, 36):\n"
-        "    folder.load_cached('toy', folder.locate(sys.argv[1]), lambda p: folder.read(p, size))\n"
+        "    where = folder.locate(sys.argv[1])\n"
+        "    folder.load_cached('toy', where, lambda p: folder.read(p, size))\n"
         "    for place in Path(os.environ['CBIR_CACHE']).glob('*'):\n"
         "        shutil.rmtree(place, ignore_errors=True)\n"
     )

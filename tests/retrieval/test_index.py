@@ -156,7 +156,7 @@ def of_all_sizes(rng, count, dimensions):
 KINDS_OF_VECTORS = (gaussian, clustered, copied, histograms, far_off, of_all_sizes)
 
 
-@pytest.mark.parametrize("distance", nearest.KINDS)
+@pytest.mark.parametrize("distance", exact.KINDS)
 @pytest.mark.parametrize("kind", KINDS_OF_VECTORS)
 @pytest.mark.parametrize("half", [True, False], ids=["rounded", "as it is"])
 def test_looking_in_bfloat16_finds_what_float64_finds(distance, kind, half, monkeypatch):
@@ -170,9 +170,9 @@ def test_looking_in_bfloat16_finds_what_float64_finds(distance, kind, half, monk
     query_ids = np.append(ids[some], names(asked, "q"))
     of_queries = np.append(subjects[some], np.full(asked, ""))
     monkeypatch.setattr(retrieval, "FAST_FROM", 1)
-    monkeypatch.setattr(nearest, "BLOCK_QUERIES", 77)
-    monkeypatch.setattr(nearest, "BLOCK_GALLERY", 333)
-    monkeypatch.setattr(nearest, "has_bfloat16", lambda: half)
+    monkeypatch.setattr(exact, "BLOCK_QUERIES", 77)
+    monkeypatch.setattr(exact, "BLOCK_GALLERY", 333)
+    monkeypatch.setattr(exact, "has_bfloat16", lambda: half)
     index = Index(distance).add(vectors, ids, subjects)
     found = index.search(queries, k, query_ids, of_queries)
     monkeypatch.setattr(retrieval, "FAST_FROM", count + 1)
@@ -183,8 +183,8 @@ def test_looking_in_bfloat16_finds_what_float64_finds(distance, kind, half, monk
     differ = found.rows != expected.rows
     assert differ.mean() < 1e-3
     at = np.nonzero(differ)[0]
-    expected = pairwise(distance, queries[at], vectors)[np.arange(len(at)), found.rows[differ]]
-    np.testing.assert_allclose(exact, expected.distances[differ], rtol=3e-7)
+    measured = pairwise(distance, queries[at], vectors)[np.arange(len(at)), found.rows[differ]]
+    np.testing.assert_allclose(measured, expected.distances[differ], rtol=3e-7)
 
 
 @pytest.mark.parametrize(("kind", "half"), [(histograms, True), (clustered, False)])
@@ -192,12 +192,12 @@ def test_looking_leaves_few_to_decide(kind, half):
     # Of clusters far apart, bfloat16 leaves whole ones.
     vectors = kind(np.random.default_rng(0), 5000, 64).astype(np.float32)
     none = np.full(5000, -1)
-    prepared = nearest.prepare("L2", vectors, half)
-    searched = nearest.search(prepared, vectors, vectors, 10, none, none, none)
+    prepared = exact.prepare("L2", vectors, half)
+    searched = exact.search(prepared, vectors, vectors, 10, none, none, none)
     assert all(decided.all() for *_, decided in searched)
 
 
-@pytest.mark.parametrize("distance", nearest.KINDS)
+@pytest.mark.parametrize("distance", exact.KINDS)
 def test_finds_what_faiss_finds(distance):
     vectors = gaussian(np.random.default_rng(0), retrieval.FAST_FROM, 48).astype(np.float32)
     queries = vectors[:100]
@@ -228,7 +228,7 @@ def test_memory_does_not_grow_with_the_matrix():
 APPROXIMATE = [("hnsw", {}, 0.95), ("ivf-pq", {"nlist": 16, "nprobe": 8, "m": 8}, 0.85)]
 
 
-@pytest.mark.parametrize("distance", nearest.KINDS)
+@pytest.mark.parametrize("distance", exact.KINDS)
 @pytest.mark.parametrize(("method", "said", "least"), APPROXIMATE)
 def test_approximate_search(method, said, least, distance, tmp_path):
     rng = np.random.default_rng(0)
@@ -245,7 +245,7 @@ def test_approximate_search(method, said, least, distance, tmp_path):
     assert (ranking.rows >= 0).all()
     assert not (index.subjects[ranking.rows] == subjects[::10, None]).any()
     expected = np.take_along_axis(pairwise(distance, queries, vectors), ranking.rows, axis=1)
-    np.testing.assert_allclose(ranking.distances, exact, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(ranking.distances, expected, rtol=1e-5, atol=1e-6)
     assert (np.diff(ranking.distances, axis=1) >= 0).all()
     # What is saved is the structure, not only the vectors.
     index.save(tmp_path / "index")
@@ -263,7 +263,7 @@ def test_approximate_search(method, said, least, distance, tmp_path):
 # Equal vectors
 
 
-@pytest.mark.parametrize("distance", nearest.KINDS)
+@pytest.mark.parametrize("distance", exact.KINDS)
 @pytest.mark.parametrize(("method", "said", "least"), APPROXIMATE)
 def test_copies_change_nothing_for_the_others(method, said, least, distance):
     rng = np.random.default_rng(0)
@@ -307,14 +307,14 @@ def test_there_are_k_rows_where_there_are_k(method, case):
     query = gallery[[row]]
     found = index.search(query, k, names(90)[[row]], [own])
     expected = Index("L2").add(gallery, names(90), whose).search(query, k, names(90)[[row]], [own])
-    assert ((found.rows >= 0) == (exact.rows >= 0)).all()
+    assert ((found.rows >= 0) == (expected.rows >= 0)).all()
     kept = found.rows[found.rows >= 0]
     assert len(set(kept)) == len(kept) and row not in kept
     assert not own or not (whose[kept] == own).any()
     assert (np.diff(found.distances[0][: len(kept)]) >= 0).all()
-    assert found.distances[0, 0] == exact.distances[0, 0] or exact.distances[0, 0] > 0
+    assert found.distances[0, 0] == expected.distances[0, 0] or expected.distances[0, 0] > 0
     if method == "hnsw":  # of so few nothing is missed
-        assert np.array_equal(found.rows, exact.rows)
+        assert np.array_equal(found.rows, expected.rows)
 
 
 def test_equal_vectors_share_a_place():
@@ -357,7 +357,7 @@ def test_a_cut_graph_is_answered_exactly(monkeypatch):
     cut = np.full(faiss.vector_to_array(index._built.index.hnsw.neighbors).shape, -1, np.int32)
     faiss.copy_array_to_vector(cut, index._built.index.hnsw.neighbors)
     expected = Index("L2").add(vectors, names(300)).search(vectors[:20], 10)
-    assert np.array_equal(index.search(vectors[:20], 10).rows, exact.rows)
+    assert np.array_equal(index.search(vectors[:20], 10).rows, expected.rows)
 
 
 def test_recall_is_measured_when_it_is_built_and_kept(tmp_path):
@@ -370,7 +370,7 @@ def test_recall_is_measured_when_it_is_built_and_kept(tmp_path):
         rows = np.linspace(0, 1199, 100).astype(int)
         expected = Index("L2").add(vectors, ids).search(vectors[rows], 10, ids[rows]).rows
         found = index.search(vectors[rows], 10, ids[rows]).rows
-        shares = [len(set(a) & set(b)) / 10 for a, b in zip(exact, found, strict=True)]
+        shares = [len(set(a) & set(b)) / 10 for a, b in zip(expected, found, strict=True)]
         assert index.recall == (pytest.approx(np.mean(shares)), 10, 100)
         index.save(tmp_path / method)
         assert Index.load(tmp_path / method).recall == index.recall

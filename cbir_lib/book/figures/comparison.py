@@ -59,8 +59,8 @@ def plot_accuracies_beside_paper(
     Parameters
     ----------
     measured
-        One row per method, indexed by name: ``accuracy``, ``accuracy low`` and ``accuracy high``, in
-        percent.
+        One row per method, indexed by name: ``accuracy``, ``accuracy low`` and ``accuracy high``,
+        in percent.
     published
         Percent, by name; the names need not be those of ``measured``.
     dataset
