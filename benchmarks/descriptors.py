@@ -28,7 +28,7 @@ from threadpoolctl import threadpool_limits
 from cbir_lib import Preprocessing, load
 from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
 from cbir_lib.descriptors.gabor import BANKS
-from cbir_lib.descriptors.local import grid_points
+from cbir_lib.descriptors.local import place_grid
 
 RUNS = 3
 SIDE_PX = 64
@@ -198,7 +198,7 @@ def visual_words(descriptor):
     sift = cv2.SIFT_create()
     words = descriptor.vocabulary_
     means = KMeans(len(words), init=words, n_init=1, max_iter=1).fit(words)
-    places = grid_points(SIDE_PX, descriptor.patch_px, descriptor.step_px)
+    places = place_grid(SIDE_PX, descriptor.patch_px, descriptor.step_px)
     size = descriptor.patch_px / 6
     grid = [cv2.KeyPoint(float(x), float(y), size, 0) for y in places for x in places]
 

@@ -21,7 +21,7 @@ from scipy.spatial.distance import cdist
 from cbir_lib import Preprocessing, load
 from cbir_lib.descriptors import build_descriptor
 from cbir_lib.errors import CbirError, unknown_name_error
-from cbir_lib.retrieval.index import Index, recall_against_exact
+from cbir_lib.retrieval.index import Index, measure_recall
 
 K = 10
 RUNS = 3
@@ -158,7 +158,7 @@ def approximate(vectors: np.ndarray) -> None:
     for method in ("hnsw", "ivf-pq"):
         index = Index("L2", method).add(gallery, names(gallery))
         built = seconds(lambda i=index: i.search(queries[:1], K))
-        recall = recall_against_exact(index, queries, K).mean()
+        recall = measure_recall(index, queries, K).mean()
         pairs = [
             (
                 seconds(lambda: truth.search(queries, K)),

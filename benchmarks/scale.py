@@ -28,7 +28,7 @@ from sklearn.decomposition import PCA
 import cbir_lib
 from cbir_lib import CbirError, paths
 from cbir_lib.descriptors.learned import load_network
-from cbir_lib.retrieval.index import Index, recall_against_exact
+from cbir_lib.retrieval.index import Index, measure_recall
 from cbir_lib.study import results, scaling
 
 RUN = "phantom-F-augment-s0"
@@ -89,7 +89,7 @@ def measure(pipe, folder: Path, method: str, settings: dict, count: int) -> None
     size = resident() - before + gallery.nbytes  # what add() keeps is the gallery itself
     alone = [clocked(lambda q=q: index.search(q[None], K))[0] for q in queries[:ALONE]]
     at_once, _ = clocked(lambda: index.search(queries, K))
-    share = float(recall_against_exact(index, queries, K).mean())
+    share = float(measure_recall(index, queries, K).mean())
     pipe.send((built, size, alone, AT_ONCE / at_once, share))
 
 

@@ -5,7 +5,8 @@
 
 Ours is :func:`cbir_lib.networks.training.fit` in the environment of a study
 (``cbir_lib/workflow/conductor.py``): images contrasted and resized beforehand, as bytes on the
-device; turned and cropped a batch at a time; layout channels last; fused SGD; sums on the device, read once an epoch.
+device; turned and cropped a batch at a time; layout channels last; fused SGD; sums on the device,
+read once an epoch.
 
 The textbook is Lightning with all of the Trainer's defaults on one device (progress bar, into
 nothing; logger; checkpoint each epoch; model summary), loss and accuracy logged in every step, and
@@ -511,7 +512,7 @@ def overhead(repeats: int) -> None:
 
 def least_bytes(name: str, side: int, classes: int, batch: int, value: int, **more) -> int:
     """What a training step must move at least; the formula is above."""
-    layers = list(architectures.layers(name, classes=classes, size=side, **more))
+    layers = list(architectures.list_layers(name, classes=classes, size=side, **more))
     values = sum(math.prod(layer.shape) for layer in layers)
     weights = sum(layer.parameters for layer in layers)
     return batch * (side**2 + 4 * value * values) + 28 * weights

@@ -238,7 +238,7 @@ def name_region(code: str | IrmaCode) -> str:
     return describe_axis("anatomy", parse_code(code, answer=True).anatomy)[0]
 
 
-def refines(code: str | IrmaCode, other: str | IrmaCode) -> bool:
+def is_refinement(code: str | IrmaCode, other: str | IrmaCode) -> bool:
     """Tell whether ``code`` says all that ``other`` says, and maybe more: a partial order.
 
     On each axis, ``code`` starts with the characters of ``other`` without its trailing zeros.
@@ -280,7 +280,7 @@ class Branching:
 CONSTANT_BRANCHING = Branching({})
 
 
-def hierarchical_errors(
+def compute_hierarchical_errors(
     true: Sequence[str | IrmaCode],
     answers: Sequence[str | IrmaCode],
     branching: Branching = CONSTANT_BRANCHING,
@@ -336,10 +336,10 @@ def hierarchical_errors(
     return total
 
 
-def hierarchical_error(
+def compute_hierarchical_error(
     true: str | IrmaCode, answer: str | IrmaCode, branching: Branching = CONSTANT_BRANCHING
 ) -> float:
-    """Compute the hierarchical error of one answer, 0..1: see :func:`hierarchical_errors`.
+    """Compute the hierarchical error of one answer, 0..1: see :func:`compute_hierarchical_errors`.
 
     The example has the second and third of three characters wrong, on one axis of four:
     (1/2 + 1/3) / (1 + 1/2 + 1/3) / 4.
@@ -347,4 +347,4 @@ def hierarchical_error(
     >>> hierarchical_error("1121-127-700-500", "1121-110-700-500")
     0.11363636363636363
     """
-    return float(hierarchical_errors([true], [answer], branching)[0])
+    return float(compute_hierarchical_errors([true], [answer], branching)[0])

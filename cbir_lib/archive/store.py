@@ -208,7 +208,7 @@ class Archive:
             descriptor = LearnedDescriptor.from_file(file) if same else None
         else:
             from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
-            from cbir_lib.descriptors.fitted import learnt, load_descriptor
+            from cbir_lib.descriptors.fitted import collect_learnt, load_descriptor
 
             file, name = self.place / "descriptor.safetensors", described.descriptor
             try:
@@ -221,7 +221,7 @@ class Archive:
                     and name in DESCRIPTORS
                     and type(descriptor) is type(build_descriptor(name))
                     and compute_identity(
-                        name, described.size, descriptor.get_params(), learnt(descriptor)
+                        name, described.size, descriptor.get_params(), collect_learnt(descriptor)
                     )
                     == described.identity
                 )
@@ -303,10 +303,12 @@ class Archive:
     def read_recalls(self) -> dict[str, Recall]:
         """Read the recall of each approximate index that matches the present archive."""
         from cbir_lib.retrieval.approximate import METHODS
-        from cbir_lib.retrieval.index import recall_of
+        from cbir_lib.retrieval.index import compute_recall
 
         of = self._state_digest(self._state())
-        found = {method: recall_of(self.place / f"{method}.safetensors", of) for method in METHODS}
+        found = {
+            method: compute_recall(self.place / f"{method}.safetensors", of) for method in METHODS
+        }
         return {method: recall for method, recall in found.items() if recall is not None}
 
     def search(

@@ -418,12 +418,14 @@ def _create(folder: Path, place: Path, name: str, distance: str | None, scan: Sc
         with replacing(place / "network.safetensors") as part:
             shutil.copyfile(source, part)
     else:
-        from cbir_lib.descriptors.fitted import learnt, save_descriptor
+        from cbir_lib.descriptors.fitted import collect_learnt, save_descriptor
 
         descriptor = build_descriptor(name)
         if _learns(name, folder, scan):
             descriptor.fit(_sample(folder, scan, SAMPLE))
-        described = compute_identity(name, SIZE_PX, descriptor.get_params(), learnt(descriptor))
+        described = compute_identity(
+            name, SIZE_PX, descriptor.get_params(), collect_learnt(descriptor)
+        )
         own = descriptor.distance
         save_descriptor(place / "descriptor.safetensors", name, descriptor)
     _write(
@@ -441,11 +443,11 @@ def _create(folder: Path, place: Path, name: str, distance: str | None, scan: Sc
 
 def _learns(name: str, folder: Path, scan: Scan) -> bool:
     """Return whether the descriptor learns anything, tried on one image, which may be too few."""
-    from cbir_lib.descriptors.fitted import learnt
+    from cbir_lib.descriptors.fitted import collect_learnt
 
     image = _sample(folder, scan, 1)
     try:
-        return bool(learnt(build_descriptor(name).fit(image)))
+        return bool(collect_learnt(build_descriptor(name).fit(image)))
     except CbirError:
         return True
 

@@ -23,7 +23,7 @@ class Descriptor(Protocol):
         """Learn from (N, H, W) uint8 images."""
 
     def transform(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W) uint8 → (N, D) float32."""
+        """Describe (N, H, W) uint8 images as (N, D) float32."""
 
 
 class Entry(NamedTuple):
@@ -34,7 +34,7 @@ class Entry(NamedTuple):
     name: str
 
     def load(self) -> type:
-        """The class. Imported when it is asked for: all need scikit-learn, most torch."""
+        """Load the class when it is asked for: all need scikit-learn, most torch."""
         return getattr(import_module(f"cbir_lib.descriptors.{self.module}"), self.name)
 
 
@@ -58,7 +58,7 @@ DESCRIPTORS = {
 
 
 def build_descriptor(name: str, **parameters) -> Descriptor:
-    """A handcrafted descriptor by name. Its ``fit`` and ``transform`` check the parameters' ranges.
+    """Build a handcrafted descriptor by name; ``fit`` and ``transform`` check its parameters.
 
     Raises
     ------

@@ -20,24 +20,24 @@ PIXELS_GPU = 1 << 23
 COMPILING = threading.Lock()  # else each thread would make its own
 
 
-def device() -> torch.device:
-    """Where tensors are computed: on a GPU if there is one."""
+def choose_device() -> torch.device:
+    """Choose where tensors are computed: on a GPU if there is one."""
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def blocks(images: np.ndarray, values: int) -> Iterator[slice]:
-    """Parts of a batch (N, H, W), of one image at least, otherwise of at most ``values`` pixels."""
+def split_into_blocks(images: np.ndarray, values: int) -> Iterator[slice]:
+    """Split a batch (N, H, W) into parts of at most ``values`` pixels, or of one image."""
     step = max(1, values // images[0].size)
     for start in range(0, len(images), step):
         yield slice(start, start + step)
 
 
-def each_block(
+def map_blocks(
     work: Callable[[np.ndarray, slice], None], images: np.ndarray, values: int = 0
 ) -> None:
-    """Do ``work(block, part)`` for every part of a batch (N, H, W), in any order.
+    """Call ``work(block, part)`` for every part of a batch (N, H, W), in any order.
 
     On as many threads as torch may use; with a GPU one after the other, larger ones. The block is
     a copy, row by row: compiled loops then need no version for other orders or memory maps.
@@ -45,9 +45,9 @@ def each_block(
     """
     import torch
 
-    on_gpu = device().type == "cuda"
+    on_gpu = choose_device().type == "cuda"
     pixels = PIXELS_GPU if on_gpu else PIXELS
-    parts = blocks(images, pixels * images[0].size // max(images[0].size, values))
+    parts = split_into_blocks(images, pixels * images[0].size // max(images[0].size, values))
 
     def work_on(part: slice) -> None:
         work(np.array(images[part], order="C"), part)
@@ -56,8 +56,8 @@ def each_block(
         list(pool.map(work_on, parts))  # raises what they raise
 
 
-def compiled(function: Callable, *called: Callable) -> Callable:
-    """Machine code of plain loops over arrays, which leaves other threads to their work.
+def compile_loops(function: Callable, *called: Callable) -> Callable:
+    """Compile plain loops over arrays to machine code that leaves other threads to their work.
 
     Made by numba at the first call and kept beside the module, or in the user's cache. ``called``
     are the functions of the same module that ``function`` calls.
@@ -76,8 +76,8 @@ def _compiled(function: Callable, *called: Callable) -> Callable:
     return njit(cache=True, nogil=True, error_model="numpy")(function)
 
 
-def count(codes: np.ndarray, first: np.ndarray, length: int) -> np.ndarray:
-    """How often each code occurs, image by image.
+def count_codes(codes: np.ndarray, first: np.ndarray, length: int) -> np.ndarray:
+    """Count how often each code occurs, image by image.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def count(codes: np.ndarray, first: np.ndarray, length: int) -> np.ndarray:
     (N, length) int32
     """
     counts = np.zeros((len(codes), length), np.int32)
-    compiled(_count)(codes, first, counts)
+    compile_loops(_count)(codes, first, counts)
     return counts
 
 

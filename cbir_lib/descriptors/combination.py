@@ -9,8 +9,8 @@ import numpy as np
 from cbir_lib.errors import CbirError, unknown_name_error
 
 
-def mean_distance(distances: np.ndarray) -> float:
-    """What one descriptor's distances are divided by: their mean over the training gallery.
+def compute_mean_distance(distances: np.ndarray) -> float:
+    """Compute what a descriptor's distances are divided by: their mean over the training gallery.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def mean_distance(distances: np.ndarray) -> float:
     CbirError
         When the distances are not a matrix of finite values, 0 or more, or all are 0.
     """
-    mean = float(checked("the training distances", distances).mean(dtype=np.float64))
+    mean = float(check_distances("the training distances", distances).mean(dtype=np.float64))
     if mean == 0:
         raise CbirError(
             "the training distances are all 0 and cannot be scaled",
@@ -41,9 +41,10 @@ def combine(
     scales: Mapping[str, float],
     weights: Mapping[str, float] | None = None,
 ) -> np.ndarray:
-    """Weighted sum of distances, each of mean 1 over the training gallery, in the manner of FIRE.
+    """Sum weighted distances, each of mean 1 over the training gallery, in the manner of FIRE.
 
-    d(q, x) = sum over m of w_m d_m(q, x) / s_m, with s_m the :func:`mean_distance` of descriptor m.
+    d(q, x) = sum over m of w_m d_m(q, x) / s_m, with s_m the
+    :func:`compute_mean_distance` of descriptor m.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ def combine(
     first = next(iter(distances))
     total = np.zeros(np.shape(distances[first]), np.float64)
     for name, values in distances.items():
-        matrix = checked(f"the distances of {name!r}", values)
+        matrix = check_distances(f"the distances of {name!r}", values)
         if matrix.shape != total.shape:
             raise CbirError(
                 f"the distances of {name!r} have shape {matrix.shape}, those of {first!r} "
@@ -104,8 +105,8 @@ def combine(
     return total.astype(np.float32)
 
 
-def checked(what: str, distances: np.ndarray) -> np.ndarray:
-    """The argument as an array, if it is a matrix of finite numbers, 0 or more."""
+def check_distances(what: str, distances: np.ndarray) -> np.ndarray:
+    """Return the argument as an array, if it is a matrix of finite numbers, 0 or more."""
     matrix = np.asarray(distances)
     if matrix.ndim != 2 or not matrix.size or matrix.dtype.kind not in "fiu":
         raise CbirError(

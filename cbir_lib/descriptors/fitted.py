@@ -14,8 +14,8 @@ from cbir_lib.errors import CbirError
 from cbir_lib.files import replacing
 
 
-def learnt(descriptor: Descriptor) -> dict[str, np.ndarray]:
-    """What ``fit`` has learnt, by name: the attributes ``..._``."""
+def collect_learnt(descriptor: Descriptor) -> dict[str, np.ndarray]:
+    """Collect what ``fit`` has learnt, by name: the attributes ``..._``."""
     return {
         key: np.ascontiguousarray(value)
         for key, value in vars(descriptor).items()
@@ -27,7 +27,9 @@ def save_descriptor(path: Path | str, name: str, descriptor: Descriptor) -> None
     """Write a descriptor as safetensors: its settings, and what ``fit`` has learnt."""
     settings = {"descriptor": name, "parameters": json.dumps(descriptor.get_params())}
     with replacing(path) as part:
-        part.write_bytes(save(learnt(descriptor), settings))  # save_file hides it from others
+        part.write_bytes(
+            save(collect_learnt(descriptor), settings)
+        )  # save_file hides it from others
 
 
 def load_descriptor(path: Path | str) -> Descriptor:

@@ -9,7 +9,7 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from torch.nn import functional
 
-from cbir_lib.descriptors.blocks import check_integer, device
+from cbir_lib.descriptors.blocks import check_integer, choose_device
 from cbir_lib.images.preprocessing import check_images
 
 ANGLES, RADII = 64, 64  # of the log-polar grid
@@ -67,7 +67,7 @@ class FourierMellin(TransformerMixin, BaseEstimator):
 
     @torch.inference_mode()
     def transform(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W) uint8 → (N, angular * (2 * radial - 1)) float32."""
+        """Describe (N, H, W) uint8 as (N, angular * (2 * radial - 1)) float32."""
         self.fit(images)
         images = check_images(images)
         vectors = np.empty((len(images), self.angular * (2 * self.radial - 1)), np.float32)
@@ -85,7 +85,7 @@ class FourierMellin(TransformerMixin, BaseEstimator):
 
     @torch.inference_mode()
     def log_polar(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W) uint8 → (N, 64, 64) float32: what the second transform is taken of.
+        """Map (N, H, W) uint8 to (N, 64, 64) float32, which the second transform is taken of.
 
         Rows are radii, from 2 cycles per image to the highest frequency; columns are angles, from 0
         to half a turn.
@@ -95,7 +95,7 @@ class FourierMellin(TransformerMixin, BaseEstimator):
     def _polar(self, images: np.ndarray):
         self.fit(images)
         images = check_images(images)
-        where = device()
+        where = choose_device()
         window, high_pass, grid, taper = _tables(*images.shape[1:], where)
         side = len(high_pass)
         for start in range(0, len(images), count := max(1, BLOCK_PIXELS // side**2)):
@@ -111,7 +111,7 @@ class FourierMellin(TransformerMixin, BaseEstimator):
 
 @lru_cache(maxsize=2)
 def _tables(height: int, width: int, where: torch.device) -> tuple[torch.Tensor, ...]:
-    """Window (H, W), high-pass (S, S / 2 + 1), grid (R, A, 2) and taper (R, 1); the transform's
+    """Return window (H, W), high-pass (S, S / 2 + 1), grid (R, A, 2) and taper (R, 1); the transform's
     side S is a power of two."""
     side = 2 ** int(np.ceil(np.log2(2 * max(height, width, 4))))
     window = np.outer(*(np.hanning(n + 2)[1:-1] for n in (height, width)))

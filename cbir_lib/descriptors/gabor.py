@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from threadpoolctl import threadpool_limits
 
 from cbir_lib.descriptors import gabor_loops
-from cbir_lib.descriptors.blocks import check_integer, compiled, each_block
+from cbir_lib.descriptors.blocks import check_integer, compile_loops, map_blocks
 from cbir_lib.errors import CbirError, unknown_name_error
 from cbir_lib.images.preprocessing import check_images
 
@@ -21,14 +21,14 @@ SAMPLES = 2**20  # magnitudes of each filter at most, from which bins are learne
 HALF_PEAK = np.sqrt(2 * np.log(2))  # deviations from a Gaussian's centre to half its peak
 
 
-def reference(image: np.ndarray, bank: str, orientations: int, scales: int) -> np.ndarray:
+def compute_reference(image: np.ndarray, bank: str, orientations: int, scales: int) -> np.ndarray:
     """Compute the magnitudes of the responses of one (H, W) image: (scales * orientations, H, W).
 
-    The definition of :func:`response_maps`, without its speed: a filter is a Gaussian around its
-    centre frequency in the spectrum of the padded image (Manjunath & Ma 1996, eq. 2,
+    The definition of :func:`compute_response_maps`, without its speed: a filter is a Gaussian
+    around its centre frequency in the spectrum of the padded image (Manjunath & Ma 1996, eq. 2,
     DOI 10.1109/34.531803).
     """
-    side = padded_side(*image.shape)
+    side = compute_padded_side(*image.shape)
     spectrum = np.fft.fft2(image / 255, s=(side, side))
     u = np.fft.fftfreq(side, 1 / side)  # bins
     v = u[:, None]
@@ -42,12 +42,12 @@ def reference(image: np.ndarray, bank: str, orientations: int, scales: int) -> n
     return np.stack(maps)
 
 
-def padded_side(height: int, width: int) -> int:
+def compute_padded_side(height: int, width: int) -> int:
     """Return the side of the transform in pixels: a power of two with room for the padding."""
     return 2 ** int(np.ceil(np.log2(max(height, width) + 2 * PAD_PX)))
 
 
-def octave_bank(side: int, orientations: int, scales: int) -> np.ndarray:
+def build_octave_bank(side: int, orientations: int, scales: int) -> np.ndarray:
     """Return the baselines' filters (Deselaers, Keysers, Ney 2008, and their open engine).
 
     Centre frequencies sqrt(2) 2^(f + 2) FFT bins, f = 0, 1, ...; the Gaussians are one octave wide
@@ -65,11 +65,11 @@ def octave_bank(side: int, orientations: int, scales: int) -> np.ndarray:
     return _rows(centres, centres / 3 / HALF_PEAK, across, orientations)
 
 
-def manjunath_ma_bank(side: int, orientations: int, scales: int) -> np.ndarray:
+def build_manjunath_ma_bank(side: int, orientations: int, scales: int) -> np.ndarray:
     """Return the filters of Manjunath & Ma (1996), appendix, from 0.05 to 0.4 cycles per pixel.
 
     Neighbours in scale and in orientation touch at half their peaks. The array is that of
-    :func:`octave_bank`.
+    :func:`build_octave_bank`.
     """
     low, high = 0.05, 0.4
     ratio = (high / low) ** (1 / (scales - 1))
@@ -88,10 +88,10 @@ def _rows(centres, along, across, orientations: int) -> np.ndarray:
     return np.stack([centre, angles, along, across], axis=1)
 
 
-BANKS = {"octaves": octave_bank, "manjunath-ma": manjunath_ma_bank}
+BANKS = {"octaves": build_octave_bank, "manjunath-ma": build_manjunath_ma_bank}
 
 
-def response_maps(
+def compute_response_maps(
     images: np.ndarray, bank: str = "octaves", orientations: int = 5, scales: int = 3
 ) -> np.ndarray:
     """Compute the magnitudes of the filters' responses, for display.
@@ -177,7 +177,7 @@ class GaborVector(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W) uint8 → (N, 2 * scales * orientations) float32."""
+        """Describe (N, H, W) uint8 as (N, 2 * scales * orientations) float32."""
         _check(self.bank, self.orientations, self.scales)
         images = check_images(images)
         if not self.scaled:
@@ -263,7 +263,7 @@ class GaborHistogram(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W) uint8 → (N, scales * orientations * bins) float32, summing to 1."""
+        """Describe (N, H, W) uint8 as (N, scales * orientations * bins) float32, summing to 1."""
         self._check()
         images = check_images(images)
         filters = self.scales * self.orientations
@@ -316,7 +316,7 @@ def _apply_filters(
     filter's peak. The band's centre is moved to frequency 0, which changes no magnitude.
     """
     height, width = images.shape[1:]
-    side = padded_side(height, width)
+    side = compute_padded_side(height, width)
     settings = bank, side, orientations, scales, height, width
 
     def work_on(block: np.ndarray, part: slice) -> None:
@@ -325,7 +325,7 @@ def _apply_filters(
 
     # The blocks already use all threads.
     with threadpool_limits(1, user_api="blas"):
-        each_block(work_on, images, 2 * side**2)
+        map_blocks(work_on, images, 2 * side**2)
 
 
 class _Filter(NamedTuple):
@@ -414,10 +414,12 @@ def _compute_responses(images: np.ndarray, settings: tuple) -> Iterator[np.ndarr
     rows, columns, filters = _fold_filters(*settings)
     count, bins = len(images), len(rows) - 1
     spectra = np.empty((count, 2, 2, bins, bins), np.float32)
-    compiled(gabor_loops.compute_spectra)(rows @ (images.astype(np.float32) @ columns), spectra)
+    compile_loops(gabor_loops.compute_spectra)(
+        rows @ (images.astype(np.float32) @ columns), spectra
+    )
     for row, column, gains, to_rows, to_columns in filters:
         folded = np.empty((count, 2, to_rows.shape[1], len(to_columns)), np.float32)
-        compiled(gabor_loops.fold_band)(spectra, row, column, gains, folded)
+        compile_loops(gabor_loops.fold_band)(spectra, row, column, gains, folded)
         yield to_rows @ (folded @ to_columns)
 
 
@@ -429,12 +431,12 @@ def _magnitudes(responses: np.ndarray) -> np.ndarray:
 def _summarise(responses: np.ndarray) -> np.ndarray:
     """Return mean, deviation, least and greatest magnitude of (B, 2, H, W) responses, (B, 4)."""
     summaries = np.empty((len(responses), 4), np.float32)
-    compiled(gabor_loops.summarise_magnitudes)(responses, summaries)
+    compile_loops(gabor_loops.summarise_magnitudes)(responses, summaries)
     return summaries
 
 
 def _count_above(responses: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Count the magnitudes of (B, 2, H, W) responses above each of (E,) edges, (B, E) int64."""
     counts = np.zeros((len(responses), len(edges)), np.int64)
-    compiled(gabor_loops.count_above)(responses, edges, counts)
+    compile_loops(gabor_loops.count_above)(responses, edges, counts)
     return counts

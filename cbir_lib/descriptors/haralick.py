@@ -10,7 +10,7 @@ from scipy.special import entr, xlogy
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from cbir_lib.descriptors import haralick_loops
-from cbir_lib.descriptors.blocks import check_integer, compiled, each_block
+from cbir_lib.descriptors.blocks import check_integer, compile_loops, map_blocks
 from cbir_lib.errors import CbirError
 from cbir_lib.images.preprocessing import check_images
 
@@ -32,7 +32,7 @@ FEATURES = (
 )
 
 
-def reference(p: np.ndarray) -> np.ndarray:
+def compute_reference(p: np.ndarray) -> np.ndarray:
     """Compute the 13 features of one matrix p, (L, L) float64, symmetric and of sum 1.
 
     The definition of :class:`Haralick`, without its speed: f1 to f13 of Haralick, Shanmugam,
@@ -56,7 +56,7 @@ def reference(p: np.ndarray) -> np.ndarray:
     return np.array([f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13])
 
 
-def reference_matrix(image: np.ndarray, levels: int, down: int, right: int) -> np.ndarray:
+def compute_reference_matrix(image: np.ndarray, levels: int, down: int, right: int) -> np.ndarray:
     """Compute the co-occurrence matrix (L, L) of one (H, W) image for one direction."""
     level = image.astype(int) * levels // 256
     pairs = [
@@ -118,7 +118,7 @@ class Haralick(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W) uint8 → (N, 26) float32."""
+        """Describe (N, H, W) uint8 as (N, 26) float32."""
         self.fit(images)
         images = check_images(images)
         vectors = np.zeros((len(images), 2 * len(FEATURES)), np.float32)
@@ -131,11 +131,11 @@ class Haralick(TransformerMixin, BaseEstimator):
             vectors[part] = np.concatenate([features.mean(1), np.ptp(features, 1)], 1)
 
         if len(directions):
-            each_block(work, images, len(directions) * self.levels**2)
+            map_blocks(work, images, len(directions) * self.levels**2)
         return vectors
 
 
-def co_occurrence(images: np.ndarray, levels: int = 32, offset_px: int = 1) -> np.ndarray:
+def compute_co_occurrence(images: np.ndarray, levels: int = 32, offset_px: int = 1) -> np.ndarray:
     """Compute grey-level co-occurrence matrices.
 
     Parameters
@@ -165,7 +165,7 @@ def co_occurrence(images: np.ndarray, levels: int = 32, offset_px: int = 1) -> n
         counts = counts + counts.swapaxes(2, 3)
         result[part][:, present] = counts / counts.sum((2, 3), keepdims=True)
 
-    each_block(work, images, len(directions) * levels**2)
+    map_blocks(work, images, len(directions) * levels**2)
     return result
 
 
@@ -202,7 +202,7 @@ def compute_sums(images: np.ndarray, levels: int, directions: np.ndarray) -> Sum
         *(np.zeros((*shape, size)) for size in (levels, 2 * levels - 1, levels)),
         *np.zeros((2, *shape)),
     )
-    compiled(haralick_loops.sum_entries)(count_pairs(images, levels, directions), *sums)
+    compile_loops(haralick_loops.sum_entries)(count_pairs(images, levels, directions), *sums)
     return sums
 
 
@@ -210,7 +210,7 @@ def count_pairs(images: np.ndarray, levels: int, directions: np.ndarray) -> np.n
     """Count pairs one way, (N, H, W) uint8 → (N, F, L, L) int32."""
     level = (images * np.uint16(levels) >> 8).astype(np.uint8)  # 255 * 256 fits
     counts = np.zeros((len(images), len(directions), levels, levels), np.int32)
-    compiled(haralick_loops.count_pairs)(level, directions, counts)
+    compile_loops(haralick_loops.count_pairs)(level, directions, counts)
     return counts
 
 

@@ -1,4 +1,4 @@
-"""Compiled loops of Haralick's features (:func:`cbir_lib.descriptors.blocks.compiled`)."""
+"""Compiled loops of Haralick's features (:func:`cbir_lib.descriptors.blocks.compile_loops`)."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from cbir_lib.descriptors.blocks import check_integer, count, each_block
+from cbir_lib.descriptors.blocks import check_integer, count_codes, map_blocks
 from cbir_lib.errors import CbirError
 from cbir_lib.images.preprocessing import check_images
 
@@ -46,7 +46,7 @@ class GreyHistogram(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W) uint8 → (N, grid² bins) float32."""
+        """Describe (N, H, W) uint8 as (N, grid² bins) float32."""
         self.fit(images)
         images = check_images(images)
         row, column = (np.arange(side) * self.grid // side for side in images.shape[1:])
@@ -55,7 +55,7 @@ class GreyHistogram(TransformerMixin, BaseEstimator):
 
         def work(block: np.ndarray, part: slice) -> None:
             codes = block // np.uint8(256 // self.bins)
-            vectors[part] = count(codes, first, vectors.shape[1]) / images[0].size
+            vectors[part] = count_codes(codes, first, vectors.shape[1]) / images[0].size
 
-        each_block(work, images, vectors.shape[1])
+        map_blocks(work, images, vectors.shape[1])
         return vectors

@@ -68,10 +68,10 @@ class HOG(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W) uint8 → (N, D) float32."""
+        """Describe (N, H, W) uint8 as (N, D) float32."""
         self.fit(images)
         images = check_images(images)
-        magnitudes, bins = gradient_tables(self.orientations)
+        magnitudes, bins = tabulate_gradients(self.orientations)
         cells, blocks = self.size // self.cell_px, self.size // self.cell_px - self.block_cells + 1
         used = cells * self.cell_px  # pixels a side that lie in a cell
         square = Preprocessing(self.size, clahe=False)
@@ -98,13 +98,13 @@ class HOG(TransformerMixin, BaseEstimator):
                 histograms, (self.block_cells, self.block_cells), axis=(1, 2)
             )  # (n, block row, block column, orientation, cell row, cell column)
             windows = np.moveaxis(windows, 3, -1).reshape(len(grey), blocks**2, -1)
-            windows = normalised(np.minimum(normalised(windows), 0.2))
+            windows = normalise_blocks(np.minimum(normalise_blocks(windows), 0.2))
             vectors[start : start + BLOCK] = windows.reshape(len(grey), -1)
         return vectors
 
 
-def gradient_tables(orientations: int) -> tuple[np.ndarray, np.ndarray]:
-    """Magnitude and bin of every pair of differences of 8-bit values, at 511 (dy + 255) + dx + 255.
+def tabulate_gradients(orientations: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tabulate magnitude and bin of all differences of 8-bit values, at 511 (dy + 255) + dx + 255.
 
     Computed once instead of a root and an arc tangent for every pixel.
     """
@@ -115,7 +115,7 @@ def gradient_tables(orientations: int) -> tuple[np.ndarray, np.ndarray]:
     return np.hypot(dy, dx).reshape(-1), bins.reshape(-1)
 
 
-def normalised(windows: np.ndarray) -> np.ndarray:
-    """(..., K) scaled to an L2 norm of 1, or of 0 where all are 0."""
+def normalise_blocks(windows: np.ndarray) -> np.ndarray:
+    """Scale (..., K) to an L2 norm of 1, or of 0 where all are 0."""
     squares = np.einsum("...k,...k->...", windows, windows)[..., None]
     return windows / np.sqrt(squares + np.float32(1e-10))

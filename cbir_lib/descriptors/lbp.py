@@ -9,7 +9,7 @@ from scipy.ndimage import map_coordinates
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from cbir_lib.descriptors import lbp_loops
-from cbir_lib.descriptors.blocks import check_integer, compiled, count, each_block
+from cbir_lib.descriptors.blocks import check_integer, compile_loops, count_codes, map_blocks
 from cbir_lib.errors import CbirError
 from cbir_lib.images.preprocessing import check_images
 
@@ -18,12 +18,12 @@ from cbir_lib.images.preprocessing import check_images
 TOLERANCE = 1e-3
 
 
-def reference(
+def compute_reference(
     image: np.ndarray, neighbours: int, radius_px: float, rotation_invariant: bool
 ) -> np.ndarray:
     """Find the bin of the pattern of every pixel of one (H, W) image.
 
-    The definition of :func:`local_binary_patterns`, without its speed: Ojala, Pietikäinen,
+    The definition of :func:`compute_patterns`, without its speed: Ojala, Pietikäinen,
     Mäenpää 2002, eq. 9 (riu2) or its variant by place (u2), DOI 10.1109/TPAMI.2002.1017623.
     """
     grey = image.astype(float)
@@ -102,7 +102,7 @@ class LBPHistogram(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W) uint8 → (N, D) float32."""
+        """Describe (N, H, W) uint8 as (N, D) float32."""
         self.fit(images)
         images = check_images(images)
         bins = count_bins(self.neighbours, self.rotation_invariant)
@@ -112,13 +112,13 @@ class LBPHistogram(TransformerMixin, BaseEstimator):
 
         def work(block: np.ndarray, part: slice) -> None:
             patterns = find_bins(block, self.neighbours, self.radius_px, self.rotation_invariant)
-            histograms[part] = count(patterns, first, histograms.shape[1]) / images[0].size
+            histograms[part] = count_codes(patterns, first, histograms.shape[1]) / images[0].size
 
-        each_block(work, images, histograms.shape[1])
+        map_blocks(work, images, histograms.shape[1])
         return histograms
 
 
-def local_binary_patterns(
+def compute_patterns(
     images: np.ndarray,
     neighbours: int = 8,
     radius_px: float = 1.0,
@@ -148,7 +148,7 @@ def local_binary_patterns(
     def work(block: np.ndarray, part: slice) -> None:
         result[part] = find_bins(block, neighbours, radius_px, rotation_invariant)
 
-    each_block(work, images)
+    map_blocks(work, images)
     return result
 
 
@@ -199,6 +199,6 @@ def find_bins(
     patterns = np.empty(images.shape, np.int16)
     places = np.array(place_neighbours(neighbours, radius_px)) + math.ceil(radius_px)
     fractions = (places % 1).astype(np.float32)
-    find_patterns = compiled(lbp_loops.find_patterns, lbp_loops.repeat_border)
+    find_patterns = compile_loops(lbp_loops.find_patterns, lbp_loops.repeat_border)
     find_patterns(images, places.astype(int), fractions, np.float32(TOLERANCE), *bins, patterns)
     return patterns

@@ -16,7 +16,7 @@ BATCH = 256
 
 
 def load_network(run: str, layer: str | None = None) -> LearnedDescriptor:
-    """The descriptor of a trained network, by the name of its run.
+    """Load the descriptor of a trained network, by the name of its run.
 
     Looks among the networks that this repository ships (``models/``), then among the runs of
     studies done here, the latest first.
@@ -72,16 +72,16 @@ class LearnedDescriptor:
 
     @classmethod
     def from_file(cls, path: Path | str, layer: str | None = None) -> LearnedDescriptor:
-        """The descriptor of a network that a run saved."""
+        """Load the descriptor of a network that a run saved."""
         return cls(read_network(path), layer)
 
     def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> LearnedDescriptor:
-        """Do nothing: the network is trained already."""
+        """Return the descriptor as it is: its network is trained already."""
         return self
 
     @torch.inference_mode()
     def transform(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W) uint8, of any size → (N, D) float32, in batches."""
+        """Describe (N, H, W) uint8 images of any size as (N, D) float32, in batches."""
         images = torch.from_numpy(self.trained.preprocessing.transform(check_images(images)))
         device = next(self._part.buffers()).device
         vectors = [self._part(batch.to(device)).flatten(1).cpu() for batch in images.split(BATCH)]

@@ -116,9 +116,9 @@ class Vocabulary(TransformerMixin, BaseEstimator):
             kept.append(found[drawn < least])
             keys.append(drawn[drawn < least])
             if sum(map(len, keys)) > 2 * self.sample:
-                kept, keys = smallest(kept, keys, self.sample)
+                kept, keys = select_smallest(kept, keys, self.sample)
                 least = keys[0].max()
-        kept = smallest(kept, keys, self.sample)[0][0]
+        kept = select_smallest(kept, keys, self.sample)[0][0]
         different = len({row.tobytes() for row in kept})
         if different < self.words:
             raise CbirError(
@@ -150,7 +150,7 @@ class Vocabulary(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W) uint8 → (N, D) float32.
+        """Describe (N, H, W) uint8 as (N, D) float32.
 
         Raises
         ------
@@ -163,7 +163,7 @@ class Vocabulary(TransformerMixin, BaseEstimator):
         vectors, start = None, 0
         for count, owner, found in self._found(images):
             found = self._reduced(found) if self.features == "patches" else found
-            word = nearest(found, self.vocabulary_)
+            word = assign_words(found, self.vocabulary_)
             part = self._gathered(count, owner, found, word)
             if vectors is None:
                 vectors = np.empty((len(images), part.shape[1]), np.float32)
@@ -272,10 +272,10 @@ class VLAD(Vocabulary):
         return np.where(norms > 0, vectors / np.where(norms > 0, norms, 1), even)
 
 
-def smallest(
+def select_smallest(
     kept: list[np.ndarray], keys: list[np.ndarray], most: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The local features with the smallest keys, at most so many, in their order, and their keys.
+    """Select the local features with the smallest keys, at most so many; also return their keys.
 
     Each a list of one array.
     """
@@ -284,8 +284,8 @@ def smallest(
     return [features[chosen]], [numbers[chosen]]
 
 
-def nearest(found: np.ndarray, vocabulary: np.ndarray) -> np.ndarray:
-    """(M, d), (words, d) → (M,) int64: the nearest word (L2), the first of equals."""
+def assign_words(found: np.ndarray, vocabulary: np.ndarray) -> np.ndarray:
+    """Assign (M, d) features to the nearest (L2) of (words, d): (M,) int64, the first of equals."""
     words = torch.from_numpy(vocabulary)
     halves = words.square().sum(1) / 2
     parts = [
@@ -294,21 +294,21 @@ def nearest(found: np.ndarray, vocabulary: np.ndarray) -> np.ndarray:
     return torch.cat(parts).numpy()
 
 
-def grid_points(length: int, patch_px: int, step_px: int) -> np.ndarray:
-    """Centres of patches along a side: max(1, floor((length - patch_px) / step_px) + 1) of them."""
+def place_grid(length: int, patch_px: int, step_px: int) -> np.ndarray:
+    """Place max(1, floor((length - patch_px) / step_px) + 1) patch centres along a side."""
     steps = max(0, length - patch_px) // step_px
     first = (length - steps * step_px) // 2
     return first + step_px * np.arange(steps + 1)
 
 
-def owners(count: int, points: int) -> np.ndarray:
-    """(count * points,): which image each feature is of, where all have as many."""
+def repeat_owners(count: int, points: int) -> np.ndarray:
+    """Return (count * points,): which image each feature is of, where all have as many."""
     return np.repeat(np.arange(count), points)
 
 
-def patches(images: np.ndarray, step_px: int, patch_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """(N, H, W) uint8 → owners (M,) and patches (M, patch_px²) float32, grey values 0 to 1."""
-    rows, columns = (grid_points(side, patch_px, step_px) for side in images.shape[1:])
+def cut_patches(images: np.ndarray, step_px: int, patch_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut (N, H, W) uint8 into patches: owners (M,), (M, patch_px²) float32 grey values 0 to 1."""
+    rows, columns = (place_grid(side, patch_px, step_px) for side in images.shape[1:])
     # A patch reaches patch_px // 2 before its centre.
     before = patch_px // 2
     margins = [
@@ -322,13 +322,13 @@ def patches(images: np.ndarray, step_px: int, patch_px: int) -> tuple[np.ndarray
     )
     found = windows[:, top[:, None], left]  # (N, rows, columns, patch_px, patch_px)
     found = found.reshape(-1, patch_px**2) / np.float32(255)
-    return owners(len(images), len(rows) * len(columns)), found
+    return repeat_owners(len(images), len(rows) * len(columns)), found
 
 
-def sift_at_keypoints(
+def describe_keypoints(
     images: np.ndarray, step_px: int, patch_px: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(N, H, W) uint8 → owners (M,) and RootSIFT (M, 128) float32; the other arguments are unused.
+    """Describe key points: (N, H, W) uint8 to owners (M,) and RootSIFT (M, 128) float32.
 
     OpenCV takes one image at a time, and shares its work among threads.
     """
@@ -336,21 +336,23 @@ def sift_at_keypoints(
     found = [sift.detectAndCompute(np.ascontiguousarray(image), None)[1] for image in images]
     owner = np.repeat(np.arange(len(images)), [0 if f is None else len(f) for f in found])
     none = np.empty((0, CELLS**2 * ORIENTATIONS), np.float32)
-    return owner, root_sift(np.concatenate([none, *(f for f in found if f is not None)]))
+    return owner, take_roots(np.concatenate([none, *(f for f in found if f is not None)]))
 
 
-def dense_sift(images: np.ndarray, step_px: int, patch_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """(N, H, W) uint8 → owners (M,) and RootSIFT (M, 128) float32, at every point of the grid."""
-    rows, columns = (grid_points(side, patch_px, step_px) for side in images.shape[1:])
-    found = upright_sift(images, rows, columns, patch_px)
-    return owners(len(images), len(rows) * len(columns)), root_sift(found.reshape(-1, 128))
+def describe_densely(
+    images: np.ndarray, step_px: int, patch_px: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Describe a grid: (N, H, W) uint8 to owners (M,) and RootSIFT (M, 128) float32."""
+    rows, columns = (place_grid(side, patch_px, step_px) for side in images.shape[1:])
+    found = describe_upright(images, rows, columns, patch_px)
+    return repeat_owners(len(images), len(rows) * len(columns)), take_roots(found.reshape(-1, 128))
 
 
 @torch.inference_mode()
-def upright_sift(
+def describe_upright(
     images: np.ndarray, rows: np.ndarray, columns: np.ndarray, patch_px: int
 ) -> np.ndarray:
-    """OpenCV's SIFT of upright key points of size patch_px / 6 at a grid's points.
+    """Compute OpenCV's SIFT of upright key points of size patch_px / 6 at a grid's points.
 
     Parameters
     ----------
@@ -384,7 +386,7 @@ def upright_sift(
     maps.scatter_(1, low & (ORIENTATIONS - 1), (magnitude - share)[:, None])
     maps.scatter_(1, (low + 1) & (ORIENTATIONS - 1), share[:, None])
     # (N, 8, 4 R, 4 C): first over columns, then over rows.
-    across, down = cell_weights(columns, width, patch_px), cell_weights(rows, height, patch_px)
+    across, down = weigh_cells(columns, width, patch_px), weigh_cells(rows, height, patch_px)
     sums = down @ (maps @ across.T)
     sums = sums.reshape(count, ORIENTATIONS, len(rows), CELLS, len(columns), CELLS)
     found = sums.permute(0, 2, 4, 3, 5, 1).reshape(count, len(rows), len(columns), -1)
@@ -393,8 +395,8 @@ def upright_sift(
     return found.round_().clamp_(max=255).numpy()
 
 
-def cell_weights(points: np.ndarray, length: int, patch_px: int) -> torch.Tensor:
-    """(P,) → (4 P, length) float32: the weight of each pixel along a side in each cell of a point.
+def weigh_cells(points: np.ndarray, length: int, patch_px: int) -> torch.Tensor:
+    """Weigh each pixel along a side in each cell of (P,) points: (4 P, length) float32.
 
     Linear between the centres of cells, times a Gaussian of two cells around the point; the border
     has no gradient.
@@ -406,9 +408,13 @@ def cell_weights(points: np.ndarray, length: int, patch_px: int) -> torch.Tensor
     return torch.from_numpy(weights.reshape(-1, length).astype(np.float32))
 
 
-def root_sift(found: np.ndarray) -> np.ndarray:
-    """(M, 128) → (M, 128) float32 of norm 1, or 0 where all are 0."""
+def take_roots(found: np.ndarray) -> np.ndarray:
+    """Take square roots of (M, 128) SIFT: (M, 128) float32 of norm 1, or 0 where all are 0."""
     return np.sqrt(found / np.maximum(found.sum(axis=1, keepdims=True), 1))
 
 
-FEATURES = {"sift-dense": dense_sift, "sift-keypoints": sift_at_keypoints, "patches": patches}
+FEATURES = {
+    "sift-dense": describe_densely,
+    "sift-keypoints": describe_keypoints,
+    "patches": cut_patches,
+}

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from cbir_lib.descriptors.blocks import check_integer, device
+from cbir_lib.descriptors.blocks import check_integer, choose_device
 from cbir_lib.images.preprocessing import check_images
 
 BLOCK = 256  # images computed at once
@@ -50,11 +50,11 @@ class RadonBarcode(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W) uint8 → (N, angles * ceil(sqrt(2) * size)) float32."""
+        """Describe (N, H, W) uint8 as (N, angles * ceil(sqrt(2) * size)) float32."""
         return self._in_blocks(images, lambda p: (p >= _median(p)) & (p > 0))
 
     def projections(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W) uint8 → (N, angles, ceil(sqrt(2) * size)) float32, sums of grey values."""
+        """Sum (N, H, W) uint8 along lines: (N, angles, ceil(sqrt(2) * size)) float32."""
         lines = self._in_blocks(images, lambda p: p)
         return lines.reshape(len(lines), self.angles, -1)
 
@@ -62,7 +62,7 @@ class RadonBarcode(TransformerMixin, BaseEstimator):
     def _in_blocks(self, images: np.ndarray, of) -> np.ndarray:
         self.fit(images)
         images = check_images(images)
-        where = device()
+        where = choose_device()
         to_lines = _radon_matrix(self.size, self.angles, where)
         rows, columns = (_area_matrix(n, self.size).to(where) for n in images.shape[1:])
         found = np.empty((len(images), to_lines.shape[1]), np.float32)

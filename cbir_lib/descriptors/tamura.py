@@ -10,7 +10,7 @@ from scipy.ndimage import generic_filter, sobel, uniform_filter
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from cbir_lib.descriptors import tamura_loops
-from cbir_lib.descriptors.blocks import check_integer, compiled, count, each_block
+from cbir_lib.descriptors.blocks import check_integer, compile_loops, count_codes, map_blocks
 from cbir_lib.errors import CbirError
 from cbir_lib.images.preprocessing import check_images
 
@@ -19,11 +19,12 @@ EDGE = 1e-4
 MAPS = 4  # floating-point maps, about, held in memory for an image
 
 
-# The definition of :func:`tamura_maps` for one (H, W) image, without its speed: the formulas of
-# Tamura, Mori, Yamawaki 1978, DOI 10.1109/TSMC.1978.4309999, at every pixel as in the baselines.
+# The definition of :func:`compute_tamura_maps` for one (H, W) image, without its speed: the
+# formulas of Tamura, Mori, Yamawaki 1978, DOI 10.1109/TSMC.1978.4309999, at every pixel as in the
+# baselines.
 
 
-def reference_direction(image: np.ndarray) -> np.ndarray:
+def compute_reference_direction(image: np.ndarray) -> np.ndarray:
     """Compute the direction of the gradient, (H, W) radians."""
     grey = image.astype(float)
     right, up = sobel(grey, axis=1, mode="constant"), -sobel(grey, axis=0, mode="constant")
@@ -31,7 +32,7 @@ def reference_direction(image: np.ndarray) -> np.ndarray:
     return np.where(right == 0, 0, angle)
 
 
-def reference_coarseness(image: np.ndarray, scales: int) -> np.ndarray:
+def compute_reference_coarseness(image: np.ndarray, scales: int) -> np.ndarray:
     """Find the scale at which the means of neighbouring windows differ most, (H, W)."""
     differences = np.zeros((scales + 1, *image.shape))
     for k in range(1, scales + 1):
@@ -47,7 +48,7 @@ def reference_coarseness(image: np.ndarray, scales: int) -> np.ndarray:
     return differences.round(4).argmax(axis=0)  # the smallest of equal ones
 
 
-def reference_contrast(image: np.ndarray, side: int) -> np.ndarray:
+def compute_reference_contrast(image: np.ndarray, side: int) -> np.ndarray:
     """Compute the variance over the fourth root of the fourth moment of windows, (H, W)."""
 
     def contrast(window: np.ndarray) -> float:
@@ -69,9 +70,9 @@ class TamuraMaps(NamedTuple):
 class TamuraHistogram(TransformerMixin, BaseEstimator):
     """Joint histogram of Tamura's texture features, as in Deselaers, Keysers, Ney (2004, 2008).
 
-    Each of the three maps of :func:`tamura_maps` is scaled to 0..1 by its least and greatest value
-    in the image, then cut into equal bins: bin = min(int(bins v), bins - 1), and the bin of the
-    joint histogram is direction + bins coarseness + bins^2 contrast.
+    Each of the three maps of :func:`compute_tamura_maps` is scaled to 0..1 by its least and
+    greatest value in the image, then cut into equal bins: bin = min(int(bins v), bins - 1), and the
+    bin of the joint histogram is direction + bins coarseness + bins^2 contrast.
 
     Parameters
     ----------
@@ -118,7 +119,7 @@ class TamuraHistogram(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W) uint8 → (N, bins^3) float32."""
+        """Describe (N, H, W) uint8 as (N, bins^3) float32."""
         self.fit(images)
         images = check_images(images)
         histograms = np.empty((len(images), self.bins**3), np.float32)
@@ -126,13 +127,13 @@ class TamuraHistogram(TransformerMixin, BaseEstimator):
 
         def work(block: np.ndarray, part: slice) -> None:
             codes = bin_maps(compute_maps(block, self.scales, self.contrast_px), self.bins)
-            histograms[part] = count(codes, one_cell, self.bins**3) / images[0].size
+            histograms[part] = count_codes(codes, one_cell, self.bins**3) / images[0].size
 
-        each_block(work, images, max(MAPS * images[0].size, self.bins**3))
+        map_blocks(work, images, max(MAPS * images[0].size, self.bins**3))
         return histograms
 
 
-def tamura_maps(images: np.ndarray, scales: int = 5, contrast_px: int = 11) -> TamuraMaps:
+def compute_tamura_maps(images: np.ndarray, scales: int = 5, contrast_px: int = 11) -> TamuraMaps:
     """Compute direction, coarseness and contrast around every pixel.
 
     Grey values v are taken in 0..1.
@@ -171,7 +172,7 @@ def tamura_maps(images: np.ndarray, scales: int = 5, contrast_px: int = 11) -> T
         for target, values in zip(maps, compute_maps(block, scales, contrast_px), strict=True):
             target[part] = values
 
-    each_block(work, images, MAPS * images[0].size)
+    map_blocks(work, images, MAPS * images[0].size)
     return maps
 
 
@@ -188,7 +189,7 @@ def bin_maps(maps: np.ndarray, bins: int) -> np.ndarray:
     """Find the bins of the joint histogram, (3, N, H, W) → (N, H, W) int16."""
     low, high = maps.min((2, 3)), maps.max((2, 3))
     codes = np.empty(maps.shape[1:], np.int16)
-    compiled(tamura_loops.bin_jointly)(
+    compile_loops(tamura_loops.bin_jointly)(
         maps, low, np.where(high > low, high - low, 1), bins, EDGE, codes
     )
     return codes
@@ -199,12 +200,12 @@ def compute_maps(images: np.ndarray, scales: int, contrast_px: int) -> np.ndarra
     loops = tamura_loops
     maps = np.empty((3, *images.shape), np.float32)
     direction, coarseness, contrast = maps
-    compiled(loops.compute_slope)(images, direction)
+    compile_loops(loops.compute_slope)(images, direction)
     np.arctan(direction, out=direction)
     direction += np.float32(math.pi / 2 + 0.001)
     np.fmax(direction, 0, out=direction)  # 0 where there is no slope
-    compiled(loops.compute_coarseness, loops.integrate)(images, scales, coarseness)
-    compiled(loops.compute_contrast, loops.add_powers, loops.accumulate)(
+    compile_loops(loops.compute_coarseness, loops.integrate)(images, scales, coarseness)
+    compile_loops(loops.compute_contrast, loops.add_powers, loops.accumulate)(
         images, contrast_px, contrast
     )
     return maps

@@ -7,18 +7,18 @@ from scipy.ndimage import sobel
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from cbir_lib.descriptors import thumbnail_loops
-from cbir_lib.descriptors.blocks import check_integer, compiled, each_block
+from cbir_lib.descriptors.blocks import check_integer, compile_loops, map_blocks
 from cbir_lib.errors import CbirError
 from cbir_lib.images.preprocessing import Preprocessing, check_images
 
 QUERIES = 64  # thumbnails compared at a time, at most
 
 
-def reference(query: np.ndarray, other: np.ndarray, warp: int, context: int) -> float:
+def compute_reference(query: np.ndarray, other: np.ndarray, warp: int, context: int) -> float:
     """Compute the image distortion between two (H, W) thumbnails, pixel by pixel.
 
-    The definition of :func:`image_distortion`, without its speed: Keysers, Deselaers, Gollan, Ney
-    2007, DOI 10.1109/TPAMI.2007.1153.
+    The definition of :func:`compute_image_distortion`, without its speed: Keysers, Deselaers,
+    Gollan, Ney 2007, DOI 10.1109/TPAMI.2007.1153.
     """
     here, there = (
         np.pad(
@@ -67,7 +67,7 @@ class Thumbnail(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W) uint8 → (N, size²) float32."""
+        """Describe (N, H, W) uint8 as (N, size²) float32."""
         self.fit(images)
         thumbnails = Preprocessing(self.size, clahe=False).transform(images)
         return thumbnails.reshape(len(thumbnails), -1) / np.float32(255)
@@ -79,7 +79,7 @@ class DistortedThumbnail(Thumbnail):
     distance = "image distortion"
 
 
-def image_distortion(
+def compute_image_distortion(
     queries: np.ndarray, gallery: np.ndarray, warp: int = 2, context: int = 1
 ) -> np.ndarray:
     """Compute distances under the image distortion model (Keysers, Deselaers, Gollan, Ney 2007).
@@ -155,10 +155,10 @@ def _compare(
     def work(block: np.ndarray, part: slice) -> None:
         there = pad_gradients(block, warp + context)
         sums = np.empty((len(here), len(there)), np.float32)
-        compiled(thumbnail_loops.sum_least)(here, there, warp, context, outside, sums)
+        compile_loops(thumbnail_loops.sum_least)(here, there, warp, context, outside, sums)
         distances[:, part] = sums
 
-    each_block(work, gallery, 16 * gallery[0].size)
+    map_blocks(work, gallery, 16 * gallery[0].size)
 
 
 def pad_gradients(thumbnails: np.ndarray, margin: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from cbir_lib.descriptors.blocks import check_integer, device
+from cbir_lib.descriptors.blocks import check_integer, choose_device
 from cbir_lib.images.preprocessing import check_images
 
 BLOCK_PIXELS = 2**22  # computed at once
@@ -52,10 +52,10 @@ class ZernikeMoments(TransformerMixin, BaseEstimator):
 
     @torch.inference_mode()
     def transform(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W) uint8 → (N, (order // 2 + 1) * ((order + 1) // 2 + 1)) float32."""
+        """Describe (N, H, W) uint8 as (N, (order // 2 + 1) * ((order + 1) // 2 + 1)) float32."""
         self.fit(images)
         images = check_images(images)
-        where = device()
+        where = choose_device()
         height, width = images.shape[1:]
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2

@@ -36,7 +36,7 @@ class Answer(NamedTuple):
 
 
 def vote(ranking: Ranking, gallery_labels: np.ndarray, k: int) -> np.ndarray:
-    """(Q,) the class most frequent among the first k neighbours.
+    """Name the class most frequent among the first k neighbours of each query, (Q,).
 
     Of classes equally frequent, that of the nearest image. A missing neighbour does not vote.
     """
@@ -46,10 +46,10 @@ def vote(ranking: Ranking, gallery_labels: np.ndarray, k: int) -> np.ndarray:
     return np.take_along_axis(labels, alike.argmax(axis=1)[:, None], axis=1)[:, 0]
 
 
-def nearest_neighbours(
+def classify_by_neighbours(
     validation: Ranking, test: Ranking, labels: Mapping[str, np.ndarray]
 ) -> tuple[Answer, Answer]:
-    """One nearest neighbour, and as many as are best on the validation split.
+    """Classify by one nearest neighbour, and by as many as are best on the validation split.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def nearest_neighbours(
     )
 
 
-def linear_classifiers(
+def classify_linearly(
     vectors: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]
 ) -> dict[str, Answer]:
     """Classify by logistic regression, on the vectors and on an RBF kernel of them.
@@ -97,9 +97,9 @@ def linear_classifiers(
     because an exact one needs all pairs of training images.
     """
     linear = kernel = None
-    vectors = shorten(vectors)
+    vectors = project_on_main_axes(vectors)
     for each in (False, True):
-        moved = scale(vectors, each=each)
+        moved = scale_vectors(vectors, each=each)
         found = _regression(moved, labels, {"scaled": "each" if each else "together"})
         if linear is None or found.validation_accuracy > linear.validation_accuracy:
             linear, chosen = found, moved
@@ -136,7 +136,7 @@ def _regression(
     return best
 
 
-def shorten(vectors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+def project_on_main_axes(vectors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
     """Project vectors of each split on the principal axes of the training split.
 
     (N, D) → (N, ``LONGEST``) float32, if they have more values and there are more images.
@@ -148,7 +148,7 @@ def shorten(vectors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
     return {split: axes.transform(v) for split, v in vectors.items()}
 
 
-def scale(vectors: Mapping[str, np.ndarray], each: bool) -> dict[str, np.ndarray]:
+def scale_vectors(vectors: Mapping[str, np.ndarray], each: bool) -> dict[str, np.ndarray]:
     """Centre and scale vectors of each split, (N, D) float32.
 
     By those of the training split alone: their mean squared length is 1 afterwards, unless they are

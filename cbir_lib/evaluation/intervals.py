@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cbir_lib.evaluation.measures import ratio
+from cbir_lib.evaluation.measures import divide
 
 DRAWS = 2000  # of a bootstrap
 
 
-def balanced_interval(confusion: np.ndarray, seed: int = 0) -> list[float]:
-    """95 % percentile bootstrap interval of the balanced accuracy, 2,000 draws of the images.
+def compute_balanced_interval(confusion: np.ndarray, seed: int = 0) -> list[float]:
+    """Compute the 95 % percentile bootstrap interval of balanced accuracy, from 2,000 draws.
 
     Drawing images with replacement draws their numbers by class and rightness from a multinomial
     distribution. A class that a draw leaves out has no recall in it.
@@ -28,13 +28,13 @@ def balanced_interval(confusion: np.ndarray, seed: int = 0) -> list[float]:
     return [float(low), float(high)]
 
 
-def bootstrap_interval(
+def compute_bootstrap_interval(
     values: np.ndarray,
     seed: int = 0,
     subjects: np.ndarray | None = None,
     groups: np.ndarray | None = None,
 ) -> list[float]:
-    """95 % percentile bootstrap interval of the mean, 2,000 draws.
+    """Compute the 95 % percentile bootstrap interval of the mean, from 2,000 draws.
 
     Parameters
     ----------
@@ -54,13 +54,13 @@ def bootstrap_interval(
         ).confidence_interval
         return [float(interval.low), float(interval.high)]
     shares = draw_rows(len(values), np.random.default_rng(seed), subjects)
-    return percentile_interval(draw_means(shares, np.asarray(values, float), groups))
+    return compute_percentile_interval(draw_means(shares, np.asarray(values, float), groups))
 
 
-def paired_interval(
+def compute_paired_interval(
     differences: np.ndarray, seed: int = 0, subjects: np.ndarray | None = None
 ) -> list[float]:
-    """95 % percentile bootstrap interval of a mean difference, 2,000 draws of seeds and of images.
+    """Compute the 95 % interval of a mean difference, from 2,000 draws of seeds and of images.
 
     Parameters
     ----------
@@ -84,8 +84,8 @@ def paired_interval(
     return [float(low), float(high)]
 
 
-def owners(records: pd.DataFrame) -> np.ndarray | None:
-    """(N,) int: the number of each image's subject, in the order of their first images.
+def number_subjects(records: pd.DataFrame) -> np.ndarray | None:
+    """Number each image's subject, in the order of their first images: (N,) int.
 
     An image whose subject is not known has one of its own; None where no subject is known.
     """
@@ -98,7 +98,7 @@ def owners(records: pd.DataFrame) -> np.ndarray | None:
 def draw_rows(
     number: int, rng: np.random.Generator, subjects: np.ndarray | None = None
 ) -> np.ndarray:
-    """(DRAWS, number): what share of each draw with replacement each item has."""
+    """Draw with replacement: (DRAWS, number), what share of each draw every item has."""
     if subjects is None:
         return rng.multinomial(number, np.full(number, 1 / number), DRAWS) / number
     owner = pd.factorize(np.asarray(subjects))[0]
@@ -110,14 +110,14 @@ def draw_rows(
 def draw_means(
     shares: np.ndarray, values: np.ndarray, groups: np.ndarray | None = None
 ) -> np.ndarray:
-    """(DRAWS, G) means of each draw, group by group; NaN where a draw has nothing of one."""
+    """Compute (DRAWS, G) means of draws, group by group; NaN where a draw has nothing of one."""
     names, group = np.unique(np.zeros(len(values)) if groups is None else groups, return_inverse=1)
     member = (group[:, None] == np.arange(len(names))).astype(float)  # (Q, G)
-    return ratio(shares @ (member * values[:, None]), shares @ member)
+    return divide(shares @ (member * values[:, None]), shares @ member)
 
 
-def percentile_interval(means: np.ndarray) -> list[float]:
-    """The middle 95 % of (DRAWS,) or (DRAWS, G) drawn means, of groups their mean."""
+def compute_percentile_interval(means: np.ndarray) -> list[float]:
+    """Compute the middle 95 % of (DRAWS,) or (DRAWS, G) drawn means, of groups their mean."""
     if means.ndim == 2:
         means = np.nanmean(means, axis=1)
     low, high = np.nanquantile(means, [0.025, 0.975])

@@ -23,33 +23,35 @@ RECALL_LEVELS = np.linspace(0, 1, 101)
 ELEVEN = slice(None, None, 10)  # of these levels: 0, 0.1, ..., 1, the eleven points of TREC
 
 
-def relevance(ranking: Ranking, labels: np.ndarray, gallery_labels: np.ndarray) -> np.ndarray:
-    """(Q, K) bool: whether each ranked item has its query's class; a missing item has not."""
+def find_relevant(ranking: Ranking, labels: np.ndarray, gallery_labels: np.ndarray) -> np.ndarray:
+    """Tell whether each ranked item has its query's class, (Q, K) bool; a missing item has not."""
     same = gallery_labels[ranking.rows] == np.asarray(labels)[:, None]
     return same & (ranking.rows >= 0)
 
 
-def agreement(ranking: Ranking, codes: np.ndarray, gallery_codes: np.ndarray) -> np.ndarray:
-    """(Q, K) float: how far each ranked item's IRMA code agrees with the query's, 0..1.
+def compute_code_agreement(
+    ranking: Ranking, codes: np.ndarray, gallery_codes: np.ndarray
+) -> np.ndarray:
+    """Compute how far each ranked item's IRMA code agrees with the query's: (Q, K), 0 to 1.
 
-    One less the hierarchical error (:func:`cbir_lib.irma_code.hierarchical_errors`) of answering
-    with the item's code, the query's being the true one; branches counted in the gallery's codes.
-    A missing item has 0.
+    One less the hierarchical error (:func:`cbir_lib.irma_code.compute_hierarchical_errors`) of
+    answering with the item's code, the query's being the true one; branches counted in the
+    gallery's codes. A missing item has 0.
     """
     branching = irma_code.Branching.from_codes(gallery_codes)
     (true, of_query), (answers, of_item) = (
         np.unique(np.asarray(each, dtype=str), return_inverse=True)
         for each in (codes, gallery_codes)
     )
-    costs = irma_code.hierarchical_errors(
+    costs = irma_code.compute_hierarchical_errors(
         np.repeat(true, len(answers)), [*answers] * len(true), branching
     )
     gains = 1 - costs.reshape(len(true), len(answers))
     return np.where(ranking.rows >= 0, gains[of_query[:, None], of_item[ranking.rows]], 0.0)
 
 
-def expected(gains: np.ndarray, distances: np.ndarray | None = None) -> np.ndarray:
-    """(Q, K) float: the mean of (Q, K) gains over the items at the same distance.
+def average_over_ties(gains: np.ndarray, distances: np.ndarray | None = None) -> np.ndarray:
+    """Average (Q, K) gains over the items at the same distance: (Q, K) float.
 
     What an item at this rank brings on average, whatever the order of equals.
     """
@@ -63,7 +65,7 @@ def expected(gains: np.ndarray, distances: np.ndarray | None = None) -> np.ndarr
 
 
 def average_precision(relevant: np.ndarray, distances: np.ndarray | None = None) -> np.ndarray:
-    """(Q,) mean of the precisions at the ranks of the relevant items; NaN where there are none.
+    """Compute (Q,) means of the precisions at the ranks of relevant items; NaN without any.
 
     The mean is over all relevant items of the gallery (R), as in TREC; give whole rankings.
 
@@ -82,30 +84,30 @@ def average_precision(relevant: np.ndarray, distances: np.ndarray | None = None)
     before -= before[group[:, 0]][_row_of(group, len(sizes))]  # in the query's own ranking
     among = places * ((found - 1) / np.maximum(sizes - 1, 1))[group]
     precisions = (found / sizes)[group] * ((before[group] + among + 1) / ranks)
-    return ratio(precisions.sum(axis=1), relevant.sum(axis=1))
+    return divide(precisions.sum(axis=1), relevant.sum(axis=1))
 
 
 def precision_at(relevant: np.ndarray, k: int, distances: np.ndarray | None = None) -> np.ndarray:
-    """(Q,) share of relevant items among the first k, also where the gallery has fewer."""
-    return expected(relevant, distances)[:, :k].sum(axis=1) / k
+    """Compute (Q,) shares of relevant items among the first k, also where the gallery has fewer."""
+    return average_over_ties(relevant, distances)[:, :k].sum(axis=1) / k
 
 
 def recall_at(relevant: np.ndarray, k: int, distances: np.ndarray | None = None) -> np.ndarray:
-    """(Q,) share of the R relevant items that are among the first k; NaN where there are none."""
-    return ratio(expected(relevant, distances)[:, :k].sum(axis=1), relevant.sum(axis=1))
+    """Compute (Q,) shares of the R relevant items that are among the first k; NaN without any."""
+    return divide(average_over_ties(relevant, distances)[:, :k].sum(axis=1), relevant.sum(axis=1))
 
 
 def r_precision(relevant: np.ndarray, distances: np.ndarray | None = None) -> np.ndarray:
-    """(Q,) precision at R, the number of relevant items; NaN where there are none."""
+    """Compute (Q,) precisions at R, the number of relevant items; NaN where there are none."""
     counts = relevant.sum(axis=1)
-    hits = np.cumsum(expected(relevant, distances), axis=1)
-    return ratio(hits[np.arange(len(relevant)), np.maximum(counts, 1) - 1], counts)
+    hits = np.cumsum(average_over_ties(relevant, distances), axis=1)
+    return divide(hits[np.arange(len(relevant)), np.maximum(counts, 1) - 1], counts)
 
 
 def ndcg(
     gains: np.ndarray, distances: np.ndarray | None = None, k: int | None = None
 ) -> np.ndarray:
-    """(Q,) normalised discounted cumulated gain, of the first k or of all; NaN where nothing gains.
+    """Compute (Q,) normalised discounted cumulated gains of the first k or all; NaN without gain.
 
     The sum of gains, each divided by the binary logarithm of its rank plus one, over that of the
     best order. Gains count as they are, not as powers of two.
@@ -113,7 +115,7 @@ def ndcg(
     Parameters
     ----------
     gains : (Q, K)
-        0 or more, such as :func:`agreement`, or relevance.
+        0 or more, such as :func:`compute_code_agreement`, or relevance.
 
     References
     ----------
@@ -122,18 +124,18 @@ def ndcg(
     """
     discounts = 1 / np.log2(np.arange(2, gains.shape[1] + 2)[:k])
     best = np.sort(np.asarray(gains, float), axis=1)[:, ::-1]
-    return ratio(expected(gains, distances)[:, :k] @ discounts, best[:, :k] @ discounts)
+    return divide(average_over_ties(gains, distances)[:, :k] @ discounts, best[:, :k] @ discounts)
 
 
 def precision_recall(relevant: np.ndarray, distances: np.ndarray | None = None) -> np.ndarray:
-    """(Q, 101) interpolated precision at recalls 0, 0.01, ..., 1; NaN where none is relevant.
+    """Interpolate (Q, 101) precisions at recalls 0, 0.01, ..., 1; NaN where none is relevant.
 
     The highest precision at that recall or a higher one, the usual interpolation of TREC, whose
     eleven points are columns ``ELEVEN``. It is for drawing curves: its mean is not the average
     precision. Of equal distances the expected precision is interpolated, which is not the
     expectation of the interpolated one, but below it.
     """
-    hits = np.cumsum(expected(relevant, distances), axis=1)
+    hits = np.cumsum(average_over_ties(relevant, distances), axis=1)
     counts = relevant.sum(axis=1, keepdims=True)
     precision = hits / np.arange(1, relevant.shape[1] + 1)
     best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
@@ -147,13 +149,13 @@ def precision_recall(relevant: np.ndarray, distances: np.ndarray | None = None) 
     return np.where(counts > 0, curve, np.nan)
 
 
-def curve_by_rank(
+def compute_curve_by_rank(
     relevant: np.ndarray, ranks: np.ndarray, distances: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(Q, P) precision and (Q, P) recall after each of P ranks: the raw curve, not interpolated."""
-    hits = np.cumsum(expected(relevant, distances), axis=1)[:, np.asarray(ranks) - 1]
+    """Compute (Q, P) precision and (Q, P) recall after each of P ranks, not interpolated."""
+    hits = np.cumsum(average_over_ties(relevant, distances), axis=1)[:, np.asarray(ranks) - 1]
     counts = np.broadcast_to(relevant.sum(axis=1, keepdims=True), hits.shape)
-    return hits / ranks, ratio(hits, counts)
+    return hits / ranks, divide(hits, counts)
 
 
 def _equals(distances: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -171,7 +173,7 @@ def _row_of(group: np.ndarray, number: int) -> np.ndarray:
     return np.repeat(np.arange(len(group)), np.diff(group[:, 0], append=number))
 
 
-def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Divide (Q,) by (Q,) float64; NaN where the denominator is not positive."""
     missing = np.full(numerator.shape, np.nan)
     return np.divide(numerator, denominator, out=missing, where=denominator > 0)

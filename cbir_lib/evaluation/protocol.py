@@ -29,7 +29,7 @@ from cbir_lib.descriptors.combination import combine
 from cbir_lib.errors import CbirError
 from cbir_lib.evaluation import intervals, summary
 from cbir_lib.evaluation import measures as evaluation
-from cbir_lib.evaluation.classifiers import Answer, linear_classifiers, nearest_neighbours
+from cbir_lib.evaluation.classifiers import Answer, classify_by_neighbours, classify_linearly
 from cbir_lib.retrieval.distances import pairwise
 from cbir_lib.retrieval.index import Index
 from cbir_lib.retrieval.ranking import Ranking
@@ -45,10 +45,10 @@ TRIED = (50, 200)  # validation images on which other distances are tried, at le
 VALUES_TRIED = 2_000_000_000  # pairs of values compared for it, about
 
 
-def choose(
+def choose_settings(
     name: str, grid: Mapping[str, list], images: Mapping[str, np.ndarray], data: RadiographSet
 ) -> tuple[Descriptor, Index, list[dict]]:
-    """The settings of a descriptor that are best on the validation split.
+    """Choose the settings of a descriptor that are best on the validation split.
 
     Parameters
     ----------
@@ -79,16 +79,16 @@ def choose(
         index.add(descriptor.transform(images["train"]), train.image_ids)
         vectors = descriptor.transform(images["validation"])
         ranking = index.search(vectors, ids=validation.image_ids)
-        relevant = evaluation.relevance(ranking, validation.labels, train.labels)
-        right = quality(relevant, ranking.distances)
+        relevant = evaluation.find_relevant(ranking, validation.labels, train.labels)
+        right = measure_quality(relevant, ranking.distances)
         tried.append({"settings": settings, "values": vectors.shape[1], **right})
         if best is None or tuple(right.values()) > best[0]:
             best = tuple(right.values()), descriptor, index
     return *best[1:], tried
 
 
-def quality(relevant: np.ndarray, distances: np.ndarray | None = None) -> dict[str, float]:
-    """Accuracy of one nearest neighbour, and mean average precision, of (Q, K) relevance."""
+def measure_quality(relevant: np.ndarray, distances: np.ndarray | None = None) -> dict[str, float]:
+    """Measure accuracy of one nearest neighbour and mean average precision of (Q, K) relevance."""
     precisions = evaluation.average_precision(relevant, distances)
     return {
         "accuracy": float(relevant[:, 0].mean()),
@@ -96,8 +96,10 @@ def quality(relevant: np.ndarray, distances: np.ndarray | None = None) -> dict[s
     }
 
 
-def graded(ranking: Ranking, queries: RadiographSet, gallery: RadiographSet) -> np.ndarray | None:
-    """(Q, K) how far the IRMA codes of what was ranked agree; None where an image has no code."""
+def grade_by_code(
+    ranking: Ranking, queries: RadiographSet, gallery: RadiographSet
+) -> np.ndarray | None:
+    """Grade ranked items by their IRMA codes' agreement, (Q, K); None where codes are missing."""
     if not all("irma_code" in each.records for each in (queries, gallery)):
         return None
     codes, gallery_codes = (
@@ -105,11 +107,11 @@ def graded(ranking: Ranking, queries: RadiographSet, gallery: RadiographSet) -> 
     )
     if (codes == "").any() or (gallery_codes == "").any():
         return None
-    return evaluation.agreement(ranking, codes, gallery_codes)
+    return evaluation.compute_code_agreement(ranking, codes, gallery_codes)
 
 
 def judge_vectors(vectors: Mapping[str, np.ndarray], index: Index, data: RadiographSet) -> dict:
-    """What a result says of a method whose vectors are known.
+    """Measure everything that a result says of a method whose vectors are known.
 
     Parameters
     ----------
@@ -132,61 +134,61 @@ def judge_vectors(vectors: Mapping[str, np.ndarray], index: Index, data: Radiogr
         for split in ("validation", "test")
     }
     judged = judge_rankings(rankings, index.distance, data)
-    for rule, answer in linear_classifiers(vectors, labels).items():
-        judged["rules"].append(measured(rule, answer, data))
-    rows = evenly_spaced(len(labels["test"]), PLOTTED)
+    for rule, answer in classify_linearly(vectors, labels).items():
+        judged["rules"].append(measure_answer(rule, answer, data))
+    rows = space_evenly(len(labels["test"]), PLOTTED)
     between = pairwise(index.distance, vectors["test"][rows], vectors["test"][rows])
     return judged | {
-        "distances": effect_of_distance(vectors, index, rankings["validation"], data),
-        "embedding": embedding(between, data),
+        "distances": try_distances(vectors, index, rankings["validation"], data),
+        "embedding": embed_images(between, data),
     }
 
 
 def judge_rankings(rankings: Mapping[str, Ranking], distance: str, data: RadiographSet) -> dict:
-    """What a result says of rankings of the training split, for validation and test images."""
+    """Measure rankings of the training split, for validation and test images."""
     labels = {split: data.split(split).labels for split in SPLITS}
     test, train = data.split("test"), data.split("train")
-    relevant = evaluation.relevance(rankings["test"], test.labels, train.labels)
-    measures = summary.retrieval(
+    relevant = evaluation.find_relevant(rankings["test"], test.labels, train.labels)
+    measures = summary.summarise_retrieval(
         relevant,
         distances=rankings["test"].distances,
         classes=np.array(data.class_names)[test.labels],
-        subjects=intervals.owners(test.records),
-        gains=graded(rankings["test"], test, train),
+        subjects=intervals.number_subjects(test.records),
+        gains=grade_by_code(rankings["test"], test, train),
     )
-    one, several = nearest_neighbours(rankings["validation"], rankings["test"], labels)
+    one, several = classify_by_neighbours(rankings["validation"], rankings["test"], labels)
     return {
         "retrieval": {"distance": distance, **measures},
         "rules": [
-            measured("nearest neighbour", one, data),
-            measured("k nearest neighbours", several, data),
+            measure_answer("nearest neighbour", one, data),
+            measure_answer("k nearest neighbours", several, data),
         ],
         "answers": one.predicted.tolist(),
-        "examples": summary.examples(rankings["test"], test, train),
-        "confused": confused(rankings["test"], test, train),
+        "examples": summary.choose_examples(rankings["test"], test, train),
+        "confused": list_confusions(rankings["test"], test, train),
         "distances": [],
         "embedding": None,
     }
 
 
-def measured(rule: str, answer: Answer, data: RadiographSet) -> dict:
-    """An answer, measured on the test split."""
+def measure_answer(rule: str, answer: Answer, data: RadiographSet) -> dict:
+    """Measure an answer on the test split."""
     labels = data.split("test").labels
     return {
         "rule": rule,
         "settings": answer.settings,
         "validation_accuracy": answer.validation_accuracy,
-        **summary.classification(labels, answer.predicted, len(data.class_names)),
+        **summary.summarise_classification(labels, answer.predicted, len(data.class_names)),
     }
 
 
-def confused(ranking: Ranking, queries: RadiographSet, gallery: RadiographSet) -> list[dict]:
-    """Queries whose nearest image is of another class, by how sure the method is.
+def list_confusions(ranking: Ranking, queries: RadiographSet, gallery: RadiographSet) -> list[dict]:
+    """List queries whose nearest image is of another class, the surest mistakes first.
 
     How sure: the nearest distance over that to the nearest image of the query's own class, small
     where the wrong one is much nearer. Of every two classes the surest pair, at most ``PAIRS``.
     """
-    relevant = evaluation.relevance(ranking, queries.labels, gallery.labels)
+    relevant = evaluation.find_relevant(ranking, queries.labels, gallery.labels)
     own = relevant.argmax(axis=1)  # rank of the first of the query's class
     wrong = np.flatnonzero((own > 0) & relevant.any(axis=1))
     nearest = ranking.distances[wrong, 0]
@@ -209,7 +211,7 @@ def confused(ranking: Ranking, queries: RadiographSet, gallery: RadiographSet) -
     return list(found.values())
 
 
-def effect_of_distance(
+def try_distances(
     vectors: Mapping[str, np.ndarray], index: Index, own: Ranking, data: RadiographSet
 ) -> list[dict]:
     """Try the method's vectors at its own and other distances.
@@ -219,7 +221,7 @@ def effect_of_distance(
     """
     train, validation = data.split("train"), data.split("validation")
     affordable = VALUES_TRIED // index.vectors.size
-    rows = evenly_spaced(len(validation), int(np.clip(affordable, *TRIED)))
+    rows = space_evenly(len(validation), int(np.clip(affordable, *TRIED)))
     rankings = {index.distance: Ranking(own.rows[rows], own.distances[rows])}
     labels, ids = validation.labels[rows], validation.image_ids[rows]
     for distance in DISTANCES_TRIED:
@@ -229,30 +231,30 @@ def effect_of_distance(
                 rankings[distance] = other.search(vectors["validation"][rows], ids=ids)
     found = []
     for distance, ranking in rankings.items():
-        relevant = evaluation.relevance(ranking, labels, train.labels)
-        found.append({"distance": distance, **quality(relevant, ranking.distances)})
+        relevant = evaluation.find_relevant(ranking, labels, train.labels)
+        found.append({"distance": distance, **measure_quality(relevant, ranking.distances)})
     return found
 
 
-def evenly_spaced(count: int, most: int) -> np.ndarray:
+def space_evenly(count: int, most: int) -> np.ndarray:
     """Return at most so many of ``count`` rows, evenly spaced."""
     return np.linspace(0, count - 1, min(count, most)).astype(int)
 
 
-def embedding(between: np.ndarray, data: RadiographSet) -> dict:
-    """The test split's images as points in the plane, near where their distances are small.
+def embed_images(between: np.ndarray, data: RadiographSet) -> dict:
+    """Embed the test split's images in the plane, near each other where their distances are small.
 
     Parameters
     ----------
     between : (P, P)
-        Distances between the images at ``PLOTTED`` :func:`evenly_spaced` rows.
+        Distances between the images at ``PLOTTED`` :func:`space_evenly` rows.
 
     Notes
     -----
     t-SNE (van der Maaten, Hinton, JMLR 9, 2008), perplexity 30. Neither the sizes of groups nor the
     gaps between them mean anything, and another processor may draw another picture.
     """
-    rows = evenly_spaced(len(data.split("test")), PLOTTED)
+    rows = space_evenly(len(data.split("test")), PLOTTED)
     between = (between + between.T) / 2  # the image distortion's are not symmetric
     np.fill_diagonal(between, 0)
     tsne = TSNE(
@@ -269,10 +271,10 @@ def embedding(between: np.ndarray, data: RadiographSet) -> dict:
     }
 
 
-def weigh(
+def choose_weights(
     distances: Mapping[str, np.ndarray], scales: Mapping[str, float], data: RadiographSet
 ) -> tuple[dict[str, float], list[dict]]:
-    """Weights of several distances that are best on the validation split.
+    """Choose the weights of several distances that are best on the validation split.
 
     From equal weights, one after the other takes the value of ``WEIGHTS`` that is best, ``ROUNDS``
     times over: the method is FIRE's, the search is ours.
@@ -289,14 +291,15 @@ def weigh(
     dict
         The weights.
     list of dict
-        As :func:`choose` returns it: equal weights, each descriptor alone, and what was chosen.
+        As :func:`choose_settings` returns it: equal weights, each descriptor alone, and the
+        choice.
     """
     labels, gallery_labels = (data.split(split).labels for split in ("validation", "train"))
 
     def right(weights: Mapping[str, float]) -> dict[str, float]:
         ranking = Ranking.of(combine(distances, scales, weights))
-        relevant = evaluation.relevance(ranking, labels, gallery_labels)
-        return quality(relevant, ranking.distances)
+        relevant = evaluation.find_relevant(ranking, labels, gallery_labels)
+        return measure_quality(relevant, ranking.distances)
 
     weights = dict.fromkeys(distances, 1.0)
     tried = [weights, *({n: float(n == name) for n in distances} for name in distances)]

@@ -17,8 +17,8 @@ DRAWS = 9999  # of signs
 BLOCK = 500  # draws at a time
 
 
-def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> float:
-    """The exact test of McNemar (1947) for two accuracies on the same images.
+def run_mcnemar_test(first_right: np.ndarray, second_right: np.ndarray) -> float:
+    """Run the exact test of McNemar (1947) for two accuracies on the same images.
 
     Only images on which one method alone is right say anything. Without a difference, each of them
     falls to either method with probability 1/2.
@@ -49,10 +49,10 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> float:
     return float(stats.binomtest(only_first, only_first + only_second).pvalue)
 
 
-def permutation(
+def run_permutation_test(
     differences: np.ndarray, seed: int = 0, subjects: np.ndarray | None = None
 ) -> float:
-    """The paired test of a mean difference, by changing signs at random.
+    """Run the paired test of a mean difference, by changing signs at random.
 
     If the two methods do not differ, their two values of one query may as well be exchanged, which
     turns the sign of the difference. With several seeds all of a query's differences turn
@@ -95,8 +95,8 @@ def permutation(
     return as_large / (DRAWS + 1)
 
 
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """P-values adjusted for their number, (P,): Holm (1979).
+def adjust_by_holm(p_values: np.ndarray) -> np.ndarray:
+    """Adjust (P,) p-values for their number: Holm (1979).
 
     Those below 0.05 may all be called differences with 5 % risk that any one of them is none,
     however the tests depend on each other.
@@ -105,8 +105,10 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     return multipletests(p_values, method="holm")[1] if p_values.size else p_values
 
 
-def nemenyi(values: np.ndarray, level: float = 0.05) -> tuple[np.ndarray, float]:
-    """Mean ranks of several methods, and how far apart two must be to differ (Nemenyi 1963).
+def compute_critical_difference(
+    values: np.ndarray, level: float = 0.05
+) -> tuple[np.ndarray, float]:
+    """Compute mean ranks of several methods, and how far apart two must be (Nemenyi 1963).
 
     Parameters
     ----------

@@ -8,23 +8,23 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_m
 
 from cbir_lib.errors import CbirError
 from cbir_lib.evaluation.intervals import (
-    balanced_interval,
-    bootstrap_interval,
+    compute_balanced_interval,
+    compute_bootstrap_interval,
+    compute_percentile_interval,
     draw_means,
     draw_rows,
-    percentile_interval,
 )
 from cbir_lib.evaluation.measures import (
     ELEVEN,
+    average_over_ties,
     average_precision,
-    curve_by_rank,
-    expected,
+    compute_curve_by_rank,
+    find_relevant,
     ndcg,
     precision_at,
     precision_recall,
     r_precision,
     recall_at,
-    relevance,
 )
 from cbir_lib.retrieval.ranking import Ranking
 
@@ -33,8 +33,8 @@ BLOCK = 256  # queries measured at once: their whole rankings have to fit into t
 RANKS = 40  # of a raw curve, about: a result file need not have every rank
 
 
-def classification(labels: np.ndarray, predicted: np.ndarray, classes: int) -> dict:
-    """Accuracy, balanced accuracy (mean of the classes' recalls) and confusion matrix.
+def summarise_classification(labels: np.ndarray, predicted: np.ndarray, classes: int) -> dict:
+    """Compute accuracy, balanced accuracy (mean of the classes' recalls) and confusion matrix.
 
     Differs from the paper: its formula (TP + TN) / all is the one for two classes. For several
     classes this is the share of right answers.
@@ -59,12 +59,12 @@ def classification(labels: np.ndarray, predicted: np.ndarray, classes: int) -> d
         # A bootstrap would call an accuracy of 100 % certain.
         "accuracy_interval": [float(interval.low), float(interval.high)],
         "balanced_accuracy": float(balanced_accuracy_score(labels, predicted)),
-        "balanced_accuracy_interval": balanced_interval(confusion),
+        "balanced_accuracy_interval": compute_balanced_interval(confusion),
         "confusion": confusion.tolist(),
     }
 
 
-def retrieval(
+def summarise_retrieval(
     relevant: np.ndarray,
     seed: int = 0,
     *,
@@ -73,7 +73,7 @@ def retrieval(
     subjects: np.ndarray | None = None,
     gains: np.ndarray | None = None,
 ) -> dict:
-    """All ranking measures, averaged over the queries that have a relevant item.
+    """Average all ranking measures over the queries that have a relevant item.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def retrieval(
         return float(each[name].mean()) if name in each else None
 
     def interval(name):
-        return percentile_interval(draw_means(shares, each[name])) if name in each else None
+        return compute_percentile_interval(draw_means(shares, each[name])) if name in each else None
 
     per_class = macro = macro_interval = None
     in_classes = ("precision_at_10", "r_precision", "ndcg", "ndcg_at_10", "hierarchical_error")
@@ -140,12 +140,12 @@ def retrieval(
             per_class[str(name)] = {
                 "queries": int(own.sum()),
                 "mean_average_precision": float(precisions[own].mean()),
-                "mean_average_precision_interval": percentile_interval(means),
+                "mean_average_precision_interval": compute_percentile_interval(means),
                 **{k: float(each[k][own].mean()) if k in each else None for k in in_classes},
                 "precision_recall": each["curve"][own][:, ELEVEN].mean(axis=0).round(5).tolist(),
             }
         macro = float(np.mean([one["mean_average_precision"] for one in per_class.values()]))
-        macro_interval = percentile_interval(of_class)
+        macro_interval = compute_percentile_interval(of_class)
 
     def of_each(name):
         rounded = iter(each[name].round(5).tolist())
@@ -155,7 +155,7 @@ def retrieval(
         "queries": len(relevant),
         "queries_without_relevant": int((~answerable).sum()),
         "mean_average_precision": mean("average_precision"),
-        "mean_average_precision_interval": bootstrap_interval(precisions, seed),
+        "mean_average_precision_interval": compute_bootstrap_interval(precisions, seed),
         "mean_average_precision_interval_of_subjects": (
             None if subjects is None else interval("average_precision")
         ),
@@ -192,7 +192,7 @@ def _measures(
 ) -> dict[str, np.ndarray]:
     """Measure each of some queries: (Q,), (Q, 101) ``curve``, (Q, P) ``..._by_rank``."""
     all_equal = np.zeros(relevant.shape, np.int8)
-    by_rank = curve_by_rank(relevant, ranks, distances)
+    by_rank = compute_curve_by_rank(relevant, ranks, distances)
     found = {
         "average_precision": average_precision(relevant, distances),
         "average_precision_by_chance": average_precision(relevant, all_equal),
@@ -209,13 +209,13 @@ def _measures(
             "ndcg_at_10": ndcg(gains, distances, 10),
             "ndcg_by_chance": ndcg(gains, all_equal),
             "ndcg_at_10_by_chance": ndcg(gains, all_equal, 10),
-            "hierarchical_error": 1 - expected(gains, distances)[:, 0],
+            "hierarchical_error": 1 - average_over_ties(gains, distances)[:, 0],
         }
     return found
 
 
-def examples(ranking: Ranking, queries, gallery, neighbours: int = 8) -> list[dict]:
-    """For each class the query of median and that of lowest average precision, with neighbours.
+def choose_examples(ranking: Ranking, queries, gallery, neighbours: int = 8) -> list[dict]:
+    """Choose for each class the query of median and that of lowest average precision.
 
     A rule, not a choice: of equal values the first in the order of the test split is taken.
 
@@ -224,7 +224,7 @@ def examples(ranking: Ranking, queries, gallery, neighbours: int = 8) -> list[di
     queries, gallery : RadiographSet
         Those that were ranked.
     """
-    relevant = relevance(ranking, queries.labels, gallery.labels)
+    relevant = find_relevant(ranking, queries.labels, gallery.labels)
     precisions = average_precision(relevant, ranking.distances)
     chosen = []
     for choice in ("median", "lowest"):

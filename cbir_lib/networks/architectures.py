@@ -90,8 +90,8 @@ class Layer:
     multiply_adds: int
 
 
-def network(name: str) -> Network:
-    """The network of that name.
+def get_network(name: str) -> Network:
+    """Return the network of that name.
 
     Raises
     ------
@@ -104,8 +104,10 @@ def network(name: str) -> Network:
     return known[name]
 
 
-def layers(name: str, *, classes: int, size: int = 128, reading: str = "units") -> Iterator[Layer]:
-    """The layers of a network from input to classes, each with its shape and cost.
+def list_layers(
+    name: str, *, classes: int, size: int = 128, reading: str = "units"
+) -> Iterator[Layer]:
+    """List the layers of a network from input to classes, each with its shape and cost.
 
     Raises
     ------
@@ -118,7 +120,7 @@ def layers(name: str, *, classes: int, size: int = 128, reading: str = "units") 
         raise CbirError(f"{classes} classes cannot be told apart", "give 2 classes or more")
     channels, side, field, stride = 1, size, 1, 1
     convolutions = poolings = 0
-    for token in network(name).layers:
+    for token in get_network(name).layers:
         if token == "P":
             poolings += 1
             side //= 2
@@ -126,7 +128,7 @@ def layers(name: str, *, classes: int, size: int = 128, reading: str = "units") 
             if side == 0:
                 raise CbirError(
                     f"network {name} pools {poolings} times: an image of {size} px is too small",
-                    f"give at least {2 ** network(name).layers.count('P')} px",
+                    f"give at least {2 ** get_network(name).layers.count('P')} px",
                 )
             yield Layer(f"pool{poolings}", token, (channels, side, side), field, 0, 0)
         else:
@@ -147,7 +149,7 @@ def layers(name: str, *, classes: int, size: int = 128, reading: str = "units") 
     if reading == "pooled":
         yield Layer("mean", "mean", (channels,), size, 0, 0)
         inputs = channels
-    units = [network(name).named, SECOND_FC] if reading == "units" else [SECOND_FC]
+    units = [get_network(name).named, SECOND_FC] if reading == "units" else [SECOND_FC]
     names = [f"fc{i + 1}" for i in range(len(units))] + ["scores"]
     for layer_name, outputs in zip(names, [*units, classes], strict=True):
         weights = inputs * outputs

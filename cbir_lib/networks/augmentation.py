@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from cbir_lib.errors import CbirError
 
 
-def moved(
+def move_images(
     images: Tensor, turns: Tensor, flips: Tensor, tops: Tensor, lefts: Tensor, side: int
 ) -> Tensor:
     """Turn, then flip, then crop each image of a batch in its own way; pixels are only copied.
@@ -95,7 +95,7 @@ class Augmentation(nn.Module):
         return f"{self.size}, crop={self.side}, {moves}"
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, size, size) → (N, C, crop, crop)."""
+        """Move (N, C, size, size) in training, and cut out (N, C, crop, crop)."""
         room = self.size - self.side
         if not (self.training and (self.turns or self.flips or (self.shifts and room))):
             corner = room // 2
@@ -105,7 +105,7 @@ class Augmentation(nn.Module):
             return torch.randint(low, high, (len(images),), device=images.device)
 
         corners = (0, room + 1) if self.shifts else (room // 2, room // 2 + 1)
-        return moved(
+        return move_images(
             images,
             drawn(0, 4 if self.turns else 1),
             drawn(0, 2 if self.flips else 1).bool(),

@@ -32,7 +32,7 @@ class Centre(nn.Module):
         self.register_buffer("mean_image", mean_image)  # (H, W) float32, grey values 0..255
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, H, W) uint8 → (N, 1, H, W) float32."""
+        """Convert (N, H, W) uint8 to centred (N, 1, H, W) float32."""
         return ((images.float() - self.mean_image) / 255.0).unsqueeze(1)
 
 
@@ -54,9 +54,9 @@ def build_network(
 
     The scores are those before the softmax. Convolutions are padded to keep their size; every
     hidden layer is followed by ReLU. Modules have the names of
-    :func:`cbir_lib.networks.architectures.layers`, with ``relu_`` before it for the activation:
-    ``conv1``, ``relu_conv1``, ``pool1``, ..., ``fc1``, ``relu_fc1``, ``scores``; ``norm_`` and
-    ``dropout_`` likewise.
+    :func:`cbir_lib.networks.architectures.list_layers`, with ``relu_`` before it for the
+    activation: ``conv1``, ``relu_conv1``, ``pool1``, ..., ``fc1``, ``relu_fc1``, ``scores``;
+    ``norm_`` and ``dropout_`` likewise.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def build_network(
         augmentation = Augmentation(shape[-1], turns=turns, flips=flips, crop=crop, shifts=shifts)
         modules["augmentation"] = augmentation
         shape = (1, augmentation.side, augmentation.side)
-    for layer in architectures.layers(name, classes=classes, size=shape[-1], reading=reading):
+    for layer in architectures.list_layers(name, classes=classes, size=shape[-1], reading=reading):
         if layer.kind == "P":
             modules[layer.name] = nn.MaxPool2d(2)
         elif layer.kind == "mean":

@@ -14,8 +14,8 @@ from cbir_lib.networks.modules import TrainedNetwork
 BATCH = 128  # covered images at a time
 
 
-def positions(side_px: int, patch_px: int, stride_px: int) -> np.ndarray:
-    """(S,) int64: first pixel of each place of the patch along a side; what is left is at the ends.
+def place_patches(side_px: int, patch_px: int, stride_px: int) -> np.ndarray:
+    """Place the patch along a side: (S,) int64, first pixels; what is left over is at the ends.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def positions(side_px: int, patch_px: int, stride_px: int) -> np.ndarray:
     return room % stride_px // 2 + np.arange(0, room + 1, stride_px)
 
 
-def covered_scores(
+def score_covered_images(
     trained: TrainedNetwork,
     images: np.ndarray,
     tops: np.ndarray,
@@ -50,7 +50,7 @@ def covered_scores(
     patch_px: int,
     fill: float | None = None,
 ) -> np.ndarray:
-    """The scores of images with one patch of each covered.
+    """Score images with one patch of each covered.
 
     Parameters
     ----------
@@ -74,8 +74,8 @@ def covered_scores(
     return _scores(trained, prepared, *where, patch_px, fill)
 
 
-def log_odds(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """(N,) log(p / (1 - p)) of a class for each image, in nats: its score against all others'.
+def compute_log_odds(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Compute (N,) log(p / (1 - p)) of a class for each image, in nats.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def log_odds(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return scores[rows, classes] - logsumexp(others, axis=1)
 
 
-def occlusion(
+def measure_occlusion(
     trained: TrainedNetwork,
     images: np.ndarray,
     classes: np.ndarray | None = None,
@@ -98,7 +98,7 @@ def occlusion(
     stride_px: int,
     fill: float | None = None,
 ) -> np.ndarray:
-    """How much the log-odds of a class fall when a patch is covered, for every place of the patch.
+    """Measure how much the log-odds of a class fall when a patch is covered, for every place.
 
     The patch slides over the preprocessed image, as in Zeiler and Fergus 2014,
     DOI 10.1007/978-3-319-10590-1_53. Differs from them: they cover with one grey and draw the
@@ -114,13 +114,13 @@ def occlusion(
     patch_px, stride_px
         Side of the patch, and from one place to the next, in pixels of the network's input.
     fill
-        As for :func:`covered_scores`.
+        As for :func:`score_covered_images`.
 
     Returns
     -------
     (N, S, S) float32
-        In nats, by row and column of :func:`positions`: positive where the class is less probable
-        when the patch is covered, negative where it is more probable.
+        In nats, by row and column of :func:`place_patches`: positive where the class is less
+        probable when the patch is covered, negative where it is more probable.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def occlusion(
     """
     prepared = _prepared(trained, images)
     number, count = len(prepared), len(trained.class_names)
-    starts = positions(prepared.shape[-1], patch_px, stride_px)
+    starts = place_patches(prepared.shape[-1], patch_px, stride_px)
     nowhere = np.zeros(number, np.int64)
     whole = _scores(trained, prepared, np.arange(number), nowhere, nowhere, 0, None)
     classes = whole.argmax(1) if classes is None else np.asarray(classes)
@@ -141,7 +141,7 @@ def occlusion(
     shape = number, len(starts), len(starts)
     rows, down, across = (axis.ravel() for axis in np.indices(shape))
     left = _scores(trained, prepared, rows, starts[down], starts[across], patch_px, fill)
-    before, after = log_odds(whole, classes)[rows], log_odds(left, classes[rows])
+    before, after = compute_log_odds(whole, classes)[rows], compute_log_odds(left, classes[rows])
     return (before - after).reshape(shape)
 
 

@@ -79,7 +79,7 @@ class History:
 
 
 @cache
-def bfloat16_cost(on_gpu: bool = False) -> float:
+def measure_bfloat16_cost(on_gpu: bool = False) -> float:
     """Measure what a convolution costs in bfloat16, in times of float32; below 1 where native.
 
     Emulated it costs about 5 to 20. Where the processor has the instructions it is native
@@ -117,7 +117,7 @@ def resolve_precision(precision: str, on_gpu: bool = False) -> str:
     """
     if precision == "float32":
         return precision
-    cost = bfloat16_cost(on_gpu)
+    cost = measure_bfloat16_cost(on_gpu)
     if precision == "auto":
         return "bfloat16" if cost < EMULATED else "float32"
     if cost >= EMULATED:
@@ -128,8 +128,8 @@ def resolve_precision(precision: str, on_gpu: bool = False) -> str:
     return precision
 
 
-def epoch_seed(seed: int, epoch: int) -> int:
-    """What everything random in an epoch (from 0) follows from."""
+def derive_epoch_seed(seed: int, epoch: int) -> int:
+    """Derive what everything random in an epoch (from 0) follows from."""
     return seed * 1_000_003 + epoch
 
 
@@ -152,7 +152,7 @@ class Batches:
         """Which images are in each batch of this epoch."""
         rows = torch.arange(len(self.labels))
         if self.seed is not None:
-            generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
+            generator = torch.Generator().manual_seed(derive_epoch_seed(self.seed, self.epoch))
             rows = torch.randperm(len(self.labels), generator=generator)
         return rows.split(self.batch_size)
 
@@ -207,7 +207,7 @@ class Classifier(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         self.trainer.train_dataloader.epoch = self.current_epoch
         # Dropout and augmentation draw the same after a kill as they would have without it.
-        torch.manual_seed(epoch_seed(self.settings.seed, self.current_epoch))
+        torch.manual_seed(derive_epoch_seed(self.settings.seed, self.current_epoch))
         self._start()
 
     def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:

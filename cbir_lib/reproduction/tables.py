@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from cbir_lib.evaluation.intervals import paired_interval
+from cbir_lib.evaluation.intervals import compute_paired_interval
 from cbir_lib.reproduction import paper
 from cbir_lib.reproduction.paper import Comparison, Side
 from cbir_lib.reproduction.verdicts import (
@@ -51,7 +51,7 @@ def compute_mean(
     values = np.array([compute_scores(r, measure) for r in runs])
     known = ~np.isnan(values).any(axis=0)
     owners = get_subjects(runs[0])
-    low, high = paired_interval(
+    low, high = compute_paired_interval(
         values[:, known], subjects=None if owners is None else owners[known]
     )
     return {
@@ -131,7 +131,7 @@ def compare_remedies(results: Sequence[Result], variant: str) -> pd.DataFrame:
         both = pair_runs(results, comparison)
         if both:
             points = compute_differences(both, comparison)
-            low, high = paired_interval(points, subjects=get_subjects(both.data))
+            low, high = compute_paired_interval(points, subjects=get_subjects(both.data))
             means = [
                 np.mean([compute_scores(r, "accuracy").mean() for r in of])
                 for of in (both.one, both.other)

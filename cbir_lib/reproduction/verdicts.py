@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from cbir_lib.errors import CbirError
-from cbir_lib.evaluation.intervals import paired_interval
-from cbir_lib.evaluation.significance import holm, permutation
+from cbir_lib.evaluation.intervals import compute_paired_interval
+from cbir_lib.evaluation.significance import adjust_by_holm, run_permutation_test
 from cbir_lib.reproduction import paper
 from cbir_lib.reproduction.paper import HALFWAY, RANDOM, Claim, Comparison, Side
 from cbir_lib.study.pairwise import score_queries
@@ -170,10 +170,10 @@ def score_random_ranking(result: Result) -> np.ndarray | None:
         return None
     items = data.images["train"]
     relevant = items * np.array([counts[name] for name in data.class_names]) / sum(counts.values())
-    return 100 * expected_average_precision(relevant, items)[data.test_labels]
+    return 100 * compute_expected_average_precision(relevant, items)[data.test_labels]
 
 
-def expected_average_precision(relevant: np.ndarray, items: int) -> np.ndarray:
+def compute_expected_average_precision(relevant: np.ndarray, items: int) -> np.ndarray:
     """Compute the mean average precision over all orders of ``items`` items.
 
     Of the k - 1 items before a relevant item at rank k, (k - 1) (R - 1) / (N - 1) are relevant on
@@ -218,7 +218,7 @@ def estimate(points: np.ndarray, owners: np.ndarray | None, allowance: float = 0
     known = ~np.isnan(points).any(axis=0)
     points = points[:, known]
     owners = None if owners is None else owners[known]
-    low, high = paired_interval(points, subjects=owners)
+    low, high = compute_paired_interval(points, subjects=owners)
     of_seeds = points.mean(axis=1)
     return {
         "difference": points.mean(),
@@ -226,7 +226,7 @@ def estimate(points: np.ndarray, owners: np.ndarray | None, allowance: float = 0
         "high": high,
         "lowest": of_seeds.min(),
         "highest": of_seeds.max(),
-        "p": permutation(points + allowance, subjects=owners),
+        "p": run_permutation_test(points + allowance, subjects=owners),
     }
 
 
@@ -239,7 +239,7 @@ COLUMNS = [
 
 
 def judge(claim: Claim, results: Sequence[Result]) -> Verdict:
-    """Decide a claim by :data:`cbir_lib.reproduction.paper.RULE`."""
+    """Judge a claim by :data:`cbir_lib.reproduction.paper.RULE`."""
     measured, runs = measure(claim.comparisons, results)
     word, reason = _decide(measured)
     by_measure = [
@@ -284,7 +284,7 @@ def measure(
             row |= {"outcome": "open", "seeds": len(both.one) if both.trained else 0}
         rows.append(row)
     tested = [row for row in rows if "p" in row]
-    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
+    for row, p in zip(tested, adjust_by_holm([row["p"] for row in tested]), strict=True):
         row["p"] = p
         if p <= paper.LEVEL and row["low"] > -row["allowance"]:
             row["outcome"] = "for"
@@ -308,7 +308,7 @@ def double_epochs(comparison: Comparison) -> Comparison | None:
 
 
 def judge_all(results: Sequence[Result]) -> list[Verdict]:
-    """Decide each of the ten claims, in order."""
+    """Judge each of the ten claims, in order."""
     return [judge(claim, results) for claim in paper.CLAIMS]
 
 

@@ -63,15 +63,15 @@ class Structure(NamedTuple):
     hashed: np.ndarray  # (P,) int64: the place of each hash
 
 
-def faiss_metric(distance: str) -> int:
-    """Faiss's; between vectors of length 1, L2 and the cosine rank alike."""
+def get_faiss_metric(distance: str) -> int:
+    """Return faiss's metric; between vectors of length 1, L2 and the cosine rank alike."""
     import faiss
 
     return faiss.METRIC_INNER_PRODUCT if distance == "inner product" else faiss.METRIC_L2
 
 
-def row_hashes(vectors: np.ndarray) -> np.ndarray:
-    """(N, D) float32 → (N,) uint64: equal vectors have equal ones; 0.0 and -0.0 are equal."""
+def hash_rows(vectors: np.ndarray) -> np.ndarray:
+    """Hash (N, D) float32 to (N,) uint64: equal vectors have equal ones; 0.0 and -0.0 are equal."""
     odd = np.random.default_rng(0).integers(0, 2**64, vectors.shape[1], dtype=np.uint64) | 1
     hashes = np.empty(len(vectors), np.uint64)
     for start in range(0, len(vectors), BLOCK):
@@ -82,9 +82,9 @@ def row_hashes(vectors: np.ndarray) -> np.ndarray:
     return hashes
 
 
-def places_of_distinct(vectors: np.ndarray) -> np.ndarray:
-    """(N, D) float32 → (N,) int64: a number for each distinct vector, in order of appearance."""
-    hashes = row_hashes(vectors)
+def number_distinct(vectors: np.ndarray) -> np.ndarray:
+    """Number the distinct vectors of (N, D) float32 in order of appearance: (N,) int64."""
+    hashes = hash_rows(vectors)
     order = np.argsort(hashes, kind="stable")
     equal = np.zeros(len(vectors), bool)  # to the one before it in this order
     close = 1 + np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
@@ -99,17 +99,17 @@ def places_of_distinct(vectors: np.ndarray) -> np.ndarray:
     return places
 
 
-def structure_of(faiss_index, place_of: np.ndarray, prepared: np.ndarray) -> Structure:
-    """What a search needs beside faiss's index; ``prepared`` is the gallery as faiss takes it."""
+def build_structure(faiss_index, place_of: np.ndarray, prepared: np.ndarray) -> Structure:
+    """Build what a search needs beside faiss's index; ``prepared`` is the gallery faiss takes."""
     rows = np.argsort(place_of, kind="stable")
     starts = np.searchsorted(place_of[rows], np.arange(place_of.max() + 2))
-    hashes = row_hashes(prepared[rows[starts[:-1]]])
+    hashes = hash_rows(prepared[rows[starts[:-1]]])
     hashed = np.argsort(hashes, kind="stable")
     return Structure(faiss_index, place_of, rows, starts, hashes[hashed], hashed)
 
 
 def to_arrays(method: str, faiss_index) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-    """The arrays and the numbers that :func:`from_arrays` makes the same index of."""
+    """Return the arrays and numbers that :func:`from_arrays` makes the same index of."""
     import faiss
 
     if method == "hnsw":
@@ -159,11 +159,11 @@ def from_arrays(
             raise ValueError(f"{name} of type {arrays[name].dtype}")
     if not all(type(number) is int for number in numbers.values()):
         raise ValueError("a number of the structure is none")
-    place_of = places_of_distinct(gallery)
+    place_of = number_distinct(gallery)
     _, first = np.unique(place_of, return_index=True)
     distinct = np.ascontiguousarray(gallery[first])
     count, dimensions = distinct.shape
-    metric, said = faiss_metric(distance), settings
+    metric, said = get_faiss_metric(distance), settings
     if method == "hnsw":
         levels, neighbors, entry = arrays["levels"], arrays["neighbors"], numbers["entry"]
         if not 2 <= said["M"] <= 2**16:

@@ -17,7 +17,7 @@ from cbir_lib.errors import CbirError, unknown_name_error
 def pairwise(
     distance: str, queries: np.ndarray, gallery: np.ndarray, device: str | None = None
 ) -> np.ndarray:
-    """Distance of every query to every vector of the gallery.
+    """Compute the distance of every query to every vector of the gallery.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def pairwise(
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise CbirError("a vector has a value that is not finite", "look for NaN in the vectors")
     if device is not None and distance != "image distortion":  # which has a device of its own
-        return on_device(distance, a, b, device)
+        return compute_on_device(distance, a, b, device)
     return DISTANCES[distance](a, b).astype(np.float32, copy=False)
 
 
@@ -62,12 +62,12 @@ def l1(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def l2(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Euclidean distance: the root of the sum of squared differences."""
+    """Compute the Euclidean distance: the root of the sum of squared differences."""
     return cdist(a, b, "euclidean")
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """One minus the cosine of the angle, 0 to 2.
+    """Compute one minus the cosine of the angle, 0 to 2.
 
     A zero vector has no direction: it is 1 away from any other vector and 0 from another zero one.
     """
@@ -82,7 +82,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def inner_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Minus the inner product, so that smaller is more alike: any sign, not 0 of equal vectors."""
+    """Compute minus the inner product, so that smaller is more alike: any sign, not 0 of equals."""
     return -(a.astype(np.float64) @ b.astype(np.float64).T)
 
 
@@ -93,9 +93,9 @@ def jensen_shannon(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     natural logarithm, no factor 1/2, no root. A bin empty in both adds nothing, and a bin empty in
     one adds ln 2 times the other: logarithms are taken only where the query has anything.
     """
-    a, b = summing_to_one("Jensen-Shannon", a, b)
+    a, b = normalise_sums("Jensen-Shannon", a, b)
     bins = np.ascontiguousarray(b.T)  # (D, G): those of a query are whole rows
-    own, whole = entropy_terms(bins), bins.sum(axis=0)
+    own, whole = compute_entropy_terms(bins), bins.sum(axis=0)
     distances = np.empty((len(a), len(b)), np.float32)
     for row, p in zip(distances, a, strict=True):
         there = np.flatnonzero(p)
@@ -106,15 +106,15 @@ def jensen_shannon(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         mean = np.log(q)
         mean *= q
         terms = own[there]
-        terms += entropy_terms(p)
+        terms += compute_entropy_terms(p)
         terms -= mean
         terms -= mean
         row += terms.sum(axis=0)
     return np.maximum(distances, 0)
 
 
-def entropy_terms(p: np.ndarray) -> np.ndarray:
-    """p ln p of each value, where 0 ln 0 is 0."""
+def compute_entropy_terms(p: np.ndarray) -> np.ndarray:
+    """Compute p ln p of each value, where 0 ln 0 is 0."""
     return p * np.log(np.maximum(p, np.finfo(p.dtype).tiny))
 
 
@@ -125,7 +125,7 @@ def chi_square(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     vectors may be all zero, but no value negative.
     """
     if (a < 0).any() or (b < 0).any():
-        raise no_histograms("chi-square", "no negative value")
+        raise no_histograms_error("chi-square", "no negative value")
     distances = np.empty((len(a), len(b)), np.float32)
     for row, p in zip(distances, a, strict=True):
         total = np.maximum(p + b, np.finfo(b.dtype).tiny)
@@ -134,30 +134,30 @@ def chi_square(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """One minus the sum of min(p, q), 0 to 1, of vectors scaled to sum 1.
+    """Compute one minus the sum of min(p, q), 0 to 1, of vectors scaled to sum 1.
 
     Swain, Ballard, IJCV 7(1), 1991, DOI 10.1007/BF00130487. Of vectors that sum to 1 this is half
     of L1. A bin empty in both adds nothing.
     """
-    a, b = summing_to_one("intersection", a.astype(np.float64), b.astype(np.float64))
+    a, b = normalise_sums("intersection", a.astype(np.float64), b.astype(np.float64))
     return cdist(a, b, "cityblock") / 2
 
 
 def earth_mover(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Least work that turns one histogram into the other, 0 to D - 1, of vectors scaled to sum 1.
+    """Compute the least work that turns one histogram into the other, 0 to D - 1, both of sum 1.
 
     Work is share times the number of bins it is moved by: the bins lie in a row, one apart, so
     their order matters, and the distance is L1 of the cumulative sums (Rubner, Tomasi, Guibas,
     IJCV 40(2), 2000, DOI 10.1023/A:1026543900054). Not for joint histograms, nor for circular ones.
     """
-    a, b = summing_to_one("earth mover", a.astype(np.float64), b.astype(np.float64))
+    a, b = normalise_sums("earth mover", a.astype(np.float64), b.astype(np.float64))
     return cdist(a.cumsum(1), b.cumsum(1), "cityblock")
 
 
 def image_distortion(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """From query to gallery, of square thumbnails as vectors of values 0 to 1; not symmetric.
+    """Compute it from query to gallery, of square thumbnails of values 0 to 1; not symmetric.
 
-    See :func:`cbir_lib.descriptors.thumbnail.image_distortion`.
+    See :func:`cbir_lib.descriptors.thumbnail.compute_image_distortion`.
     """
     from cbir_lib.descriptors import thumbnail  # needs torch
 
@@ -168,24 +168,24 @@ def image_distortion(a: np.ndarray, b: np.ndarray) -> np.ndarray:
             "describe the images by the thumbnail, or choose L2",
         )
     images = (np.round(v * 255).astype(np.uint8).reshape(-1, side, side) for v in (a, b))
-    return thumbnail.image_distortion(*images)
+    return thumbnail.compute_image_distortion(*images)
 
 
 BLOCK_VALUES = 1 << 26  # of a block of differences on a device
 
 
-def on_device(distance: str, a: np.ndarray, b: np.ndarray, device: str) -> np.ndarray:
-    """The distances by torch: (Q, G) float32."""
+def compute_on_device(distance: str, a: np.ndarray, b: np.ndarray, device: str) -> np.ndarray:
+    """Compute the distances by torch: (Q, G) float32."""
     import torch
 
     if distance in ("Jensen-Shannon", "intersection", "earth mover"):
-        a, b = summing_to_one(distance, a.astype(np.float64), b.astype(np.float64))
+        a, b = normalise_sums(distance, a.astype(np.float64), b.astype(np.float64))
         if distance == "earth mover":
             a, b = a.cumsum(1), b.cumsum(1)
         a, b = a.astype(np.float32), b.astype(np.float32)
     if distance == "chi-square" and min(a.min(initial=0), b.min(initial=0)) < 0:
-        raise no_histograms(distance, "no negative value")
-    x, y = (torch.from_numpy(np.ascontiguousarray(v)).to(checked_device(device)) for v in (a, b))
+        raise no_histograms_error(distance, "no negative value")
+    x, y = (torch.from_numpy(np.ascontiguousarray(v)).to(check_device(device)) for v in (a, b))
     if distance in ("L1", "intersection", "earth mover"):
         return (torch.cdist(x, y, p=1) / (2 if distance == "intersection" else 1)).cpu().numpy()
     if distance == "L2":
@@ -213,8 +213,8 @@ def on_device(distance: str, a: np.ndarray, b: np.ndarray, device: str) -> np.nd
     return distances.cpu().numpy()
 
 
-def checked_device(device: str) -> str:
-    """The device, if torch has it.
+def check_device(device: str) -> str:
+    """Return the device, if torch has it.
 
     Raises
     ------
@@ -232,15 +232,15 @@ def checked_device(device: str) -> str:
     return device
 
 
-def summing_to_one(distance: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both sets of histograms, each vector divided by its sum."""
+def normalise_sums(distance: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Divide each histogram of both sets by its sum."""
     if (a < 0).any() or (b < 0).any() or not (a.any(1).all() and b.any(1).all()):
-        raise no_histograms(distance, "no negative value, no empty vector")
+        raise no_histograms_error(distance, "no negative value, no empty vector")
     return a / a.sum(1, keepdims=True), b / b.sum(1, keepdims=True)
 
 
-def no_histograms(distance: str, rule: str) -> CbirError:
-    """The error for vectors that a distance of histograms cannot compare."""
+def no_histograms_error(distance: str, rule: str) -> CbirError:
+    """Build the error for vectors that a distance of histograms cannot compare."""
     return CbirError(
         f"the {distance} distance needs histograms: {rule}",
         "choose L1, L2 or cosine for this descriptor",

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cbir_lib.descriptors.blocks import compiled
+from cbir_lib.descriptors.blocks import compile_loops
 from cbir_lib.retrieval import exact_loops
 from cbir_lib.retrieval.exact_loops import Block, Candidates, Queries
 
@@ -145,9 +145,9 @@ def search(
                 product = scores[: count * (rows.stop - first)].view(count, -1)
                 torch.mm(x, torch.from_numpy(prepared.rounded[rows]).T, out=product)
                 block = Block(prepared.bias[rows], prepared.lengths[rows], codes, exclude, first)
-                work = compiled(exact_loops.scan)
+                work = compile_loops(exact_loops.scan)
                 _share(pool, threads, work, (product.numpy(), of_queries, candidates), block)
-            work = compiled(exact_loops.rank, exact_loops.measure)
+            work = compile_loops(exact_loops.rank, exact_loops.measure)
             of_each = queries[part], *found, candidates
             _share(pool, threads, work, of_each, prepared.kind, gallery)
             # Too few are also left where a query is not comparable in float32.
@@ -229,6 +229,6 @@ def measure_rows(
     candidates.rows[:] = -np.sort(-rows, axis=1)  # those that are none last
     candidates.counts[:] = (rows >= 0).sum(axis=1)
     found = _start_ranking(len(rows), k)
-    work = compiled(exact_loops.rank, exact_loops.measure)
+    work = compile_loops(exact_loops.rank, exact_loops.measure)
     work(queries, *found, candidates, KINDS[distance], gallery)
     return found

@@ -67,13 +67,13 @@ class BinaryHash:
         return self
 
     def transform(self, vectors: np.ndarray) -> np.ndarray:
-        """(N, D) float32 → (N, bits / 8) uint8."""
+        """Hash (N, D) float32 to (N, bits / 8) uint8."""
         centred = np.ascontiguousarray(vectors - self.mean_, np.float32)
         return np.packbits(self._projection.apply(centred) > 0, axis=1)
 
 
-def hamming(codes: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """(Q, G) float32: how many bits of (Q, B) and (G, B) uint8 codes differ."""
+def compute_hamming_distances(codes: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """Count how many bits of (Q, B) and (G, B) uint8 codes differ: (Q, G) float32."""
     index = faiss.IndexBinaryFlat(8 * gallery.shape[1])
     index.add(np.ascontiguousarray(gallery))
     nearest, rows = index.search(np.ascontiguousarray(codes), len(gallery))

@@ -22,14 +22,14 @@ from cbir_lib.retrieval.approximate import (
     APPROXIMATE_FOR,
     METHODS,
     Recall,
-    faiss_metric,
+    build_structure,
     from_arrays,
-    places_of_distinct,
-    row_hashes,
-    structure_of,
+    get_faiss_metric,
+    hash_rows,
+    number_distinct,
     to_arrays,
 )
-from cbir_lib.retrieval.distances import DISTANCES, checked_device, pairwise
+from cbir_lib.retrieval.distances import DISTANCES, check_device, pairwise
 from cbir_lib.retrieval.ranking import Ranking
 
 FORMAT = "cbir_lib index 2"
@@ -87,7 +87,7 @@ class Index:
                 f"choose method exact, or one of {', '.join(APPROXIMATE_FOR)}",
             )
         if settings.get("device") is not None:
-            checked_device(settings["device"])
+            check_device(settings["device"])
         self.distance, self.method, self.descriptor = distance, method, descriptor
         self.settings = METHODS[method] | settings
         self.vectors = np.empty((0, 0), np.float32)  # (G, D)
@@ -290,14 +290,12 @@ class Index:
         if self.method == "exact" or self._built is not None or not len(self):
             return self
         faiss_index, place_of = self._build()
-        self._built = structure_of(faiss_index, place_of, self._as_faiss(self.vectors))
+        self._built = build_structure(faiss_index, place_of, self._as_faiss(self.vectors))
         k = min(RECALL_AT, len(self))
         places = len(self._built.starts) - 1
         some = np.unique(np.linspace(0, places - 1, min(RECALL_QUERIES, places)).astype(np.int64))
         rows = self._built.rows[self._built.starts[some]]
-        shares = recall_against_exact(
-            self, self.vectors[rows], k, self.ids[rows], self.subjects[rows]
-        )
+        shares = measure_recall(self, self.vectors[rows], k, self.ids[rows], self.subjects[rows])
         self.recall = Recall(float(shares.mean()), k, len(rows))
         return self
 
@@ -343,7 +341,7 @@ class Index:
     def _equal(self, asked: np.ndarray) -> np.ndarray:
         """(Q,) int64: the place whose vector a query has, as faiss takes it; -1 for none."""
         structure = self._built
-        hashes = row_hashes(asked)
+        hashes = hash_rows(asked)
         at = np.minimum(np.searchsorted(structure.hashes, hashes), len(structure.hashes) - 1)
         places = structure.hashed[at]
         same = structure.hashes[at] == hashes
@@ -392,11 +390,11 @@ class Index:
         import faiss
 
         gallery = self._as_faiss(self._finite(self.vectors))
-        place_of = places_of_distinct(gallery)
+        place_of = number_distinct(gallery)
         _, first = np.unique(place_of, return_index=True)
         distinct = gallery if len(first) == len(gallery) else gallery[first]
         count, dimensions = distinct.shape
-        metric = faiss_metric(self.distance)
+        metric = get_faiss_metric(self.distance)
         said = self.settings
         if self.method == "hnsw":
             index = faiss.IndexHNSWFlat(dimensions, said["M"], metric)
@@ -507,7 +505,7 @@ class Index:
                 built, place_of = from_arrays(
                     index.method, index.distance, index.settings, prepared, arrays, numbers
                 )
-                index._built = structure_of(built, place_of, prepared)
+                index._built = build_structure(built, place_of, prepared)
                 share, k, queries = json.loads(described["recall"])
                 index.recall = Recall(float(share), int(k), int(queries))
         except (
@@ -523,8 +521,8 @@ class Index:
         return index
 
 
-def recall_of(path: Path | str, descriptor: str) -> Recall | None:
-    """The recall noted in an index's file; none where it is not of this ``descriptor``, or damaged.
+def compute_recall(path: Path | str, descriptor: str) -> Recall | None:
+    """Read the recall noted in an index's file; none where it is damaged or of another descriptor.
 
     Only the head of the file is read.
     """
@@ -552,14 +550,14 @@ def _digest(described: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> s
     return digest.hexdigest()
 
 
-def recall_against_exact(
+def measure_recall(
     index: Index,
     vectors: np.ndarray,
     k: int = 10,
     ids: np.ndarray | None = None,
     subjects: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Of each query, the share of the exact k nearest that an index finds: (Q,) float64, 0 to 1.
+    """Measure the share of each query's exact k nearest that an index finds: (Q,) float64, 0 to 1.
 
     What is as near as the kth counts as found in its place, so ties cost nothing.
     """

@@ -21,7 +21,7 @@ class Ranking:
 
     @classmethod
     def of(cls, distances: np.ndarray, k: int | None = None) -> Ranking:
-        """The first k of every row of (Q, G) distances; infinite ones are no candidates."""
+        """Rank the first k of every row of (Q, G) distances; infinite ones are no candidates."""
         if k is not None and 4 * k < distances.shape[1]:
             # Sorting is dear: of each row only what is no farther than the kth.
             kth = np.partition(distances, k - 1, axis=1)[:, k - 1 : k]

@@ -129,7 +129,7 @@ class Search:
     @classmethod
     def from_sets(cls, queries: RadiographSet, gallery: RadiographSet) -> Search:
         """Return the search of two sets that share their classes and no image."""
-        return cls(queries.labels, gallery.labels, intervals.owners(queries.records))
+        return cls(queries.labels, gallery.labels, intervals.number_subjects(queries.records))
 
     def score(self, distances: np.ndarray) -> np.ndarray:
         """Compute average precision, precision at 1 and at 10, (3, Q), of (Q, G) distances.
@@ -137,7 +137,7 @@ class Search:
         Ties count by expectation over their orders, since short binary codes have many.
         """
         ranking = Ranking.of(distances)
-        relevant = measures.relevance(ranking, self.labels, self.gallery_labels)
+        relevant = measures.find_relevant(ranking, self.labels, self.gallery_labels)
         return np.stack(
             [
                 measures.average_precision(relevant, ranking.distances),
@@ -152,14 +152,14 @@ class Search:
         """Summarise (3, Q) scores, or (S, 3, Q) of several seeds, compared with a reference.
 
         Intervals are 95 % bootstrap intervals over seeds and queries, those of a subject together
-        (:func:`cbir_lib.evaluation.intervals.paired_interval`).
+        (:func:`cbir_lib.evaluation.intervals.compute_paired_interval`).
         """
         scores = scores.reshape(-1, *scores.shape[-2:])
         answerable = ~np.isnan(scores[0, 0])
         subjects = None if self.subjects is None else self.subjects[answerable]
 
         def interval(values):
-            return intervals.paired_interval(values[:, answerable], subjects=subjects)
+            return intervals.compute_paired_interval(values[:, answerable], subjects=subjects)
 
         means = scores[:, :, answerable].mean(axis=(0, 2))
         compared = {}

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from cbir_lib.evaluation.intervals import paired_interval
-from cbir_lib.networks.architectures import layers
+from cbir_lib.evaluation.intervals import compute_paired_interval
+from cbir_lib.networks.architectures import list_layers
 from cbir_lib.study.config import NetworkRun
 from cbir_lib.study.pairwise import Measure, score_queries
 from cbir_lib.study.results import Result, name_variant, same_images
@@ -79,7 +79,7 @@ def compute_mean_difference(
         axis=0,
     )  # (S, Q)
     subjects = runs[pairs[0][0]][seeds[0]].data.test_subjects
-    low, high = paired_interval(points, subjects=subjects and np.array(subjects))
+    low, high = compute_paired_interval(points, subjects=subjects and np.array(subjects))
     return {"difference": float(points.mean()), "low": low, "high": high, "seeds": len(seeds)}
 
 
@@ -100,6 +100,6 @@ def count_parameters(run: NetworkRun, classes: int) -> int:
     two per channel of a convolution.
     """
     side = run.options["crop"] or run.size
-    listed = list(layers(run.network, classes=classes, size=side, reading=run.reading))
+    listed = list(list_layers(run.network, classes=classes, size=side, reading=run.reading))
     normalised = [layer for layer in listed if run.batch_norm and layer.kind in ("c3", "c5")]
     return sum(layer.parameters for layer in listed) + sum(2 * x.shape[0] for x in normalised)

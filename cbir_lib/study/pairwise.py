@@ -9,8 +9,13 @@ import numpy as np
 import pandas as pd
 
 from cbir_lib.errors import CbirError
-from cbir_lib.evaluation.intervals import paired_interval
-from cbir_lib.evaluation.significance import holm, mcnemar, nemenyi, permutation
+from cbir_lib.evaluation.intervals import compute_paired_interval
+from cbir_lib.evaluation.significance import (
+    adjust_by_holm,
+    compute_critical_difference,
+    run_mcnemar_test,
+    run_permutation_test,
+)
 from cbir_lib.study.results import Result, name_variant, same_images
 
 Measure = Literal["accuracy", "mAP", "P@1", "P@10"]
@@ -28,8 +33,9 @@ def compute_difference(
     -------
     dict or None
         In percentage points: ``difference``, and ``low`` and ``high``, its 95 % interval
-        (:func:`cbir_lib.evaluation.intervals.paired_interval`); ``seeds``, the number that both
-        have; ``lowest`` and ``highest`` of the seeds' differences. None without a common seed.
+        (:func:`cbir_lib.evaluation.intervals.compute_paired_interval`); ``seeds``, the number
+        that both have; ``lowest`` and ``highest`` of the seeds' differences. None without a common
+        seed.
 
     Raises
     ------
@@ -52,7 +58,9 @@ def compute_difference(
         rows.append(100 * (first - second))
     known = ~np.isnan(rows).any(axis=0)
     differences, subjects = np.array(rows)[:, known], pair[0].data.test_subjects
-    low, high = paired_interval(differences, subjects=subjects and np.array(subjects)[known])
+    low, high = compute_paired_interval(
+        differences, subjects=subjects and np.array(subjects)[known]
+    )
     of_seeds = differences.mean(axis=1)
     return {
         "difference": float(differences.mean()),
@@ -99,12 +107,16 @@ def run_paired_tests(results: Mapping[str, Result], measure: Measure, against: s
         first, second = (score_queries(r, measure) for r in (best, result))
         known = ~np.isnan(first - second)
         gaps, owner = (first - second)[known], subjects and np.array(subjects)[known]
-        low, high = paired_interval(100 * gaps[None], subjects=owner)
-        p = mcnemar(first, second) if measure == "accuracy" else permutation(gaps, subjects=owner)
+        low, high = compute_paired_interval(100 * gaps[None], subjects=owner)
+        p = (
+            run_mcnemar_test(first, second)
+            if measure == "accuracy"
+            else run_permutation_test(gaps, subjects=owner)
+        )
         rows[name] = {"difference": 100 * gaps.mean(), "low": low, "high": high, "p": p}
     columns = ["difference", "low", "high", "p"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=None if rows else columns)
-    return table.assign(holm=holm(table["p"]))
+    return table.assign(holm=adjust_by_holm(table["p"]))
 
 
 def compute_mean_ranks(results: Mapping[str, Result]) -> tuple[pd.Series, float, int]:
@@ -116,7 +128,7 @@ def compute_mean_ranks(results: Mapping[str, Result]) -> tuple[pd.Series, float,
         The mean rank of each method, 1 the best.
     float
         The critical difference of two mean ranks
-        (:func:`cbir_lib.evaluation.significance.nemenyi`).
+        (:func:`cbir_lib.evaluation.significance.compute_critical_difference`).
     int
         The number of blocks ranked: subjects, by the mean of their queries, or queries.
     """
@@ -126,5 +138,5 @@ def compute_mean_ranks(results: Mapping[str, Result]) -> tuple[pd.Series, float,
     values = values[known]
     if subjects:
         values = values.groupby(np.array(subjects)[known]).mean()
-    ranks, critical = nemenyi(values.to_numpy())
+    ranks, critical = compute_critical_difference(values.to_numpy())
     return pd.Series(ranks, values.columns), critical, len(values)

@@ -11,12 +11,12 @@ from scipy.special import softmax
 from sklearn.decomposition import PCA
 
 from cbir_lib.datasets.radiographs import RadiographSet
-from cbir_lib.descriptors.combination import combine, mean_distance
+from cbir_lib.descriptors.combination import combine, compute_mean_distance
 from cbir_lib.descriptors.learned import BATCH
 from cbir_lib.evaluation import protocol
 from cbir_lib.networks.modules import TrainedNetwork, build_network
 from cbir_lib.retrieval.distances import pairwise
-from cbir_lib.retrieval.hashing import BinaryHash, hamming
+from cbir_lib.retrieval.hashing import BinaryHash, compute_hamming_distances
 from cbir_lib.study.effects import Effect, Search
 
 MOST_VALUES = 32768  # of a layer whose whole output is searched; larger layers are only averaged
@@ -231,7 +231,7 @@ def measure_hashing(
                 codes, gallery = (
                     coder.transform(v)[:, : count // 8] for v in (vectors.queries, vectors.gallery)
                 )
-                scores.append(search.score(hamming(codes, gallery)))
+                scores.append(search.score(compute_hamming_distances(codes, gallery)))
             found.append(
                 search.build_effect(
                     np.stack(scores),
@@ -256,7 +256,7 @@ def measure_fusions(
     """Measure a method fused with each other one, and with all; reference: the method alone.
 
     Distances are divided by their mean over the gallery and weighted. The weights are chosen on the
-    validation split by :func:`cbir_lib.evaluation.protocol.weigh`.
+    validation split by :func:`cbir_lib.evaluation.protocol.choose_weights`.
 
     Parameters
     ----------
@@ -267,8 +267,8 @@ def measure_fusions(
     """
     scales, of_validation, of_test = {}, {}, {}
     for vectors in (own, *others):
-        some = vectors.gallery[protocol.evenly_spaced(len(vectors.gallery), protocol.PLOTTED)]
-        scales[vectors.method] = mean_distance(pairwise(vectors.distance, some, some))
+        some = vectors.gallery[protocol.space_evenly(len(vectors.gallery), protocol.PLOTTED)]
+        scales[vectors.method] = compute_mean_distance(pairwise(vectors.distance, some, some))
         of_validation[vectors.method] = pairwise(
             vectors.distance, validation[vectors.method], vectors.gallery
         )
@@ -292,7 +292,7 @@ def measure_fusions(
     pairs = {vectors.method: [own.method, vectors.method] for vectors in others}
     for level, names in (pairs | {"all of them": list(of_test)}).items():
         matrices, sizes = ({n: each[n] for n in names} for each in (of_validation, scales))
-        weights, _ = protocol.weigh(matrices, sizes, data)
+        weights, _ = protocol.choose_weights(matrices, sizes, data)
         total = combine({n: of_test[n] for n in names}, sizes, weights)
         found.append(row(f"with {level}", search.score(total), weights))
     return found

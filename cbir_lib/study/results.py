@@ -17,7 +17,7 @@ from cbir_lib import paths
 from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
 from cbir_lib.descriptors import COMBINATION, DESCRIPTORS
 from cbir_lib.errors import CbirError
-from cbir_lib.evaluation.intervals import owners
+from cbir_lib.evaluation.intervals import number_subjects
 from cbir_lib.schema import StrictModel, read_json, write_json
 from cbir_lib.study.config import NetworkRun
 
@@ -105,7 +105,7 @@ class ClassRetrieval(StrictModel):
 class Retrieval(StrictModel):
     """Rankings of the training split for each image of the test split.
 
-    The measures are those of :func:`cbir_lib.evaluation.summary.retrieval`. Measures that
+    The measures are those of :func:`cbir_lib.evaluation.summary.summarise_retrieval`. Measures that
     need IRMA codes are None if the images have none.
     """
 
@@ -215,7 +215,7 @@ class Result(StrictModel):
 def describe_data(data: RadiographSet) -> Data:
     """Return the description of a data set and of the images used of each split."""
     counts = data.records["split"].value_counts()
-    subjects = owners(data.split("test").records)
+    subjects = number_subjects(data.split("test").records)
     return Data(
         dataset=data.name,
         checksum=data.checksum,

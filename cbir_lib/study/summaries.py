@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cbir_lib.errors import CbirError
-from cbir_lib.evaluation.intervals import paired_interval
+from cbir_lib.evaluation.intervals import compute_paired_interval
 from cbir_lib.study.pairwise import score_queries
 from cbir_lib.study.results import Result, name_method, name_variant
 from cbir_lib.study.wording import format_settings, format_share
@@ -77,8 +77,8 @@ def tabulate_methods(results: Sequence[Result]) -> pd.DataFrame:
     ``P@5``, ``P@10``, ``R-precision``; ``seeds``, 0 where nothing is trained; ``distance``;
     ``seconds`` of a run. For a network with several seeds these are means over the seeds, and the
     intervals of accuracy and mAP come from resampling seeds and subjects
-    (:func:`cbir_lib.evaluation.intervals.paired_interval`); that of balanced accuracy spans the
-    intervals of the seeds.
+    (:func:`cbir_lib.evaluation.intervals.compute_paired_interval`); that of balanced accuracy spans
+    the intervals of the seeds.
     """
     by_method: dict[str, list[Result]] = {}
     for result in results:
@@ -111,7 +111,7 @@ def _row(runs: Sequence[Result]) -> dict:
             scores = np.array([score_queries(r, measure) for r in runs])
             known = ~np.isnan(scores).any(axis=0)
             owner = first.data.test_subjects and np.array(first.data.test_subjects)[known]
-            interval = paired_interval(scores[:, known], subjects=owner)
+            interval = compute_paired_interval(scores[:, known], subjects=owner)
         row |= {measure: 100 * np.mean(values)}
         row |= {f"{measure} low": 100 * interval[0], f"{measure} high": 100 * interval[1]}
     return row | {

@@ -25,7 +25,7 @@ from cbir_lib import paths
 from cbir_lib.datasets import load
 from cbir_lib.errors import INTERRUPTED, CbirError, RunsFailedError
 from cbir_lib.messages import CHANNEL, receive_messages
-from cbir_lib.networks.architectures import layers
+from cbir_lib.networks.architectures import list_layers
 from cbir_lib.study.config import NetworkRun, Study, read_study
 
 MARK = "CBIR_STUDY"  # in the environment of every process of a study
@@ -352,7 +352,7 @@ def _cost(run, job: str) -> float:
     if isinstance(run, NetworkRun):
         size = run.options["crop"] or run.size
         shape = {"classes": 6, "size": size, "reading": run.reading}
-        multiply_adds = sum(layer.multiply_adds for layer in layers(run.network, **shape))
+        multiply_adds = sum(layer.multiply_adds for layer in list_layers(run.network, **shape))
         images = (run.images["train"] if run.images else ALL_IMAGES) * run.epochs
         return START_S + 3 * images * multiply_adds / MULTIPLY_ADDS_PER_S
     if run:

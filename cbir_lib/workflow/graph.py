@@ -26,7 +26,7 @@ DECIDING = {"parameters", "setup", "measure"}  # tags
 PACKAGE = Path(cbir_lib.__file__).parent
 
 
-def cells(notebook: Path) -> list[tuple[set[str], str]]:
+def read_cells(notebook: Path) -> list[tuple[set[str], str]]:
     """Return the tags and the code of each code cell of a MyST text notebook."""
     found = []
     for match in CELL.finditer(notebook.read_text(encoding="utf-8")):
@@ -35,9 +35,9 @@ def cells(notebook: Path) -> list[tuple[set[str], str]]:
     return found
 
 
-def measuring_code(notebook: Path) -> str:
+def select_measuring_code(notebook: Path) -> str:
     """Return the code of the cells that decide the numbers of a run's notebook."""
-    return "\n".join(code for tags, code in cells(notebook) if tags & DECIDING)
+    return "\n".join(code for tags, code in read_cells(notebook) if tags & DECIDING)
 
 
 def write_if_changed(target: Path, text: str) -> str:
@@ -48,7 +48,7 @@ def write_if_changed(target: Path, text: str) -> str:
     return str(target)
 
 
-def modules_behind(code: str, others: Iterable[str] = ()) -> list[str]:
+def find_imported_modules(code: str, others: Iterable[str] = ()) -> list[str]:
     """Return the files of ``cbir_lib`` that some code imports, directly or through others.
 
     Parameters
@@ -73,7 +73,7 @@ def modules_behind(code: str, others: Iterable[str] = ()) -> list[str]:
     return sorted(str(_file(name).relative_to(root)) for name in known)
 
 
-def descriptor_module(name: str) -> str:
+def name_descriptor_module(name: str) -> str:
     """Return the module that a descriptor of ``study.yml`` is built from."""
     return f"cbir_lib.descriptors.{DESCRIPTORS[name].module}"
 

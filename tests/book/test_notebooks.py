@@ -208,8 +208,8 @@ def test_the_copy_executed_by_hand_writes_elsewhere(tmp_path):
 @pytest.mark.parametrize("run", list_examples(), ids=lambda run: run.notebook)
 def test_the_parameters_of_a_run_notebook_are_generated(run):
     source = paths.notebook_source(run.notebook)
-    (cell,) = (code for tags, code in graph.cells(source) if "parameters" in tags)
-    (setup,) = (code for tags, code in graph.cells(source) if "setup" in tags)
+    (cell,) = (code for tags, code in graph.read_cells(source) if "parameters" in tags)
+    (setup,) = (code for tags, code in graph.read_cells(source) if "setup" in tags)
     assert ast.dump(ast.parse(cell)) == ast.dump(ast.parse(generate_parameters(run)))
     line = next(n for n in ast.parse(setup).body if ast.unparse(n).startswith("run = "))
     assert ast.dump(line) == ast.dump(ast.parse(generate_run(run)).body[0])

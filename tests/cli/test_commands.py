@@ -50,7 +50,7 @@ def project(tmp_path, monkeypatch, data):
     histogram = GreyHistogram()
     index = Index(histogram.distance).add(histogram.transform(train.images), train.image_ids)
     ranking = index.search(histogram.transform(test.images))
-    relevant = measures.relevance(ranking, test.labels, train.labels)
+    relevant = measures.find_relevant(ranking, test.labels, train.labels)
     predicted = train.labels[ranking.rows[:, 0]]
     folder = tmp_path / "build" / "quick" / "runs" / "mednist-grey-histogram"
     results.write(
@@ -66,16 +66,16 @@ def project(tmp_path, monkeypatch, data):
                     "rule": "nearest neighbour",
                     "settings": {},
                     "validation_accuracy": 0.0,
-                    **summary.classification(test.labels, predicted, 6),
+                    **summary.summarise_classification(test.labels, predicted, 6),
                 }
             ],
             answers=predicted.tolist(),
             distances=[],
             confused=[],
             embedding=None,
-            retrieval={"distance": index.distance, **summary.retrieval(relevant)},
+            retrieval={"distance": index.distance, **summary.summarise_retrieval(relevant)},
             training=None,
-            examples=summary.examples(ranking, test, train),
+            examples=summary.choose_examples(ranking, test, train),
             circumstances=results.record_circumstances({"searching": 0.0}),
         ),
     )

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cbir_lib.descriptors.combination import combine, mean_distance
+from cbir_lib.descriptors.combination import combine, compute_mean_distance
 from cbir_lib.errors import CbirError
 from cbir_lib.retrieval.distances import pairwise
 
@@ -24,7 +24,7 @@ def test_by_hand():
 def test_mean_distance_is_the_mean_over_all_pairs():
     vectors = RNG.normal(size=(6, 3))
     pairs = [np.linalg.norm(a - b) for a in vectors for b in vectors]
-    assert mean_distance(pairwise("L2", vectors, vectors)) == pytest.approx(sum(pairs) / 36)
+    assert compute_mean_distance(pairwise("L2", vectors, vectors)) == pytest.approx(sum(pairs) / 36)
 
 
 @given(MATRICES, st.data())
@@ -46,7 +46,9 @@ def test_it_is_the_literal_sum(matrices, data):
 @pytest.mark.parametrize("factor", [1e-6, 1000.0])
 def test_the_unit_of_a_distance_does_not_matter(factor):
     def combined(b):
-        return combine({"a": A, "b": b}, {"a": mean_distance(A), "b": mean_distance(b)})
+        return combine(
+            {"a": A, "b": b}, {"a": compute_mean_distance(A), "b": compute_mean_distance(b)}
+        )
 
     assert np.allclose(combined(B), combined(B * factor), rtol=1e-5)
     assert combined(B).mean() == pytest.approx(2, rel=1e-5)  # each has mean 1
@@ -96,4 +98,4 @@ def test_what_cannot_be_combined(distances, scales, weights, message):
 )
 def test_what_has_no_mean_distance(distances, message):
     with pytest.raises(CbirError, match=message):
-        mean_distance(distances)
+        compute_mean_distance(distances)

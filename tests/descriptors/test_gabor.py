@@ -5,7 +5,7 @@ from skimage.filters import gabor_kernel
 from sklearn.base import clone
 
 from cbir_lib.descriptors import blocks, gabor
-from cbir_lib.descriptors.gabor import GaborHistogram, GaborVector, response_maps
+from cbir_lib.descriptors.gabor import GaborHistogram, GaborVector, compute_response_maps
 from cbir_lib.errors import CbirError
 
 RNG = np.random.default_rng(0)
@@ -31,7 +31,7 @@ def bank_in_pixels(bank, orientations, scales, side):
 @pytest.mark.parametrize(("bank", "orientations", "scales"), [("octaves", 5, 3)])
 def test_maps_are_a_convolution_with_scikit_images_kernels(bank, orientations, scales):
     images = RNG.integers(0, 256, (2, 30, 22), dtype=np.uint8)
-    found = response_maps(images, bank, orientations, scales).reshape(2, -1, 30, 22)
+    found = compute_response_maps(images, bank, orientations, scales).reshape(2, -1, 30, 22)
     side = 128
     filters = bank_in_pixels(bank, orientations, scales, side)
     for number in (0, 3, 5, 9, 11, 14):
@@ -47,9 +47,9 @@ def test_maps_are_a_convolution_with_scikit_images_kernels(bank, orientations, s
 @pytest.mark.parametrize("shape", [(3, 30, 22), (2, 65, 9)])
 def test_maps_are_those_of_the_definition(bank, orientations, scales, shape):
     images = RNG.integers(0, 256, shape, dtype=np.uint8)
-    found = response_maps(images, bank, orientations, scales)
+    found = compute_response_maps(images, bank, orientations, scales)
     for image, maps in zip(images, found, strict=True):
-        expected = gabor.reference(image, bank, orientations, scales)
+        expected = gabor.compute_reference(image, bank, orientations, scales)
         np.testing.assert_allclose(maps.reshape(expected.shape), expected, atol=1e-5)
 
 
@@ -58,12 +58,12 @@ def test_manjunath_ma_map_is_a_convolution():
     frequency, angle, along, across = bank_in_pixels("manjunath-ma", 6, 4, 128)[13]
     kernel = gabor_kernel(frequency, angle, sigma_x=along, sigma_y=across, n_stds=5)
     expected = abs(convolve(NOISE[0] / 255 + 0j, kernel, mode="constant"))
-    found = response_maps(NOISE[:1], "manjunath-ma", 6, 4)[0, 2, 1]
+    found = compute_response_maps(NOISE[:1], "manjunath-ma", 6, 4)[0, 2, 1]
     assert np.allclose(found, expected, atol=0.01 * expected.max())
 
 
 def test_manjunath_mas_filters_touch_at_half_their_peaks():
-    rows = gabor.manjunath_ma_bank(1, 6, 4).reshape(4, 6, 4)
+    rows = gabor.build_manjunath_ma_bank(1, 6, 4).reshape(4, 6, 4)
     centre, angle, along, across = np.moveaxis(rows, -1, 0)
     half = np.sqrt(2 * np.log(2))
     assert np.allclose(centre[:, 0], [0.05, 0.1, 0.2, 0.4])
@@ -85,7 +85,9 @@ def test_a_grating_is_answered_by_its_own_filter(bank, orientations, scales):
     filters = gabor.BANKS[bank](128, orientations, scales)
     waves = [c / 128 * (x * np.cos(a) + y * np.sin(a)) for c, a, _, _ in filters]
     images = np.stack([np.round(127.5 + 100 * np.cos(2 * np.pi * w)) for w in waves])
-    inner = response_maps(images.astype(np.uint8), bank, orientations, scales)[..., 24:40, 24:40]
+    inner = compute_response_maps(images.astype(np.uint8), bank, orientations, scales)[
+        ..., 24:40, 24:40
+    ]
     strengths = inner.mean(axis=(3, 4)).reshape(len(filters), -1)
     assert (strengths.argmax(axis=1) == np.arange(len(filters))).all()
 
@@ -93,22 +95,22 @@ def test_a_grating_is_answered_by_its_own_filter(bank, orientations, scales):
 def test_rotating_the_image_turns_the_orientations():
     images = RNG.integers(0, 256, (2, 24, 24), dtype=np.uint8)
     for bank in gabor.BANKS:
-        maps = response_maps(images, bank, 6, 3)
-        turned = response_maps(np.rot90(images, axes=(1, 2)), bank, 6, 3)
+        maps = compute_response_maps(images, bank, 6, 3)
+        turned = compute_response_maps(np.rot90(images, axes=(1, 2)), bank, 6, 3)
         expected = np.rot90(np.roll(maps, 3, axis=2), axes=(3, 4))
         assert np.allclose(turned, expected, atol=1e-5)
         assert not np.allclose(turned, np.rot90(maps, axes=(3, 4)), atol=1e-3)
 
 
 def test_vector_is_mean_and_deviation_of_the_scaled_maps():
-    maps = response_maps(NOISE).reshape(4, 15, -1).astype(np.float64)
+    maps = compute_response_maps(NOISE).reshape(4, 15, -1).astype(np.float64)
     maps -= maps.min(axis=2, keepdims=True)
     maps /= maps.max(axis=2, keepdims=True)
     expected = np.stack([maps.mean(axis=2), maps.std(axis=2)], axis=2).reshape(4, 30)
     assert np.allclose(GaborVector(scaled=False).transform(NOISE), expected, atol=1e-4)
     own = expected / expected.std(axis=0)
     assert np.allclose(GaborVector().fit(NOISE).transform(NOISE), own, rtol=0.01)
-    raw = response_maps(NOISE, "manjunath-ma", 6, 4).reshape(4, 24, -1)
+    raw = compute_response_maps(NOISE, "manjunath-ma", 6, 4).reshape(4, 24, -1)
     expected = np.stack([raw.mean(axis=2), raw.std(axis=2)], axis=2).reshape(4, 48)
     found = GaborVector("manjunath-ma", 6, 4, scaled=False).transform(NOISE)
     assert np.allclose(found, expected, atol=1e-5)
@@ -116,7 +118,7 @@ def test_vector_is_mean_and_deviation_of_the_scaled_maps():
 
 def test_histogram_is_numpys_and_full_alike_on_the_training_images():
     descriptor = GaborHistogram(bins=5).fit(NOISE)
-    maps = response_maps(NOISE, "manjunath-ma", 6, 4).reshape(4, 24, -1)
+    maps = compute_response_maps(NOISE, "manjunath-ma", 6, 4).reshape(4, 24, -1)
     vectors = descriptor.transform(NOISE).reshape(4, 24, 5)
     edges = np.pad(descriptor.edges_, ((0, 0), (1, 1)), constant_values=(-1, 99))
     for found, one in zip(vectors, maps, strict=True):

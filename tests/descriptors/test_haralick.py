@@ -16,7 +16,7 @@ from cbir_lib.descriptors.haralick import (
     DIRECTIONS,
     FEATURES,
     Haralick,
-    co_occurrence,
+    compute_co_occurrence,
     list_greatest,
 )
 from cbir_lib.errors import CbirError
@@ -36,14 +36,14 @@ ANGLES = [0, np.pi / 4, np.pi / 2, 3 * np.pi / 4]
 @pytest.mark.parametrize(("levels", "offset"), [(2, 1), (32, 3), (256, 1)])
 def test_vectors_are_those_of_the_definition(images, levels, offset):
     vectors = Haralick(levels, offset, scaled=False).transform(images)
-    matrices = co_occurrence(images, levels, offset)
+    matrices = compute_co_occurrence(images, levels, offset)
     for image, vector, found in zip(images, vectors, matrices, strict=True):
         expected = [
-            haralick.reference_matrix(image, levels, offset * down, offset * right)
+            haralick.compute_reference_matrix(image, levels, offset * down, offset * right)
             for down, right in DIRECTIONS
         ]
         np.testing.assert_allclose(found, expected, atol=1e-7)
-        features = np.array([haralick.reference(p) for p in expected])
+        features = np.array([haralick.compute_reference(p) for p in expected])
         np.testing.assert_allclose(vector[:13], features.mean(0), rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(vector[13:], np.ptp(features, 0), rtol=1e-4, atol=1e-5)
 
@@ -51,7 +51,7 @@ def test_vectors_are_those_of_the_definition(images, levels, offset):
 @pytest.mark.parametrize("images", [NOISE, SMOOTH], ids=["noise", "smooth"])
 @pytest.mark.parametrize(("levels", "offset"), [(2, 1), (8, 3), (32, 1), (100, 2), (256, 1)])
 def test_matrices_are_scikit_images(images, levels, offset):
-    found = co_occurrence(images, levels, offset)
+    found = compute_co_occurrence(images, levels, offset)
     for image, matrices in zip(images, found, strict=True):
         level = (image.astype(int) * levels // 256).astype(np.uint8)
         # scikit-image moves by round(distance sin), round(distance cos).
@@ -107,7 +107,7 @@ def test_by_hand():
     # One row: pairs (0, 0), (0, 1), (1, 1), both ways: p = [[2, 1], [1, 2]] / 6.
     image = np.array([[[0, 0, 255, 255]]], np.uint8)
     expected = np.array([[2, 1], [1, 2]]) / 6
-    assert np.allclose(co_occurrence(image, 2)[0], [expected, *np.zeros((3, 2, 2))])
+    assert np.allclose(compute_co_occurrence(image, 2)[0], [expected, *np.zeros((3, 2, 2))])
     vector = Haralick(2, scaled=False).transform(image)[0]
     joint = -(4 / 6 * log(2 / 6) + 2 / 6 * log(1 / 6))
     by_hand = [
@@ -159,8 +159,8 @@ def test_features_keep_their_bounds(images, levels, offset):
 @given(arrays(np.uint8, SHAPES), st.sampled_from([2, 8]))
 def test_turning_by_90_degrees_exchanges_directions(images, levels):
     turned = np.rot90(images, axes=(1, 2))
-    expected = co_occurrence(images, levels)[:, [2, 3, 0, 1]]
-    np.testing.assert_allclose(co_occurrence(turned, levels), expected, atol=1e-7)
+    expected = compute_co_occurrence(images, levels)[:, [2, 3, 0, 1]]
+    np.testing.assert_allclose(compute_co_occurrence(turned, levels), expected, atol=1e-7)
 
 
 def test_brightness_moves_the_sum_average_only():
@@ -171,11 +171,11 @@ def test_brightness_moves_the_sum_average_only():
 
 
 def test_neither_blocks_nor_threads_change_a_bit(monkeypatch):
-    whole, matrices = Haralick().transform(NOISE), co_occurrence(NOISE)
+    whole, matrices = Haralick().transform(NOISE), compute_co_occurrence(NOISE)
     monkeypatch.setattr(blocks, "PIXELS", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     assert np.array_equal(Haralick().transform(NOISE), whole)
-    assert np.array_equal(co_occurrence(NOISE), matrices)
+    assert np.array_equal(compute_co_occurrence(NOISE), matrices)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +196,6 @@ def test_parameters_out_of_range(parameter, value, allowed):
 
 @pytest.mark.parametrize("images", [np.full((1, 8, 8), np.nan), NOISE[0], NOISE[:0]], ids=np.shape)
 def test_what_is_no_batch_is_refused(images):
-    for use in (Haralick().transform, co_occurrence):
+    for use in (Haralick().transform, compute_co_occurrence):
         with pytest.raises(CbirError, match="expected images of shape"):
             use(images)

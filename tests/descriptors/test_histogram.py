@@ -85,7 +85,7 @@ def test_grid_out_of_range(grid):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_blocks_are_small_and_hold_every_image_once(pixels, values, most, threads, monkeypatch):
     monkeypatch.setattr(blocks, "PIXELS", pixels)
-    monkeypatch.setattr(blocks, "device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(blocks, "choose_device", lambda: torch.device("cpu"))
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     images = np.zeros_like(NOISE)
     sizes = []
@@ -94,7 +94,7 @@ def test_blocks_are_small_and_hold_every_image_once(pixels, values, most, thread
         sizes.append(len(block))
         images[part] += block
 
-    blocks.each_block(work, NOISE[:, ::-1], values)
+    blocks.map_blocks(work, NOISE[:, ::-1], values)
     assert np.array_equal(images, NOISE[:, ::-1])
     assert max(sizes) == most
     assert sum(sizes) == len(NOISE)
@@ -105,7 +105,7 @@ def test_an_error_in_a_block_is_not_lost():
         raise CbirError("broken", "mend it")
 
     with pytest.raises(CbirError, match="broken"):
-        blocks.each_block(work, NOISE)
+        blocks.map_blocks(work, NOISE)
 
 
 def test_neither_blocks_nor_threads_change_a_bit(monkeypatch):

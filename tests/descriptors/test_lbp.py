@@ -10,7 +10,7 @@ from skimage.feature import local_binary_pattern
 from sklearn.base import clone
 
 from cbir_lib.descriptors import blocks, lbp
-from cbir_lib.descriptors.lbp import LBPHistogram, local_binary_patterns
+from cbir_lib.descriptors.lbp import LBPHistogram, compute_patterns
 from cbir_lib.errors import CbirError
 
 RNG = np.random.default_rng(0)
@@ -31,7 +31,7 @@ def skimages(image, neighbours, radius, method):
 @pytest.mark.parametrize(("neighbours", "radius"), CIRCLES)
 @pytest.mark.parametrize(("invariant", "method"), [(True, "uniform"), (False, "nri_uniform")])
 def test_patterns_are_scikit_images(neighbours, radius, invariant, method):
-    found = local_binary_patterns(NOISE, neighbours, radius, invariant)
+    found = compute_patterns(NOISE, neighbours, radius, invariant)
     expected = np.stack([skimages(image, neighbours, radius, method) for image in NOISE])
     # Neighbours within 1/1000 grey value of the pixel may go either way: rounding of theirs.
     different = (found != expected).mean()
@@ -41,15 +41,15 @@ def test_patterns_are_scikit_images(neighbours, radius, invariant, method):
 @pytest.mark.parametrize("circle", CIRCLES)
 @pytest.mark.parametrize("invariant", [True, False])
 def test_patterns_are_those_of_the_definition(circle, invariant):
-    expected = [lbp.reference(image, *circle, invariant) for image in NOISE]
-    found = local_binary_patterns(NOISE, *circle, invariant)
+    expected = [lbp.compute_reference(image, *circle, invariant) for image in NOISE]
+    found = compute_patterns(NOISE, *circle, invariant)
     assert (found != expected).mean() < 1e-4  # rounding
 
 
 @pytest.mark.parametrize("invariant", [True, False])
 def test_histogram_counts_the_patterns_of_each_cell(invariant):
     bins = 10 if invariant else 59
-    patterns = local_binary_patterns(NOISE, rotation_invariant=invariant)
+    patterns = compute_patterns(NOISE, rotation_invariant=invariant)
     found = LBPHistogram(rotation_invariant=invariant, grid=3).transform(NOISE)
     assert found.shape == (3, 9 * bins)
     rows, columns = np.arange(37) * 3 // 37, np.arange(50) * 3 // 50
@@ -63,20 +63,20 @@ def test_histogram_counts_the_patterns_of_each_cell(invariant):
 def test_by_hand():
     # Anticlockwise from the right; only axes, P = 4: right and top as bright, left and bottom not.
     image = np.array([[[0, 9, 0], [1, 5, 5], [0, 2, 0]]], np.uint8)
-    assert local_binary_patterns(image, 4)[0, 1, 1] == 2
-    assert local_binary_patterns(image, 4, rotation_invariant=False)[0, 1, 1] == 1 + (2 - 1) * 4 + 0
+    assert compute_patterns(image, 4)[0, 1, 1] == 2
+    assert compute_patterns(image, 4, rotation_invariant=False)[0, 1, 1] == 1 + (2 - 1) * 4 + 0
     image[0, 1] = 5, 5, 4  # now top and left: three places more, and it begins on the right
-    assert local_binary_patterns(image, 4, rotation_invariant=False)[0, 1, 1] == 1 + (2 - 1) * 4 + 3
+    assert compute_patterns(image, 4, rotation_invariant=False)[0, 1, 1] == 1 + (2 - 1) * 4 + 3
     image[0] = [[0, 9, 0], [1, 5, 1], [0, 9, 0]]  # four changes
-    assert local_binary_patterns(image, 4)[0, 1, 1] == 4 + 1
-    assert local_binary_patterns(image, 4, rotation_invariant=False)[0, 1, 1] == 4 * 3 + 2
+    assert compute_patterns(image, 4)[0, 1, 1] == 4 + 1
+    assert compute_patterns(image, 4, rotation_invariant=False)[0, 1, 1] == 4 * 3 + 2
 
 
 @pytest.mark.parametrize("grey", [0, 1, 77, 254, 255])
 @pytest.mark.parametrize(("neighbours", "radius"), CIRCLES)
 def test_a_flat_area_is_all_ones(grey, neighbours, radius):
     flat = np.full((1, 9, 9), grey, np.uint8)
-    assert (local_binary_patterns(flat, neighbours, radius) == neighbours).all()
+    assert (compute_patterns(flat, neighbours, radius) == neighbours).all()
 
 
 @unhurried
@@ -93,8 +93,8 @@ def test_histograms_are_finite_and_sum_to_one(images, circle, invariant, grid):
 @unhurried
 @given(arrays(np.uint8, SHAPES), st.sampled_from([(4, 1.0), (8, 1.0), (16, 2.0)]))
 def test_turning_by_90_degrees_turns_the_patterns(images, circle):
-    turned = local_binary_patterns(np.rot90(images, axes=(1, 2)), *circle)
-    assert np.array_equal(turned, np.rot90(local_binary_patterns(images, *circle), axes=(1, 2)))
+    turned = compute_patterns(np.rot90(images, axes=(1, 2)), *circle)
+    assert np.array_equal(turned, np.rot90(compute_patterns(images, *circle), axes=(1, 2)))
 
 
 @unhurried
@@ -106,11 +106,11 @@ def test_brightness_does_not_matter(images, more, invariant):
 
 
 def test_neither_blocks_nor_threads_change_a_bit(monkeypatch):
-    whole, patterns = LBPHistogram(grid=2).transform(NOISE), local_binary_patterns(NOISE)
+    whole, patterns = LBPHistogram(grid=2).transform(NOISE), compute_patterns(NOISE)
     monkeypatch.setattr(blocks, "PIXELS", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     assert np.array_equal(LBPHistogram(grid=2).transform(NOISE), whole)
-    assert np.array_equal(local_binary_patterns(NOISE), patterns)
+    assert np.array_equal(compute_patterns(NOISE), patterns)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,6 @@ def test_parameters_out_of_range(parameter, value, allowed):
 
 @pytest.mark.parametrize("images", [np.full((1, 8, 8), np.nan), NOISE[0], NOISE[:0]], ids=np.shape)
 def test_what_is_no_batch_is_refused(images):
-    for use in (LBPHistogram().transform, local_binary_patterns):
+    for use in (LBPHistogram().transform, compute_patterns):
         with pytest.raises(CbirError, match="expected images of shape"):
             use(images)

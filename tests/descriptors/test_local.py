@@ -7,7 +7,7 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA
 
 from cbir_lib.descriptors import local
-from cbir_lib.descriptors.local import FEATURES, VLAD, BagOfWords, grid_points, nearest
+from cbir_lib.descriptors.local import FEATURES, VLAD, BagOfWords, assign_words, place_grid
 from cbir_lib.errors import CbirError
 from cbir_lib.retrieval.distances import pairwise
 
@@ -52,7 +52,7 @@ ODD = {
 @pytest.mark.parametrize("step", [1, 4, 7])
 def test_grid_is_all_that_fits_and_in_the_middle(patch, step):
     for length in range(1, 70):
-        points = grid_points(length, patch, step)
+        points = place_grid(length, patch, step)
         assert len(points) == max(1, (length - patch) // step + 1)
         assert (np.diff(points) == step).all()
         assert ((points >= 0) & (points < length)).all()
@@ -79,11 +79,11 @@ def test_grid_is_all_that_fits_and_in_the_middle(patch, step):
     ],
 )
 def test_dense_sift_is_opencvs(images, patch):
-    rows, columns = (grid_points(side, patch, 4) for side in images.shape[1:])
+    rows, columns = (place_grid(side, patch, 4) for side in images.shape[1:])
     points = [cv2.KeyPoint(float(x), float(y), patch / 6, 0) for y in rows for x in columns]
     sift = cv2.SIFT_create()
     expected = np.stack([sift.compute(image, points)[1] for image in images])
-    found = local.upright_sift(images, rows, columns, patch).reshape(expected.shape)
+    found = local.describe_upright(images, rows, columns, patch).reshape(expected.shape)
     # Whole numbers 0 to 255: OpenCV's arc tangent is not exact, and a half may round either way.
     assert np.abs(found - expected).max() <= 2
     assert np.abs(found - expected).mean() < 0.02
@@ -97,7 +97,7 @@ def test_root_sift_has_norm_one(features):
 
 
 def test_keypoint_sift_is_opencvs():
-    owner, found = local.sift_at_keypoints(IMAGES, 8, 16)
+    owner, found = local.describe_keypoints(IMAGES, 8, 16)
     sift = cv2.SIFT_create()
     for i, image in enumerate(IMAGES):
         expected = sift.detectAndCompute(image, None)[1]
@@ -113,10 +113,10 @@ def test_patches_are_cut_one_by_one(images, patch):
     expected = [
         image[y + patch - half :][:patch, x + patch - half :][:, :patch].reshape(-1) / 255
         for image in continued
-        for y in grid_points(images.shape[1], patch, 3)
-        for x in grid_points(images.shape[2], patch, 3)
+        for y in place_grid(images.shape[1], patch, 3)
+        for x in place_grid(images.shape[2], patch, 3)
     ]
-    owner, found = local.patches(images, 3, patch)
+    owner, found = local.cut_patches(images, 3, patch)
     assert np.allclose(found, expected, atol=1e-6)
     assert np.array_equal(owner, np.repeat(np.arange(len(images)), len(found) // len(images)))
 
@@ -197,7 +197,7 @@ def test_nearest_word(count, words, length, seed):
     found = rng.integers(-3, 4, (count, length)).astype(np.float32)  # ties are exact
     vocabulary = rng.integers(-3, 4, (words, length)).astype(np.float32)
     expected = ((found[:, None] - vocabulary) ** 2).sum(-1).argmin(1)
-    assert np.array_equal(nearest(found, vocabulary), expected)
+    assert np.array_equal(assign_words(found, vocabulary), expected)
 
 
 def test_bag_of_words_forgets_the_places():
@@ -257,7 +257,7 @@ def test_words_are_learnt_from_so_many_features_of_all_images(monkeypatch):
 
     monkeypatch.setattr(local, "MiniBatchKMeans", Watched)
     BagOfWords(words=4, sample=300).fit(IMAGES)
-    owner, found = local.dense_sift(IMAGES, 4, 16)
+    owner, found = local.describe_densely(IMAGES, 4, 16)
     assert seen[0].shape == (300, 128)
     place = {row.tobytes(): i for row, i in zip(found, owner, strict=True)}
     drawn = np.bincount([place[row.tobytes()] for row in seen[0]], minlength=len(IMAGES))
@@ -268,7 +268,7 @@ def test_words_are_learnt_from_so_many_features_of_all_images(monkeypatch):
 
 def test_patches_are_reduced_by_scikit_learns_components():
     descriptor = BagOfWords("patches", words=4, components=6).fit(IMAGES)
-    _, found = local.patches(IMAGES, 4, 16)
+    _, found = local.cut_patches(IMAGES, 4, 16)
     reference = PCA(6, svd_solver="full").fit(found)
     ours, expected = descriptor._reduced(found), reference.transform(found)
     signs = np.sign((ours * expected).sum(axis=0))

@@ -13,10 +13,10 @@ from sklearn.base import clone
 from cbir_lib.descriptors import blocks, tamura
 from cbir_lib.descriptors.tamura import (
     TamuraHistogram,
-    reference_coarseness,
-    reference_contrast,
-    reference_direction,
-    tamura_maps,
+    compute_reference_coarseness,
+    compute_reference_contrast,
+    compute_reference_direction,
+    compute_tamura_maps,
 )
 from cbir_lib.errors import CbirError
 
@@ -33,7 +33,11 @@ def smooth(shape):
 
 def reference_histogram(v, bins=8):
     codes = np.zeros(v.shape, int)
-    maps = reference_direction(v), reference_coarseness(v, 5), reference_contrast(v, 11)
+    maps = (
+        compute_reference_direction(v),
+        compute_reference_coarseness(v, 5),
+        compute_reference_contrast(v, 11),
+    )
     for values, factor in zip(maps, (1, bins, bins**2), strict=True):
         width = np.ptp(values) or 1
         scaled = (values - values.min()) / width
@@ -47,20 +51,20 @@ SHAPES = [(2, 40, 40), (1, 70, 9), (2, 8, 8), (1, 13, 66), (1, 1, 5), (1, 1, 1)]
 @pytest.mark.parametrize("shape", SHAPES)
 def test_maps_are_those_of_the_definition(shape):
     images = smooth(shape)
-    direction, coarseness, contrast = tamura_maps(images)
+    direction, coarseness, contrast = compute_tamura_maps(images)
     for i, v in enumerate(images):
-        np.testing.assert_allclose(direction[i], reference_direction(v), atol=1e-6)
+        np.testing.assert_allclose(direction[i], compute_reference_direction(v), atol=1e-6)
         # The definition rounds differences to 1e-4 grey values, so that the smallest k wins.
-        assert (coarseness[i] != reference_coarseness(v, 5)).mean() < 0.005
-        np.testing.assert_allclose(contrast[i], reference_contrast(v, 11), atol=1e-5)
+        assert (coarseness[i] != compute_reference_coarseness(v, 5)).mean() < 0.005
+        np.testing.assert_allclose(contrast[i], compute_reference_contrast(v, 11), atol=1e-5)
 
 
 @pytest.mark.parametrize(("scales", "side"), [(1, 3), (3, 7), (6, 21)])
 def test_maps_follow_their_parameters(scales, side):
     images = smooth((1, 45, 70))
-    _, coarseness, contrast = tamura_maps(images, scales, side)
-    assert (coarseness[0] != reference_coarseness(images[0], scales)).mean() < 0.005
-    np.testing.assert_allclose(contrast[0], reference_contrast(images[0], side), atol=1e-5)
+    _, coarseness, contrast = compute_tamura_maps(images, scales, side)
+    assert (coarseness[0] != compute_reference_coarseness(images[0], scales)).mean() < 0.005
+    np.testing.assert_allclose(contrast[0], compute_reference_contrast(images[0], side), atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", SHAPES[:4])
@@ -76,7 +80,7 @@ def test_an_edge_by_hand():
     """Left half black, right half white, away from the border."""
     image = np.zeros((1, 40, 40), np.uint8)
     image[..., 20:] = 255
-    direction, coarseness, contrast = tamura_maps(image)
+    direction, coarseness, contrast = compute_tamura_maps(image)
     assert direction[0, 20, 19] == pytest.approx(pi / 2 + 0.001)  # atan(0 / dH)
     assert coarseness[0, 20, 20] == 1  # 255 at every scale: the smallest
     # 6 of 11 columns white: p = 6/11, variance p (1 - p), fourth moment p (1 - p)(1 - 3 p (1 - p)).
@@ -88,7 +92,7 @@ def test_an_edge_by_hand():
 def test_a_flat_area_gives_zero_exactly(grey):
     image = smooth((1, 90, 90))
     image[:, :, :70] = grey
-    direction, coarseness, contrast = tamura_maps(image)
+    direction, coarseness, contrast = compute_tamura_maps(image)
     assert (direction[:, 2:-2, 2:60] == 0).all()
     assert (coarseness[:, :, :38] == 0).all()  # 16 to the window, 16 more to its end
     assert (contrast[:, :, :64] == 0).all()
@@ -99,8 +103,8 @@ def test_a_flat_area_gives_zero_exactly(grey):
 def test_one_pixel_one_grey_value_off_is_not_flat(grey, side):
     image = np.full((1, 30, 30), grey, np.uint8)
     image[0, 15, 15] = abs(grey - 1)
-    contrast = tamura_maps(image, contrast_px=side).contrast
-    np.testing.assert_allclose(contrast[0], reference_contrast(image[0], side), rtol=1e-3)
+    contrast = compute_tamura_maps(image, contrast_px=side).contrast
+    np.testing.assert_allclose(contrast[0], compute_reference_contrast(image[0], side), rtol=1e-3)
 
 
 IMAGES = st.tuples(st.integers(1, 2), st.integers(1, 20), st.integers(1, 20))
@@ -126,11 +130,11 @@ def test_the_scale_of_the_grey_values_does_not_matter(images, factor):
 def test_neither_blocks_nor_threads_change_a_bit(monkeypatch):
     images = smooth((7, 16, 20))
     whole = TamuraHistogram().transform(images)
-    maps = tamura_maps(images)
+    maps = compute_tamura_maps(images)
     monkeypatch.setattr(blocks, "PIXELS", 2 * tamura.MAPS * 16 * 20)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     assert np.array_equal(TamuraHistogram().transform(images), whole)
-    for a, b in zip(tamura_maps(images), maps, strict=True):
+    for a, b in zip(compute_tamura_maps(images), maps, strict=True):
         assert np.array_equal(a, b)
 
 
@@ -152,6 +156,6 @@ def test_parameters_out_of_range(parameter, value, allowed):
 
 @pytest.mark.parametrize("images", [np.full((1, 8, 8), np.nan), np.zeros((0, 8, 8), np.uint8)])
 def test_what_is_no_batch_is_refused(images):
-    for use in (TamuraHistogram().transform, tamura_maps):
+    for use in (TamuraHistogram().transform, compute_tamura_maps):
         with pytest.raises(CbirError, match="expected images of shape"):
             use(images)

@@ -8,7 +8,7 @@ from sklearn.base import clone
 
 from cbir_lib.descriptors import blocks
 from cbir_lib.descriptors import thumbnail as module
-from cbir_lib.descriptors.thumbnail import Thumbnail, image_distortion
+from cbir_lib.descriptors.thumbnail import Thumbnail, compute_image_distortion
 from cbir_lib.errors import CbirError
 
 RNG = np.random.default_rng(0)
@@ -67,7 +67,7 @@ def test_no_batch_of_images(images):
         Thumbnail().transform(images)
     for pair in ((images, NOISE), (NOISE, images)):
         with pytest.raises(CbirError, match="expected images of shape"):
-            image_distortion(*pair)
+            compute_image_distortion(*pair)
 
 
 # Image distortion model
@@ -84,8 +84,10 @@ def sobel(image):
 
 @pytest.mark.parametrize(("warp", "context"), [(0, 0), (2, 1), (1, 0), (0, 2), (3, 2), (8, 1)])
 def test_distortion_is_that_of_the_definition(warp, context):
-    distances = image_distortion(SMALL[:2], SMALL[1:], warp, context)
-    expected = [[module.reference(q, x, warp, context) for x in SMALL[1:]] for q in SMALL[:2]]
+    distances = compute_image_distortion(SMALL[:2], SMALL[1:], warp, context)
+    expected = [
+        [module.compute_reference(q, x, warp, context) for x in SMALL[1:]] for q in SMALL[:2]
+    ]
     assert distances.shape == (2, 4)
     assert distances.dtype == np.float32
     assert np.allclose(distances, expected, rtol=1e-4, atol=1e-5)
@@ -99,27 +101,29 @@ THUMBNAILS = st.integers(1, 8).flatmap(
 @settings(max_examples=25, deadline=None)
 @given(THUMBNAILS, st.integers(0, 3), st.integers(0, 2))
 def test_distortion_of_any_shape(images, warp, context):
-    distances = image_distortion(images, images, warp, context)
+    distances = compute_image_distortion(images, images, warp, context)
     assert np.isfinite(distances).all()
     assert (distances >= 0).all()
     assert distances.max() <= images[0].size * (2 * context + 1) ** 2
     assert np.allclose(np.diag(distances), 0, atol=1e-4)
-    expected = module.reference(images[0], images[1], warp, context)
+    expected = module.compute_reference(images[0], images[1], warp, context)
     assert distances[0, 1] == pytest.approx(expected, rel=1e-4, abs=1e-4)
     # A farther warp only ever finds more alike.
-    assert (image_distortion(images, images, warp + 1, context) <= distances + 1e-4).all()
+    assert (compute_image_distortion(images, images, warp + 1, context) <= distances + 1e-4).all()
 
 
 def test_without_warp_and_context_it_is_the_squared_distance_of_gradients():
     images = blobs(4)
     gradients = np.stack([sobel(image) for image in images]).reshape(4, -1)
     expected = ((gradients[:, None] - gradients) ** 2).sum(-1)
-    assert np.allclose(image_distortion(images, images, 0, 0), expected, rtol=1e-4, atol=1e-6)
+    assert np.allclose(
+        compute_image_distortion(images, images, 0, 0), expected, rtol=1e-4, atol=1e-6
+    )
 
 
 def test_smooth_images_are_at_exactly_zero_from_themselves():
     images = blobs(5)
-    distances = image_distortion(images, images)
+    distances = compute_image_distortion(images, images)
     assert (np.diag(distances) == 0).all()
     assert (distances[~np.eye(5, dtype=bool)] > 0).all()
 
@@ -129,22 +133,24 @@ def test_it_forgives_a_shift_within_the_warp():
     image[0, 10:20, 12:22] = 200
     for shift in ((2, 2), (-1, 2), (0, -2)):
         moved = np.roll(image, shift, axis=(1, 2))
-        assert image_distortion(image, moved)[0, 0] == 0
-        assert image_distortion(image, moved, warp=0)[0, 0] > 0.1
-    assert image_distortion(image, np.roll(image, 6, axis=2))[0, 0] > 0.1
+        assert compute_image_distortion(image, moved)[0, 0] == 0
+        assert compute_image_distortion(image, moved, warp=0)[0, 0] > 0.1
+    assert compute_image_distortion(image, np.roll(image, 6, axis=2))[0, 0] > 0.1
 
 
 def test_brightness_adds_nothing():
     images = blobs(2) // 2
-    assert np.array_equal(image_distortion(images, images), image_distortion(images, images + 100))
+    assert np.array_equal(
+        compute_image_distortion(images, images), compute_image_distortion(images, images + 100)
+    )
 
 
 def test_more_thumbnails_than_one_block(monkeypatch):
     queries, gallery = blobs(5, 12), blobs(7, 12)
-    whole = image_distortion(queries, gallery)
+    whole = compute_image_distortion(queries, gallery)
     monkeypatch.setattr(module, "QUERIES", 2)
     monkeypatch.setattr(blocks, "PIXELS", 3 * 16 * 12**2)  # three of the gallery
-    assert np.array_equal(image_distortion(queries, gallery), whole)
+    assert np.array_equal(compute_image_distortion(queries, gallery), whole)
 
 
 @pytest.mark.parametrize(
@@ -158,11 +164,11 @@ def test_more_thumbnails_than_one_block(monkeypatch):
 )
 def test_distortion_parameter_out_of_range(parameter, value, hint):
     with pytest.raises(CbirError, match=f"{parameter} .* is out of range") as caught:
-        image_distortion(SMALL, SMALL, **{parameter: value})
+        compute_image_distortion(SMALL, SMALL, **{parameter: value})
     assert hint in caught.value.hint
 
 
 @pytest.mark.parametrize("gallery", [SMALL[:, :8], np.zeros((2, 9, 300), np.uint8)], ids=np.shape)
 def test_thumbnails_of_differing_or_large_sides(gallery):
     with pytest.raises(CbirError, match="cannot be compared"):
-        image_distortion(SMALL, gallery)
+        compute_image_distortion(SMALL, gallery)

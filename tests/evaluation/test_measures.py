@@ -21,17 +21,17 @@ from cbir_lib import irma_code
 from cbir_lib.datasets.radiographs import RadiographSet
 from cbir_lib.errors import CbirError
 from cbir_lib.evaluation import intervals, measures, summary
-from cbir_lib.evaluation.intervals import bootstrap_interval, paired_interval
+from cbir_lib.evaluation.intervals import compute_bootstrap_interval, compute_paired_interval
 from cbir_lib.evaluation.measures import (
+    average_over_ties,
     average_precision,
-    curve_by_rank,
-    expected,
+    compute_curve_by_rank,
+    find_relevant,
     ndcg,
     precision_at,
     precision_recall,
     r_precision,
     recall_at,
-    relevance,
 )
 from cbir_lib.retrieval.index import Index
 from cbir_lib.retrieval.ranking import Ranking
@@ -68,7 +68,7 @@ relevances = arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=15)).map
 def test_classification_counts_as_a_loop_does():
     rng = np.random.default_rng(0)
     labels, predicted = rng.integers(0, 4, 200), rng.integers(0, 4, 200)
-    found = summary.classification(labels, predicted, 4)
+    found = summary.summarise_classification(labels, predicted, 4)
     counts = [[0] * 4 for _ in range(4)]
     for label, answer in zip(labels, predicted, strict=True):
         counts[label][answer] += 1
@@ -81,7 +81,7 @@ def test_classification_counts_as_a_loop_does():
 
 
 def test_classification_by_hand():
-    found = summary.classification([0, 0, 0, 1], [0, 0, 1, 1], 3)  # nothing of class 2
+    found = summary.summarise_classification([0, 0, 0, 1], [0, 0, 1, 1], 3)  # nothing of class 2
     assert found["accuracy"] == 3 / 4
     assert found["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 1) / 2)
     assert found["confusion"] == [[2, 1, 0], [0, 1, 0], [0, 0, 0]]
@@ -90,7 +90,9 @@ def test_classification_by_hand():
 @pytest.mark.parametrize(("right", "n"), [(0, 5), (5, 5), (1, 2), (7, 10), (900, 1000)])
 def test_accuracy_interval_is_wilson_s(right, n):
     labels = np.arange(n) % 2
-    found = summary.classification(labels, np.where(np.arange(n) < right, labels, 1 - labels), 2)
+    found = summary.summarise_classification(
+        labels, np.where(np.arange(n) < right, labels, 1 - labels), 2
+    )
     z, p = NormalDist().inv_cdf(0.975), right / n
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
@@ -102,7 +104,7 @@ def test_balanced_interval_is_that_of_drawing_images():
     rng = np.random.default_rng(1)
     labels = rng.choice(3, 240, p=[0.6, 0.3, 0.1])
     predicted = np.where(rng.random(240) < 0.8, labels, (labels + 1) % 3)
-    found = summary.classification(labels, predicted, 3)["balanced_accuracy_interval"]
+    found = summary.summarise_classification(labels, predicted, 3)["balanced_accuracy_interval"]
     drawn = []
     for _ in range(2000):
         rows = rng.integers(0, 240, 240)
@@ -112,15 +114,15 @@ def test_balanced_interval_is_that_of_drawing_images():
 
 
 def test_balanced_interval_of_all_right_and_of_an_empty_class():
-    assert intervals.balanced_interval(np.diag([5, 9])) == [1, 1]
-    low, high = intervals.balanced_interval(np.array([[3, 1, 0], [0, 6, 0], [0, 0, 0]]))
+    assert intervals.compute_balanced_interval(np.diag([5, 9])) == [1, 1]
+    low, high = intervals.compute_balanced_interval(np.array([[3, 1, 0], [0, 6, 0], [0, 0, 0]]))
     assert 0 < low < (3 / 4 + 1) / 2 < high <= 1
 
 
 @pytest.mark.parametrize(("labels", "predicted"), [([], []), ([0, 1], [0])])
 def test_classification_wants_one_answer_an_image(labels, predicted):
     with pytest.raises(CbirError, match=f"{len(predicted)} answers for {len(labels)} images"):
-        summary.classification(labels, predicted, 2)
+        summary.summarise_classification(labels, predicted, 2)
 
 
 # Rankings, by hand
@@ -250,7 +252,7 @@ def test_a_relevant_item_further_forward_raises_average_precision(ranking, data)
 
 def test_queries_without_relevant_item_are_left_out_and_counted():
     relevant = rankings("X.X", "...", ".XX", "...")
-    found = summary.retrieval(relevant)
+    found = summary.summarise_retrieval(relevant)
     assert found["queries"] == 4
     assert found["queries_without_relevant"] == 2
     first, third = (1 / 1 + 2 / 3) / 2, (1 / 2 + 2 / 3) / 2
@@ -271,7 +273,7 @@ def test_the_precisions_of_each_query_are_those_at_its_ranks(tied):
     relevant = random_rankings(5)
     rng = np.random.default_rng(5)
     distances = np.sort(rng.integers(0, 9, relevant.shape), axis=1) if tied else None
-    found = summary.retrieval(relevant, distances=distances)
+    found = summary.summarise_retrieval(relevant, distances=distances)
     known = relevant.any(axis=1)
     assert 0 < known.sum() < len(known)
     for name, values in (
@@ -303,9 +305,11 @@ def measured_in_blocks(block, monkeypatch):
     }
     monkeypatch.setattr(summary, "BLOCK", block)
     return [
-        summary.retrieval(relevant, **given),
-        summary.retrieval(relevant, 3, distances=given["distances"], classes=given["classes"]),
-        summary.retrieval(relevant),
+        summary.summarise_retrieval(relevant, **given),
+        summary.summarise_retrieval(
+            relevant, 3, distances=given["distances"], classes=given["classes"]
+        ),
+        summary.summarise_retrieval(relevant),
     ]
 
 
@@ -346,12 +350,12 @@ def test_never_more_queries_than_a_block_are_measured_at_once(monkeypatch):
 
 def test_no_query_with_a_relevant_item_is_an_error():
     with pytest.raises(CbirError, match="no query has a relevant image"):
-        summary.retrieval(rankings("...", "..."))
+        summary.summarise_retrieval(rankings("...", "..."))
 
 
 def test_only_relevant_items_give_one_everywhere():
     everything = np.ones((4, 12), bool)
-    found = summary.retrieval(
+    found = summary.summarise_retrieval(
         everything, gains=everything, classes=list("aabb"), subjects=[0, 0, 1, 2]
     )
     assert found.pop("queries") == 4
@@ -378,23 +382,23 @@ def test_a_query_in_the_gallery_does_not_count_itself():
     vectors, labels = rng.random((30, 4)), rng.integers(0, 3, 30)
     ids = np.array([f"{i:02}" for i in range(30)])
     ranking = Index("L2").add(vectors, ids).search(vectors, ids=ids)
-    relevant = relevance(ranking, labels, labels)
+    relevant = find_relevant(ranking, labels, labels)
     # The same as searching a gallery that lacks the query; its own entry comes last and counts not.
     for i in range(30):
         others = np.arange(30) != i
         alone = Index("L2").add(vectors[others], ids[others]).search(vectors[i : i + 1])
-        expected = relevance(alone, labels[i : i + 1], labels[others])[0]
+        expected = find_relevant(alone, labels[i : i + 1], labels[others])[0]
         assert relevant[i].tolist() == [*expected.tolist(), False]
     assert (relevant.sum(axis=1) == [(labels == label).sum() - 1 for label in labels]).all()
     # Were it counted, it would be the first, and right.
-    naive = relevance(Index("L2").add(vectors, ids).search(vectors), labels, labels)
+    naive = find_relevant(Index("L2").add(vectors, ids).search(vectors), labels, labels)
     assert average_precision(naive).mean() > average_precision(relevant).mean()
 
 
 def test_relevance_compares_classes():
     ranking = Ranking(np.array([[2, 0, 1], [1, 2, -1]]), np.zeros((2, 3), np.float32))
     gallery_labels = np.array([5, 6, 5])  # row -1 is no row: it must not count as the last
-    found = relevance(ranking, [5, 5], gallery_labels)
+    found = find_relevant(ranking, [5, 5], gallery_labels)
     assert found.tolist() == [[True, True, False], [False, True, False]]
 
 
@@ -407,10 +411,10 @@ MEASURES = {
     "recall at 3": lambda relevant, distances=None: recall_at(relevant, 3, distances),
     "nDCG": ndcg,
     "nDCG at 2": lambda relevant, distances=None: ndcg(relevant, distances, 2),
-    "precision by rank": lambda relevant, distances=None: curve_by_rank(
+    "precision by rank": lambda relevant, distances=None: compute_curve_by_rank(
         relevant, np.arange(1, relevant.shape[1] + 1), distances
     )[0],
-    "recall by rank": lambda relevant, distances=None: curve_by_rank(
+    "recall by rank": lambda relevant, distances=None: compute_curve_by_rank(
         relevant, np.arange(1, relevant.shape[1] + 1), distances
     )[1],
 }
@@ -448,7 +452,9 @@ def test_graded_gain_of_equal_distances_is_the_mean_over_all_their_orders(items)
     for k in (None, 1, 3):
         found = ndcg(gains[None] / 4, distances[None], k)[0]
         assert found == pytest.approx(ndcg(every / 4, k=k).mean(), abs=1e-12, nan_ok=True)
-    np.testing.assert_allclose(expected(gains[None], distances[None])[0], every.mean(axis=0))
+    np.testing.assert_allclose(
+        average_over_ties(gains[None], distances[None])[0], every.mean(axis=0)
+    )
 
 
 @unhurried
@@ -474,11 +480,11 @@ def test_the_order_of_the_gallery_is_no_advantage():
     # The gallery sorted by class, every distance equal: in that order, class a would be perfect.
     labels = np.repeat([0, 1], 10)
     ranking = Ranking.of(np.ones((2, 20), np.float32))
-    relevant = relevance(ranking, [0, 1], labels)
+    relevant = find_relevant(ranking, [0, 1], labels)
     assert average_precision(relevant)[0] == 1
     luckless = average_precision(relevant, ranking.distances)
     assert luckless[0] == pytest.approx(luckless[1])
-    found = summary.retrieval(relevant, distances=ranking.distances)
+    found = summary.summarise_retrieval(relevant, distances=ranking.distances)
     assert found["precision_at_1"] == pytest.approx(1 / 2)
     assert found["mean_average_precision"] == pytest.approx(luckless[0])
     assert found["mean_average_precision_by_chance"] == pytest.approx(luckless[0])
@@ -587,8 +593,8 @@ def ours_on(queries, labels, gallery, gallery_labels, itself=False):
     ids = np.array([f"g{i}" for i in range(len(gallery))])
     index = Index("L2").add(gallery, ids)
     ranking = index.search(queries, ids=ids if itself else None)
-    found = summary.retrieval(
-        relevance(ranking, labels, gallery_labels), distances=ranking.distances
+    found = summary.summarise_retrieval(
+        find_relevant(ranking, labels, gallery_labels), distances=ranking.distances
     )
     return [found[k] for k in ("precision_at_1", "r_precision", "mean_average_precision")]
 
@@ -626,11 +632,13 @@ CODES = np.array(["1121-127-700-500", "1121-120-700-500", "1121-120-942-700"])
 def test_agreement_is_one_less_the_hierarchical_error():
     gallery_codes = CODES[[0, 1, 2, 2]]
     ranking = Ranking(np.array([[2, 0, 1, 3], [1, 0, 3, -1]]), np.zeros((2, 4), np.float32))
-    found = measures.agreement(ranking, CODES[[0, 1]], gallery_codes)
+    found = measures.compute_code_agreement(ranking, CODES[[0, 1]], gallery_codes)
     branching = irma_code.Branching.from_codes(gallery_codes)
     for query in range(2):
         for rank, row in enumerate(ranking.rows[query]):
-            wrong = irma_code.hierarchical_error(CODES[query], gallery_codes[row], branching)
+            wrong = irma_code.compute_hierarchical_error(
+                CODES[query], gallery_codes[row], branching
+            )
             assert found[query, rank] == pytest.approx(1 - wrong if row >= 0 else 0)
     assert found[0, 1] == found[1, 0] == 1  # the same code
     assert 0 < found[0, 0] < found[0, 2] < 1  # another anatomy as well, another direction only
@@ -639,7 +647,7 @@ def test_agreement_is_one_less_the_hierarchical_error():
 def test_graded_measures_by_hand():
     # Gains 1/2, 1, 0 at distances 1, 2, 2: the second and third are expected to gain 1/2 each.
     gains, distances = np.array([[0.5, 1.0, 0.0]]), np.array([[1.0, 2.0, 2.0]])
-    found = summary.retrieval(rankings("X.."), distances=distances, gains=gains)
+    found = summary.summarise_retrieval(rankings("X.."), distances=distances, gains=gains)
     best = 1 / np.log2(2) + 0.5 / np.log2(3)
     assert found["ndcg"] == pytest.approx(
         (0.5 / np.log2(2) + 0.5 / np.log2(3) + 0.5 / np.log2(4)) / best
@@ -649,10 +657,10 @@ def test_graded_measures_by_hand():
 
 
 def test_raw_curve_by_hand():
-    precision, recall = curve_by_rank(rankings("X.X.", "..X."), np.array([1, 3, 4]))
+    precision, recall = compute_curve_by_rank(rankings("X.X.", "..X."), np.array([1, 3, 4]))
     np.testing.assert_allclose(precision, [[1 / 1, 2 / 3, 2 / 4], [0 / 1, 1 / 3, 1 / 4]])
     np.testing.assert_allclose(recall, [[1 / 2, 2 / 2, 2 / 2], [0 / 1, 1 / 1, 1 / 1]])
-    found = summary.retrieval(np.tile(rankings("X" * 60 + "." * 1440), (2, 1)))
+    found = summary.summarise_retrieval(np.tile(rankings("X" * 60 + "." * 1440), (2, 1)))
     ranks = found["ranks"]
     assert ranks[0] == 1 and ranks[-1] == 1500 and len(ranks) <= summary.RANKS
     assert found["recall_by_rank"][-1] == 1
@@ -661,7 +669,7 @@ def test_raw_curve_by_hand():
 
 def test_classes_count_alike_in_the_macro_mean():
     relevant = rankings("X.", ".X", ".X", "X.", "..")
-    found = summary.retrieval(relevant, classes=np.array(["a", "b", "b", "b", "b"]))
+    found = summary.summarise_retrieval(relevant, classes=np.array(["a", "b", "b", "b", "b"]))
     of_a, of_b = 1 / 1, (1 / 2 + 1 / 2 + 1 / 1) / 3  # the last has nothing relevant
     assert found["macro_mean_average_precision"] == pytest.approx((of_a + of_b) / 2)
     assert found["mean_average_precision"] == pytest.approx((of_a + 3 * of_b) / 4)
@@ -674,12 +682,12 @@ def test_classes_count_alike_in_the_macro_mean():
 
 def test_owners():
     def numbers(*names):
-        return intervals.owners(pd.DataFrame({"subject_id": names}))
+        return intervals.number_subjects(pd.DataFrame({"subject_id": names}))
 
     assert numbers("s2", "s1", "s2").tolist() == [0, 1, 0]
     assert numbers("s2", "", "s2", "").tolist() == [0, 1, 0, 2]  # unknown: each its own
     assert numbers("", "") is None
-    assert intervals.owners(pd.DataFrame({"image_id": ["a"]})) is None
+    assert intervals.number_subjects(pd.DataFrame({"image_id": ["a"]})) is None
 
 
 # The interval of the mean
@@ -689,7 +697,7 @@ def test_bootstrap_interval_contains_the_mean_and_shrinks_with_n():
     values = np.random.default_rng(0).random(4000)
     widths = []
     for n in (10, 100, 1000):
-        low, high = bootstrap_interval(values[:n])
+        low, high = compute_bootstrap_interval(values[:n])
         assert low < values[:n].mean() < high
         widths.append(high - low)
     assert widths == sorted(widths, reverse=True)
@@ -700,30 +708,30 @@ def test_bootstrap_interval_contains_the_mean_and_shrinks_with_n():
 
 def test_bootstrap_interval_follows_from_its_seed():
     values = np.random.default_rng(0).random(50)
-    assert bootstrap_interval(values, 1) == bootstrap_interval(values, 1)
-    assert bootstrap_interval(values, 1) != bootstrap_interval(values, 2)
+    assert compute_bootstrap_interval(values, 1) == compute_bootstrap_interval(values, 1)
+    assert compute_bootstrap_interval(values, 1) != compute_bootstrap_interval(values, 2)
 
 
 @pytest.mark.parametrize("values", [[0.25], [1.0] * 7])
 def test_bootstrap_interval_of_a_constant_is_that_value(values):
-    assert bootstrap_interval(np.array(values)) == [values[0]] * 2
+    assert compute_bootstrap_interval(np.array(values)) == [values[0]] * 2
 
 
 def test_interval_over_subjects_is_that_of_drawing_subjects():
     rng = np.random.default_rng(0)
     subjects = rng.integers(0, 30, 120)
     values = rng.normal(0, 1, 30)[subjects] + rng.normal(0, 0.3, 120)
-    found = bootstrap_interval(values, subjects=subjects)
+    found = compute_bootstrap_interval(values, subjects=subjects)
     images = [np.flatnonzero(subjects == s) for s in np.unique(subjects)]
     drawn = []
     for _ in range(4000):
         rows = np.concatenate([images[s] for s in rng.integers(0, len(images), len(images))])
         drawn.append(values[rows].mean())
     np.testing.assert_allclose(found, np.quantile(drawn, [0.025, 0.975]), atol=0.2 * np.std(drawn))
-    alone = bootstrap_interval(values)
+    alone = compute_bootstrap_interval(values)
     assert found[1] - found[0] > 1.3 * (alone[1] - alone[0])
     # Each its own subject: as over queries, but for chance.
-    own = bootstrap_interval(values, subjects=np.arange(120))
+    own = compute_bootstrap_interval(values, subjects=np.arange(120))
     np.testing.assert_allclose(own, alone, atol=0.2 * values.std() / sqrt(120))
 
 
@@ -731,7 +739,7 @@ def test_interval_of_groups_is_that_of_drawing_queries():
     rng = np.random.default_rng(1)
     groups = rng.choice(list("aab"), 80)
     values = rng.random(80) + (groups == "b")
-    found = bootstrap_interval(values, groups=groups)
+    found = compute_bootstrap_interval(values, groups=groups)
     drawn = []
     for _ in range(4000):
         rows = rng.integers(0, 80, 80)
@@ -745,7 +753,7 @@ def test_the_interval_holds_the_mean_in_about_95_of_100_cases(of_subjects):
     subjects = np.repeat(np.arange(60), 4)
     for _ in range(120):
         values = rng.normal(0, 1, 60)[subjects] + rng.normal(0, 0.5, 240)
-        low, high = bootstrap_interval(values, subjects=subjects if of_subjects else None)
+        low, high = compute_bootstrap_interval(values, subjects=subjects if of_subjects else None)
         held += low <= 0 <= high
     # 95 % of 120 are 114, give or take 2.4; as if independent, it holds far more seldom.
     assert held >= 107 if of_subjects else held < 95
@@ -758,14 +766,14 @@ def test_paired_interval_over_subjects_is_that_of_drawing_subjects():
     rng = np.random.default_rng(3)
     subjects = rng.integers(0, 15, 60)
     differences = rng.normal(0, 0.5, 15)[subjects] + rng.normal(0.1, 0.3, (4, 60))
-    found = paired_interval(differences, subjects=subjects)
+    found = compute_paired_interval(differences, subjects=subjects)
     images = [np.flatnonzero(subjects == s) for s in np.unique(subjects)]
     drawn = []
     for _ in range(4000):
         columns = np.concatenate([images[s] for s in rng.integers(0, len(images), len(images))])
         drawn.append(differences[rng.integers(0, 4, 4)][:, columns].mean())
     np.testing.assert_allclose(found, np.quantile(drawn, [0.025, 0.975]), atol=0.2 * np.std(drawn))
-    alone = paired_interval(differences)
+    alone = compute_paired_interval(differences)
     assert found[1] - found[0] > 1.2 * (alone[1] - alone[0])
 
 
@@ -774,7 +782,7 @@ def test_paired_interval_is_that_of_drawing_seeds_and_images():
     # Differences of -1, 0 and 1, with a share that depends on the seed and on the image.
     lean = rng.normal(0, 0.3, (5, 1)) + rng.normal(0.1, 0.3, (1, 60))
     differences = np.sign((rng.normal(lean, 0.5)).round())
-    found = paired_interval(differences)
+    found = compute_paired_interval(differences)
     drawn = []
     for _ in range(4000):
         seeds, images = rng.integers(0, 5, 5), rng.integers(0, 60, 60)
@@ -783,14 +791,14 @@ def test_paired_interval_is_that_of_drawing_seeds_and_images():
     # Quantiles of two bootstraps of 2,000 and 4,000 draws differ by chance.
     np.testing.assert_allclose(found, np.quantile(drawn, [0.025, 0.975]), atol=0.2 * drawn.std())
     # One that drew images alone would be narrower.
-    alone = paired_interval(differences.mean(axis=0, keepdims=True))
+    alone = compute_paired_interval(differences.mean(axis=0, keepdims=True))
     assert alone[1] - alone[0] < 0.9 * (found[1] - found[0])
 
 
 @pytest.mark.parametrize("images", [400, 2000])
 def test_paired_interval_of_one_seed_is_close_to_the_normal_one(images):
     differences = np.random.default_rng(3).choice([-1, 0, 0, 0, 1, 1], (1, images))
-    low, high = paired_interval(differences)
+    low, high = compute_paired_interval(differences)
     half = NormalDist().inv_cdf(0.975) * differences.std() / sqrt(images)
     expected = [differences.mean() - half, differences.mean() + half]
     np.testing.assert_allclose([low, high], expected, atol=0.15 * half)
@@ -799,20 +807,20 @@ def test_paired_interval_of_one_seed_is_close_to_the_normal_one(images):
 def test_paired_interval_of_one_image_is_that_of_the_seeds():
     # Four seeds, one image: the mean of four draws from (0, 0, 0, 4) is a number of them in 0..4,
     # binomial(4, 1/4): 0 with (3/4)^4 = 0.32, 3 or more with 0.051, 4 with 0.004.
-    assert paired_interval(np.array([[0], [0], [0], [4]])) == [0, 3]
+    assert compute_paired_interval(np.array([[0], [0], [0], [4]])) == [0, 3]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 7)])
 def test_paired_interval_of_a_constant_is_that_value(shape):
-    assert paired_interval(np.full(shape, 0.25)) == pytest.approx([0.25, 0.25])
+    assert compute_paired_interval(np.full(shape, 0.25)) == pytest.approx([0.25, 0.25])
 
 
 def test_paired_interval_follows_from_its_seed_and_changes_its_sign_with_the_order():
     differences = np.random.default_rng(0).choice([-1, 0, 1], (3, 50))
-    assert paired_interval(differences, 1) == paired_interval(differences, 1)
-    assert paired_interval(differences, 1) != paired_interval(differences, 2)
-    low, high = paired_interval(differences)
-    assert paired_interval(-differences) == pytest.approx([-high, -low])
+    assert compute_paired_interval(differences, 1) == compute_paired_interval(differences, 1)
+    assert compute_paired_interval(differences, 1) != compute_paired_interval(differences, 2)
+    low, high = compute_paired_interval(differences)
+    assert compute_paired_interval(-differences) == pytest.approx([-high, -low])
 
 
 # Examples
@@ -839,7 +847,7 @@ def test_examples_obey_their_rule():
     queries = radiographs([0, 0, 0, 0, 0, 1], "q")
     rows = np.array([orders[ranking] for ranking in written])
     distances = np.tile(np.float32([0.5, 1, 2, 3]), (6, 1))
-    found = summary.examples(Ranking(rows, distances), queries, gallery, neighbours=3)
+    found = summary.choose_examples(Ranking(rows, distances), queries, gallery, neighbours=3)
     # Of equal values the first query is taken, for the median as for the lowest.
     assert [(e["choice"], e["label"], e["query"]) for e in found] == [
         ("median", 0, "q0"),
@@ -861,7 +869,7 @@ def test_examples_leave_out_what_cannot_be_shown():
     vectors, ids = np.array([[0.0], [1.0], [5.0]]), np.array(["q0", "q1", "q2"])
     queries = radiographs([0, 0, 1], "q")
     ranking = Index("L1").add(vectors, ids).search(vectors, ids=ids)
-    found = summary.examples(ranking, queries, queries)
+    found = summary.choose_examples(ranking, queries, queries)
     assert {e["label"] for e in found} == {0}
     for example in found:
         assert example["query"] not in example["neighbours"]

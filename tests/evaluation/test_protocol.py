@@ -103,7 +103,7 @@ def test_k_is_chosen_on_the_validation_split():
     ranking = Ranking(np.arange(25)[None].repeat(4, 0), np.zeros((4, 25)))
     for truth, k in ((np.zeros(4, int), 3), (np.ones(4, int), 1)):
         labels = {"train": gallery, "validation": truth, "test": 1 - truth}
-        one, several = classifiers.nearest_neighbours(ranking, ranking, labels)
+        one, several = classifiers.classify_by_neighbours(ranking, ranking, labels)
         assert one.settings == {"neighbours": 1}
         assert several.settings == {"neighbours": k}
         assert several.validation_accuracy == 1
@@ -161,7 +161,7 @@ def to_the_end(monkeypatch):
 
 
 def test_logistic_regression_is_the_best_of_the_grid_by_hand(few, labels, to_the_end, request):
-    found = classifiers.linear_classifiers(few, labels)["logistic regression"]
+    found = classifiers.classify_linearly(few, labels)["logistic regression"]
     assert found.settings["scaled"] == request.node.callspec.params["few"]
     candidates = [
         ({"scaled": name, "C": penalty}, scaled_by_hand(few, name == "each"))
@@ -188,7 +188,7 @@ def test_a_regression_minimises_the_penalised_loss_of_the_training_split(few, la
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classifiers, "LogisticRegression", Kept)
         patch.setattr(classifiers, "PENALTIES", (10.0,))
-        classifiers.linear_classifiers(few, labels)
+        classifiers.classify_linearly(few, labels)
     scores = vectors @ kept[0].coef_.T + kept[0].intercept_
     shares = np.exp(scores - scores.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
@@ -208,7 +208,7 @@ def test_with_every_training_image_a_landmark_the_kernel_is_the_exact_one(
     monkeypatch.setattr(
         classifiers, "_regression", lambda v, *more: learnt_from.append(v) or regression(v, *more)
     )
-    found = classifiers.linear_classifiers(few, labels)
+    found = classifiers.classify_linearly(few, labels)
     name = found["logistic regression"].settings["scaled"]
     moved = scaled_by_hand(few, name == "each")
     candidates = []
@@ -234,7 +234,7 @@ def test_of_equals_the_first_of_the_grid_is_taken():
     rng = np.random.default_rng(0)
     labels = {split: np.arange(count) % 3 for split, count in COUNTS.items()}
     apart = {s: 9 * np.eye(3)[of] + rng.normal(0, 0.1, (len(of), 3)) for s, of in labels.items()}
-    found = classifiers.linear_classifiers(apart, labels)
+    found = classifiers.classify_linearly(apart, labels)
     linear, kernel = found["logistic regression"], found["RBF kernel"]
     assert linear.validation_accuracy == kernel.validation_accuracy == 1
     assert linear.settings == {"scaled": "together", "C": classifiers.PENALTIES[0]}
@@ -256,17 +256,17 @@ def test_the_kernel_parts_what_a_plane_cannot(landmarks, monkeypatch):
         {"train": 200, "validation": 60, "test": 100}.items()
     )}  # fmt: skip
     vectors, labels = ({split: pair[i] for split, pair in splits.items()} for i in (0, 1))
-    found = classifiers.linear_classifiers(vectors, labels)
+    found = classifiers.classify_linearly(vectors, labels)
     assert (found["logistic regression"].predicted == labels["test"]).mean() < 0.7
     assert (found["RBF kernel"].predicted == labels["test"]).mean() == 1
-    again = classifiers.linear_classifiers(vectors, labels)["RBF kernel"]
+    again = classifiers.classify_linearly(vectors, labels)["RBF kernel"]
     np.testing.assert_array_equal(again.predicted, found["RBF kernel"].predicted)
 
 
 def test_a_classifier_chooses_by_the_validation_split_and_never_sees_the_test_s_labels(few, labels):
-    found = classifiers.linear_classifiers(few, labels)
+    found = classifiers.classify_linearly(few, labels)
     unseen = labels | {"test": np.zeros_like(labels["test"])}
-    for rule, answer in classifiers.linear_classifiers(few, unseen).items():
+    for rule, answer in classifiers.classify_linearly(few, unseen).items():
         np.testing.assert_array_equal(answer.predicted, found[rule].predicted)
         assert answer[1:] == found[rule][1:]
 
@@ -279,7 +279,7 @@ def test_long_vectors_are_projected_on_the_principal_axes_of_the_training_split(
     turn = np.linalg.qr(rng.normal(size=(50, 50)))[0]  # of values that vary less and less
     points = {s: rng.normal(labels[s][:, None], 1, (count, 50)) for s, count in COUNTS.items()}
     vectors = {s: (3 + p * 0.7 ** np.arange(50) @ turn).astype("f4") for s, p in points.items()}
-    short = classifiers.shorten(vectors)
+    short = classifiers.project_on_main_axes(vectors)
     exact = PCA(8, svd_solver="full").fit(vectors["train"].astype(float))
     for split, found in short.items():
         assert found.dtype == np.float32
@@ -287,11 +287,11 @@ def test_long_vectors_are_projected_on_the_principal_axes_of_the_training_split(
         signs = np.sign((short["train"] * exact.transform(vectors["train"])).sum(axis=0))
         np.testing.assert_allclose(found * signs, by_hand, atol=5e-3)  # an axis has no direction
     assert np.abs(short["test"]).max() > 1
-    changed = classifiers.shorten(vectors | {"test": vectors["test"] + 9})
+    changed = classifiers.project_on_main_axes(vectors | {"test": vectors["test"] + 9})
     np.testing.assert_array_equal(changed["validation"], short["validation"])
     # So they are before they are classified.
-    found = classifiers.linear_classifiers(vectors, labels)
-    for rule, answer in classifiers.linear_classifiers(short, labels).items():
+    found = classifiers.classify_linearly(vectors, labels)
+    for rule, answer in classifiers.classify_linearly(short, labels).items():
         np.testing.assert_array_equal(answer.predicted, found[rule].predicted)
         assert answer[1:] == found[rule][1:]
 
@@ -300,21 +300,21 @@ def test_long_vectors_are_projected_on_the_principal_axes_of_the_training_split(
 def test_vectors_are_left_as_they_are_where_they_are_not_too_long(images, values, monkeypatch):
     monkeypatch.setattr(classifiers, "LONGEST", 12)
     vectors = {split: np.ones((images, values), np.float32) for split in SPLITS}
-    assert classifiers.shorten(vectors) is vectors
+    assert classifiers.project_on_main_axes(vectors) is vectors
 
 
 def test_scale_uses_the_training_split_alone(prepared):
     vectors = {s: v.reshape(len(v), -1).astype("f4") for s, v in prepared.items()}
     for each in (False, True):
-        moved = classifiers.scale(vectors, each)
+        moved = classifiers.scale_vectors(vectors, each)
         np.testing.assert_allclose(moved["train"].mean(0), 0, atol=1e-7)
         assert (moved["train"] ** 2).sum(1).mean() == pytest.approx(1)
         assert {v.dtype for v in moved.values()} == {np.dtype(np.float32)}
         for split, by_hand in scaled_by_hand(vectors, each).items():
             np.testing.assert_allclose(moved[split], by_hand, atol=2e-6)
-        changed = classifiers.scale(vectors | {"test": vectors["test"] + 9}, each)
+        changed = classifiers.scale_vectors(vectors | {"test": vectors["test"] + 9}, each)
         np.testing.assert_array_equal(changed["validation"], moved["validation"])
-    flat = classifiers.scale({s: np.ones((4, 3)) for s in SPLITS}, each=True)
+    flat = classifiers.scale_vectors({s: np.ones((4, 3)) for s in SPLITS}, each=True)
     assert all(np.isfinite(v).all() and not v.any() for v in flat.values())
 
 
@@ -323,7 +323,7 @@ def test_scale_uses_the_training_split_alone(prepared):
 
 def test_settings_are_the_best_on_the_validation_split(data, prepared):
     grid = {"bins": [256, 4], "grid": [1, 4]}
-    descriptor, index, tried = protocol.choose("grey-histogram", grid, prepared, data)
+    descriptor, index, tried = protocol.choose_settings("grey-histogram", grid, prepared, data)
     assert [c["settings"] for c in tried] == [*ParameterGrid(grid)]
     train, validation = data.split("train"), data.split("validation")
     for candidate in tried:
@@ -342,7 +342,7 @@ def test_settings_are_the_best_on_the_validation_split(data, prepared):
 def test_the_test_split_is_never_looked_at_to_choose(data, prepared):
     grid = {"bins": [256, 4], "grid": [1, 4]}
     images = {split: prepared[split] for split in ("train", "validation")}
-    assert protocol.choose("grey-histogram", grid, images, data)[2]
+    assert protocol.choose_settings("grey-histogram", grid, images, data)[2]
 
 
 def test_weights_are_at_least_as_good_as_equal_ones_and_as_each_alone(data, prepared):
@@ -353,7 +353,7 @@ def test_weights_are_at_least_as_good_as_equal_ones_and_as_each_alone(data, prep
         vectors = {split: method.fit(v).transform(v) for split, v in prepared.items()}
         distances[name] = pairwise(method.distance, vectors["validation"], vectors["train"])
         scales[name] = distances[name].mean()
-    weights, tried = protocol.weigh(distances, scales, data)
+    weights, tried = protocol.choose_weights(distances, scales, data)
     assert tried[0]["settings"] == dict.fromkeys(names, 1.0)
     assert [c["settings"] for c in tried[1:4]] == [
         {n: float(n == name) for n in names} for name in names
@@ -369,7 +369,7 @@ def test_weights_are_at_least_as_good_as_equal_ones_and_as_each_alone(data, prep
 
 
 def test_what_is_judged_fits_a_result(data, prepared):
-    method, index, candidates = protocol.choose("thumbnail", {"size": [8]}, prepared, data)
+    method, index, candidates = protocol.choose_settings("thumbnail", {"size": [8]}, prepared, data)
     vectors = {split: method.transform(images) for split, images in prepared.items()}
     judged = protocol.judge_vectors(vectors, index, data)
     result = results.Result(
@@ -418,7 +418,7 @@ def test_what_is_known_of_the_images_is_measured(data, rankings):
     )
     measured = protocol.judge_rankings(rankings, "L1", known)["retrieval"]
     test, train = known.split("test"), known.split("train")
-    relevant = measures.relevance(rankings["test"], test.labels, train.labels)
+    relevant = measures.find_relevant(rankings["test"], test.labels, train.labels)
     distances = rankings["test"].distances
     precisions = measures.average_precision(relevant, distances)
     assert measured["mean_average_precision"] == pytest.approx(precisions.mean())
@@ -426,9 +426,11 @@ def test_what_is_known_of_the_images_is_measured(data, rankings):
     assert precisions.mean() != pytest.approx(measures.average_precision(relevant).mean())
     subjects = test.records["subject_id"].to_numpy()
     assert measured["mean_average_precision_interval_of_subjects"] == pytest.approx(
-        intervals.bootstrap_interval(precisions, subjects=subjects)
+        intervals.compute_bootstrap_interval(precisions, subjects=subjects)
     )
-    gains = measures.agreement(rankings["test"], CODES[test.labels], CODES[train.labels])
+    gains = measures.compute_code_agreement(
+        rankings["test"], CODES[test.labels], CODES[train.labels]
+    )
     assert measured["ndcg"] == pytest.approx(measures.ndcg(gains, distances).mean())
     # The nearest of all items at the least distance, each as likely.
     errors = [np.mean(1 - gains[q][distances[q] == distances[q, 0]]) for q in range(len(relevant))]
@@ -453,7 +455,9 @@ def test_one_image_without_a_code_is_enough(data, rankings):
     codes = CODES[data.labels]
     codes[0] = ""  # of the training split
     known = with_records(data, irma_code=codes)
-    assert protocol.graded(rankings["test"], known.split("test"), known.split("train")) is None
+    assert (
+        protocol.grade_by_code(rankings["test"], known.split("test"), known.split("train")) is None
+    )
 
 
 def test_distances_that_vectors_do_not_allow_are_left_out(data):
@@ -461,7 +465,7 @@ def test_distances_that_vectors_do_not_allow_are_left_out(data):
     vectors = {split: rng.normal(size=(n, 5)).astype("f4") for split, n in COUNTS.items()}
     index = Index("L1").add(vectors["train"], data.split("train").image_ids)
     own = index.search(vectors["validation"])
-    found = protocol.effect_of_distance(vectors, index, own, data)
+    found = protocol.try_distances(vectors, index, own, data)
     assert [f["distance"] for f in found] == ["L1", "L2", "cosine"]  # no histograms
 
 
@@ -479,7 +483,7 @@ def test_confused_pairs_are_the_surest_mistakes():
             [1.0, 2.0, 3.0],  # s: nothing of its class is there
         ]
     )
-    found = protocol.confused(Ranking.of(distances), queries, gallery)
+    found = protocol.list_confusions(Ranking.of(distances), queries, gallery)
     assert found == [
         {
             "query": "q",
@@ -494,24 +498,24 @@ def test_confused_pairs_are_the_surest_mistakes():
 
 
 def test_an_embedding_brings_together_what_is_near(data):
-    rows = protocol.evenly_spaced(COUNTS["test"], protocol.PLOTTED)
+    rows = protocol.space_evenly(COUNTS["test"], protocol.PLOTTED)
     labels = data.split("test").labels[rows]
     points = np.random.default_rng(0).normal(size=(len(rows), 4)) + 20 * labels[:, None]
     between = pairwise("L2", points, points)
-    found = protocol.embedding(between, data)
+    found = protocol.embed_images(between, data)
     places = np.array(found["places"])
     nearest = pairwise("L2", places, places) + 9 * np.eye(len(places), dtype="f4")
     same = labels[nearest.argmin(axis=1)] == labels
     assert same.mean() > 0.9
     assert found["labels"] == labels.tolist()
-    assert protocol.embedding(between, data) == found  # the same seed, the same picture
+    assert protocol.embed_images(between, data) == found  # the same seed, the same picture
 
 
 @pytest.mark.parametrize(
     ("count", "most"), [(1, 5), (5, 5), (6, 5), (7, 1), (2500, protocol.PLOTTED), (599, 600)]
 )
 def test_some_of_many_rows_are_evenly_spaced(count, most):
-    rows = protocol.evenly_spaced(count, most)
+    rows = protocol.space_evenly(count, most)
     assert len(rows) == len(set(rows)) == min(count, most)
     assert rows[0] == 0
     if len(rows) > 1:
@@ -534,13 +538,13 @@ def test_other_distances_are_tried_on_as_many_images_as_can_be_afforded(
     vectors = {s: rng.normal(labels[s][:, None], 1.5, (n, 5)) for s, n in COUNTS.items()}
     index = Index("L1").add(vectors["train"], data.split("train").image_ids)
     own = index.search(vectors["validation"])
-    found = protocol.effect_of_distance(vectors, index, own, data)
+    found = protocol.try_distances(vectors, index, own, data)
     rows = np.linspace(0, COUNTS["validation"] - 1, tried).astype(int)
     for each in found:
         between = pairwise(each["distance"], vectors["validation"][rows], vectors["train"])
         right = labels["train"][between.argmin(axis=1)] == labels["validation"][rows]
         assert each["accuracy"] == pytest.approx(right.mean())
-        relevant = measures.relevance(
+        relevant = measures.find_relevant(
             Ranking.of(between), labels["validation"][rows], labels["train"]
         )
         assert each["mean_average_precision"] == pytest.approx(

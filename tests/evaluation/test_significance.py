@@ -9,10 +9,15 @@ import scikit_posthocs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
+from statsmodels.stats.contingency_tables import run_mcnemar_test as reference_mcnemar
 
 from cbir_lib.errors import CbirError
-from cbir_lib.evaluation.significance import holm, mcnemar, nemenyi, permutation
+from cbir_lib.evaluation.significance import (
+    adjust_by_holm,
+    compute_critical_difference,
+    run_mcnemar_test,
+    run_permutation_test,
+)
 
 unhurried = settings(deadline=None)
 
@@ -31,20 +36,22 @@ def answers(only_first, only_second, both=5, neither=2):
 def test_mcnemar_is_statsmodels(b, c):
     first, second = answers(b, c)
     table = [[(first & second).sum(), b], [c, (~first & ~second).sum()]]
-    assert mcnemar(first, second) == pytest.approx(reference_mcnemar(table, exact=True).pvalue)
+    assert run_mcnemar_test(first, second) == pytest.approx(
+        reference_mcnemar(table, exact=True).pvalue
+    )
 
 
 def test_mcnemar_by_hand():
     # Of five images on which they differ, four to one: 2 * (C(5, 0) + C(5, 1)) / 2^5.
-    assert mcnemar(*answers(4, 1)) == pytest.approx(2 * (comb(5, 0) + comb(5, 1)) / 2**5)
-    assert mcnemar(*answers(0, 0)) == 1
-    assert mcnemar(*answers(4, 1, both=0, neither=500)) == mcnemar(*answers(4, 1))
+    assert run_mcnemar_test(*answers(4, 1)) == pytest.approx(2 * (comb(5, 0) + comb(5, 1)) / 2**5)
+    assert run_mcnemar_test(*answers(0, 0)) == 1
+    assert run_mcnemar_test(*answers(4, 1, both=0, neither=500)) == run_mcnemar_test(*answers(4, 1))
 
 
 @pytest.mark.parametrize("pair", [([True], [True, False]), ([], []), ([[True]], [[False]])])
 def test_mcnemar_wants_pairs(pair):
     with pytest.raises(CbirError, match="are no pairs"):
-        mcnemar(*pair)
+        run_mcnemar_test(*pair)
 
 
 # The permutation test
@@ -59,14 +66,16 @@ def every_sign(differences):
 @unhurried
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=8))
 def test_permutation_counts_every_combination_of_signs(differences):
-    assert permutation(differences) == pytest.approx(every_sign(differences))
+    assert run_permutation_test(differences) == pytest.approx(every_sign(differences))
 
 
 def test_permutation_by_hand():
-    assert permutation([1.0, 1.0, 1.0]) == 2 / 8  # all the same sign: two of eight
-    assert permutation([0.1, 0.2, -0.3]) == 1
-    assert permutation([0.0, 0.0]) == 1
-    assert permutation([0.1, 0.2, np.nan, 0.4]) == 2 / 8  # a query without a value is left out
+    assert run_permutation_test([1.0, 1.0, 1.0]) == 2 / 8  # all the same sign: two of eight
+    assert run_permutation_test([0.1, 0.2, -0.3]) == 1
+    assert run_permutation_test([0.0, 0.0]) == 1
+    assert (
+        run_permutation_test([0.1, 0.2, np.nan, 0.4]) == 2 / 8
+    )  # a query without a value is left out
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.08, 0.3])
@@ -76,48 +85,50 @@ def test_permutation_is_scipy_s(shift):
         (differences,), np.mean, permutation_type="samples", n_resamples=9999, rng=2
     ).pvalue
     # Two shares of 9,999 draws each.
-    assert permutation(differences) == pytest.approx(reference, abs=0.02)
-    assert permutation(differences) == pytest.approx(  # of many values, Student's is close
+    assert run_permutation_test(differences) == pytest.approx(reference, abs=0.02)
+    assert run_permutation_test(differences) == pytest.approx(  # of many values, Student's is close
         stats.ttest_1samp(differences, 0).pvalue, abs=0.03
     )
 
 
 def test_permutation_follows_from_its_seed_and_not_from_the_sign():
     differences = np.random.default_rng(1).normal(0.05, 0.5, 100)
-    assert permutation(differences, 1) == permutation(differences, 1)
-    assert permutation(differences, 1) != permutation(differences, 2)
-    assert permutation(-differences, 1) == permutation(differences, 1)
-    assert permutation(np.ones(1000)) == 1e-4  # never surer than its draws allow
+    assert run_permutation_test(differences, 1) == run_permutation_test(differences, 1)
+    assert run_permutation_test(differences, 1) != run_permutation_test(differences, 2)
+    assert run_permutation_test(-differences, 1) == run_permutation_test(differences, 1)
+    assert run_permutation_test(np.ones(1000)) == 1e-4  # never surer than its draws allow
 
 
 def test_seeds_of_one_query_turn_together():
     differences = np.random.default_rng(2).normal(0.2, 0.5, 9)
     # Five seeds that say the same are no more evidence than one.
-    assert permutation(np.tile(differences, (5, 1))) == permutation(differences)
+    assert run_permutation_test(np.tile(differences, (5, 1))) == run_permutation_test(differences)
     two = np.array([[1.0, 0.0, 2.0], [3.0, -1.0, 0.0]])
-    assert permutation(two) == every_sign(two.mean(axis=0))
+    assert run_permutation_test(two) == every_sign(two.mean(axis=0))
 
 
 def test_images_of_one_subject_turn_together():
     differences = np.array([1.0, 2.0, -1.0, 4.0, 0.5])
     subjects = np.array(["a", "a", "b", "c", "b"])
-    assert permutation(differences, subjects=subjects) == every_sign([3.0, -0.5, 4.0])
+    assert run_permutation_test(differences, subjects=subjects) == every_sign([3.0, -0.5, 4.0])
     with_gap = np.append(differences, np.nan)
-    assert permutation(with_gap, subjects=np.append(subjects, "d")) == permutation(
-        differences, subjects=subjects
-    )
+    assert run_permutation_test(
+        with_gap, subjects=np.append(subjects, "d")
+    ) == run_permutation_test(differences, subjects=subjects)
 
 
 @pytest.mark.parametrize("differences", [[], [np.nan, np.nan]])
 def test_permutation_wants_differences(differences):
     with pytest.raises(CbirError, match="no differences"):
-        permutation(differences)
+        run_permutation_test(differences)
 
 
 def test_without_a_difference_p_is_evenly_spread():
     rng = np.random.default_rng(3)
     # Skewed in size, even in sign; few enough that every combination is counted.
-    found = [permutation(rng.exponential(1, 13) * rng.choice([-1, 1], 13)) for _ in range(400)]
+    found = [
+        run_permutation_test(rng.exponential(1, 13) * rng.choice([-1, 1], 13)) for _ in range(400)
+    ]
     assert stats.kstest(found, "uniform").pvalue > 0.01
     assert 0.02 < np.mean(np.array(found) <= 0.05) < 0.08
 
@@ -128,8 +139,8 @@ def test_subjects_keep_the_risk_where_images_alone_do_not():
     false_alarms = {"images": 0, "subjects": 0}
     for _ in range(60):
         differences = rng.normal(0, 1, 12)[owner] + rng.normal(0, 0.2, 72)
-        false_alarms["images"] += permutation(differences) < 0.05
-        false_alarms["subjects"] += permutation(differences, subjects=owner) < 0.05
+        false_alarms["images"] += run_permutation_test(differences) < 0.05
+        false_alarms["subjects"] += run_permutation_test(differences, subjects=owner) < 0.05
     assert false_alarms["subjects"] <= 8 < 15 < false_alarms["images"]
 
 
@@ -138,8 +149,8 @@ def test_subjects_keep_the_risk_where_images_alone_do_not():
 
 def test_holm_by_hand():
     # Sorted 0.01, 0.02, 0.04: times 3, 2 and 1, and never less than the one before.
-    np.testing.assert_allclose(holm([0.04, 0.01, 0.02]), [0.04, 0.03, 0.04])
-    assert holm([]).shape == (0,)
+    np.testing.assert_allclose(adjust_by_holm([0.04, 0.01, 0.02]), [0.04, 0.03, 0.04])
+    assert adjust_by_holm([]).shape == (0,)
 
 
 @settings(deadline=None, max_examples=25)
@@ -149,27 +160,27 @@ def test_holm_as_a_loop_does_it(p_values):
     for place, which in enumerate(order):
         highest = max(highest, min(1, (len(p_values) - place) * p_values[which]))
         expected[which] = highest
-    np.testing.assert_allclose(holm(p_values), expected)
+    np.testing.assert_allclose(adjust_by_holm(p_values), expected)
 
 
 # Ranks
 
 
 def test_mean_ranks_by_hand():
-    ranks, _ = nemenyi([[0.9, 0.5, 0.1], [0.2, 0.2, 0.1]])
+    ranks, _ = compute_critical_difference([[0.9, 0.5, 0.1], [0.2, 0.2, 0.1]])
     assert ranks.tolist() == [(1 + 1.5) / 2, (2 + 1.5) / 2, 3]
 
 
 def test_critical_difference_is_the_published_one():
     # Demšar 2006, section 3.2.2: four methods on 14 data sets, q 2.569, CD 1.25.
-    _, critical = nemenyi(np.random.default_rng(0).random((14, 4)))
+    _, critical = compute_critical_difference(np.random.default_rng(0).random((14, 4)))
     assert critical == pytest.approx(2.569 * np.sqrt(4 * 5 / (6 * 14)), abs=1e-3)
     assert round(critical, 2) == 1.25
 
 
 def test_further_apart_than_critical_is_p_below_the_level():
     values = np.random.default_rng(5).normal(0, 1, (40, 6)) + np.linspace(0, 0.8, 6)
-    ranks, critical = nemenyi(values)
+    ranks, critical = compute_critical_difference(values)
     p_values = scikit_posthocs.posthoc_nemenyi_friedman(values).to_numpy()
     apart = np.abs(ranks[:, None] - ranks) > critical
     assert 0 < apart.sum() < 30

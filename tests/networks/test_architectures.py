@@ -7,7 +7,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cbir_lib.errors import CbirError
-from cbir_lib.networks.architectures import NETWORKS, OWN_NETWORKS, READINGS, layers, network
+from cbir_lib.networks.architectures import (
+    NETWORKS,
+    OWN_NETWORKS,
+    READINGS,
+    get_network,
+    list_layers,
+)
 from cbir_lib.networks.modules import build_network
 
 # Worked out by hand from the paper's Tables 1 and 2, for one grey channel and five classes: name,
@@ -109,7 +115,7 @@ def test_tables_cover_every_network_in_both_readings():
 
 @BY_HAND
 def test_shapes_and_parameters(name, reading, size, text):
-    found = layers(name, classes=5, size=size, reading=reading)
+    found = list_layers(name, classes=5, size=size, reading=reading)
     assert [(layer.name, layer.shape, layer.parameters) for layer in found] == list(by_hand(text))
 
 
@@ -154,7 +160,7 @@ def test_multiply_adds_are_those_torch_counts(name, reading, size, text):
     with FlopCounterMode(display=False) as counter:
         module(torch.zeros((1, size, size), dtype=torch.uint8, device="meta"))
     operations = counter.get_flop_counts()
-    for layer in layers(name, classes=5, size=size, reading=reading):
+    for layer in list_layers(name, classes=5, size=size, reading=reading):
         counted = sum(operations.get(f"Sequential.{layer.name}", {}).values())
         assert 2 * layer.multiply_adds == counted  # a multiplication and an addition each
 
@@ -181,7 +187,7 @@ def test_receptive_field_is_the_square_with_a_gradient(name):
             rows, columns = (int((gradient[0, 0] != 0).any(axis).sum()) for axis in (0, 1))
             assert rows == columns
             found.append((layer, rows))
-    expected = list(layers(name, classes=2, size=size, reading="flattened"))
+    expected = list(list_layers(name, classes=2, size=size, reading="flattened"))
     assert found == [(x.name, x.receptive_field_px) for x in expected if x.kind != "fc"]
     assert {x.receptive_field_px for x in expected if x.kind == "fc"} == {size}
 
@@ -193,18 +199,18 @@ FITS = {"A": [], "B": [120], "C": [120], "D": [128], "E": [], "F": [128], "G": [
 @pytest.mark.parametrize("name", FITS)
 def test_flattened_size_is_the_named_one_at_the_stated_side_only(name):
     def flattened(size):
-        maps = [layer for layer in layers(name, classes=5, size=size) if layer.kind != "fc"]
+        maps = [layer for layer in list_layers(name, classes=5, size=size) if layer.kind != "fc"]
         return math.prod(maps[-1].shape)
 
-    assert [size for size in (120, 128) if flattened(size) == network(name).named] == FITS[name]
-    assert network(name).flattened_at == next(iter(FITS[name]), None)
+    assert [size for size in (120, 128) if flattened(size) == get_network(name).named] == FITS[name]
+    assert get_network(name).flattened_at == next(iter(FITS[name]), None)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 6])
 @pytest.mark.parametrize("reading", READINGS)
 def test_only_the_last_layer_depends_on_the_classes(reading, classes):
-    five = list(layers("G", classes=5, reading=reading))
-    other = list(layers("G", classes=classes, reading=reading))
+    five = list(list_layers("G", classes=5, reading=reading))
+    other = list(list_layers("G", classes=classes, reading=reading))
     assert five[:-1] == other[:-1]
     assert other[-1].shape == (classes,)
     assert other[-1].parameters == 801 * classes
@@ -212,10 +218,10 @@ def test_only_the_last_layer_depends_on_the_classes(reading, classes):
 
 @pytest.mark.parametrize(("name", "smallest"), [("A", 4), ("C", 8), ("G", 16), ("H", 16)])
 def test_smallest_image(name, smallest):
-    *_, last_pooling = (x for x in layers(name, classes=2, size=smallest) if x.kind == "P")
+    *_, last_pooling = (x for x in list_layers(name, classes=2, size=smallest) if x.kind == "P")
     assert last_pooling.shape == (20, 1, 1)
     with pytest.raises(CbirError, match=f"an image of {smallest - 1} px is too small") as caught:
-        list(layers(name, classes=2, size=smallest - 1))
+        list(list_layers(name, classes=2, size=smallest - 1))
     assert caught.value.hint == f"give at least {smallest} px"
 
 
@@ -230,7 +236,7 @@ def test_smallest_image(name, smallest):
 )
 def test_refused(arguments, what, hint):
     with pytest.raises(CbirError) as caught:
-        list(layers(**{"name": "C", "classes": 5, **arguments}))
+        list(list_layers(**{"name": "C", "classes": 5, **arguments}))
     assert what in caught.value.what
     assert hint in caught.value.hint
 
@@ -238,7 +244,7 @@ def test_refused(arguments, what, hint):
 # In the other readings the first fully connected layer grows with the image.
 @pytest.mark.parametrize("size", [16, 64, 128, 200])
 def test_pooled_network_has_the_same_parameters_at_every_size(size):
-    found = list(layers("H", classes=5, size=size, reading="pooled"))
+    found = list(list_layers("H", classes=5, size=size, reading="pooled"))
     assert [layer.parameters for layer in found] == [n for *_, n in by_hand(POOLED_128["H"])]
     [mean] = (layer for layer in found if layer.kind == "mean")
     assert (mean.shape, mean.receptive_field_px, mean.multiply_adds) == ((20,), size, 0)

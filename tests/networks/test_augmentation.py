@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cbir_lib.errors import CbirError
-from cbir_lib.networks.augmentation import Augmentation, moved
+from cbir_lib.networks.augmentation import Augmentation, move_images
 
 unhurried = settings(deadline=None)  # a busy machine is no failure
 
@@ -42,7 +42,7 @@ def movements(draw):
 def test_moved_is_numpys_turn_flip_and_crop(drawn):
     images, ways, side = drawn  # no two pixels are equal, but for 256 and more in uint8
     turns, flips, tops, lefts = map(torch.tensor, zip(*ways, strict=True))
-    found = moved(torch.tensor(images), turns, flips, tops, lefts, side)
+    found = move_images(torch.tensor(images), turns, flips, tops, lefts, side)
     expected = np.stack([by_numpy(i, *way, side) for i, way in zip(images, ways, strict=True)])
     assert found.numpy().dtype == images.dtype
     np.testing.assert_array_equal(found, expected)
@@ -53,9 +53,9 @@ def test_moved_takes_any_layout_in_memory_and_leaves_its_input():
     before = images.clone()
     turns, zeros = torch.tensor([1, 2]), torch.zeros(2, dtype=torch.int64)
     movement = (turns, zeros.bool(), zeros, zeros, 4)
-    plain = moved(images, *movement)
+    plain = move_images(images, *movement)
     for format in (torch.contiguous_format, torch.channels_last):
-        assert torch.equal(moved(images.contiguous(memory_format=format), *movement), plain)
+        assert torch.equal(move_images(images.contiguous(memory_format=format), *movement), plain)
     assert torch.equal(images, before)
 
 

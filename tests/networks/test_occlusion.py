@@ -9,7 +9,12 @@ from cbir_lib.errors import CbirError
 from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.networks import occlusion as module_under_test
 from cbir_lib.networks.modules import Centre, TrainedNetwork, build_network
-from cbir_lib.networks.occlusion import covered_scores, log_odds, occlusion, positions
+from cbir_lib.networks.occlusion import (
+    compute_log_odds,
+    measure_occlusion,
+    place_patches,
+    score_covered_images,
+)
 
 SIZE = 32
 RNG = np.random.default_rng(0)
@@ -48,7 +53,7 @@ def watching(weights, mean=MEAN):
 def naive(network, images, classes, patch_px, stride_px, fill):
     """One image, one place at a time."""
     centre = network.module.centre.mean_image.numpy()
-    starts = positions(SIZE, patch_px, stride_px)
+    starts = place_patches(SIZE, patch_px, stride_px)
     fall = np.empty((len(images), len(starts), len(starts)))
     for n, image in enumerate(images):
 
@@ -72,7 +77,7 @@ def naive(network, images, classes, patch_px, stride_px, fill):
 @pytest.mark.parametrize("options", [{}, {"crop": 28}, {"batch_norm": True}], ids=str)
 def test_maps_are_those_of_a_loop(options, fill):
     network, classes = trained(**options), np.array([2, 0, 1])
-    maps = occlusion(network, IMAGES, classes, patch_px=9, stride_px=5, fill=fill)
+    maps = measure_occlusion(network, IMAGES, classes, patch_px=9, stride_px=5, fill=fill)
     assert maps.dtype == np.float32
     assert maps.shape == (3, 5, 5)
     expected = naive(network, IMAGES, classes, 9, 5, fill)
@@ -85,8 +90,10 @@ def test_one_pixel_that_decides_is_found_where_the_patch_covers_it(row, column):
     weights = np.zeros((SIZE, SIZE), np.float32)
     weights[row, column] = 3.0
     patch, stride = 6, 2
-    maps = occlusion(watching(weights), IMAGES, np.zeros(3, int), patch_px=patch, stride_px=stride)
-    starts = positions(SIZE, patch, stride)
+    maps = measure_occlusion(
+        watching(weights), IMAGES, np.zeros(3, int), patch_px=patch, stride_px=stride
+    )
+    starts = place_patches(SIZE, patch, stride)
     covers = [(starts <= place) & (place < starts + patch) for place in (row, column)]
     covers = np.outer(*covers)
     assert covers.any()
@@ -98,7 +105,7 @@ def test_one_pixel_that_decides_is_found_where_the_patch_covers_it(row, column):
 def test_where_the_network_does_not_look_nothing_falls():
     weights = np.zeros((SIZE, SIZE), np.float32)
     weights[8:16, 16:24] = RNG.normal(size=(8, 8))
-    maps = occlusion(watching(weights), IMAGES, patch_px=8, stride_px=8)
+    maps = measure_occlusion(watching(weights), IMAGES, patch_px=8, stride_px=8)
     seen = np.zeros((4, 4), bool)
     seen[1, 2] = True
     assert np.abs(maps[:, ~seen]).max() < 1e-6  # sums may differ by the batch
@@ -107,17 +114,19 @@ def test_where_the_network_does_not_look_nothing_falls():
 
 def test_an_image_that_is_the_mean_image_has_nothing_to_cover():
     network = watching(RNG.normal(size=(SIZE, SIZE)).astype(np.float32), np.float32(IMAGES[0]))
-    assert (occlusion(network, IMAGES[:1], patch_px=4, stride_px=4) == 0).all()
-    assert occlusion(network, IMAGES[1:], patch_px=4, stride_px=4).any()
+    assert (measure_occlusion(network, IMAGES[:1], patch_px=4, stride_px=4) == 0).all()
+    assert measure_occlusion(network, IMAGES[1:], patch_px=4, stride_px=4).any()
 
 
 def test_by_default_the_answer_is_followed():
     network = trained()
     with torch.inference_mode():
         answers = network.module(torch.tensor(IMAGES)).argmax(1).numpy()
-    maps = occlusion(network, IMAGES, patch_px=8, stride_px=8)
-    assert np.array_equal(maps, occlusion(network, IMAGES, answers, patch_px=8, stride_px=8))
-    other = occlusion(network, IMAGES, (answers + 1) % 3, patch_px=8, stride_px=8)
+    maps = measure_occlusion(network, IMAGES, patch_px=8, stride_px=8)
+    assert np.array_equal(
+        maps, measure_occlusion(network, IMAGES, answers, patch_px=8, stride_px=8)
+    )
+    other = measure_occlusion(network, IMAGES, (answers + 1) % 3, patch_px=8, stride_px=8)
     assert not np.allclose(maps, other)
 
 
@@ -126,32 +135,32 @@ def test_images_are_not_changed_and_go_through_the_preprocessing():
     before = small.copy()
     network = trained()
     enlarged = network.preprocessing.transform(small)
-    maps = occlusion(network, small, patch_px=8, stride_px=8)
-    assert np.array_equal(maps, occlusion(network, enlarged, patch_px=8, stride_px=8))
+    maps = measure_occlusion(network, small, patch_px=8, stride_px=8)
+    assert np.array_equal(maps, measure_occlusion(network, enlarged, patch_px=8, stride_px=8))
     assert np.array_equal(small, before)
 
 
 def test_batches_do_not_show(monkeypatch):
     network = trained()
-    maps = occlusion(network, IMAGES, patch_px=9, stride_px=5)
+    maps = measure_occlusion(network, IMAGES, patch_px=9, stride_px=5)
     monkeypatch.setattr(module_under_test, "BATCH", 7)
-    assert np.allclose(maps, occlusion(network, IMAGES, patch_px=9, stride_px=5), atol=1e-5)
+    assert np.allclose(maps, measure_occlusion(network, IMAGES, patch_px=9, stride_px=5), atol=1e-5)
 
 
 # One patch an image
 
 
 def test_one_patch_each_is_a_value_of_the_maps():
-    network, starts = trained(), positions(SIZE, 9, 5)
-    maps = occlusion(network, IMAGES, np.zeros(3, int), patch_px=9, stride_px=5)
+    network, starts = trained(), place_patches(SIZE, 9, 5)
+    maps = measure_occlusion(network, IMAGES, np.zeros(3, int), patch_px=9, stride_px=5)
     down, across = np.array([0, 4, 2]), np.array([3, 1, 4])
     whole, left = (
-        covered_scores(network, IMAGES, starts[down], starts[across], patch_px=patch)
+        score_covered_images(network, IMAGES, starts[down], starts[across], patch_px=patch)
         for patch in (0, 9)
     )
     with torch.inference_mode():
         assert np.allclose(whole, network.module(torch.tensor(IMAGES)).numpy(), atol=1e-6)
-    fall = log_odds(whole, np.zeros(3, int)) - log_odds(left, np.zeros(3, int))
+    fall = compute_log_odds(whole, np.zeros(3, int)) - compute_log_odds(left, np.zeros(3, int))
     assert np.allclose(fall, maps[range(3), down, across], atol=1e-6)
 
 
@@ -160,8 +169,10 @@ def test_log_odds_are_those_of_the_softmax_and_stay_finite():
     shares = torch.tensor(scores).double().softmax(1).numpy()
     classes = np.array([0, 1, 2, 3, 0, 2])
     share = shares[np.arange(6), classes]
-    assert np.allclose(log_odds(scores, classes), np.log(share / (1 - share)), atol=1e-5)
-    assert log_odds(np.array([[900.0, 0.0, 0.0]]), np.array([0])) == pytest.approx(900 - np.log(2))
+    assert np.allclose(compute_log_odds(scores, classes), np.log(share / (1 - share)), atol=1e-5)
+    assert compute_log_odds(np.array([[900.0, 0.0, 0.0]]), np.array([0])) == pytest.approx(
+        900 - np.log(2)
+    )
 
 
 def test_the_patch_is_zero_after_centring_and_the_rest_as_it_was():
@@ -169,7 +180,7 @@ def test_the_patch_is_zero_after_centring_and_the_rest_as_it_was():
     network = watching(np.ones((SIZE, SIZE), np.float32))
     network.module.centre.register_forward_hook(lambda _, __, out: seen.append(out[:, 0].numpy()))
     tops, lefts = np.array([0, 5, 20]), np.array([3, 0, 20])
-    covered_scores(network, IMAGES, tops, lefts, patch_px=12)
+    score_covered_images(network, IMAGES, tops, lefts, patch_px=12)
     for image, centred, top, left in zip(IMAGES, seen[0], tops, lefts, strict=True):
         expected = (image - MEAN) / 255
         expected[top : top + 12, left : left + 12] = 0
@@ -191,13 +202,13 @@ def test_the_patch_is_zero_after_centring_and_the_rest_as_it_was():
     ],
 )
 def test_positions(side, patch, stride, starts):
-    assert positions(side, patch, stride).tolist() == list(starts)
+    assert place_patches(side, patch, stride).tolist() == list(starts)
 
 
 @pytest.mark.parametrize("patch", range(1, 20))
 @pytest.mark.parametrize("stride", [1, 3, 7])
 def test_positions_are_inside_evenly_spaced_and_in_the_middle(patch, stride):
-    starts = positions(19, patch, stride)
+    starts = place_patches(19, patch, stride)
     before, after = starts[0], 19 - (starts[-1] + patch)
     assert (np.diff(starts) == stride).all()
     assert 0 <= before <= after <= before + 1
@@ -218,4 +229,4 @@ def test_positions_are_inside_evenly_spaced_and_in_the_middle(patch, stride):
 )
 def test_what_is_out_of_range_is_refused(options, message):
     with pytest.raises(CbirError, match=message):
-        occlusion(trained(), IMAGES, **options)
+        measure_occlusion(trained(), IMAGES, **options)

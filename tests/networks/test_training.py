@@ -463,7 +463,9 @@ def test_auto_is_bfloat16_exactly_where_it_costs_less_than_emulated(
 ):
     asked = []
     monkeypatch.setattr(training, "EMULATED", 1.5)
-    monkeypatch.setattr(training, "bfloat16_cost", lambda gpu=False: asked.append(gpu) or times)
+    monkeypatch.setattr(
+        training, "measure_bfloat16_cost", lambda gpu=False: asked.append(gpu) or times
+    )
     expected = "bfloat16" if times < 1.5 else "float32"
     assert training.resolve_precision("auto", on_gpu) == expected
     assert asked == [on_gpu]
@@ -476,7 +478,7 @@ def test_auto_is_bfloat16_exactly_where_it_costs_less_than_emulated(
 def test_bfloat16_is_taken_where_asked_for_and_warned_of_where_emulated(
     times, shown, monkeypatch, capsys
 ):
-    monkeypatch.setattr(training, "bfloat16_cost", lambda gpu=False: times)
+    monkeypatch.setattr(training, "measure_bfloat16_cost", lambda gpu=False: times)
     assert training.resolve_precision("bfloat16") == "bfloat16"
     warning = (
         f"warning: bfloat16 is emulated on this device and takes {shown} times as long as float32; "
@@ -487,7 +489,7 @@ def test_bfloat16_is_taken_where_asked_for_and_warned_of_where_emulated(
 
 @pytest.mark.parametrize(("times", "precision"), [(0.6, "bfloat16"), (9.0, "float32")])
 def test_what_auto_became_is_recorded_and_is_what_it_says(times, precision, monkeypatch):
-    monkeypatch.setattr(training, "bfloat16_cost", lambda gpu=False: times)
+    monkeypatch.setattr(training, "measure_bfloat16_cost", lambda gpu=False: times)
     data = (IMAGES, LABELS, *VALIDATION)
 
     def curves(asked):
@@ -515,13 +517,13 @@ def test_the_cost_of_bfloat16_is_a_ratio_of_times_measured_once(monkeypatch):
     tick.started = False
     monkeypatch.setattr(training, "_native_on_cpu", lambda: False)
     monkeypatch.setattr(training.time, "perf_counter", tick)
-    training.bfloat16_cost.cache_clear()
+    training.measure_bfloat16_cost.cache_clear()
     try:
         # bfloat16 first: of 8, 7, 9, 6, 8, 7 and 4, 3, 2, 5, 4, 3 the shortest count.
-        assert training.bfloat16_cost() == training.bfloat16_cost() == 6 / 2
+        assert training.measure_bfloat16_cost() == training.measure_bfloat16_cost() == 6 / 2
         assert clock[0] == 66  # twelve measurements in all
     finally:
-        training.bfloat16_cost.cache_clear()
+        training.measure_bfloat16_cost.cache_clear()
 
 
 @pytest.mark.parametrize("native", [True, False])
@@ -529,12 +531,12 @@ def test_auto_follows_the_processor_and_not_the_clock(monkeypatch, native):
     monkeypatch.setattr(training, "_native_on_cpu", lambda: native)
     times = iter(float(n) for n in range(100))  # both precisions take as long
     monkeypatch.setattr(training.time, "perf_counter", lambda: next(times))
-    training.bfloat16_cost.cache_clear()
+    training.measure_bfloat16_cost.cache_clear()
     try:
         expected = "bfloat16" if native else "float32"
         assert training.resolve_precision("auto") == expected
     finally:
-        training.bfloat16_cost.cache_clear()
+        training.measure_bfloat16_cost.cache_clear()
 
 
 # Killed and gone on

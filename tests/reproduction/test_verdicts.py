@@ -344,7 +344,9 @@ def test_the_order_of_handcrafted_descriptors():
 def test_a_random_ranking_by_brute_force(items, relevant):
     orders = set(permutations([1] * relevant + [0] * (items - relevant)))
     every = measures.average_precision(np.array(list(orders), bool))
-    assert verdicts.expected_average_precision(relevant, items) == pytest.approx(every.mean())
+    assert verdicts.compute_expected_average_precision(relevant, items) == pytest.approx(
+        every.mean()
+    )
 
 
 def test_the_learned_representation_against_chance_and_the_families():
@@ -433,7 +435,7 @@ def test_the_mean_of_a_side_is_over_its_seeds_and_images(measure):
     assert mean["mean"] == pytest.approx(values.mean())
     expected = {"accuracy": 60, "mAP": 50, "P@1": 70, "P@10": 40}[measure]
     assert mean["mean"] == pytest.approx(expected, abs=1)
-    assert [mean["low"], mean["high"]] == pytest.approx(intervals.paired_interval(values))
+    assert [mean["low"], mean["high"]] == pytest.approx(intervals.compute_paired_interval(values))
     handcrafted = tables.compute_mean(found, "Local features", measure)
     assert handcrafted["seeds"] == 0
     expected = {"accuracy": 80, "mAP": 30, "P@1": 20, "P@10": 10}[measure]

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
 
-from cbir_lib.descriptors.thumbnail import image_distortion
+from cbir_lib.descriptors.thumbnail import compute_image_distortion
 from cbir_lib.errors import CbirError
 from cbir_lib.retrieval import distances
 from cbir_lib.retrieval.distances import DISTANCES, pairwise
@@ -264,7 +264,7 @@ def test_image_distortion_takes_thumbnails_as_vectors():
     images = np.random.default_rng(0).integers(0, 256, (7, 16, 16), dtype=np.uint8)
     vectors = images.reshape(7, -1).astype(np.float32) / 255
     found = pairwise("image distortion", vectors[:3], vectors)
-    np.testing.assert_array_equal(found, image_distortion(images[:3], images))
+    np.testing.assert_array_equal(found, compute_image_distortion(images[:3], images))
     np.testing.assert_array_equal(np.diagonal(found), 0)
 
 

@@ -16,7 +16,7 @@ from cbir_lib.errors import CbirError
 from cbir_lib.retrieval import approximate, exact
 from cbir_lib.retrieval import index as retrieval
 from cbir_lib.retrieval.distances import pairwise
-from cbir_lib.retrieval.index import Index, recall_against_exact
+from cbir_lib.retrieval.index import Index, measure_recall
 
 unhurried = settings(deadline=None)  # a busy machine is no failure
 
@@ -238,7 +238,7 @@ def test_approximate_search(method, said, least, distance, tmp_path):
     index.add(vectors[:900], names(1500)[:900], subjects[:900])
     index.add(vectors[900:], names(1500)[900:], subjects[900:])
     queries = vectors[::10] + rng.normal(size=(150, 16)).astype(np.float32) / 10
-    assert recall_against_exact(index, queries, 5).mean() > least
+    assert measure_recall(index, queries, 5).mean() > least
     # Distances are those of exact search; nobody finds himself or his own.
     asked = queries, 5, index.ids[::10], subjects[::10]
     ranking = index.search(*asked)
@@ -277,7 +277,7 @@ def test_copies_change_nothing_for_the_others(method, said, least, distance):
     one, other = without.search(queries, 5), index.search(queries, 5)
     among = np.isin(other.rows, np.arange(400, 1900)) | (other.rows == 5)
     assert np.array_equal(original[one.rows][~among.any(1)], other.rows[~among.any(1)])
-    assert recall_against_exact(index, queries, 5).mean() > least
+    assert measure_recall(index, queries, 5).mean() > least
     # A copy finds the copies, in the gallery's order, and as many as are asked for.
     nearest_to_copy = index.search(alone[[5]], 40)
     if distance != "inner product":  # there, longer ones are nearer
@@ -321,7 +321,7 @@ def test_equal_vectors_share_a_place():
     rng = np.random.default_rng(0)
     vectors = rng.integers(0, 2, (500, 4)).astype(np.float32)
     vectors[::7] *= np.float32(-0.0)  # equal to 0
-    places = approximate.places_of_distinct(vectors)
+    places = approximate.number_distinct(vectors)
     numbers: dict[tuple, int] = {}
     expected = [numbers.setdefault(tuple(v), len(numbers)) for v in vectors.tolist()]
     assert places.tolist() == expected
@@ -334,7 +334,7 @@ def test_vectors_of_one_hash_are_told_apart(monkeypatch):
         approximate, "row_hashes", lambda vectors: np.zeros(len(vectors), np.uint64)
     )
     vectors = np.random.default_rng(0).integers(0, 5, (200, 1)).astype(np.float32)
-    places = approximate.places_of_distinct(vectors)
+    places = approximate.number_distinct(vectors)
     for place in range(places.max() + 1):
         assert len(np.unique(vectors[places == place])) == 1
     found = Index("L2", "hnsw").add(vectors, names(200)).search(np.float32([[3]]), 9)
@@ -374,22 +374,22 @@ def test_recall_is_measured_when_it_is_built_and_kept(tmp_path):
         assert index.recall == (pytest.approx(np.mean(shares)), 10, 100)
         index.save(tmp_path / method)
         assert Index.load(tmp_path / method).recall == index.recall
-        assert retrieval.recall_of(tmp_path / method, "d") == index.recall
-        assert retrieval.recall_of(tmp_path / method, "e") is None
+        assert retrieval.compute_recall(tmp_path / method, "d") == index.recall
+        assert retrieval.compute_recall(tmp_path / method, "e") is None
         assert index.remove(["g3"]).recall is None
     assert index.build().recall.share < 0.99  # of ivf-pq: a share that differs from one
     assert Index("L2").add(vectors, ids).build().recall is None
-    assert retrieval.recall_of(tmp_path / "nowhere", "d") is None
+    assert retrieval.compute_recall(tmp_path / "nowhere", "d") is None
 
 
 def test_recall_is_what_it_says():
     index = Index("L2", "hnsw").add(np.arange(20.0)[:, None], names(20))
-    assert recall_against_exact(index, np.array([[0.1]]), 4).tolist() == [1]
+    assert measure_recall(index, np.array([[0.1]]), 4).tolist() == [1]
     index.search(np.zeros((1, 1)), 4)
     half = index.search(np.array([[0.1]]), 4)
     half.rows[0, 2:], half.distances[0, 2:] = [18, 19], [17.9, 18.9]
     index.search = lambda *_: half
-    assert recall_against_exact(index, np.array([[0.1]]), 4).tolist() == [2 / 4]
+    assert measure_recall(index, np.array([[0.1]]), 4).tolist() == [2 / 4]
 
 
 def test_built_twice_on_one_thread_is_the_same():

@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 from cbir_lib import paths
 from cbir_lib.datasets.phantom import recipe
 from cbir_lib.descriptors import build_descriptor
-from cbir_lib.descriptors.combination import combine, mean_distance
+from cbir_lib.descriptors.combination import combine, compute_mean_distance
 from cbir_lib.descriptors.learned import LearnedDescriptor
 from cbir_lib.errors import CbirError
 from cbir_lib.evaluation import intervals, summary
@@ -26,7 +26,7 @@ from cbir_lib.networks.modules import TrainedNetwork, build_network
 from cbir_lib.reproduction import evidence
 from cbir_lib.reproduction.evidence import Evidence
 from cbir_lib.retrieval.distances import pairwise
-from cbir_lib.retrieval.hashing import BinaryHash, hamming
+from cbir_lib.retrieval.hashing import BinaryHash, compute_hamming_distances
 from cbir_lib.retrieval.index import Index
 from cbir_lib.study import effects, representation, results, robustness
 from cbir_lib.study.config import read_study
@@ -72,8 +72,8 @@ def test_scores_are_those_of_the_retrieval_measures():
         SEARCH.score(VECTORS.distances()), factor="a", level="b", method="c"
     )
     ranking = Index("cosine").add(GALLERY, np.arange(90).astype(str)).search(QUERIES)
-    relevant = evaluation.relevance(ranking, LABELS, GALLERY_LABELS)
-    measures = summary.retrieval(relevant, distances=ranking.distances)
+    relevant = evaluation.find_relevant(ranking, LABELS, GALLERY_LABELS)
+    measures = summary.summarise_retrieval(relevant, distances=ranking.distances)
     for name in ("mean_average_precision", "precision_at_1", "precision_at_10"):
         assert getattr(found, name) == pytest.approx(measures[name])
     low, high = found.mean_average_precision_interval
@@ -89,7 +89,9 @@ def test_a_row_of_seeds_is_their_mean_and_compared_query_by_query():
     assert row.seeds == 2
     assert row.mean_average_precision == pytest.approx(both.mean())
     assert row.difference == pytest.approx((both - scores[0]).mean())
-    assert row.difference_interval == intervals.paired_interval(both - scores[0], subjects=SUBJECTS)
+    assert row.difference_interval == intervals.compute_paired_interval(
+        both - scores[0], subjects=SUBJECTS
+    )
 
 
 def test_queries_without_a_relevant_image_are_left_out():
@@ -207,7 +209,7 @@ def test_hamming_distances_are_those_counted_bit_by_bit(size, queries, gallery, 
     rng = np.random.default_rng(seed)
     a, b = (rng.integers(0, 256, (n, size), np.uint8) for n in (queries, gallery))
     expected = (np.unpackbits(a, axis=1)[:, None] != np.unpackbits(b, axis=1)).sum(axis=2)
-    assert np.array_equal(hamming(a, b), expected)
+    assert np.array_equal(compute_hamming_distances(a, b), expected)
 
 
 def test_bits_are_signs_of_projections_of_centred_vectors():
@@ -260,7 +262,9 @@ def test_short_codes_of_principal_axes_are_those_fitted_alone():
         representation.measure_hashing(VECTORS, SEARCH, [8, 16], 1, ["PCA"]), hash="PCA"
     )
     coder = BinaryHash("PCA", 8).fit(GALLERY)
-    alone = SEARCH.score(hamming(coder.transform(QUERIES), coder.transform(GALLERY)))
+    alone = SEARCH.score(
+        compute_hamming_distances(coder.transform(QUERIES), coder.transform(GALLERY))
+    )
     assert found[8.0].mean_average_precision == pytest.approx(alone[0].mean())
     assert found[8.0].mean_average_precision != found[16.0].mean_average_precision
 
@@ -289,7 +293,9 @@ def test_fusion_with_one_weight_is_the_single_method(small):
         expected = search.score(vectors.distances())[0].mean()
         assert found[level].mean_average_precision == pytest.approx(expected)
     weights = found["with grey-histogram"].settings["weights"]
-    scales = {v.method: mean_distance(pairwise(v.distance, v.gallery, v.gallery)) for v in both}
+    scales = {
+        v.method: compute_mean_distance(pairwise(v.distance, v.gallery, v.gallery)) for v in both
+    }
     total = combine({v.method: v.distances() for v in both}, scales, weights)
     expected = search.score(total)[0].mean()
     assert found["with grey-histogram"].mean_average_precision == pytest.approx(expected)

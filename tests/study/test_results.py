@@ -10,7 +10,7 @@ from scipy import stats
 from cbir_lib import paths
 from cbir_lib.errors import CbirError
 from cbir_lib.evaluation import intervals
-from cbir_lib.evaluation.significance import permutation
+from cbir_lib.evaluation.significance import run_permutation_test
 from cbir_lib.reproduction import paper, tables
 from cbir_lib.study import pairwise, results, summaries, wording
 from cbir_lib.study.results import Result
@@ -220,7 +220,7 @@ def test_precisions_are_tested_over_subjects(subjects):
     gaps = [0.9 - 0.5, 0.8 - 0.9, 0.7 - 0.6]  # the last query has no average precision
     assert table.loc["half", "difference"] == pytest.approx(100 * sum(gaps) / 3)
     known = None if subjects is None else np.array(subjects[:3])
-    assert table.loc["half", "p"] == permutation(np.array(gaps), subjects=known)
+    assert table.loc["half", "p"] == run_permutation_test(np.array(gaps), subjects=known)
     assert table.loc["wrong", "p"] == (2 / 4 if subjects == (0, 1, 1, 2) else 2 / 8)
 
 
@@ -589,10 +589,12 @@ def test_the_table_averages_the_seeds_of_a_network():
     # Both drawn, seeds and subjects: 0 and 1, and 2 with two images.
     owners = np.array([0, 1, 2, 2])
     right = np.array([[1, 0, 1, 1], [0, 0, 1, 1]])
-    expected = 100 * np.array(intervals.paired_interval(right, subjects=owners))
+    expected = 100 * np.array(intervals.compute_paired_interval(right, subjects=owners))
     assert [row["accuracy low"], row["accuracy high"]] == pytest.approx(expected)
     precisions = np.array([[0.5, 0.25, 0.75], [0.25, 0.5, 1.0]])  # the second query has none
-    expected = 100 * np.array(intervals.paired_interval(precisions, subjects=owners[[0, 2, 3]]))
+    expected = 100 * np.array(
+        intervals.compute_paired_interval(precisions, subjects=owners[[0, 2, 3]])
+    )
     assert [row["mAP low"], row["mAP high"]] == pytest.approx(expected)
 
 

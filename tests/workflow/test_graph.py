@@ -18,12 +18,16 @@ MEASURED = ("network_run", "descriptor_run", "combination_run", "effects")
 
 
 def modules(notebook, *others):
-    return graph.modules_behind(graph.measuring_code(paths.notebook_source(notebook)), others)
+    return graph.find_imported_modules(
+        graph.select_measuring_code(paths.notebook_source(notebook)), others
+    )
 
 
 def test_modules_behind_code_are_those_that_python_loads():
     code = "from cbir_lib.retrieval.index import Index"
-    listed = {name for name in graph.modules_behind(code) if not name.endswith("__init__.py")}
+    listed = {
+        name for name in graph.find_imported_modules(code) if not name.endswith("__init__.py")
+    }
     script = code + "; import sys; print(*[n for n in sys.modules if n.startswith('cbir_lib.')])"
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout
     loaded = {name.replace(".", "/") + ".py" for name in out.split()}
@@ -32,7 +36,7 @@ def test_modules_behind_code_are_those_that_python_loads():
 
 
 def test_a_lazy_name_of_the_package_leads_to_its_module():
-    assert "cbir_lib/images/preprocessing.py" in graph.modules_behind(
+    assert "cbir_lib/images/preprocessing.py" in graph.find_imported_modules(
         "from cbir_lib import Preprocessing"
     )
 
@@ -45,9 +49,9 @@ def test_no_run_depends_on_a_figure_a_command_or_an_archive():
 
 
 def test_only_the_runs_of_a_descriptor_depend_on_it():
-    hog, own = "cbir_lib/descriptors/hog.py", graph.descriptor_module("hog")
+    hog, own = "cbir_lib/descriptors/hog.py", graph.name_descriptor_module("hog")
     assert hog in modules("run_descriptor", own)
-    assert hog not in modules("run_descriptor", graph.descriptor_module("lbp"))
+    assert hog not in modules("run_descriptor", graph.name_descriptor_module("lbp"))
     assert hog not in modules("run_network")
 
 
@@ -57,12 +61,12 @@ def test_cells_have_their_tags_and_code(tmp_path):
         "# Toy\n\n```{code-cell}\n:tags: [parameters, remove-cell]\n\na = 1\n```\n\ntext\n\n"
         "```{code-cell}\nprint(a)\n```\n\n```{code-cell}\n:tags: [measure]\n\nb = a\n\nc = b\n```\n"
     )
-    assert graph.cells(source) == [
+    assert graph.read_cells(source) == [
         ({"parameters", "remove-cell"}, "a = 1\n"),
         (set(), "print(a)\n"),
         ({"measure"}, "b = a\n\nc = b\n"),
     ]
-    assert graph.measuring_code(source) == "a = 1\n\nb = a\n\nc = b\n"
+    assert graph.select_measuring_code(source) == "a = 1\n\nb = a\n\nc = b\n"
 
 
 def test_a_file_that_holds_the_text_keeps_its_time(tmp_path):

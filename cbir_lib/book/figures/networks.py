@@ -18,7 +18,7 @@ from cbir_lib.book.figures.style import (
     name_rows,
     show_image,
 )
-from cbir_lib.networks.architectures import NETWORKS, layers
+from cbir_lib.networks.architectures import NETWORKS, list_layers
 
 KIND_COLOURS = {"c3": "#4477aa", "c5": "#66ccee", "P": "#bbbbbb", "fc": "#ccbb44"}
 KIND_NAMES = {
@@ -34,9 +34,9 @@ def plot_architectures(classes: int, size: int = 128) -> Figure:
     figure, axes = plt.subplots(
         len(NETWORKS), 1, figsize=(WIDTH_IN, 1.12 * len(NETWORKS) + 0.4), layout="constrained"
     )
-    longest = max(len(list(layers(name, classes=classes, size=size))) for name in NETWORKS)
+    longest = max(len(list(list_layers(name, classes=classes, size=size))) for name in NETWORKS)
     for place, name in zip(axes, NETWORKS, strict=True):
-        for column, layer in enumerate(layers(name, classes=classes, size=size)):
+        for column, layer in enumerate(list_layers(name, classes=classes, size=size)):
             spatial = len(layer.shape) == 3
             height = math.sqrt(layer.shape[1] / size) if spatial else 0.55
             left = column - 0.4

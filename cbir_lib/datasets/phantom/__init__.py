@@ -37,7 +37,7 @@ RESTORE_HINT = (
 
 
 def locate(root: Path | str | None = None) -> Path:
-    """The folder of shards: ``root``, else ``CBIR_DATA`` if it holds one, else ``data/phantom``.
+    """Find the shards: in ``root``, in ``CBIR_DATA`` if it holds some, or in ``data/phantom``.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def locate(root: Path | str | None = None) -> Path:
 
 
 def load(root: Path | str | None = None) -> RadiographSet:
-    """All of the phantom, decoded once and then read from the array cache.
+    """Load all of the phantom, decoded once and read from the array cache afterwards.
 
     Images lie in the middle of a black square; their own size is in ``width_px`` and ``height_px``.
     ``records`` has all of ``labels.csv``: the view, and the settings that make an image hard.
@@ -148,5 +148,5 @@ def _damaged_error(path: Path, error: Exception) -> CbirError:
 
 
 def fetch(folder: Path, url: str | None = None) -> Path:
-    """There is nothing to fetch: the set is part of the repository."""
+    """Refuse: there is nothing to fetch, the set is part of the repository."""
     raise CbirError("the phantom is part of the repository and not fetched", RESTORE_HINT)

@@ -94,7 +94,7 @@ class Ellipsoid(NamedTuple):
 
 
 def mirror_to_both_sides(pieces: Iterable) -> list:
-    """The pieces, and those of the right side mirrored to the left."""
+    """Return the pieces, and those of the right side mirrored to the left."""
     found = []
     for piece in pieces:
         found.append(piece)
@@ -103,7 +103,7 @@ def mirror_to_both_sides(pieces: Iterable) -> list:
 
 
 def mirror(piece):
-    """A piece of the right side on the left; one of the middle stays where it is."""
+    """Mirror a piece of the right side to the left; one of the middle stays where it is."""
 
     def point(p):
         return (2 * MIDLINE_X - p[0], p[1], p[2])
@@ -130,17 +130,17 @@ class Frame:
         self.neutral, self.places = skeleton.neutral, places
 
     def point(self, body: str, standing: Point) -> np.ndarray:
-        """Where a point of the standing model is now."""
+        """Return where a point of the standing model is now."""
         home = self.neutral[body]
         return self.places[body].to_world(home.inverse @ (np.asarray(standing) - home.position))
 
     def linear(self, body: str) -> np.ndarray:
-        """(3, 3): how directions and lengths of the standing model have changed."""
+        """Return (3, 3): how directions and lengths of the standing model have changed."""
         return self.places[body].matrix @ self.neutral[body].inverse
 
 
 def build_soft_tissue(skeleton: Skeleton, subject: Subject) -> list[Capsule]:
-    """The capsules of a subject, in the coordinates of the standing model."""
+    """Build the capsules of a subject, in the coordinates of the standing model."""
     right = list(SIDES)
     for n, radius in FINGER_RADII.items():
         joints = [
@@ -170,7 +170,7 @@ def build_soft_tissue(skeleton: Skeleton, subject: Subject) -> list[Capsule]:
 
 
 def build_capsule_arrays(capsules: Iterable[Capsule], frame: Frame, subject: Subject) -> tuple:
-    """What :func:`cbir_lib.datasets.phantom.rays.add_skin` takes: matrices, lengths, radii, scales."""
+    """Build what :func:`cbir_lib.datasets.phantom.rays.add_skin` takes."""
     matrices, lengths, radii, scales = [], [], [], []
     for c in capsules:
         a, b = frame.point(c.body_a, c.a), frame.point(c.body_b, c.b)
@@ -191,7 +191,7 @@ def build_capsule_arrays(capsules: Iterable[Capsule], frame: Frame, subject: Sub
 
 
 def compute_ellipsoid_shapes(ellipsoids: Iterable[Ellipsoid], frame: Frame) -> list[tuple]:
-    """Half axes as columns (3, 3) and centre (3,) of each ellipsoid in the world."""
+    """Compute half axes as columns (3, 3) and centre (3,) of each ellipsoid in the world."""
     return [
         (
             frame.linear(e.body) @ (e.turn.as_matrix() * np.asarray(e.half)),
@@ -202,13 +202,13 @@ def compute_ellipsoid_shapes(ellipsoids: Iterable[Ellipsoid], frame: Frame) -> l
 
 
 def compute_box(axes: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """(8, 3) corners of a box around an ellipsoid."""
+    """Compute the (8, 3) corners of a box around an ellipsoid."""
     signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, 8).T
     return centre + signs @ axes.T
 
 
 def compute_unit_transforms(shapes: Iterable[tuple]) -> np.ndarray:
-    """(K, 3, 4) from the world to the space where each ellipsoid is the unit sphere."""
+    """Compute (K, 3, 4) from the world to the space where each ellipsoid is the unit sphere."""
     found = []
     for axes, centre in shapes:
         inverse = np.linalg.inv(axes)
@@ -218,7 +218,7 @@ def compute_unit_transforms(shapes: Iterable[tuple]) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def build_thoracic_cavity(skeleton: Skeleton) -> Volume:
-    """The inside of the rib cage, in the frame of ``torso``: slice by slice the hull of the ribs."""
+    """Build the inside of the rib cage, in the frame of ``torso``: slices, each a hull of ribs."""
     ribs = next(bone for bone in skeleton.bones if bone.name.startswith("rib")).volume
     bone = ribs.distances < 0.001
     inside = np.zeros_like(bone)
@@ -232,7 +232,7 @@ def build_thoracic_cavity(skeleton: Skeleton) -> Volume:
 
 
 def list_lung_exclusions(subject: Subject) -> list[Ellipsoid]:
-    """What is in the rib cage and not lung: mediastinum, heart, diaphragm with what is below."""
+    """List what is in the rib cage and not lung: mediastinum, heart, diaphragm and all below it."""
     low = 0.018 * subject.breath
     h = subject.heart
     tilt = Rotation.from_euler("y", 35, degrees=True)
@@ -248,7 +248,7 @@ def list_lung_exclusions(subject: Subject) -> list[Ellipsoid]:
 
 
 def draw_inner_structures(subject: Subject, rng: np.random.Generator) -> list[Ellipsoid]:
-    """Air, vessels and dense bone inside; gas and vessels lie differently in every image."""
+    """Draw air, vessels and dense bone; gas and vessels lie differently in every image."""
     found = [
         # Airways, mouth, sinuses, the air cells behind the ear.
         Ellipsoid("air", "torso", (-0.025, 0.203, 1.49), (0.008, 0.007, 0.095)),
@@ -372,5 +372,5 @@ IMPLANTS: dict[str, tuple[Callable[[], list[Ellipsoid]], ...]] = {
 
 
 def belongs_to(body: str, parts: frozenset[str]) -> bool:
-    """Whether a body belongs to one of these parts (``hand_r``, ``thorax``)."""
+    """Tell whether a body belongs to one of these parts (``hand_r``, ``thorax``)."""
     return find_part(body) in parts

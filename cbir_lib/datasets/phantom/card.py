@@ -111,13 +111,13 @@ def write_card(out: Path, labels: pd.DataFrame, described: dict) -> None:
 
 
 def name_size_category(images: int) -> str:
-    """Hugging Face's name for a number of images."""
+    """Return Hugging Face's name for a number of images."""
     names = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K"}
     return next((name for limit, name in names.items() if images < limit), "100K<n<1M")
 
 
 def format_difficulty(out: Path) -> str:
-    """The accuracies measured when the set was frozen, as a table; or that there are none."""
+    """Tabulate the accuracies measured when the set was frozen, or say that there are none."""
     measured = out / "difficulty.json"
     if not measured.is_file():
         return "Not measured for this set."
@@ -132,7 +132,7 @@ def format_difficulty(out: Path) -> str:
 
 
 def tabulate_parameters() -> pd.DataFrame:
-    """Every parameter that varies: its name, range and meaning."""
+    """Tabulate every parameter that varies: its name, range and meaning."""
     from dataclasses import fields
 
     from cbir_lib.datasets.phantom.parameters import Exposure, Subject
@@ -151,13 +151,13 @@ def tabulate_parameters() -> pd.DataFrame:
 
 
 def format_markdown(table: pd.DataFrame) -> str:
-    """A data frame as a table of Markdown."""
+    """Format a data frame as a Markdown table."""
     lines = [list(table.columns), ["---"] * table.shape[1], *table.astype(str).to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def compose_notice() -> str:
-    """Credits of the bone shapes: the notice of the package they come from."""
+    """Compose the credits of the bone shapes from the notice of the package they come from."""
     theirs = next((f for f in files("musclemimic-models") or [] if f.name == "NOTICE"), None)
     head = (
         "Phantom radiographs: images, labels and text are under the Creative Commons Attribution\n"
@@ -169,13 +169,13 @@ def compose_notice() -> str:
 
 
 def compute_checksum(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Compute the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def build_croissant(sums: dict[str, str], out: Path) -> dict:
-    """Metadata in the form of MLCommons Croissant 1.0: files, checksums, and their columns.
+    """Build metadata in MLCommons Croissant 1.0: files, checksums, and their columns.
 
     Akhtar et al., Croissant: a metadata format for ML-ready datasets, 2024,
     doi:10.1145/3650203.3663326.

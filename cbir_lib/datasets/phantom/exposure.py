@@ -40,7 +40,7 @@ class Film(NamedTuple):
 
 
 def compute_primary(paths: Paths, energy: float) -> np.ndarray:
-    """Beer-Lambert: the detected share of the open beam, for a spectrum of two energies or more.
+    """Compute the detected share of the open beam (Beer-Lambert), for two energies or more.
 
     ``energy`` shifts the weight between them: at 0, 30 and 40 keV by 2 : 1; at 1, 40, 60 and 80 keV
     by 1 : 2 : 1.

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Drawing a whole phantom set: on several processes, in parts that a killed run leaves finished."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ RECORDED_PACKAGES = (
 
 
 def encode_jpeg(grey: np.ndarray) -> bytes:
-    """(H, W) uint8 as JPEG."""
+    """Encode a (H, W) uint8 image as JPEG."""
     file = io.BytesIO()
     Image.fromarray(grey).save(file, "jpeg", quality=JPEG_QUALITY, optimize=True)
     return file.getvalue()

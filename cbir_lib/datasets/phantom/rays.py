@@ -26,7 +26,7 @@ class Beam(NamedTuple):
     def through(
         cls, source: np.ndarray, middle: np.ndarray, down: np.ndarray, right: np.ndarray, shape
     ) -> Beam:
-        """Rays through a plane around ``middle``; ``shape`` is (rows, columns)."""
+        """Trace rays through a plane around ``middle``; ``shape`` is (rows, columns)."""
         rows, columns = shape
         corner = middle - down * (rows - 1) / 2 - right * (columns - 1) / 2
         points = (
@@ -39,7 +39,7 @@ class Beam(NamedTuple):
         return cls(source, corner, down, right, ways)
 
     def window(self, points: np.ndarray) -> tuple[int, int, int, int]:
-        """Rows and columns ``(top, bottom, left, right)`` of the shadow of points (N, 3)."""
+        """Return rows and columns ``(top, bottom, left, right)`` of the shadow of points (N, 3)."""
         normal = np.cross(self.right, self.down)
         away = points - self.source
         reach = away @ normal

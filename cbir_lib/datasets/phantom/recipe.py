@@ -38,12 +38,12 @@ RECORDED_SETTINGS = (
 
 
 def share_out(total: int, weights: dict[str, int]) -> dict[str, int]:
-    """``total`` shared out in these proportions."""
+    """Share ``total`` out in these proportions."""
     return dict(zip(weights, apportion(total, list(weights.values())), strict=True))
 
 
 def compute_split_sizes(count: int) -> dict[str, dict[str, int]]:
-    """Images of each class in each split, for ``count`` in all."""
+    """Compute the images of each class in each split, for ``count`` in all."""
     test = round(count * TEST_SHARE)
     validation = round((count - test) * VALIDATION_SHARE)
     return {
@@ -63,7 +63,7 @@ class PlannedImage(NamedTuple):
 
 
 def plan_images(count: int = COUNT, seed: int = SEED) -> list[PlannedImage]:
-    """What will be drawn, in an order that says nothing about the class.
+    """Plan what will be drawn, in an order that says nothing about the class.
 
     Classes are in IRMA's proportions, which differ between train and test; a subject belongs to
     one split.
@@ -96,7 +96,7 @@ def _draw_subject(seed: int, subject_id: str):
 
 
 def draw_scene(planned: PlannedImage, seed: int = SEED):
-    """What one entry of the plan shows (a ``Scene``), and the generator of what is not in it."""
+    """Draw the ``Scene`` of one entry of the plan; also return the generator of all the rest."""
     from cbir_lib.datasets.phantom.render import Scene
     from cbir_lib.datasets.phantom.views import VIEWS
 
@@ -108,7 +108,7 @@ def draw_scene(planned: PlannedImage, seed: int = SEED):
 def draw_image(
     planned: PlannedImage, seed: int = SEED, size: int = SIZE_PX
 ) -> tuple[np.ndarray, dict]:
-    """The image of one entry of the plan, (H, W) uint8, and its record.
+    """Draw the image of one entry of the plan, (H, W) uint8, and its record.
 
     It depends on the seed and the entry alone, not on what was drawn before.
     """

@@ -45,7 +45,7 @@ class Scene:
 
     @classmethod
     def draw(cls, subject: Subject, view: View, rng: np.random.Generator) -> Scene:
-        """A view of a subject as it may come up."""
+        """Draw a view of a subject as it may come up."""
         exposure = Exposure.draw(rng)
         joints = {
             name: float(rng.uniform(*np.radians(limits))) for name, limits in view.joints.items()
@@ -67,7 +67,7 @@ class Scene:
 
     @classmethod
     def middle(cls, view: View) -> Scene:
-        """The view with everything in the middle of its range."""
+        """Return the view with everything in the middle of its range."""
         joints = {name: radians(sum(limits) / 2) for name, limits in view.joints.items()}
         return cls(Subject.middle(), view, False, Exposure.middle(), joints)
 
@@ -99,7 +99,7 @@ def render(scene: Scene, size: int, rng: np.random.Generator) -> Film:
 
 
 def trace_paths(scene: Scene, size: int, rng: np.random.Generator) -> tuple[Paths, np.ndarray]:
-    """Path lengths through every tissue, and the opening of the collimator (H, W)."""
+    """Trace path lengths through every tissue, and the opening of the collimator (H, W)."""
     bones = load_skeleton()
     places = pose(bones, scene)
     frame = body.Frame(bones, places)
@@ -125,7 +125,7 @@ def trace_paths(scene: Scene, size: int, rng: np.random.Generator) -> tuple[Path
 
 
 def pose(bones: Skeleton, scene: Scene) -> dict[str, Place]:
-    """Where every body of the model is."""
+    """Return where every body of the model is."""
     s = scene.subject
     # In the frames of the trunk x points forwards and z sideways; y is along the bone everywhere.
     limb = np.array([s.breadth, 1.0, s.breadth]) * s.limbs
@@ -152,7 +152,7 @@ def pose(bones: Skeleton, scene: Scene) -> dict[str, Place]:
 
 
 def find_parts_in_beam(scene: Scene) -> frozenset[str]:
-    """Parts of the body in the beam, with side; of a limb that is photographed only its own."""
+    """Find the parts of the body in the beam, with side; of a limb only the one photographed."""
     parts = set()
     for part in scene.view.seen.split():
         if part not in PAIRED:
@@ -165,7 +165,7 @@ def find_parts_in_beam(scene: Scene) -> frozenset[str]:
 
 
 def aim(scene: Scene, frame: body.Frame, size: int) -> tuple:
-    """Source, middle of the picture, one pixel down, one to the right (metres), and the shape."""
+    """Return source, middle of the picture, a pixel down, a pixel right (metres), and shape."""
     view, x = scene.view, scene.exposure
     centre, travel, up = (np.array(v, dtype=float) for v in (view.centre, view.beam, view.up))
     anchor = view.body

@@ -71,7 +71,7 @@ def _find_by_prefix(table: Mapping, name: str):
 
 @cache
 def find_part(body: str) -> str:
-    """Part of the body, with the side where it has one: ``hand_r``, ``thorax``."""
+    """Find the part of the body, with its side where it has one: ``hand_r``, ``thorax``."""
     part = _find_by_prefix({words: name for name, words in PARTS.items()}, body)
     side = body[-2:] if body.endswith(("_r", "_l")) else ""
     return part + side
@@ -97,11 +97,11 @@ class Place:
         self.position = position
 
     def to_world(self, local: np.ndarray) -> np.ndarray:
-        """Points (N, 3) or (3,) of the body in the world."""
+        """Map points (N, 3) or (3,) of the body to the world."""
         return local @ self.matrix.T + self.position
 
     def bend(self, rotation: np.ndarray, pivot: np.ndarray) -> Place:
-        """This place turned about a point of the world."""
+        """Turn this place about a point of the world."""
         turned = object.__new__(Place)
         turned.matrix = rotation @ self.matrix
         turned.inverse = self.inverse @ rotation.T
@@ -178,7 +178,7 @@ class Skeleton:
         scales: Mapping[str, np.ndarray],
         nod: float = 0.0,
     ) -> dict[str, Place]:
-        """Where every body is.
+        """Return where every body is.
 
         Parameters
         ----------
@@ -237,7 +237,7 @@ def _separate_vertebrae(vertices: np.ndarray, faces: np.ndarray):
 
 @lru_cache(maxsize=1)
 def load_skeleton() -> Skeleton:
-    """The skeleton, made once a process.
+    """Load the skeleton, once a process.
 
     Raises
     ------

@@ -19,12 +19,12 @@ class Volume(NamedTuple):
     step: float  # metres
 
     def corners(self) -> np.ndarray:
-        """(8, 3) corners of the grid's box, metres."""
+        """Return the (8, 3) corners of the grid's box, in metres."""
         unit = np.array(np.meshgrid([0, 1], [0, 1], [0, 1])).reshape(3, 8).T
         return self.origin + unit * (np.array(self.distances.shape) - 1) * self.step
 
     def from_world(self, place) -> tuple[np.ndarray, np.ndarray]:
-        """Matrix (3, 3) and offset (3,) from the world to voxels, for a body at ``place``."""
+        """Return matrix (3, 3) and offset (3,) from world to voxels, for a body at ``place``."""
         matrix = place.inverse / self.step
         return matrix, -(matrix @ place.position) - self.origin / self.step
 
