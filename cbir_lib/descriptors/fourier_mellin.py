@@ -111,8 +111,7 @@ class FourierMellin(TransformerMixin, BaseEstimator):
 
 @lru_cache(maxsize=2)
 def _tables(height: int, width: int, where: torch.device) -> tuple[torch.Tensor, ...]:
-    """Return window (H, W), high-pass (S, S / 2 + 1), grid (R, A, 2) and taper (R, 1); the transform's
-    side S is a power of two."""
+    """Return window (H, W), high-pass (S, S / 2 + 1), grid (R, A, 2) and taper (R, 1), S = 2^n."""
     side = 2 ** int(np.ceil(np.log2(2 * max(height, width, 4))))
     window = np.outer(*(np.hanning(n + 2)[1:-1] for n in (height, width)))
     v = np.arange(-side // 2, side // 2)[:, None] / side  # cycles per pixel

@@ -9,7 +9,7 @@ import scikit_posthocs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from statsmodels.stats.contingency_tables import run_mcnemar_test as reference_mcnemar
+from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 
 from cbir_lib.errors import CbirError
 from cbir_lib.evaluation.significance import (

@@ -473,9 +473,9 @@ def test_a_swapped_label_shows_in_the_checksum(phantom_set, train, published, to
     labels[[one, other]] = labels[[other, one]]
     records = phantom_set.records.assign(label=labels)
     names = phantom_set.class_names
-    swapped = build_set("phantom", names, phantom_set.images, records, mend="")
+    swapped = build_set("phantom", names, phantom_set.images, records, hint="")
     whole = build_set(
-        "phantom", names, phantom_set.images, records.assign(label=phantom_set.labels), mend=""
+        "phantom", names, phantom_set.images, records.assign(label=phantom_set.labels), hint=""
     )
     assert whole.checksum == phantom_set.checksum
     now = train(swapped, precision="bfloat16")
