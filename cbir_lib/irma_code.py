@@ -204,7 +204,7 @@ def parse_code(text: str | IrmaCode, answer: bool = False) -> IrmaCode:
 def describe_axis(axis: str, characters: str) -> tuple[str, ...]:
     """Name each character of an axis, up to the last one that is specified.
 
-    >>> words("direction", "127")
+    >>> describe_axis("direction", "127")
     ('coronal', 'anteroposterior', 'supine')
     """
     if axis not in AXES:
@@ -243,7 +243,7 @@ def is_refinement(code: str | IrmaCode, other: str | IrmaCode) -> bool:
 
     On each axis, ``code`` starts with the characters of ``other`` without its trailing zeros.
 
-    >>> refines("1121-127-942-700", "1121-120-900-700")
+    >>> is_refinement("1121-127-942-700", "1121-120-900-700")
     True
     """
     pairs = zip(astuple(parse_code(code)), astuple(parse_code(other)), strict=True)
@@ -344,7 +344,7 @@ def compute_hierarchical_error(
     The example has the second and third of three characters wrong, on one axis of four:
     (1/2 + 1/3) / (1 + 1/2 + 1/3) / 4.
 
-    >>> hierarchical_error("1121-127-700-500", "1121-110-700-500")
+    >>> compute_hierarchical_error("1121-127-700-500", "1121-110-700-500")
     0.11363636363636363
     """
     return float(compute_hierarchical_errors([true], [answer], branching)[0])
