@@ -64,6 +64,13 @@ def build_descriptor(name: str, **parameters) -> Descriptor:
     ------
     CbirError
         When the name or a parameter is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> images = np.zeros((2, 64, 64), np.uint8)
+    >>> build_descriptor("grey-histogram", bins=16).fit_transform(images).shape
+    (2, 16)
     """
     if name not in DESCRIPTORS:
         raise unknown_name_error("descriptor", name, DESCRIPTORS)

@@ -74,6 +74,11 @@ def average_precision(relevant: np.ndarray, distances: np.ndarray | None = None)
     Of n items at one distance, r are relevant, after c relevant ones further forward. The i-th of
     them is relevant with probability r / n, and if it is, (i - 1)(r - 1) / (n - 1) of those before
     it are expected to be (McSherry, Najork 2008).
+
+    Examples
+    --------
+    >>> average_precision(np.array([[True, False, True]])).round(3).tolist()
+    [0.833]
     """
     ranks = np.arange(1, relevant.shape[1] + 1)
     if distances is None:
@@ -88,7 +93,11 @@ def average_precision(relevant: np.ndarray, distances: np.ndarray | None = None)
 
 
 def precision_at(relevant: np.ndarray, k: int, distances: np.ndarray | None = None) -> np.ndarray:
-    """Compute (Q,) shares of relevant items among the first k, also where the gallery has fewer."""
+    """Compute (Q,) shares of relevant items among the first k, also where the gallery has fewer.
+
+    >>> precision_at(np.array([[True, False, True]]), k=2).tolist()
+    [0.5]
+    """
     return average_over_ties(relevant, distances)[:, :k].sum(axis=1) / k
 
 
@@ -121,6 +130,9 @@ def ndcg(
     ----------
     K. Järvelin, J. Kekäläinen: Cumulated gain-based evaluation of IR techniques. ACM Transactions
     on Information Systems 20, 2002. doi:10.1145/582415.582418
+
+    >>> ndcg(np.array([[0.0, 1.0]])).round(3).tolist()
+    [0.631]
     """
     discounts = 1 / np.log2(np.arange(2, gains.shape[1] + 2)[:k])
     best = np.sort(np.asarray(gains, float), axis=1)[:, ::-1]

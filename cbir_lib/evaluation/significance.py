@@ -100,6 +100,9 @@ def adjust_by_holm(p_values: np.ndarray) -> np.ndarray:
 
     Those below 0.05 may all be called differences with 5 % risk that any one of them is none,
     however the tests depend on each other.
+
+    >>> adjust_by_holm([0.01, 0.04, 0.03]).tolist()
+    [0.03, 0.06, 0.06]
     """
     p_values = np.asarray(p_values, float)
     return multipletests(p_values, method="holm")[1] if p_values.size else p_values

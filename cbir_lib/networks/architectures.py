@@ -113,6 +113,11 @@ def list_layers(
     ------
     CbirError
         When the name or the reading is unknown, or the image too small for the poolings.
+
+    Examples
+    --------
+    >>> [layer.name for layer in list_layers("A", classes=5)]
+    ['conv1', 'conv2', 'pool1', 'conv3', 'pool2', 'fc1', 'fc2', 'scores']
     """
     if reading not in READINGS:
         raise unknown_name_error("reading", reading, READINGS)

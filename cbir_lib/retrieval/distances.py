@@ -40,6 +40,11 @@ def pairwise(
         When the distance is unknown, the dimensions differ, or a value is not finite; for
         distances of histograms, when a value is negative or, but for chi-square, a vector all zero;
         for the image distortion, when the vectors are no square thumbnails of values in 0..1.
+
+    Examples
+    --------
+    >>> pairwise("L1", np.array([[0.0, 0.0]]), np.array([[1.0, 2.0], [3.0, 3.0]])).tolist()
+    [[3.0, 6.0]]
     """
     if distance not in DISTANCES:
         raise unknown_name_error("distance", distance, DISTANCES)

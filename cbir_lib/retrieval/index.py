@@ -64,6 +64,13 @@ class Index:
     -----
     ``ivf-pq`` is the same for the same vectors, seed and machine. ``hnsw`` is only if built on one
     thread (``OMP_NUM_THREADS=1``): on several its nodes are linked in any order.
+
+    Examples
+    --------
+    >>> index = Index("L2").add(np.array([[0, 0], [3, 4]], np.float32), np.array(["hand", "chest"]))
+    >>> ranking = index.search(np.array([[0, 1]], np.float32), 2)
+    >>> index.ids[ranking.rows].tolist(), ranking.distances.round(2)[0, 0].item()
+    ([['hand', 'chest']], 1.0)
     """
 
     def __init__(self, distance: str, method: str = "exact", descriptor: str = "", **settings):

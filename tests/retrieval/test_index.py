@@ -330,9 +330,7 @@ def test_equal_vectors_share_a_place():
 
 
 def test_vectors_of_one_hash_are_told_apart(monkeypatch):
-    monkeypatch.setattr(
-        approximate, "hash_rows", lambda vectors: np.zeros(len(vectors), np.uint64)
-    )
+    monkeypatch.setattr(approximate, "hash_rows", lambda vectors: np.zeros(len(vectors), np.uint64))
     vectors = np.random.default_rng(0).integers(0, 5, (200, 1)).astype(np.float32)
     places = approximate.number_distinct(vectors)
     for place in range(places.max() + 1):
