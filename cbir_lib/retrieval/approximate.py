@@ -127,7 +127,7 @@ def to_arrays(method: str, faiss_index) -> tuple[dict[str, np.ndarray], dict[str
             )
             of[ids], codes[ids] = cell, found.reshape(size, -1)
     arrays = {
-        # An array also where something has imported faiss.contrib.torch_utils, which returns tensors.
+        # Something may have imported faiss.contrib.torch_utils, which makes this a tensor.
         "coarse": np.asarray(faiss_index.quantizer.reconstruct_n(0, cells)),
         "codebooks": faiss.vector_to_array(faiss_index.pq.centroids),
         "cells": of,
