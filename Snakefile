@@ -32,21 +32,21 @@ OPTIONS = f"--work {WORK} --study {STUDY} --profile {PROFILE}"
 
 def measuring(run):
     """What decides the numbers of a run: the measuring cells, and the modules that they import."""
-    code = graph.measuring_code(paths.notebook_source(run.notebook))
+    code = graph.select_measuring_code(paths.notebook_source(run.notebook))
     copy = Path(f"{WORK}/measuring/{run.notebook}.py")
     names = getattr(run, "descriptor_names", [])
     return [
         graph.write_if_changed(copy, code),
-        *graph.modules_behind(code, map(graph.descriptor_module, names)),
+        *graph.find_imported_modules(code, map(graph.name_descriptor_module, names)),
     ]
 
 
 def showing(notebook):
     """What decides how a notebook looks: its text, and the modules that its other cells import."""
     source = paths.notebook_source(notebook)
-    code = "\n".join(code for tags, code in graph.cells(source) if "measure" not in tags)
+    code = "\n".join(code for tags, code in graph.read_cells(source) if "measure" not in tags)
     others = [] if notebook.startswith("run_") else DESCRIPTOR_MODULES
-    return [f"notebooks/{notebook}.md", *graph.modules_behind(code, others)]
+    return [f"notebooks/{notebook}.md", *graph.find_imported_modules(code, others)]
 
 
 def changed_since(made, files):
@@ -62,7 +62,7 @@ def page(run, executed):
     return executed
 
 
-DESCRIPTOR_MODULES = [graph.descriptor_module(name) for name in DESCRIPTORS]
+DESCRIPTOR_MODULES = [graph.name_descriptor_module(name) for name in DESCRIPTORS]
 EXECUTED = {run.id: f"{WORK}/runs/{run.id}/notebook.ipynb" for run in RUNS.values()}
 EXECUTED |= {run.id: f"{WORK}/effects/{run.name}.ipynb" for run in EFFECTS.values()}
 EVERY = {run.id: run for run in (*RUNS.values(), *EFFECTS.values())}

@@ -424,11 +424,13 @@ def _read_pixels(
     remarks
     """
     from pydicom.pixels import pixel_array
-    from pydicom.uid import RLELossless
+    from pydicom.uid import JPEGBaseline8Bit, RLELossless
 
     as_stored = name == "PixelData" and (not syntax.is_encapsulated or syntax == RLELossless)
     options = {"correct_unused_bits": False} if as_stored else {}
-    raw = pixel_array(header, index=0, **options)
+    # GDCM, where it is installed, would come first, and prints what it finds amiss to stderr.
+    plugin = "pillow" if syntax == JPEGBaseline8Bit else ""
+    raw = pixel_array(header, index=0, decoding_plugin=plugin, **options)
     raw = raw.astype(raw.dtype.newbyteorder("="), copy=False)
     if raw.ndim == 3 and raw.shape[2] == 1:
         raw = raw[..., 0]

@@ -206,7 +206,7 @@ def test_links_out_of_the_folder_are_refused(folder, tmp_path):
 def test_truncated_archive_is_refused(archive, share):
     whole = archive.read_bytes()
     archive.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(CbirError, match="is damaged, or no zip archive"):
+    with pytest.raises(CbirError, match="is damaged, or not a zip archive"):
         load(archive)
 
 

@@ -416,11 +416,14 @@ def published(train):
 
 @pytest.fixture(scope="module")
 def tolerated(train):
-    """The reruns of the project, and of another seed of this small network in float32."""
-    usual, other = train(seed=1, precision="bfloat16"), train(seed=1, precision="float32")
+    """The reruns of the project, and of other seeds of this small network in float32."""
+    small = [
+        rerun(train(seed=seed, precision="bfloat16"), train(seed=seed, precision="float32"))
+        for seed in (1, 2, 3)
+    ]
     of_project = tolerances.read_spread()
     measured = [r for r in of_project.reruns if r.trained] if of_project else []
-    return tolerances.measure_reruns(spread_of(rerun(usual, other), *measured))
+    return tolerances.measure_reruns(spread_of(*small, *measured))
 
 
 def different(run):
@@ -433,7 +436,7 @@ def test_a_faithful_rerun_in_float32_or_with_two_threads_is_not_reported(
 ):
     now = train(threads=threads, precision="bfloat16" if threads == 2 else "float32")
     run = judge(published, now, tolerated)
-    assert different(run) == set()
+    assert different(run) == set(), [n for n in run.numbers if n.verdict == DIFFERENT]
     assert run.verdict == WITHIN or threads == 2  # which may give the same bits
 
 

@@ -34,7 +34,7 @@ class Paths(NamedTuple):
 class Film(NamedTuple):
     """An image on its way to the film, (H, W) each; for showing how one is made."""
 
-    compute_primary: np.ndarray  # share of the open beam that arrives unscattered
+    primary: np.ndarray  # share of the open beam that arrives unscattered
     detected: np.ndarray  # with scatter, noise and blur
     grey: np.ndarray  # (H, W) uint8
 
