@@ -87,6 +87,24 @@ def find_study_evidence(folder: Path | str, runs: Sequence[str] | None = None) -
     return max(found, key=_weight) if found else Evidence(get_profile_name(folder), own, len(own))
 
 
+def find_report_evidence(
+    folder: Path | str,
+    runs: Sequence[str] | None = None,
+    dataset: str | None = None,
+    profile: str | None = None,
+) -> Evidence:
+    """Return the evidence for the report: on a data set if it is named, else of a study's folder.
+
+    Raises
+    ------
+    CbirError
+        As :func:`find_evidence` and :func:`find_study_evidence`.
+    """
+    if dataset:
+        return find_evidence(dataset, profile, read_study(paths.study_file()))
+    return find_study_evidence(folder, runs)
+
+
 def read_study_results(folder: Path | str, runs: Sequence[str] | None = None) -> list[Result]:
     """Read the results of the study in a folder, or else those published of its profile.
 
