@@ -34,7 +34,9 @@ def select_view(data: RadiographSet, view: str) -> RadiographSet:
 
 
 def select_examples(data: RadiographSet, region: str, number: int) -> RadiographSet:
-    """Select images of a region from different views: the first two of each, evenly spaced.
+    """Select images of a region from different views, evenly spaced among two of each.
+
+    The first two of each view, view by view.
 
     Parameters
     ----------
@@ -44,6 +46,7 @@ def select_examples(data: RadiographSet, region: str, number: int) -> Radiograph
         How many; fewer if there are not as many.
     """
     of_region = data.select_classes([region])
-    first_two = of_region.records.groupby("view", sort=False).head(2).index.to_numpy()
+    by_view = of_region.records.groupby("view", sort=False)
+    first_two = np.concatenate([rows[:2] for rows in by_view.indices.values()])
     number = min(number, len(first_two))
     return of_region.take(first_two[np.linspace(0, len(first_two) - 1, number).astype(int)])
