@@ -11,6 +11,7 @@ import io
 import multiprocessing
 import os
 import subprocess
+import symtable
 import sys
 import traceback
 from concurrent.futures import ProcessPoolExecutor
@@ -56,13 +57,25 @@ def run_ruff(folder, *arguments):
     return done.stdout
 
 
-def names(code, context):
-    """Names that a cell sets at its top level (``ast.Store``) or uses (``ast.Load``)."""
-    return {
-        node.id
-        for node in ast.walk(ast.parse(code))
-        if isinstance(node, ast.Name) and isinstance(node.ctx, context)
-    }
+def names_set(code):
+    """Names that a cell sets for the cells below it, without what it imports."""
+    symbols = symtable.symtable(code, "cell", "exec").get_symbols()
+    return {s.get_name() for s in symbols if s.is_assigned() and not s.is_imported()}
+
+
+def names_used(code):
+    """Names that a cell takes from the cells above or sets itself, comprehensions included."""
+    tables, used = [symtable.symtable(code, "cell", "exec")], set()
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        of_module = table.get_type() == "module"
+        used |= {
+            s.get_name()
+            for s in table.get_symbols()
+            if s.is_referenced() and (of_module or s.is_global())
+        }
+    return used
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
@@ -86,9 +99,9 @@ def test_visible_code_is_short(chapter):
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_no_hidden_cell_sets_what_a_visible_one_uses(chapter):
-    used = set().union(*(names(code, ast.Load) for _, code in visible_cells(chapter)))
+    used = set().union(*(names_used(code) for _, code in visible_cells(chapter)))
     for _, code in hidden_cells(chapter):
-        assert not names(code, ast.Store) & used, code
+        assert not names_set(code) & used, code
 
 
 def test_every_name_of_visible_code_is_defined_in_visible_code(tmp_path):
@@ -103,9 +116,17 @@ def test_every_name_of_visible_code_is_defined_in_visible_code(tmp_path):
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory):
     """Every notebook as jupytext converts it."""
-    folder = tmp_path_factory.mktemp("notebooks")
-    for notebook in NOTEBOOKS:
-        jupytext.write(jupytext.read(notebook), folder / f"{notebook.stem}.ipynb")
+    return convert(tmp_path_factory.mktemp("notebooks"))
+
+
+def convert(folder, without=frozenset()):
+    """Write every notebook as jupytext converts it, without the cells that have one of these tags."""
+    for path in NOTEBOOKS:
+        notebook = jupytext.read(path)
+        notebook.cells = [
+            cell for cell in notebook.cells if not without & {*cell.metadata.get("tags", [])}
+        ]
+        jupytext.write(notebook, folder / f"{path.stem}.ipynb")
     return folder
 
 
@@ -115,8 +136,10 @@ def test_the_cells_of_all_notebooks_pass_ruff(converted):
     assert found == "All checks passed!\n"
 
 
-def test_the_cells_of_all_notebooks_are_formatted(converted):
-    assert "would be reformatted" not in run_ruff(converted, "format", "--check")
+def test_the_cells_of_all_notebooks_are_formatted(tmp_path):
+    # The text of a measuring cell decides what a run depends on: another line break repeats it.
+    found = run_ruff(convert(tmp_path, without={"measure"}), "format", "--check")
+    assert found == f"{len(NOTEBOOKS)} files already formatted\n"
 
 
 def execute(chapter, folder):
