@@ -5,7 +5,8 @@
 
 Ours is :func:`cbir_lib.networks.training.fit` in the environment of a study
 (``cbir_lib/workflow/conductor.py``): images contrasted and resized beforehand, as bytes on the
-device; turned and cropped a batch at a time; layout channels last; fused SGD; sums on the device, read once an epoch.
+device; turned and cropped a batch at a time; layout channels last; fused SGD; sums on the device,
+read once an epoch.
 
 The textbook is Lightning with all of the Trainer's defaults on one device (progress bar, into
 nothing; logger; checkpoint each epoch; model summary), loss and accuracy logged in every step, and

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -95,7 +96,7 @@ def list_stages(trained: TrainedNetwork) -> list[str]:
     spatial = [layer for layer in get_layers(trained).values() if len(layer.shape) == 3]
     last = [
         layer.name
-        for layer, following in zip(spatial, spatial[1:], strict=False)
+        for layer, following in pairwise(spatial)
         if following.kind == "P" and layer.kind != "P"
     ]
     return list(dict.fromkeys([spatial[0].name, *last]))

@@ -54,7 +54,9 @@ def tabulate_flattened(sizes: Sequence[int], classes: int = 5) -> pd.DataFrame:
             )
             for size in sizes
         }
-        equal = [f"{size} px" for size in sizes if values[f"flattened at {size} px"] == network.named]
+        equal = [
+            f"{size} px" for size in sizes if values[f"flattened at {size} px"] == network.named
+        ]
         rows[name] = {"FC-n": network.named} | values | {"equal at": ", ".join(equal) or "neither"}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("network")
 

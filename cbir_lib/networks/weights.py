@@ -1,4 +1,4 @@
-"""What training does to weights: the parts of filters, and how far layers moved from their start."""
+"""What training does to weights: the parts of filters, and how far layers have moved."""
 
 from __future__ import annotations
 

@@ -42,7 +42,9 @@ def select_measured_network(
         When there is none.
     """
     ev = evidence.find_study_evidence(folder, runs)
-    shipped = {name: paths.models_folder() / f"{name}.safetensors" for name in list_shipped_networks()}
+    shipped = {
+        name: paths.models_folder() / f"{name}.safetensors" for name in list_shipped_networks()
+    }
     profile, found = ev.profile, _select(ev.results, shipped)
     if not found:
         own = evidence.read_study_results(folder, runs)
@@ -60,9 +62,7 @@ def select_measured_network(
     return MeasuredNetwork(profile, best, file, len(found))
 
 
-def _select(
-    results: Sequence[Result], files: Mapping[str, Path]
-) -> list[tuple[Result, Path]]:
+def _select(results: Sequence[Result], files: Mapping[str, Path]) -> list[tuple[Result, Path]]:
     return [
         (r, files[r.run])
         for r in results

@@ -48,7 +48,8 @@ def load_region_images(result: Result) -> RegionImages:
             np.stack([images[example.query] for example in examples]),
             [result.data.class_names[example.label] for example in examples],
             examples,
-            f"One image of each region from {dataset.CAPTION}: the query of median average precision",
+            f"One image of each region from {dataset.CAPTION}: the query of median average "
+            "precision",
         )
     test = load("phantom").split("test")
     rows = [int(np.flatnonzero(test.labels == k)[0]) for k in range(len(test.class_names))]

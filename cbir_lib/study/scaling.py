@@ -134,9 +134,7 @@ def predict(sizes: Sequence[int], values: Sequence[float], wanted: Sequence[int]
     return frame
 
 
-def predict_all(
-    points: pd.DataFrame, wanted: Sequence[int]
-) -> dict[tuple[str, str], pd.DataFrame]:
+def predict_all(points: pd.DataFrame, wanted: Sequence[int]) -> dict[tuple[str, str], pd.DataFrame]:
     """Predict every quantity of every method, by both; methods with too few sizes are left out."""
     predicted = {}
     for method, rows in points.groupby("method", sort=False):

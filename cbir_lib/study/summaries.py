@@ -163,24 +163,21 @@ def tabulate_rules_of_methods(results: Sequence[Result]) -> pd.DataFrame:
 
     In percent with 95 % intervals; a cell is empty where a rule does not apply.
     """
-    return (
-        pd.DataFrame(
-            {
-                name_method(result): {
-                    f"{rule.rule} (%)": format_share(rule.accuracy, rule.accuracy_interval)
-                    for rule in result.rules
-                }
-                | {
-                    "mAP (%)": format_share(
-                        result.retrieval.mean_average_precision,
-                        result.retrieval.mean_average_precision_interval,
-                    )
-                }
-                for result in results
+    return pd.DataFrame(
+        {
+            name_method(result): {
+                f"{rule.rule} (%)": format_share(rule.accuracy, rule.accuracy_interval)
+                for rule in result.rules
             }
-        )
-        .T.fillna("")
-    )
+            | {
+                "mAP (%)": format_share(
+                    result.retrieval.mean_average_precision,
+                    result.retrieval.mean_average_precision_interval,
+                )
+            }
+            for result in results
+        }
+    ).T.fillna("")
 
 
 def compare_interval_widths(results: Sequence[Result]) -> float:

@@ -176,7 +176,9 @@ def test_headings_of_the_chapter_are_the_titles_of_the_claims():
     text = (ROOT / "notebooks" / "report.md").read_text(encoding="utf-8")
     expected = [f"(claim-{c.number})=\n\n## {c.number}. {c.title}\n" for c in paper.CLAIMS]
     assert [place for place in expected if place not in text] == []
-    assert re.findall(r"^show_claim\(judged\[(\d+)\]\)", text, re.M) == [str(c.number) for c in paper.CLAIMS]
+    assert re.findall(r"^show_claim\(judged\[(\d+)\]\)", text, re.M) == [
+        str(c.number) for c in paper.CLAIMS
+    ]
 
 
 @pytest.mark.parametrize(

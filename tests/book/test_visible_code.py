@@ -120,7 +120,7 @@ def converted(tmp_path_factory):
 
 
 def convert(folder, without=frozenset()):
-    """Write every notebook as jupytext converts it, without the cells that have one of these tags."""
+    """Write every notebook as jupytext converts it, without the cells of some tags."""
     for path in NOTEBOOKS:
         notebook = jupytext.read(path)
         notebook.cells = [
@@ -163,13 +163,12 @@ def execute(chapter, folder):
 
 
 @pytest.fixture(scope="module")
-def process(phantom_set, tmp_path_factory, worker_id):
+def process(phantom_set, phantom_cache, tmp_path_factory):
     """A fresh process, which imports the libraries once for all chapters."""
-    base = tmp_path_factory.getbasetemp()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CBIR_CACHE", str((base if worker_id == "master" else base.parent) / "phantom"))
+        patch.setenv("CBIR_CACHE", str(phantom_cache))
         patch.setenv("MPLBACKEND", "agg")
-        patch.setenv("IPYTHONDIR", str(base / "ipython"))
+        patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
         patch.chdir(ROOT)
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             assert pool.submit(os.getpid).result() != os.getpid()

@@ -17,7 +17,9 @@ RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (6, 48, 48), dtype=np.uint8)
 
 
-@pytest.mark.parametrize(("bank", "orientations", "scales"), [("octaves", 5, 3), ("manjunath-ma", 6, 4)])
+@pytest.mark.parametrize(
+    ("bank", "orientations", "scales"), [("octaves", 5, 3), ("manjunath-ma", 6, 4)]
+)
 def test_a_wave_is_the_inverse_transform_of_its_filter(bank, orientations, scales):
     side, reach, finer = 128, 10, 4  # a spectrum four times as wide: the Gaussian fits into it
     bins = np.fft.fftfreq(finer * side, 1 / (finer * side))
@@ -96,7 +98,7 @@ def test_zernike_polynomials_are_reconstructed_by_their_own_order(side):
 
 
 def test_magnitudes_are_those_of_mahotas():
-    """Of one moment alone: the reconstruction of order n less that of order n - 1 carries order n."""
+    """The reconstruction of order 3 less that of order 2 carries the moments of order 3."""
     side, image = 32, RNG.integers(0, 256, (32, 32), dtype=np.uint8)
     y, x = (np.mgrid[:side, :side] - (side - 1) / 2) / (side / 2)
     disc = np.hypot(x, y) <= 1

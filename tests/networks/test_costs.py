@@ -19,9 +19,7 @@ def test_parameters_are_those_of_the_module(name):
     module = build_network(name, np.zeros((64, 64), np.float32), classes=5)
     row = tabulate_costs(classes=5, size=64).loc[name]
     count = sum(p.numel() for p in module.parameters())
-    convolutional = sum(
-        p.numel() for key, p in module.named_parameters() if key.startswith("conv")
-    )
+    convolutional = sum(p.numel() for key, p in module.named_parameters() if key.startswith("conv"))
     assert row["parameters (million)"] == pytest.approx(count / 1e6)
     assert row["of them convolutional (%)"] == pytest.approx(100 * convolutional / count)
     assert row["convolutions"] == sum(key.startswith("conv") for key, _ in module.named_children())

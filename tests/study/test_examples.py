@@ -9,9 +9,8 @@ from cbir_lib.study.examples import load_embedded_images, load_region_images
 
 
 @pytest.fixture(autouse=True)
-def decoded(phantom_set, tmp_path_factory, worker_id, monkeypatch):
-    base = tmp_path_factory.getbasetemp()
-    monkeypatch.setenv("CBIR_CACHE", str((base if worker_id == "master" else base.parent) / "phantom"))
+def decoded(phantom_set, phantom_cache, monkeypatch):
+    monkeypatch.setenv("CBIR_CACHE", str(phantom_cache))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,8 @@ def test_the_phantom_takes_the_place_of_images_that_are_not_here(published, phan
 def test_the_images_of_a_map_are_as_many_as_its_points_and_of_their_classes(published, phantom_set):
     thumbnails = load_embedded_images(published)
     assert len(thumbnails) == len(published.embedding.labels) > 10
-    labels = {image.tobytes(): label for image, label in zip(phantom_set.images, phantom_set.labels)}
+    images = phantom_set.images
+    labels = {image.tobytes(): k for image, k in zip(images, phantom_set.labels, strict=True)}
     for image, label in zip(thumbnails, published.embedding.labels, strict=True):
         assert labels[image.tobytes()] == label
 

@@ -21,7 +21,8 @@ def training(network="B", precision="auto", used="bfloat16", epochs=10, accuracy
         precision=precision,
         **options,
     )
-    curves = dict.fromkeys(("train_loss", "validation_loss", "validation_accuracy"), [1.0, 0.5])
+    names = ("train_loss", "validation_loss", "validation_accuracy")
+    curves = {name: [1.0, 0.5] for name in names}
     others = {"best_epoch": 2, "batch_size": 64, "precision": used}
     return Result(
         **changed(
