@@ -50,12 +50,17 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def phantom_set(tmp_path_factory, worker_id):
-    """The embedded phantom, decoded once for all tests that only read it; a read-only map."""
+def phantom_cache(tmp_path_factory, worker_id):
+    """The folder of the embedded phantom, decoded once for all workers by ``phantom_set``."""
     base = tmp_path_factory.getbasetemp()
-    cache = (base if worker_id == "master" else base.parent) / "phantom"
-    with pytest.MonkeyPatch.context() as patch, FileLock(cache.with_suffix(".lock")):
-        patch.setenv("CBIR_CACHE", str(cache))
+    return (base if worker_id == "master" else base.parent) / "phantom"
+
+
+@pytest.fixture(scope="session")
+def phantom_set(phantom_cache):
+    """The embedded phantom, decoded once for all tests that only read it; a read-only map."""
+    with pytest.MonkeyPatch.context() as patch, FileLock(phantom_cache.with_suffix(".lock")):
+        patch.setenv("CBIR_CACHE", str(phantom_cache))
         patch.delenv("CBIR_DATA", raising=False)
         return cbir_lib.load("phantom")
 

@@ -11,11 +11,11 @@ from IPython.display import HTML, Markdown, display
 from matplotlib.figure import Figure
 
 from cbir_lib.book import figures, text
-from cbir_lib.datasets import get_source
+from cbir_lib.datasets import get_source, load_images
 from cbir_lib.reproduction import paper
 from cbir_lib.reproduction.verdicts import Verdict
 from cbir_lib.study import wording
-from cbir_lib.study.results import Result, name_method
+from cbir_lib.study.results import Result, list_example_ids, name_method
 
 
 def show_text(*paragraphs: str) -> None:
@@ -104,3 +104,22 @@ def show_rankings(
         plt.close()
     credit = get_source(results[0].data.dataset).CREDIT
     show_text(f"*{credit}.*" if pictures else wording.NO_PICTURES)
+
+
+def show_confused_pairs(*results: Result) -> None:
+    """Display test images whose nearest image is of another class, one figure per result.
+
+    A note instead if there is none, or if the images are not on this machine.
+    """
+    confused = [result for result in results if result.confused]
+    if not confused:
+        show_text("*No test image's nearest image is of another class.*")
+        return
+    wanted = set().union(*map(list_example_ids, confused))
+    images = load_images(confused[0].data.dataset, wanted)
+    for result in confused if images else ():
+        if len(results) > 1:
+            show_text(f"**{name_method(result)}**")
+        display(figures.plot_confused_pairs(result, images))
+        plt.close()
+    show_text(wording.CONFUSED if images else wording.NO_PICTURES)

@@ -7,13 +7,23 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from cbir_lib.reproduction import paper, verdicts
+from cbir_lib import irma_code
+from cbir_lib.datasets.phantom.parameters import Exposure
+from cbir_lib.reproduction import paper, remedies, verdicts
 from cbir_lib.reproduction.ablations import MeasuredAblation
-from cbir_lib.study.results import Circumstances, ClassRetrieval, Retrieval
-from cbir_lib.study.wording import format_difference, format_points, format_share
+from cbir_lib.study.results import Circumstances, ClassRetrieval, Result, Retrieval
+from cbir_lib.study.wording import format_difference, format_p, format_points, format_share
 
 MARKS = dict(zip(paper.VERDICTS, "✓✗?", strict=True))
 DASH = "\N{EN DASH}"
+RANKING_MEASURES = {  # as a table names them
+    "mAP": "mean_average_precision",
+    "macro mAP": "macro_mean_average_precision",
+    "P@10": "precision_at_10",
+    "R-precision": "r_precision",
+    "nDCG@10": "ndcg_at_10",
+    "hierarchical error": "hierarchical_error",
+}
 
 
 # Numbers
@@ -204,6 +214,82 @@ def describe_doubled_epochs(verdict: verdicts.Verdict) -> str:
     )
 
 
+def describe_exposure_parameter(name: str) -> str:
+    """Describe a parameter of the phantom's exposure and its range, for a caption."""
+    m = Exposure.__dataclass_fields__[name].metadata
+    return f"*{m['meaning'].capitalize()}, from {m['low']:g} to {m['high']:g}. Simulated images.*"
+
+
+# Tables
+
+
+def tabulate_codes(codes: Iterable[str]) -> pd.DataFrame:
+    """Return the words behind IRMA codes: a row per code, a column per axis."""
+    rows = {}
+    for code in codes:
+        parsed = irma_code.parse_code(code)
+        rows[code] = {
+            axis: ", ".join(irma_code.describe_axis(axis, getattr(parsed, axis)))
+            for axis in irma_code.AXES
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def tabulate_accuracies(table: pd.DataFrame, published: Mapping[str, str | None]) -> pd.DataFrame:
+    """Format :func:`cbir_lib.study.summaries.tabulate_methods`, the most accurate method first.
+
+    ``published`` is the row of the paper's Table 4 of each method, or None.
+    """
+    shown = pd.DataFrame(
+        {
+            "accuracy (%)": format_measures(table, "accuracy"),
+            "balanced (%)": format_measures(table, "balanced accuracy"),
+            "mAP (%)": format_measures(table, "mAP"),
+            "paper (%)": [paper.TABLE_4.get(published[name], "") for name in table.index],
+        },
+        index=table.index,
+    )
+    return shown.loc[table["accuracy"].sort_values(ascending=False).index]
+
+
+def tabulate_rankings(results: Mapping[str, Result]) -> pd.DataFrame:
+    """Return how good rankings are, a row per method and one for chance, formatted for display.
+
+    In percent with intervals; only the measures that all results have.
+    """
+    table = {
+        f"{shown} (%)": {name: format_retrieval(r.retrieval, key) for name, r in results.items()}
+        for shown, key in RANKING_MEASURES.items()
+        if all(getattr(r.retrieval, key) is not None for r in results.values())
+    }
+    shown = pd.DataFrame(table)
+    first = next(iter(results.values())).retrieval
+    by_chance = {
+        f"{name} (%)": format_share(value)
+        for name, key in RANKING_MEASURES.items()
+        if (value := getattr(first, f"{key}_by_chance", None)) is not None
+    }
+    if by_chance:
+        shown.loc["by chance"] = pd.Series(by_chance)
+    shown["distance"] = pd.Series({name: r.retrieval.distance for name, r in results.items()})
+    return shown.fillna("")
+
+
+def tabulate_paired_tests(tests: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """Format :func:`cbir_lib.study.pairwise.run_paired_tests` for display."""
+    return pd.DataFrame(
+        {
+            f"{measure} behind (points)": [
+                f"{difference:.1f} ({low:.1f} to {high:.1f})"
+                for difference, low, high in tests[["difference", "low", "high"]].to_numpy()
+            ],
+            "p": tests["p"].map(format_p),
+            "p, adjusted": tests["holm"].map(format_p),
+        },
+        index=tests.index,
+    )
+
+
 # Tables of the report
 
 
@@ -280,6 +366,46 @@ def tabulate_table_4(table: pd.DataFrame) -> pd.DataFrame:
             "seeds": table["seeds"].replace(0, DASH).to_list(),
         }
     )
+
+
+def tabulate_ablations(
+    measured: Sequence[MeasuredAblation], millions: Mapping[tuple[str, str], float]
+) -> pd.DataFrame:
+    """Format changes, a row each: parameters in millions, the differences, the verdict."""
+    rows = {
+        m.ablation.title: {
+            "million": " → ".join(
+                format_millions(millions[side]) for side in (m.ablation.other, m.ablation.one)
+            ),
+            **{measure: format_difference(of) for measure, of in m.differences.items()},
+            "verdict": m.verdict,
+        }
+        for m in measured
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("change")
+
+
+def tabulate_remedy(
+    differences: Mapping[str, Mapping[str, float]], remedy: str, accuracies: pd.Series
+) -> pd.DataFrame:
+    """Format what a remedy changes, a row per network, next to the paper's numbers.
+
+    ``differences`` are those of :func:`cbir_lib.reproduction.remedies.measure_remedies`, and
+    ``accuracies`` percentages by network and variant.
+    """
+    variant = remedies.REMEDIES[remedy]
+    return pd.DataFrame.from_dict(
+        {
+            name: {
+                "paper (%)": format_pair(remedies.get_published_pair(name, remedy), 2),
+                "here (%)": format_pair((accuracies[name, ""], accuracies[name, variant]), 1),
+                "difference (95 % interval)": format_difference(d),
+                "seeds": f"{format_points(d['lowest'])} to {format_points(d['highest'])}",
+            }
+            for name, d in differences.items()
+        },
+        orient="index",
+    ).rename_axis("network")
 
 
 def tabulate_remedies(table: pd.DataFrame) -> pd.DataFrame:

@@ -24,6 +24,12 @@ class Ablation:
     one: Side
     other: Side
 
+    @property
+    def title(self) -> str:
+        """Return its name and the network in which it is made, or the two that it is between."""
+        one, other = self.one[0], self.other[0]
+        return f"{self.effect}, {one if one == other else f'{other} → {one}'}"
+
 
 ABLATIONS = (
     Ablation("depth", "7 convolutions for 6", ("C", ""), ("B", "")),
@@ -93,6 +99,15 @@ def measure_ablations(
         if None not in differences.values():
             measured.append(MeasuredAblation(ablation, differences))
     return measured
+
+
+def split_measures(measured: Sequence[MeasuredAblation]) -> dict[str, pd.DataFrame]:
+    """Return the differences of each measure, one row per change, by its title."""
+    titles = [m.ablation.title for m in measured]
+    return {
+        measure: pd.DataFrame([m.differences[measure] for m in measured], index=titles)
+        for measure in MEASURES
+    }
 
 
 def tabulate_class_counts(results: Sequence[Result], networks: str = "FG") -> pd.DataFrame:

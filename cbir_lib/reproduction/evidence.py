@@ -79,12 +79,47 @@ def find_study_evidence(folder: Path | str, runs: Sequence[str] | None = None) -
     CbirError
         When the study has no result.
     """
-    own = results.read_all(folder, runs)
+    own = read_study_results(folder, runs)
     dataset = own[0].data.dataset
     study = read_study(paths.study_file())
     names = [n for n, p in study.profiles.items() if p.dataset == dataset and n != SEARCH]
     found = _published(names, study)
     return max(found, key=_weight) if found else Evidence(get_profile_name(folder), own, len(own))
+
+
+def find_report_evidence(
+    folder: Path | str,
+    runs: Sequence[str] | None = None,
+    dataset: str | None = None,
+    profile: str | None = None,
+) -> Evidence:
+    """Return the evidence for the report: on a data set if it is named, else of a study's folder.
+
+    Raises
+    ------
+    CbirError
+        As :func:`find_evidence` and :func:`find_study_evidence`.
+    """
+    if dataset:
+        return find_evidence(dataset, profile, read_study(paths.study_file()))
+    return find_study_evidence(folder, runs)
+
+
+def read_study_results(folder: Path | str, runs: Sequence[str] | None = None) -> list[Result]:
+    """Read the results of the study in a folder, or else those published of its profile.
+
+    With published results a chapter can be executed by hand before anything was run. Runs that are
+    named have to be in the folder.
+
+    Raises
+    ------
+    CbirError
+        When there is no result, or one of the named runs is missing.
+    """
+    here = Path(paths.project_root(), folder, "runs").glob("*/result.json")
+    if runs or any(here):
+        return results.read_all(folder, runs)
+    return results.read_published(get_profile_name(folder)) or results.read_all(folder)
 
 
 def find_evidence(dataset: str, profile: str | None, study: Study) -> Evidence:
@@ -166,7 +201,7 @@ def compare_your_run(
     profile = get_profile_name(folder)
     if profile == evidence.profile:
         return ""
-    own = results.read_all(folder, runs)
+    own = read_study_results(folder, runs)
     both = pd.concat([_accuracies(own), _accuracies(evidence.results)], axis=1, join="inner")
     table = "\n".join(
         f"| {name} | {a:.1f} | {b:.1f} |" for name, a, b in both.itertuples(name=None)

@@ -23,7 +23,7 @@ from cbir_lib.reproduction.verdicts import (
     pair_runs,
 )
 from cbir_lib.study.pairwise import Measure
-from cbir_lib.study.results import Result, name_variant
+from cbir_lib.study.results import Result, name_method, name_variant
 
 
 def get_side(row: str) -> Side:
@@ -192,6 +192,16 @@ def find_comparable_row(parameters: Mapping, variant: str) -> str | None:
     if network in paper.TRAINED and variant != paper.TRAINED[network]:
         return None
     return paper.find_row(dict(parameters))
+
+
+def find_comparable_rows(results: Sequence[Result]) -> dict[str, str | None]:
+    """Return the row of the paper's Table 4 that each method may be compared with, by its name."""
+    return {
+        name_method(r): find_comparable_row(
+            r.parameters, name_variant(r) if "network" in r.parameters else ""
+        )
+        for r in results
+    }
 
 
 def tabulate_published_gains() -> pd.DataFrame:

@@ -11,7 +11,7 @@ from cbir_lib.evaluation.intervals import compute_paired_interval
 from cbir_lib.networks.architectures import list_layers
 from cbir_lib.study.config import NetworkRun
 from cbir_lib.study.pairwise import Measure, score_queries
-from cbir_lib.study.results import Result, name_variant, same_images
+from cbir_lib.study.results import Result, name_method, name_variant, same_images
 from cbir_lib.study.summaries import tabulate_networks
 
 Side = tuple[str, str]  # a network and its variant
@@ -38,6 +38,41 @@ def pair_doubled_epochs(
         if (twice := by_training.get(_identify(r))) is not None
         and same_images(r, twice)
         and twice.parameters["epochs"] == 2 * r.parameters["epochs"]
+    ]
+
+
+def tabulate_doubled_epochs(pairs: Sequence[tuple[Result, Result]]) -> pd.DataFrame:
+    """Return the validation accuracy of pairs of trainings in percent, and the gain in points.
+
+    One row per pair of :func:`pair_doubled_epochs`, by the name of the method; a column per number
+    of epochs, and ``gain``.
+    """
+    rows = {}
+    for pair in pairs:
+        once, twice = (100 * r.classification.validation_accuracy for r in pair)
+        few, many = (f"{r.parameters['epochs']} epochs" for r in pair)
+        rows[name_method(pair[0])] = {few: once, many: twice, "gain": twice - once}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=None if rows else ["gain"])
+
+
+def select_bfloat16_comparison(results: Sequence[Result]) -> list[Result]:
+    """Select the trainings that compare precisions: asked for in float32, or done in bfloat16.
+
+    Trainings that used float32 because the processor seemed to lack bfloat16 are left out.
+    """
+    return [
+        r
+        for r in results
+        if r.parameters["precision"] == "float32" or r.training.precision == "bfloat16"
+    ]
+
+
+def list_precision_pairs(networks: str, variants: Sequence[str]) -> list[tuple[Side, Side]]:
+    """List each network and variant, trained in float32 and as usual, as sides of a comparison."""
+    return [
+        ((name, "-".join(filter(None, (variant, "float32")))), (name, variant))
+        for name in networks
+        for variant in variants
     ]
 
 
@@ -103,3 +138,14 @@ def count_parameters(run: NetworkRun, classes: int) -> int:
     listed = list(list_layers(run.network, classes=classes, size=side, reading=run.reading))
     normalised = [layer for layer in listed if run.batch_norm and layer.kind in ("c3", "c5")]
     return sum(layer.parameters for layer in listed) + sum(2 * x.shape[0] for x in normalised)
+
+
+def count_millions(results: Sequence[Result]) -> dict[Side, float]:
+    """Return the trainable parameters in millions, by network and variant."""
+    return {
+        (r.parameters["network"], name_variant(r)): count_parameters(
+            NetworkRun(**r.parameters), len(r.data.class_names)
+        )
+        / 1e6
+        for r in results
+    }

@@ -6,7 +6,8 @@ it. Beyond the largest measured gallery everything is extrapolated, with an inte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from cbir_lib.schema import StrictModel, read_json, write_json
 from cbir_lib.study.results import Circumstances
 
 QUANTITIES = ("latency_ms", "build_s", "bytes")  # grow with the gallery
+MIN_SIZES = 3  # that a curve needs: a line through two has no interval
 
 
 class Point(StrictModel):
@@ -120,7 +122,7 @@ def predict(sizes: Sequence[int], values: Sequence[float], wanted: Sequence[int]
     """
     import statsmodels.api as sm
 
-    if len(set(sizes)) < 3:
+    if len(set(sizes)) < MIN_SIZES:
         raise CbirError("a curve needs at least three sizes", "measure at more sizes")
     x = sm.add_constant(np.log(np.asarray(sizes, float)))
     fitted = sm.OLS(np.log(np.asarray(values, float)), x).fit()
@@ -132,8 +134,61 @@ def predict(sizes: Sequence[int], values: Sequence[float], wanted: Sequence[int]
     return frame
 
 
+def predict_all(points: pd.DataFrame, wanted: Sequence[int]) -> dict[tuple[str, str], pd.DataFrame]:
+    """Predict every quantity of every method, by both; methods with too few sizes are left out."""
+    predicted = {}
+    for method, rows in points.groupby("method", sort=False):
+        if rows["vectors"].nunique() >= MIN_SIZES:
+            for quantity in QUANTITIES:
+                predicted[method, quantity] = predict(rows["vectors"], rows[quantity], wanted)
+    return predicted
+
+
+def plan_search(
+    measured: Scaling,
+    predicted: Mapping[tuple[str, str], pd.DataFrame],
+    sizes: Sequence[int],
+    limits: Mapping[str, float],
+    prices: Mapping[str, float],
+    queries_per_s: float,
+) -> pd.DataFrame:
+    """Plan the engine, the machines and the price of a search, a row per gallery size.
+
+    Parameters
+    ----------
+    predicted
+        As returned by :func:`predict_all`, for these sizes.
+    limits
+        ``latency_ms`` and ``memory_gb``, as for :func:`recommend_engine`.
+    prices
+        ``per_gb`` of memory and ``per_core``, a month.
+    queries_per_s
+        At the busiest time.
+    """
+    cores = measured.circumstances.cores
+    rows = {}
+    for size in sizes:
+        wait, memory = {}, {}  # ms, GB
+        for method in ("exact", "HNSW"):
+            wait[method] = predicted[method, "latency_ms"].loc[size, "value"]
+            memory[method] = predicted[method, "bytes"].loc[size, "value"] / 1e9
+        engine = recommend_engine(memory["HNSW"], wait["HNSW"], wait["exact"], limits)
+        chosen = "exact" if engine.startswith("exact") else "HNSW"
+        needed = max(1, math.ceil(queries_per_s * wait[chosen] / 1000 * cores))
+        rows[size] = {
+            "engine": engine,
+            "memory (GB)": memory[chosen],
+            "machines": math.ceil(memory[chosen] / limits["memory_gb"]),
+            "one query (ms)": wait[chosen],
+            "cores": needed,
+            "describing (core hours)": size / measured.describe_per_s / 3600 * cores,
+            "price per month": memory[chosen] * prices["per_gb"] + needed * prices["per_core"],
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("images")
+
+
 def recommend_engine(
-    memory_gb: float, latency_ms: float, exact_ms: float, limits: dict[str, float]
+    memory_gb: float, latency_ms: float, exact_ms: float, limits: Mapping[str, float]
 ) -> str:
     """Return which engine suits a gallery; it is a rule, so that it can be discussed.
 

@@ -31,6 +31,17 @@ def select_descriptors(results: Sequence[Result], names: Sequence[str]) -> dict[
     return {name: by_descriptor[name] for name in names}
 
 
+def select_descriptor(results: Sequence[Result], name: str) -> Result:
+    """Return the result of one handcrafted descriptor, by its name in ``study.yml``.
+
+    Raises
+    ------
+    CbirError
+        When it has no result.
+    """
+    return select_descriptors(results, [name])[name]
+
+
 def tabulate_networks(results: Sequence[Result]) -> pd.DataFrame:
     """Return one row per network run: ``network``, ``variant``, ``seed``, and measures in percent.
 
@@ -145,6 +156,44 @@ def tabulate_rules(result: Result) -> pd.DataFrame:
             for rule in result.rules
         }
     ).T
+
+
+def tabulate_rules_of_methods(results: Sequence[Result]) -> pd.DataFrame:
+    """Return one row per method: the accuracy of each classification rule, and mAP, for display.
+
+    In percent with 95 % intervals; a cell is empty where a rule does not apply.
+    """
+    return pd.DataFrame(
+        {
+            name_method(result): {
+                f"{rule.rule} (%)": format_share(rule.accuracy, rule.accuracy_interval)
+                for rule in result.rules
+            }
+            | {
+                "mAP (%)": format_share(
+                    result.retrieval.mean_average_precision,
+                    result.retrieval.mean_average_precision_interval,
+                )
+            }
+            for result in results
+        }
+    ).T.fillna("")
+
+
+def compare_interval_widths(results: Sequence[Result]) -> float:
+    """Return how much wider intervals of mAP over subjects are than those over images.
+
+    The median over the methods of the ratio of the widths.
+    """
+    return float(
+        np.median(
+            [
+                np.ptp(r.retrieval.mean_average_precision_interval_of_subjects)
+                / np.ptp(r.retrieval.mean_average_precision_interval)
+                for r in results
+            ]
+        )
+    )
 
 
 def tabulate_candidates(result: Result) -> pd.DataFrame:

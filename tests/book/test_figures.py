@@ -147,3 +147,22 @@ def test_the_search_has_a_line_a_network_and_their_mean():
     np.testing.assert_allclose(lines["Network G"], [[0.01, 70], [0.1, 40]])
     np.testing.assert_allclose(lines["mean"], [[0.01, 80], [0.1, 60]])
     assert any(set(line.get_xdata()) == {0.01} for line in axes.lines)
+
+
+def test_a_series_is_a_group_with_its_values_above():
+    images = [np.full((8, 6), grey, np.uint8) for grey in (10, 20, 30, 40)]
+    series = {"knee": {0.5: images[0], 1200.0: images[1]}, "hand": {2.0: images[2], 3.0: images[3]}}
+    figure = figures.plot_series(series)
+    assert [part.get_suptitle() for part in figure.subfigs] == ["knee", "hand"]
+    shown = [axes for part in figure.subfigs for axes in part.axes]
+    assert [axes.get_title() for axes in shown] == ["0.5", "1,200", "2", "3"]
+    assert [axes.images[0].get_array().max() for axes in shown] == [10, 20, 30, 40]
+
+
+def test_steps_of_a_rendering_are_scaled_but_not_the_film():
+    film = np.array([[10, 200]], np.uint8)
+    steps = {"knee": {"bone": np.array([[0.0, 7.0]]), "film": film}}
+    bone, last = figures.plot_rendering_steps(steps).axes
+    assert (bone.get_title(), last.get_title()) == ("bone", "film")
+    assert bone.images[0].get_array().tolist() == [[0, 255]]
+    assert (last.images[0].get_array() == film).all()

@@ -221,6 +221,30 @@ def test_a_study_without_a_result_is_refused(project):
         evidence.find_study_evidence("build/quick")
 
 
+def test_published_results_stand_in_for_a_study_that_was_not_run(put, project):
+    published = put("quick", accuracy=0.5)
+    for folder in ("build/quick", "build/quick-published"):
+        assert evidence.read_study_results(folder) == published
+    own = put("quick", place="build", accuracy=0.75, without=("phantom-A-s0",))
+    assert evidence.read_study_results("build/quick") == own
+    names = [r.run for r in own]
+    assert evidence.read_study_results("build/quick", names[:2]) == own[:2]
+
+
+def test_runs_that_are_named_have_to_be_in_the_folder(put, project):
+    name = put("quick")[0].run
+    with pytest.raises(CbirError, match="cannot read"):
+        evidence.read_study_results("build/quick", [name])
+
+
+def test_the_report_is_on_the_data_set_named_or_on_that_of_the_study(put, study, project):
+    put("full"), put("mednist")
+    put("quick", place="build")
+    assert evidence.find_report_evidence("build/quick").profile == "full"
+    assert evidence.find_report_evidence("build/quick", dataset="mednist").profile == "mednist"
+    assert evidence.find_report_evidence("nowhere", None, "phantom", "full").profile == "full"
+
+
 def test_a_profile_s_name_is_that_of_its_folder():
     for suffix in ("", "-published", "-fresh"):
         assert evidence.get_profile_name(f"build/paper-phantom{suffix}") == "paper-phantom"

@@ -102,6 +102,44 @@ def test_made_vectors_lie_between_neighbours():
     assert len(scaling.interpolate_vectors(vectors, 20, near)) == 20
 
 
+def test_every_quantity_is_predicted_of_methods_with_enough_sizes():
+    points = scaling.tabulate(measured())
+    one_size = points.iloc[:1].assign(method="rare")
+    predicted = scaling.predict_all(pd.concat([points, one_size]), [10**6, 10**7])
+    assert set(predicted) == {("exact", quantity) for quantity in scaling.QUANTITIES}
+    assert predicted["exact", "bytes"]["value"].to_list() == pytest.approx([5.12e8, 5.12e9])
+
+
+def test_a_plan_is_worked_out_by_hand():
+    """Exact: 0.1 ms and 512 kB a thousand vectors. HNSW: 1 ms always, four times the memory."""
+    sizes = [10**5, 10**7, 10**8]
+    found = measured()
+    curves = {
+        ("exact", "latency_ms"): [10, 1000, 10_000],
+        ("exact", "bytes"): [5.12e7, 5.12e9, 5.12e10],
+        ("HNSW", "latency_ms"): [1, 1, 1],
+        ("HNSW", "bytes"): [2.048e8, 2.048e10, 2.048e11],
+    }
+    predicted = {key: pd.DataFrame({"value": v}, index=sizes) for key, v in curves.items()}
+    limits = {"latency_ms": 100, "memory_gb": 64}
+    prices = {"per_gb": 2.0, "per_core": 10.0}
+    plan = scaling.plan_search(found, predicted, sizes, limits, prices, queries_per_s=50)
+    cores = found.circumstances.cores
+    assert [engine.split(",")[0] for engine in plan["engine"]] == ["exact search", "HNSW", "Milvus"]
+    assert plan["memory (GB)"].to_list() == pytest.approx([0.0512, 20.48, 204.8])
+    assert plan["machines"].to_list() == [1, 1, 4]
+    assert plan["one query (ms)"].to_list() == [10, 1, 1]
+    # 50 queries of 10 ms are half a second of all cores, and of 1 ms a twentieth.
+    expected = [max(1, -(-cores // 2)), max(1, -(-cores // 20)), max(1, -(-cores // 20))]
+    assert plan["cores"].to_list() == expected
+    assert plan["describing (core hours)"].to_list() == pytest.approx(
+        [size / 500 / 3600 * cores for size in sizes]
+    )
+    assert plan["price per month"].to_list() == pytest.approx(
+        [2 * gb + 10 * n for gb, n in zip([0.0512, 20.48, 204.8], expected, strict=True)]
+    )
+
+
 @pytest.mark.parametrize(
     ("memory_gb", "latency_ms", "exact_ms", "expected"),
     [

@@ -29,6 +29,8 @@ from cbir_lib.book.figures.images import (
     plot_image_grid,
     plot_image_groups,
     plot_neighbours,
+    plot_rendering_steps,
+    plot_series,
 )
 from cbir_lib.book.figures.networks import (
     KIND_COLOURS,
@@ -129,9 +131,11 @@ __all__ = [
     "plot_precision_recall_of_all_methods",
     "plot_radon_barcodes",
     "plot_receptive_fields",
+    "plot_rendering_steps",
     "plot_rerun_spread",
     "plot_search_cost",
     "plot_seed_curves",
+    "plot_series",
     "plot_shift_tolerance",
     "plot_stage_maps",
     "plot_verification",

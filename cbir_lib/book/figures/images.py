@@ -55,6 +55,27 @@ def plot_image_groups(
     return figure
 
 
+def plot_series(series: Mapping[str, Mapping[float, np.ndarray]]) -> Figure:
+    """Plot series of images in one row: a group per name, and the value of each image above it."""
+    captions = [[f"{v:,.0f}" if v > 99 else f"{v:.3g}" for v in group] for group in series.values()]
+    return plot_image_groups([[*group.values()] for group in series.values()], captions, [*series])
+
+
+def plot_rendering_steps(steps: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """Plot how radiographs are rendered: a row per name, a column per step.
+
+    Steps in floating point are scaled to their largest value, and lightened where they are small.
+    """
+    rows = {
+        name: [
+            image if image.dtype == np.uint8 else 255 * (image / image.max()) ** 0.8
+            for image in images.values()
+        ]
+        for name, images in steps.items()
+    }
+    return plot_image_grid(rows, list(next(iter(steps.values()))))
+
+
 def plot_captioned_images(
     images: Sequence[np.ndarray], captions: Sequence[str], across: int = 7
 ) -> Figure:
@@ -67,7 +88,8 @@ def plot_captioned_images(
     for place in axes.flat:
         place.axis("off")
     for place, image, caption in zip(axes.flat, images, captions, strict=False):
-        show_image(place, image, textwrap.fill(caption, 16))
+        square = fit_to_square(image, max(image.shape))
+        show_image(place, square, textwrap.fill(caption, 16))
     figure.subplots_adjust(0.005, 0.01, 0.995, 1 - 0.34 / ((side + 0.36) * rows), 0.05, 0.38)
     return figure
 

@@ -1,0 +1,73 @@
+"""The trained networks that the project ships in ``models/``, and their results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cbir_lib import paths
+from cbir_lib.errors import CbirError
+from cbir_lib.reproduction import evidence
+from cbir_lib.study import summaries
+from cbir_lib.study.results import Result
+
+
+@dataclass(frozen=True)
+class MeasuredNetwork:
+    """A network whose weights and whose result are both here."""
+
+    profile: str  # in which it was measured
+    result: Result
+    file: Path  # its weights
+    eligible: int  # number of networks that it was selected from
+
+
+def list_shipped_networks() -> list[str]:
+    """Return the names of the runs whose networks are in ``models/``, sorted."""
+    return sorted(file.stem for file in paths.models_folder().glob("*.safetensors"))
+
+
+def select_measured_network(
+    folder: Path | str, runs: Sequence[str] | None = None
+) -> MeasuredNetwork:
+    """Select the network of the phantom with the highest mean average precision.
+
+    Of those in ``models/`` that the evidence measured, or else of those that the study in this
+    folder trained; trained on all classes.
+
+    Raises
+    ------
+    CbirError
+        When there is none.
+    """
+    ev = evidence.find_study_evidence(folder, runs)
+    shipped = {
+        name: paths.models_folder() / f"{name}.safetensors" for name in list_shipped_networks()
+    }
+    profile, found = ev.profile, _select(ev.results, shipped)
+    if not found:
+        own = evidence.read_study_results(folder, runs)
+        work = paths.project_root() / folder
+        here = {r.run: paths.model_file(work, r.run) for r in own}
+        profile = evidence.get_profile_name(folder)
+        found = _select(own, {run: file for run, file in here.items() if file.is_file()})
+    if not found:
+        raise CbirError(
+            "there is no trained network of the phantom with a result of its own",
+            "train some: cbir study --profile quick",
+        )
+    best = summaries.select_best([result for result, _ in found])
+    file = next(file for result, file in found if result is best)
+    return MeasuredNetwork(profile, best, file, len(found))
+
+
+def _select(results: Sequence[Result], files: Mapping[str, Path]) -> list[tuple[Result, Path]]:
+    return [
+        (r, files[r.run])
+        for r in results
+        if r.run in files
+        and "network" in r.parameters
+        and r.parameters["dataset"] == "phantom"
+        and not r.parameters["classes"]
+    ]

@@ -1,0 +1,115 @@
+"""Tables for display: every number of a table is that of its result, in its row and column."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cbir_lib import irma_code
+from cbir_lib.book import text
+from cbir_lib.datasets.phantom.parameters import Exposure
+from cbir_lib.reproduction import ablations, paper, remedies, tables
+from cbir_lib.study import pairwise, summaries
+from cbir_lib.study.results import Result, name_method
+from tests.reproduction.test_verdicts import made
+from tests.study.test_results import changed, methods
+
+
+def test_codes_are_put_into_words():
+    codes = ["1121-120-942-700", "1123-127-500-000"]
+    table = text.tabulate_codes(codes)
+    assert table.index.tolist() == codes and table.columns.tolist() == list(irma_code.AXES)
+    for code in codes:
+        parsed = irma_code.parse_code(code)
+        for axis in irma_code.AXES:
+            words = irma_code.describe_axis(axis, getattr(parsed, axis))
+            assert table.loc[code, axis] == ", ".join(words)
+
+
+@pytest.mark.parametrize("name", ["gamma", "photons", "rotation_deg"])
+def test_a_parameter_of_the_exposure_is_described_with_its_range(name):
+    said = text.describe_exposure_parameter(name)
+    low, high = Exposure.at(name, 0), Exposure.at(name, 1)
+    assert f"from {low:g} to {high:g}" in said and "imulated" in said
+
+
+def test_accuracies_are_in_order_and_next_to_the_paper():
+    found = [made(("B", "dropout"), 0.8), made(("A", ""), 0.6), made("Tamura histogram", 0.7)]
+    published = tables.find_comparable_rows(found)
+    assert published == {
+        "Network B, dropout": "B",
+        "Network A": "A",
+        name_method(found[2]): "Tamura histogram",
+    }
+    methods_table = summaries.tabulate_methods(found)
+    table = text.tabulate_accuracies(methods_table, published)
+    by_accuracy = methods_table["accuracy"].sort_values(ascending=False)
+    assert table.index.tolist() == by_accuracy.index.tolist()
+    for name, row in table.iterrows():
+        assert row["accuracy (%)"].startswith(f"{methods_table.loc[name, 'accuracy']:.1f} (")
+        assert row["paper (%)"] == paper.TABLE_4[published[name]]
+
+
+def test_a_network_trained_otherwise_has_no_row_of_the_paper():
+    [row] = tables.find_comparable_rows([made(("B", ""), 0.8)]).values()
+    assert row is None
+    table = summaries.tabulate_methods([made(("B", ""), 0.8)])
+    assert text.tabulate_accuracies(table, {"Network B": None})["paper (%)"].tolist() == [""]
+
+
+def test_rankings_have_their_measures_and_chance():
+    named = {"one": Result(**changed()), "other": Result(**changed(retrieval__ndcg_at_10=0.5))}
+    table = text.tabulate_rankings(named)
+    assert table.index.tolist() == ["one", "other", "by chance"]
+    assert table.loc["one", "mAP (%)"] == "30.0 (24.1 to 35.9)"  # the interval over subjects
+    assert table.loc["other", "nDCG@10 (%)"].startswith("50.0 (")
+    assert table.loc["by chance", ["mAP (%)", "nDCG@10 (%)"]].tolist() == ["18.1", "49.7"]
+    assert table.loc["by chance", ["P@10 (%)", "distance"]].tolist() == ["", ""]
+    assert table.loc["one", "distance"] == "L2"
+
+
+def test_a_measure_that_one_result_lacks_is_left_out():
+    named = {"one": Result(**changed()), "other": Result(**changed(retrieval__ndcg_at_10=None))}
+    assert "nDCG@10 (%)" not in text.tabulate_rankings(named)
+
+
+def test_paired_tests_keep_their_rows():
+    tests = pairwise.run_paired_tests(methods(), "mAP", "right")
+    table = text.tabulate_paired_tests(tests, "mAP")
+    assert table.index.tolist() == tests.index.tolist()
+    for name, row in tests.iterrows():
+        shown = f"{row['difference']:.1f} ({row['low']:.1f} to {row['high']:.1f})"
+        assert table.loc[name, "mAP behind (points)"] == shown
+
+
+def test_changes_have_their_title_their_parameters_and_their_differences():
+    found = [made((name, ""), share) for name, share in zip("ABE", (0.6, 0.7, 0.8), strict=True)]
+    changes = [
+        ablations.Ablation("filters", "5 x 5 for 3 x 3", ("E", ""), ("A", "")),
+        ablations.Ablation("decay", "none", ("B", ""), ("B", "")),
+    ]
+    assert [c.title for c in changes] == ["5 x 5 for 3 x 3, A → E", "none, B"]
+    measured = ablations.measure_ablations(found, changes)
+    millions = {("A", ""): 12.34, ("B", ""): 0.5, ("E", ""): 56.0}
+    table = text.tabulate_ablations(measured, millions)
+    assert table["million"].tolist() == ["12.3 → 56.0", "0.50 → 0.50"]
+    assert table["accuracy"].iloc[0].startswith("+20.0 (")
+    panels = ablations.split_measures(measured)
+    assert list(panels) == ["accuracy", "mAP"]
+    for measure, panel in panels.items():
+        assert panel.index.tolist() == [c.title for c in changes]
+        for (_, row), m in zip(panel.iterrows(), measured, strict=True):
+            assert row["difference"] == m.differences[measure]["difference"]
+
+
+def test_a_remedy_is_next_to_the_papers_numbers():
+    found = [made(("B", ""), 0.7), made(("B", "dropout"), 0.8), made(("A", ""), 0.6)]
+    differences = remedies.measure_remedies(found)
+    accuracies = pd.Series({("B", ""): 70.0, ("B", "dropout"): 80.0, ("A", ""): 60.0})
+    table = text.tabulate_remedy(differences["dropout"], "dropout", accuracies)
+    assert table.index.tolist() == ["B"]
+    row = table.loc["B"]
+    assert row["here (%)"] == "70.0 → 80.0"
+    assert row["paper (%)"] == "{:.2f} → {:.2f}".format(*paper.TABLE_5_DROPOUT["B"])
+    assert row["difference (95 % interval)"].startswith("+10.0 (")
+    assert text.tabulate_remedy({}, "both", accuracies).empty
+    assert np.isfinite(differences["dropout"]["B"]["difference"])
