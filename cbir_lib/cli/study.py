@@ -10,7 +10,6 @@ import typer
 from cbir_lib import paths
 from cbir_lib.cli.options import DataRoot, ProfileName, StudyFile, find_study_file, load_study
 from cbir_lib.errors import CbirError, RunsFailedError
-from cbir_lib.reproduction import tolerances, verification_report
 
 
 def study(
@@ -89,7 +88,7 @@ def verify(
     import shutil
 
     from cbir_lib.datasets import load
-    from cbir_lib.reproduction import verification
+    from cbir_lib.reproduction import tolerances, verification, verification_report
     from cbir_lib.study import results
     from cbir_lib.study.config import read_study
     from cbir_lib.workflow import conductor

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,12 @@ import pandas as pd
 from cbir_lib import paths
 from cbir_lib.datasets.radiographs import RadiographSet
 from cbir_lib.evaluation import intervals, measures
-from cbir_lib.networks.modules import TrainedNetwork, read_network
 from cbir_lib.retrieval.ranking import Ranking
 from cbir_lib.schema import StrictModel, read_json, write_json
 from cbir_lib.study import results, wording
+
+if TYPE_CHECKING:
+    from cbir_lib.networks.modules import TrainedNetwork
 
 MEASURED = (  # columns of a table that are not settings
     *("factor", "level", "method", "values", "bytes"),
@@ -186,8 +188,11 @@ def select_best_network(work: Path, runs: Sequence[str]) -> tuple[results.Result
 
     ``work`` is the study's folder.
     """
-    found = [results.read(paths.result_file(work, run)) for run in runs]
-    best = max(found, key=lambda result: result.classification.validation_accuracy)
+    # Reading an effects file needs no torch: a chapter that shows one starts a second sooner.
+    from cbir_lib.networks.modules import read_network
+
+    measured = [results.read(paths.result_file(work, run)) for run in runs]
+    best = max(measured, key=lambda result: result.classification.validation_accuracy)
     return best, read_network(paths.model_file(work, best.run))
 
 

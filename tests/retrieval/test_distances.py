@@ -52,7 +52,7 @@ def scipy_s(distance, a, b):
 
 
 OF_HISTOGRAMS = ("Jensen-Shannon", "chi-square", "intersection", "earth mover")
-# The image distortion has tests of its own, below and in tests/test_thumbnail.py.
+# The image distortion has tests of its own, below and in tests/descriptors/test_thumbnail.py.
 EVERY = [name for name in DISTANCES if name != "image distortion"]
 ZERO = [name for name in EVERY if name != "inner product"]  # between equal vectors
 every_distance = pytest.mark.parametrize("distance", EVERY)
