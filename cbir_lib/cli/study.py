@@ -37,6 +37,8 @@ def study(
     from cbir_lib.workflow.publishing import unpublished_runs
 
     runs = run or []
+    if missing and runs:
+        raise CbirError("--missing and --run exclude each other", "leave one of them out")
     if missing:
         runs = unpublished_runs(load_study(study_file), profile)
         if not runs:

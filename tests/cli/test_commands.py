@@ -477,6 +477,12 @@ def test_missing_are_the_runs_without_a_published_result_of_equal_parameters(
     assert conducted[-1]["runs"] == [*published.runs["quick"]]  # nothing of it is published
 
 
+def test_missing_and_run_exclude_each_other(cbir):
+    code, _, err = cbir("study", "--missing", "--run", "phantom-hog")
+    assert code == 2
+    assert err.splitlines()[0] == "error: --missing and --run exclude each other"
+
+
 def test_run_may_be_repeated(cbir, published, conducted):
     names = ["phantom-F-s0", "phantom-hog"]
     code, out, _ = cbir("study", "--profile", "full", *(w for n in names for w in ("--run", n)))
