@@ -478,9 +478,8 @@ def test_missing_are_the_runs_without_a_published_result_of_equal_parameters(
 
 
 def test_missing_and_run_exclude_each_other(cbir):
-    code, _, err = cbir("study", "--missing", "--run", "phantom-hog")
-    assert code == 2
-    assert err.splitlines()[0] == "error: --missing and --run exclude each other"
+    answer = cbir("study", "--missing", "--run", "phantom-hog")
+    assert_two_lines(answer, "--missing and --run exclude each other", "leave one of them out")
 
 
 def test_run_may_be_repeated(cbir, published, conducted):
