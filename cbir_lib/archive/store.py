@@ -212,21 +212,17 @@ class Archive:
 
             file, name = self.place / "descriptor.safetensors", described.descriptor
             try:
-                with safe_open(file, "numpy") as opened:
-                    names = list(opened.keys())
-                descriptor = load_descriptor(file)
-                # Learnt arrays are named like this; a file may not set anything else.
+                descriptor = load_descriptor(file, summed=False)
                 same = (
-                    all(key.endswith("_") and not key.startswith("_") for key in names)
-                    and name in DESCRIPTORS
+                    name in DESCRIPTORS
                     and type(descriptor) is type(build_descriptor(name))
                     and compute_identity(
                         name, described.size, descriptor.get_params(), collect_learnt(descriptor)
                     )
                     == described.identity
                 )
-            except CbirError:
-                raise
+            except CbirError as error:
+                raise CbirError(error.what, AGAIN) from error
             except Exception as error:  # a foreign file has names and types of any kind
                 raise CbirError(f"{file} is damaged: {_first_line(error)}", AGAIN) from error
         if not same:
