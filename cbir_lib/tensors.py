@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from cbir_lib.errors import CbirError
+from cbir_lib.errors import CbirError, first_line
 from cbir_lib.files import replacing
 
 ENTRY = "description"
@@ -75,9 +75,7 @@ def read_tensors(
             f"cannot read the {kind} {path}: too little memory", "close other programs"
         ) from error
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or next(
-            iter(str(error).splitlines()), type(error).__name__
-        )
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise CbirError(f"cannot read the {kind} {path}: {reason}", hint) from error
     return arrays, described
 

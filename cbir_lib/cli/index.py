@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from cbir_lib.errors import CbirError
-from cbir_lib.files import replacing
+from cbir_lib.files import is_stream, replacing
 
 app = typer.Typer(help="An archive of your own: build, search, inspect, push.")
 
@@ -122,9 +122,10 @@ def index_search(
     if out is None:
         print(text)
     else:
+        said = sys.stderr if is_stream(out) else sys.stdout  # which may be what it was written to
         with replacing(out) as part:
-            part.write_text(text + "\n", encoding="utf-8")
-        print(f"{len(found)} results in {out}")
+            part.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+        print(f"{len(found)} results in {out}", file=said)
 
 
 def _search_archive(place, folder, queries, k, milvus, collection, method):
