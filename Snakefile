@@ -4,6 +4,7 @@
 # Config: study (file), profile, published (true: read results/, train nothing), fresh (true: in a
 # folder of its own), data (checksum).
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -27,8 +28,9 @@ CHAPTERS = [
     *("comparison", "representation", "robustness", "retrieval", "report"),
     *("verification", "scale"),
 ]
-JOB = f"{sys.executable} -m cbir_lib.cli job"
-OPTIONS = f"--work {WORK} --study {STUDY} --profile {PROFILE}"
+# Every path in a command is quoted: it may have spaces, quotes, or what a shell would execute.
+JOB = f"{shlex.quote(sys.executable)} -m cbir_lib.cli job"
+OPTIONS = f"--work {shlex.quote(WORK)} --study {shlex.quote(STUDY)} --profile {shlex.quote(PROFILE)}"
 
 def measuring(run):
     """What decides the numbers of a run: the measuring cells, and the modules that they import."""
@@ -111,7 +113,7 @@ if PUBLISHED:
         message:
             "{wildcards.run}"
         shell:
-            JOB + " run {wildcards.run} {OPTIONS} --published {input.published}"
+            "{JOB} run {wildcards.run} {OPTIONS} --published {input.published:q}"
 
     rule published_effects:
         input:
@@ -129,7 +131,7 @@ if PUBLISHED:
         message:
             "effects-{wildcards.effects}"
         shell:
-            JOB + " effects {wildcards.effects} {OPTIONS} --published {input.published}"
+            "{JOB} effects {wildcards.effects} {OPTIONS} --published {input.published:q}"
 
 else:
 
@@ -156,7 +158,7 @@ else:
         priority:
             lambda wc: -RUNS[wc.run].seed
         shell:
-            JOB + " run {wildcards.run} {OPTIONS}"
+            "{JOB} run {wildcards.run} {OPTIONS}"
 
     rule descriptor_run:
         input:
@@ -177,7 +179,7 @@ else:
         message:
             "{wildcards.run}"
         shell:
-            JOB + " run {wildcards.run} {OPTIONS}"
+            "{JOB} run {wildcards.run} {OPTIONS}"
 
     rule effects:
         input:
@@ -203,7 +205,7 @@ else:
         message:
             "effects-{wildcards.effects}"
         shell:
-            JOB + " effects {wildcards.effects} {OPTIONS}"
+            "{JOB} effects {wildcards.effects} {OPTIONS}"
 
     rule combination_run:
         input:
@@ -226,7 +228,7 @@ else:
         message:
             "{wildcards.run}"
         shell:
-            JOB + " run {wildcards.run} {OPTIONS}"
+            "{JOB} run {wildcards.run} {OPTIONS}"
 
 
     rule page:
@@ -242,7 +244,7 @@ else:
         params:
             job=lambda wc: f"effects {EVERY[wc.run].name}" if "effects" in wc.run else f"run {wc.run}",
         shell:
-            JOB + " {params.job} {OPTIONS} --again"
+            "{JOB} {params.job} {OPTIONS} --again"
 
 
 rule chapter:
@@ -261,7 +263,7 @@ rule chapter:
     message:
         "chapter-{wildcards.chapter}"
     shell:
-        JOB + " chapter {wildcards.chapter} {OPTIONS}"
+        "{JOB} chapter {wildcards.chapter} {OPTIONS}"
 
 
 rule book:
@@ -276,4 +278,4 @@ rule book:
     message:
         "book"
     shell:
-        JOB + " book {OPTIONS}"
+        "{JOB} book {OPTIONS}"

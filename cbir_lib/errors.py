@@ -98,10 +98,10 @@ def unknown_name_error(kind: str, name: str, known: Iterable[str]) -> CbirError:
     hint: did you mean 'cosine'? known: L1, L2, cosine
     """
     known = list(known)
-    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
+    close = difflib.get_close_matches(str(name)[:80], known, n=1, cutoff=0.4)
     # Case is wrong more often than spelling: "l1" for "L1".
     close = [other for other in known if other.lower() == str(name).lower()] or close
     suggestion = f"did you mean {close[0]!r}? " if close else ""
     shown = ", ".join(known[:MOST_SHOWN])
     more = f" and {len(known) - MOST_SHOWN} more" if len(known) > MOST_SHOWN else ""
-    return CbirError(f"unknown {kind} {name!r}", f"{suggestion}known: {shown}{more}")
+    return CbirError(f"unknown {kind} {name!r:.80}", f"{suggestion}known: {shown}{more}")

@@ -29,9 +29,9 @@ class StrictModel(BaseModel):
 def describe_first_error(error: ValidationError) -> str:
     """Describe the first validation error in one line: where, and what."""
     fault = error.errors()[0]
-    where = ".".join(str(part) for part in fault["loc"]) or "the file"
+    where = ".".join(str(part)[:80] for part in fault["loc"]) or "the file"
     whole = fault["type"] == "json_invalid" or isinstance(fault["input"], dict | list)
-    given = "" if whole else f", got {fault['input']!r}"
+    given = "" if whole else f", got {fault['input']!r:.80}"
     return f"{where}: {fault['msg']}{given}"
 
 
