@@ -65,7 +65,7 @@ def explain_trouble(error: BaseException) -> CbirError | None:
         return error
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or "start new thread" in str(error):
         return CbirError("too little memory", "close other programs, or give it fewer images")
     if isinstance(error, UnicodeEncodeError):
         return CbirError(

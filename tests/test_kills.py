@@ -1,8 +1,8 @@
 """Killed at any moment: what is there is the old or the new, and started again it ends the same.
 
 A job runs in a forked process that kills itself (SIGKILL) just before one of its file operations.
-``CBIR_KILLS`` says how many of these moments are tried for each of the three jobs, evenly spread: few
-in the suite; 17 make 51 kills, and "all" tries every one.
+``CBIR_KILLS`` says how many of these moments are tried for each of the three jobs, evenly spread:
+few in the suite; 17 make 51 kills, and "all" tries every one.
 """
 
 import os
