@@ -25,6 +25,11 @@ EXCHANGE = 2  # renameat2's RENAME_EXCHANGE
 HERE = -100  # AT_FDCWD
 
 
+def show_name(path: Path | str) -> str:
+    r"""Return a path as text that can be written as UTF-8: other bytes become ``\xff``."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; move it onto ``path`` when the block succeeds.

@@ -35,7 +35,7 @@ from cbir_lib.study import results
 from cbir_lib.study.config import read_study
 from cbir_lib.tensors import read_tensors, write_tensors
 from tests.fixtures import drawing
-from tests.images.test_dicom import dicom
+from tests.images.test_dicom import make
 from tests.study.test_results import changed
 
 COUNT = int(os.environ.get("CBIR_FUZZ", "12"))
@@ -99,7 +99,7 @@ PICTURES = {
     "bmp": saved("BMP"),
     "pgm": encoded(".pgm", PICTURE),
     "jpeg 2000": saved("JPEG2000"),
-    "dicom": lambda: dicom(DEEP),
+    "dicom": lambda: make(DEEP),
 }
 
 
@@ -149,7 +149,7 @@ def test_pictures(kind, capfd):
 TABLE = "file;class;split\n" + "".join(f"{i}.png;{'ab'[i % 2]};\n" for i in range(12))
 STUDY = """
 profiles:
-  quick: &q {dataset: phantom, images: {train: 40, validation: 5, test: 10}, size: 64, seeds: [0, 1]}
+  quick: &q {dataset: phantom, images: {train: 4, validation: 5, test: 1}, size: 64, seeds: [0]}
   other: {<<: *q, size: 32}
 grid:
   networks: {plain: {network: [A, B], dropout: [0.5]}}

@@ -31,7 +31,7 @@ from safetensors.numpy import save
 
 from cbir_lib.datasets.splits import hash_pixels
 from cbir_lib.errors import CbirError
-from cbir_lib.files import replacing
+from cbir_lib.files import replacing, show_name
 from cbir_lib.schema import StrictModel, describe_first_error
 
 if TYPE_CHECKING:
@@ -344,7 +344,7 @@ class Archive:
         names, pixels = [], []
         for number, image in enumerate(images, start=1):
             given = isinstance(image, np.ndarray)
-            names.append(f"image {number}" if given else str(image))
+            names.append(f"image {number}" if given else show_name(image))
             pixels.append(check_images(image[None])[0] if given else read_image(Path(image)))
         engine = self.engine() if engine is None else engine  # an empty engine is falsy
         if not len(engine):

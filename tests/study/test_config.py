@@ -534,8 +534,8 @@ ODD = {
         "100,000,000 runs",
     ),
     "settings of a descriptor": (
-        f"profiles: {{p: {{dataset: phantom}}}}\n"
-        f"grid: {{descriptors: {{hog: {{cell_px: {list(range(2, 200))}, orientations: {list(range(2, 90))}}}}}}}",
+        "profiles: {p: {dataset: phantom}}\ngrid: {descriptors: {hog: "
+        f"{{cell_px: {list(range(2, 200))}, orientations: {list(range(2, 90))}}}}}}}",
         "17,424 settings",
     ),
     "a profile that leaves build": ("profiles: {../x: {dataset: phantom}}\ngrid: {}", "folder"),
