@@ -168,6 +168,8 @@ def images(tmp_path):
 
 def test_tables(images, tmp_path):
     rng, refused = seeded("table"), 0
+    (images / "labels.csv").write_text(TABLE)
+    assert len(folder.read(images, 16).images) == 12
     for _ in range(COUNT):
         (images / "labels.csv").write_bytes(mutate(TABLE.encode(), rng))
         try:
@@ -181,6 +183,8 @@ def test_tables(images, tmp_path):
 
 def test_study_files(tmp_path):
     rng, refused, path = seeded("study"), 0, tmp_path / "study.yml"
+    path.write_text(STUDY)
+    assert len(read_study(path).runs("quick")) == 3
     for _ in range(COUNT):
         path.write_bytes(mutate(STUDY.encode(), rng))
         try:
