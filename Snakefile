@@ -4,6 +4,7 @@
 # Config: study (file), profile, published (true: read results/, train nothing), fresh (true: in a
 # folder of its own), data (checksum).
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -27,8 +28,9 @@ CHAPTERS = [
     *("comparison", "representation", "robustness", "retrieval", "report"),
     *("verification", "scale"),
 ]
-JOB = f"{sys.executable} -m cbir_lib.cli job"
-OPTIONS = f"--work {WORK} --study {STUDY} --profile {PROFILE}"
+# Every path in a command is quoted: it may have spaces, quotes, or what a shell would execute.
+JOB = f"{shlex.quote(sys.executable)} -m cbir_lib.cli job"
+OPTIONS = f"--work {shlex.quote(WORK)} --study {shlex.quote(STUDY)} --profile {shlex.quote(PROFILE)}"
 
 def measuring(run):
     """What decides the numbers of a run: the measuring cells, and the modules that they import."""
@@ -112,7 +114,7 @@ if PUBLISHED:
         message:
             "{wildcards.run}"
         shell:
-            JOB + " run {wildcards.run} {OPTIONS} --published {input.published}"
+            "{JOB} run {wildcards.run} {OPTIONS} --published {input.published:q}"
 
     rule published_effects:
         input:
@@ -130,7 +132,7 @@ if PUBLISHED:
         message:
             "effects-{wildcards.effects}"
         shell:
-            JOB + " effects {wildcards.effects} {OPTIONS} --published {input.published}"
+            "{JOB} effects {wildcards.effects} {OPTIONS} --published {input.published:q}"
 
 else:
 
@@ -157,7 +159,7 @@ else:
         priority:
             lambda wc: -RUNS[wc.run].seed
         shell:
-            JOB + " run {wildcards.run} {OPTIONS}"
+            "{JOB} run {wildcards.run} {OPTIONS}"
 
     rule descriptor_run:
         input:
@@ -178,7 +180,7 @@ else:
         message:
             "{wildcards.run}"
         shell:
-            JOB + " run {wildcards.run} {OPTIONS}"
+            "{JOB} run {wildcards.run} {OPTIONS}"
 
     rule effects:
         input:
@@ -204,7 +206,7 @@ else:
         message:
             "effects-{wildcards.effects}"
         shell:
-            JOB + " effects {wildcards.effects} {OPTIONS}"
+            "{JOB} effects {wildcards.effects} {OPTIONS}"
 
     rule combination_run:
         input:
@@ -227,7 +229,7 @@ else:
         message:
             "{wildcards.run}"
         shell:
-            JOB + " run {wildcards.run} {OPTIONS}"
+            "{JOB} run {wildcards.run} {OPTIONS}"
 
 
     rule page:
@@ -243,7 +245,7 @@ else:
         params:
             job=lambda wc: f"effects {EVERY[wc.run].name}" if "effects" in wc.run else f"run {wc.run}",
         shell:
-            JOB + " {params.job} {OPTIONS} --again"
+            "{JOB} {params.job} {OPTIONS} --again"
 
 
 rule chapter:
@@ -262,7 +264,7 @@ rule chapter:
     message:
         "chapter-{wildcards.chapter}"
     shell:
-        JOB + " chapter {wildcards.chapter} {OPTIONS}"
+        "{JOB} chapter {wildcards.chapter} {OPTIONS}"
 
 
 rule book:
@@ -277,4 +279,4 @@ rule book:
     message:
         "book"
     shell:
-        JOB + " book {OPTIONS}"
+        "{JOB} book {OPTIONS}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -19,16 +20,63 @@ class CbirError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"error: {self.what}\nhint: {self.hint}"
+        return f"error: {_in_one_line(self.what)}\nhint: {_in_one_line(self.hint)}"
 
     def _render_traceback_(self) -> list[str]:
         """Return the lines to print in place of a traceback (IPython's hook)."""
         return str(self).splitlines()
 
 
+def _in_one_line(text: str) -> str:
+    """Return a text with its line ends and control characters, as a file's name may have, shown."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its type where it has none."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 MOST_SHOWN = 40  # names in a hint: a study has hundreds of runs
 
 INTERRUPTED = CbirError("interrupted", "start again: what is finished is kept, the rest goes on")
+
+
+HINTS = {  # for trouble with the operating system
+    errno.ENOSPC: "free some space and start again; what is finished is kept",
+    errno.EDQUOT: "free some space and start again; what is finished is kept",
+    errno.EFBIG: "the system limits the size of files: ulimit -f",
+    errno.EMFILE: "the system limits the number of open files: ulimit -n",
+    errno.EROFS: "the drive is read-only: name another place",
+    errno.EACCES: "fix its permissions, or name another place",
+    errno.EPERM: "fix its permissions, or name another place",
+    errno.ENOENT: "check the path",
+}
+
+
+def explain_trouble(error: BaseException) -> CbirError | None:
+    """Return the error to show for trouble of the machine; None where the fault is in the code.
+
+    >>> print(explain_trouble(PermissionError(13, "Permission denied", "a.png")))
+    error: a.png: Permission denied
+    hint: fix its permissions, or name another place
+    """
+    if isinstance(error, CbirError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(error, MemoryError) or "start new thread" in str(error):
+        return CbirError("too little memory", "close other programs, or give it fewer images")
+    if isinstance(error, UnicodeEncodeError):
+        return CbirError(
+            f"{error.object[error.start : error.end]!r} cannot be written as {error.encoding}",
+            "rename what has it, or set PYTHONIOENCODING=utf-8",
+        )
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        hint = HINTS.get(error.errno, "check the path, its permissions and the drive")
+        return CbirError(f"{place}{error.strerror or first_line(error)}", hint)
+    return None
 
 
 class RunsFailedError(Exception):
@@ -50,10 +98,10 @@ def unknown_name_error(kind: str, name: str, known: Iterable[str]) -> CbirError:
     hint: did you mean 'cosine'? known: L1, L2, cosine
     """
     known = list(known)
-    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
+    close = difflib.get_close_matches(str(name)[:80], known, n=1, cutoff=0.4)
     # Case is wrong more often than spelling: "l1" for "L1".
     close = [other for other in known if other.lower() == str(name).lower()] or close
     suggestion = f"did you mean {close[0]!r}? " if close else ""
     shown = ", ".join(known[:MOST_SHOWN])
     more = f" and {len(known) - MOST_SHOWN} more" if len(known) > MOST_SHOWN else ""
-    return CbirError(f"unknown {kind} {name!r}", f"{suggestion}known: {shown}{more}")
+    return CbirError(f"unknown {kind} {name!r:.80}", f"{suggestion}known: {shown}{more}")

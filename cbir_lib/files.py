@@ -2,55 +2,204 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import hashlib
 import os
+import platform
+import shutil
+import stat
+import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cbir_lib.errors import CbirError
+from cbir_lib.errors import CbirError, first_line
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LONGEST_NAME = 150  # bytes; file systems take 255, and a part's name has more than its file's
+ABANDONED_S = 7 * 24 * 3600  # age of another machine's part that nobody will complete
+EXCHANGE = 2  # renameat2's RENAME_EXCHANGE
+HERE = -100  # AT_FDCWD
+
+
+def show_name(path: Path | str) -> str:
+    r"""Return a path as text that can be written as UTF-8: other bytes become ``\xff``."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; move it onto ``path`` when the block succeeds.
 
-    Whatever happens, ``path`` is either unchanged or complete. Partial files that a killed process
-    left behind are removed by the next writer of the same file.
+    Whatever happens, ``path`` is either unchanged or complete. A link stays, and the file it points
+    to is replaced. A pipe or a device, such as ``/dev/stdout``, gets the content when the block
+    succeeds. Partial files that a killed process left behind are removed by the next
+    writer of the same file.
 
     Raises
     ------
     CbirError
-        When the disk is full.
+        When the disk is full, or ``path`` is a folder or cannot be written to.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f".{path.name}.*.part"):
-        pid = stale.suffixes[-2][1:]
-        if pid.isdecimal() and not _is_running(int(pid)):
-            stale.unlink(missing_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    if is_stream(path):
+        with _sending(path) as part:
+            yield part
+        return
+    if os.path.isdir(path):  # noqa: PTH112 - a name may be too long to ask for
+        raise CbirError(f"cannot write {path}: it is a folder", "name a file in it")
+    target = Path(os.path.realpath(path))
+    part = _part_of(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(target)
+    except OSError as error:
+        raise _refusal(path, error) from error
     try:
         yield part
-        part.replace(path)
+        part.replace(target)
     except OSError as error:
+        own = str(part) in (str(error.filename), str(error.filename2))
         # NumPy reports a short write without an errno.
-        if error.errno in NO_SPACE or "requested and" in str(error):
-            raise CbirError(
-                f"no space left while writing {path}",
-                "free some space and start again; what is finished is kept",
-            ) from error
+        if own or error.errno in NO_SPACE or "requested and" in str(error):
+            raise _refusal(path, error) from error
         raise
     finally:
         part.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_folder(path: Path | str) -> Iterator[Path]:
+    """Yield an empty folder beside ``path``; put it in its place when the block succeeds.
+
+    Whoever looks at ``path``, at any moment and after any kill, sees the old folder or the new one:
+    Linux exchanges the two in one step. (Elsewhere, between two renames, there is none; the next
+    writer completes that.) The old folder is removed last.
+    """
+    path = Path(os.path.realpath(path))
+    part, old = _part_of(path), path.with_name(f".{path.name}.old")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(path)
+        if old.exists():
+            if path.exists():
+                shutil.rmtree(old)
+            else:
+                old.rename(path)
+        part.mkdir()
+        yield part
+        if not path.exists():
+            part.rename(path)
+        elif not _exchange(part, path):
+            path.rename(old)
+            part.rename(path)
+            shutil.rmtree(old)
+    except OSError as error:
+        raise _refusal(path, error) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step; False where the system cannot."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    return rename(HERE, os.fsencode(one), HERE, os.fsencode(other), EXCHANGE) == 0
+
+
+def is_stream(path: Path | str) -> bool:
+    """Tell whether a path is a pipe, a device or an open file of the process, and no plain file."""
+    absolute = os.path.abspath(path)  # noqa: PTH100 - links stay
+    if absolute in ("/dev/stdout", "/dev/stderr") or absolute.startswith("/dev/fd/"):
+        return True
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+@contextmanager
+def _sending(path: Path) -> Iterator[Path]:
+    """Yield a path to write to, and send its content to a pipe or a device."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            part = Path(folder, "part")
+            yield part
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:
+                    stream.flush()
+            # Without truncating: behind a device there may be a file with content.
+            sink = os.open(path, os.O_WRONLY | os.O_APPEND)
+            with part.open("rb") as source, os.fdopen(sink, "wb") as opened:
+                shutil.copyfileobj(source, opened)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _refusal(path, error) from error
+
+
+def _refusal(path: Path, error: OSError) -> CbirError:
+    if error.errno in NO_SPACE or "requested and" in str(error):
+        return CbirError(
+            f"no space left while writing {path}",
+            "free some space and start again; what is finished is kept",
+        )
+    reason = error.strerror or first_line(error)
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):  # from making the folder
+        reason = f"{error.filename} is not a folder"
+    return CbirError(
+        f"cannot write {path}: {reason}",
+        "fix its permissions, or name another place",
+    )
+
+
+def _part_of(target: Path) -> Path:
+    return target.with_name(f".{_stem(target)}.{_host()}.{os.getpid()}.part")
+
+
+def _stem(target: Path) -> str:
+    name = os.fsencode(target.name)
+    return target.name if len(name) <= LONGEST_NAME else hashlib.sha256(name).hexdigest()[:32]
+
+
+def _host() -> str:
+    """Return a name for this machine: on a network drive, others write beside it."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _remove_stale(target: Path) -> None:
+    """Remove the parts of a file or folder that killed processes left."""
+    start, end = f".{_stem(target)}.", ".part"
+    for stale in target.parent.iterdir():
+        if not (stale.name.startswith(start) and stale.name.endswith(end)):
+            continue
+        host, _, pid = stale.name.removeprefix(start).removesuffix(end).partition(".")
+        if not pid.isdecimal() or len(host) != 8:
+            continue
+        try:
+            gone = (
+                not _is_running(int(pid))
+                if host == _host()
+                else time.time() - stale.stat().st_mtime > ABANDONED_S
+            )
+            if gone and stale.is_dir():
+                shutil.rmtree(stale, ignore_errors=True)
+            elif gone:
+                stale.unlink(missing_ok=True)
+        except FileNotFoundError:  # its writer has just moved it
+            continue
+
+
 def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cbir_lib.errors import CbirError
 from cbir_lib.files import replacing
 
+CHECKSUM = "sha256"  # the last key of a file
+LARGEST_FILE = 2**26  # bytes; parsed, a file takes about ten times as much
 NUMBERS = re.compile(r'\[\n[^][{}"]+\]')  # a list of numbers in an indented JSON text
 
 Model = TypeVar("Model", bound="StrictModel")
@@ -25,17 +29,22 @@ class StrictModel(BaseModel):
 def describe_first_error(error: ValidationError) -> str:
     """Describe the first validation error in one line: where, and what."""
     fault = error.errors()[0]
-    where = ".".join(str(part) for part in fault["loc"]) or "the file"
+    where = ".".join(str(part)[:80] for part in fault["loc"]) or "the file"
     whole = fault["type"] == "json_invalid" or isinstance(fault["input"], dict | list)
-    given = "" if whole else f", got {fault['input']!r}"
+    given = "" if whole else f", got {fault['input']!r:.80}"
     return f"{where}: {fault['msg']}{given}"
 
 
 def write_json(path: Path | str, data: StrictModel, one_line: re.Pattern[str] = NUMBERS) -> None:
-    """Validate data and write it as indented JSON; what ``one_line`` matches becomes one line."""
+    """Validate data and write it as indented JSON; what ``one_line`` matches becomes one line.
+
+    The last key is a SHA-256 of all others, which :func:`read_json` compares.
+    """
     checked = type(data).model_validate_json(data.model_dump_json())
     text = checked.model_dump_json(indent=1)
+    checksum = _compute_checksum(json.loads(text))
     text = one_line.sub(lambda match: re.sub(r"\n\s*", " ", match[0]), text)
+    text = f'{text.removesuffix("}").rstrip()},\n "{CHECKSUM}": "{checksum}"\n}}'
     with replacing(path) as part:
         part.write_text(text + "\n", encoding="utf-8")
 
@@ -61,11 +70,29 @@ def read_json(
     CbirError
         When the file is missing, is not JSON, or does not match the schema.
     """
+    invalid_hint = invalid_hint or missing_hint
     try:
-        return schema.model_validate_json(Path(path).read_bytes())
+        with Path(path).open("rb") as file:
+            text = file.read(LARGEST_FILE + 1)
+        if len(text) > LARGEST_FILE:
+            raise ValueError(f"more than {LARGEST_FILE:,} bytes")
+        data = json.loads(text)
+        if isinstance(data, dict) and CHECKSUM in data:
+            if data.pop(CHECKSUM) != _compute_checksum(data):
+                raise ValueError("damaged, its checksum differs")
+            text = json.dumps(data)
+        return schema.model_validate_json(text)
     except OSError as error:
         raise CbirError(f"cannot read {path}: {error.strerror}", missing_hint) from error
     except ValidationError as error:
-        raise CbirError(
-            f"{path} is {complaint}: {describe_first_error(error)}", invalid_hint or missing_hint
-        ) from error
+        fault = describe_first_error(error)
+        raise CbirError(f"{path} is {complaint}: {fault}", invalid_hint) from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        fault = str(error) or type(error).__name__
+        if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+            fault = f"Invalid JSON: {fault}"
+        raise CbirError(f"{path} is {complaint}: {fault}", invalid_hint) from error
+
+
+def _compute_checksum(data: dict) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

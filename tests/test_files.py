@@ -3,11 +3,13 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
-from cbir_lib import paths
-from cbir_lib.files import replacing
+from cbir_lib import files, paths
+from cbir_lib.errors import CbirError
+from cbir_lib.files import replacing, replacing_folder
 
 
 def names(folder):
@@ -49,8 +51,9 @@ def test_parts_of_dead_processes_are_removed(tmp_path, name):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     alive = os.getppid()
-    kept = [f".{name}.{alive}.part", f".other.{dead.pid}.part", f".{name}.backup.part"]
-    for stale in [f".{name}.{dead.pid}.part", *kept]:
+    own = f".{name}.{files._host()}"
+    kept = [f"{own}.{alive}.part", f".other.{dead.pid}.part", f".{name}.backup.part"]
+    for stale in [f"{own}.{dead.pid}.part", *kept]:
         (tmp_path / stale).write_text("half")
     with replacing(tmp_path / name) as part:
         part.write_text("whole")
@@ -109,3 +112,107 @@ def test_cache_folder_is_where_the_environment_says(tmp_path, monkeypatch):
     assert paths.cache_folder() == tmp_path
     monkeypatch.delenv("CBIR_CACHE")
     assert paths.cache_folder() == paths.project_root() / "build" / "cache"
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path):
+    (tmp_path / "real.json").write_text("old")
+    (tmp_path / "latest.json").symlink_to("real.json")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "dangling").symlink_to("elsewhere/new.json")
+    for name in ("latest.json", "dangling"):
+        with replacing(tmp_path / name) as part:
+            part.write_text("new")
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / name).read_text() == "new"
+    assert (tmp_path / "real.json").read_text() == "new"
+    assert names(tmp_path / "elsewhere") == ["new.json"]
+
+
+def test_a_pipe_gets_the_content_and_stays_a_pipe(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE)
+    with replacing(pipe) as part:
+        part.write_text("whole")
+    assert reader.communicate()[0] == b"whole"
+    assert pipe.is_fifo()
+    assert names(tmp_path) == ["pipe"]
+
+
+@pytest.mark.parametrize("way", ["> out", ">> out", "| cat > out"])
+def test_standard_output_by_its_name(tmp_path, way):
+    code = (
+        "from cbir_lib.files import replacing\n"
+        "print('before')\n"
+        "with replacing('/dev/stdout') as part: part.write_text('whole\\n')\n"
+    )
+    (tmp_path / "out").write_text("old\n")
+    command = f'"{sys.executable}" -c "$CODE" {way}'
+    environment = os.environ | {"CODE": code, "PYTHONPATH": str(paths.project_root())}
+    subprocess.run(command, shell=True, cwd=tmp_path, env=environment, check=True)
+    expected = "old\n" * (way == ">> out") + "before\nwhole\n"
+    assert (tmp_path / "out").read_text() == expected
+
+
+def test_what_cannot_be_written_is_two_lines(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path, reason in (
+        (tmp_path, "it is a folder"),
+        (tmp_path / "file" / "x.json", "file is not a folder"),
+        ("/proc/x.html", "No such file"),
+        ("/dev/full", "no space left"),
+        (tmp_path / ("x" * 300), "File name too long"),
+    ):
+        with pytest.raises(CbirError, match=reason), replacing(path) as part:
+            part.write_text("whole")
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "[a-b]*?.json", "ü" * 120, " a 'b\" c", "a\nb"])
+def test_any_name_that_the_system_allows(tmp_path, name):
+    for text in ("old", "new"):
+        with replacing(tmp_path / name) as part:
+            part.write_text(text)
+    assert names(tmp_path) == [name]
+    assert (tmp_path / name).read_text() == "new"
+
+
+def test_a_part_of_another_machine_is_left_until_it_is_old(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    foreign = tmp_path / f".result.json.0badcafe.{dead.pid}.part"
+    for age, left in ((0, True), (8 * 24 * 3600, False)):
+        foreign.write_text("half")
+        os.utime(foreign, (time.time() - age,) * 2)
+        with replacing(tmp_path / "result.json") as part:
+            part.write_text("whole")
+        assert foreign.exists() == left
+
+
+def write_folder(path, text):
+    with replacing_folder(path) as part:
+        for name in "abc":
+            (part / name).write_text(text)
+
+
+@pytest.mark.parametrize("exchange", [True, False], ids=["at once", "in two steps"])
+def test_a_folder_is_replaced_as_a_whole(tmp_path, monkeypatch, exchange):
+    if not exchange:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    place = tmp_path / "new" / "models"
+    for text in ("old", "new"):
+        write_folder(place, text)
+        assert {file.read_text() for file in place.iterdir()} == {text}
+    with pytest.raises(ValueError, match="stop"), replacing_folder(place) as part:
+        (part / "a").write_text("half")
+        raise ValueError("stop")
+    assert {file.read_text() for file in place.iterdir()} == {"new"}
+    assert names(place.parent) == ["models"]
+
+
+def test_what_a_kill_between_two_renames_left_is_completed(tmp_path):
+    write_folder(tmp_path / "models", "old")
+    (tmp_path / "models").rename(tmp_path / ".models.old")
+    with pytest.raises(ValueError, match="stop"), replacing_folder(tmp_path / "models"):
+        raise ValueError("stop")
+    assert names(tmp_path) == ["models"]

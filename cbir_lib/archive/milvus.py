@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cbir_lib.addresses import hide_credentials, scrub
 from cbir_lib.archive.store import Archive, Hits
 from cbir_lib.errors import CbirError, unknown_name_error
 
@@ -100,7 +101,7 @@ class MilvusIndex:
                 f"{collection!r} is not a valid name of a collection", "use letters, digits and _"
             )
         self.uri, self.collection = uri, collection
-        self.address = hide_password(uri)
+        self.address = hide_credentials(uri)
         self.distance, self.descriptor, self.method = distance, descriptor, method
         self._client = _connect(uri)
         try:
@@ -285,7 +286,7 @@ class MilvusIndex:
             yield
         except (MilvusException, RpcError) as error:
             raise CbirError(
-                f"Milvus at {self.address} failed: {_first_line(error)}",
+                f"Milvus at {self.address} failed: {scrub(_first_line(error), [self.uri])}",
                 "check that it is running, and start again; what it has received is kept",
             ) from error
 
@@ -342,7 +343,7 @@ def _connect(uri: str):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # their errors are shown in two lines
     if local and not uri.endswith(".db"):
         raise CbirError(
-            f"{uri} is not an address of Milvus",
+            f"{hide_credentials(uri)} is not an address of Milvus",
             "use http://host:19530, or a local path ending in .db",
         )
     if local and not Path(uri).expanduser().parent.is_dir():
@@ -361,14 +362,9 @@ def _connect(uri: str):
                 "is another process using it, or did another version of milvus-lite create it?",
             ) from error
         raise CbirError(
-            f"no Milvus answers at {hide_password(uri)}",
+            f"no Milvus answers at {hide_credentials(uri)}",
             "check that it is running and the address is correct; nothing was changed",
         ) from error
-
-
-def hide_password(uri: str) -> str:
-    """Return an address without the user name and password."""
-    return re.sub(r"//[^/@]*@", "//", uri)
 
 
 def _place(uri: str) -> str:

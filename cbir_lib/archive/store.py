@@ -31,7 +31,7 @@ from safetensors.numpy import save
 
 from cbir_lib.datasets.splits import hash_pixels
 from cbir_lib.errors import CbirError
-from cbir_lib.files import replacing
+from cbir_lib.files import replacing, show_name
 from cbir_lib.schema import StrictModel, describe_first_error
 
 if TYPE_CHECKING:
@@ -212,21 +212,17 @@ class Archive:
 
             file, name = self.place / "descriptor.safetensors", described.descriptor
             try:
-                with safe_open(file, "numpy") as opened:
-                    names = list(opened.keys())
-                descriptor = load_descriptor(file)
-                # Learnt arrays are named like this; a file may not set anything else.
+                descriptor = load_descriptor(file, summed=False)
                 same = (
-                    all(key.endswith("_") and not key.startswith("_") for key in names)
-                    and name in DESCRIPTORS
+                    name in DESCRIPTORS
                     and type(descriptor) is type(build_descriptor(name))
                     and compute_identity(
                         name, described.size, descriptor.get_params(), collect_learnt(descriptor)
                     )
                     == described.identity
                 )
-            except CbirError:
-                raise
+            except CbirError as error:
+                raise CbirError(error.what, AGAIN) from error
             except Exception as error:  # a foreign file has names and types of any kind
                 raise CbirError(f"{file} is damaged: {_first_line(error)}", AGAIN) from error
         if not same:
@@ -348,7 +344,7 @@ class Archive:
         names, pixels = [], []
         for number, image in enumerate(images, start=1):
             given = isinstance(image, np.ndarray)
-            names.append(f"image {number}" if given else str(image))
+            names.append(f"image {number}" if given else show_name(image))
             pixels.append(check_images(image[None])[0] if given else read_image(Path(image)))
         engine = self.engine() if engine is None else engine  # an empty engine is falsy
         if not len(engine):

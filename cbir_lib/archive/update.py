@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from filelock import FileLock, Timeout
 
@@ -36,8 +37,9 @@ from cbir_lib.datasets.splits import hash_pixels
 from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
 from cbir_lib.errors import CbirError, unknown_name_error
 from cbir_lib.files import replacing
-from cbir_lib.images.decoding import decode, fit_to_square
+from cbir_lib.images.decoding import TOO_LITTLE_MEMORY, decode, fit_to_square
 from cbir_lib.images.dicom import INSTALL_COMMAND
+from cbir_lib.images.memory import reserve, reserving
 
 SAMPLE = 1000  # images that a descriptor is fitted on, evenly spread over the sorted paths
 FAULTS = "faults.csv"
@@ -369,13 +371,19 @@ def read_image_file(folder: Path, path: str, size: int) -> FileRead:
         )  # before reading, so that a change meanwhile is noticed next time
     except OSError as error:
         return FileRead(path, State(-1, -1), None, "", f"cannot be read: {error.strerror}")
-    data, remark = read_file(folder / path)
-    image = None
-    if data is not None:
-        image, remark = decode(data)
-    if image is None:
-        return FileRead(path, state, None, "", remark)
-    return FileRead(path, state, fit_to_square(image, size), hash_pixels(image).hex(), "")
+    try:
+        with reserving():
+            reserve(state.bytes)
+            data, remark = read_file(folder / path)
+            image = None
+            if data is not None:
+                image, remark = decode(data)
+            if image is not None:
+                content, image = hash_pixels(image).hex(), fit_to_square(image, size)
+                return FileRead(path, state, image, content, "")
+    except (MemoryError, cv2.error):  # OpenCV's own, if there is none for the smaller image
+        remark = TOO_LITTLE_MEMORY
+    return FileRead(path, state, None, "", remark)
 
 
 def map_ahead(
@@ -492,7 +500,9 @@ def _digest(file: Path) -> str:
 
 
 def _readable_now(reason: str) -> bool:
-    """Return whether a file only lacked a package that is installed now."""
+    """Return whether a file only lacked memory, or a package that is installed now."""
+    if reason == TOO_LITTLE_MEMORY:
+        return True
     return INSTALL_COMMAND in reason and importlib.util.find_spec("gdcm") is not None
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from cbir_lib.errors import CbirError
-from cbir_lib.files import replacing
+from cbir_lib.files import is_stream, replacing, show_name
 
 app = typer.Typer(help="An archive of your own: build, search, inspect, push.")
 
@@ -116,15 +116,16 @@ def index_search(
         from cbir_lib.archive import page
         from cbir_lib.images.decoding import read_image
 
-        shown = {query: read_image(Path(query)) for query in queries}
+        shown = {show_name(query): read_image(Path(query)) for query in queries}
         text = page.render_page(page.render_sections(found, shown, picture), about)
         out = out or Path("similar.html")
     if out is None:
         print(text)
     else:
+        said = sys.stderr if is_stream(out) else sys.stdout  # which may be what it was written to
         with replacing(out) as part:
-            part.write_text(text + "\n", encoding="utf-8")
-        print(f"{len(found)} results in {out}")
+            part.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+        print(f"{len(found)} results in {out}", file=said)
 
 
 def _search_archive(place, folder, queries, k, milvus, collection, method):

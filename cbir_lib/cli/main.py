@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
+import traceback
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 import cbir_lib
+from cbir_lib.addresses import scrub
 from cbir_lib.cli import data, effects, index, job, phantom, report, study
-from cbir_lib.errors import INTERRUPTED, CbirError, RunsFailedError
+from cbir_lib.errors import (
+    INTERRUPTED,
+    CbirError,
+    RunsFailedError,
+    explain_trouble,
+    first_line,
+)
 
 app = typer.Typer(
     name="cbir",
     add_completion=False,
     rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
     help="Content-based retrieval of radiographs: run the study, fetch its data, search.",
 )
 for command in (study.study, study.verify, study.publish, report.report):
@@ -40,19 +52,68 @@ def _options(
 
 
 def main() -> None:
-    """Run the command; an error that the user can fix is two lines and exit code 2."""
+    """Run the command; an error that the user can fix is two lines and exit code 2.
+
+    No exception leaves it: a fault of the code is two lines and a log to report, exit code 70.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError):  # closed, or a notebook's
+            stream.reconfigure(errors="backslashreplace")  # names may have any characters
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
         if code == 130:  # typer's code for Ctrl-C
             raise INTERRUPTED
-    except CbirError as error:
-        print(error, file=sys.stderr)
-        code = 2
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a full disk behind a redirection shows here
+    except BrokenPipeError:
+        code = 1  # whoever read the output has enough of it: no error
+        _close_output()
     except RunsFailedError as error:
-        print(error, file=sys.stderr)
-        code = 1
+        code = _complain(str(error), 1)
     except typer.BadParameter.__base__ as error:  # the base class of all usage errors
         command = error.ctx.command_path if error.ctx else "cbir"
-        print(CbirError(error.format_message(), f"{command} --help"), file=sys.stderr)
-        code = 2
+        code = _complain(str(CbirError(error.format_message(), f"{command} --help")), 2)
+    except Exception as error:
+        if (trouble := explain_trouble(error)) is None:
+            code = _complain(str(_report_fault(error)), 70)
+        else:
+            code = _complain(str(trouble), 2)
+        if isinstance(error, OSError):
+            _close_output()
+    except KeyboardInterrupt:
+        code = _complain(str(INTERRUPTED), 2)
     sys.exit(code)
+
+
+def _complain(text: str, code: int) -> int:
+    """Print a text to stderr, without the credentials of the command's addresses."""
+    with suppress(OSError, AttributeError):  # closed
+        print(scrub(text, _addresses()), file=sys.stderr)
+    return code
+
+
+def _addresses() -> list[str]:
+    values = [
+        value for argument in sys.argv[1:] for value in (argument, argument.partition("=")[2])
+    ]
+    return [value for value in values if "://" in value or "@" in value]
+
+
+def _report_fault(error: Exception) -> CbirError:
+    """Write the traceback of a fault of the code to a file; return what to say about it."""
+    lines = traceback.format_exception(error)
+    lines += [f"cbir {cbir_lib.__version__}, Python {sys.version}, {sys.platform}\n"]
+    what = f"a fault in cbir itself: {type(error).__name__}: {first_line(error)}"
+    text = scrub("".join(lines), _addresses()).encode(errors="backslashreplace")
+    try:
+        with tempfile.NamedTemporaryFile(prefix="cbir-", suffix=".log", delete=False) as log:
+            log.write(text)
+    except OSError:
+        return CbirError(what, "report it to those who gave you this checkout, with the command")
+    return CbirError(what, f"report it to those who gave you this checkout, with {log.name}")
+
+
+def _close_output() -> None:
+    """Discard what is still to be written, which Python would try again when it ends."""
+    with suppress(OSError, AttributeError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cbir_lib.addresses import hide_credentials
 from cbir_lib.errors import CbirError
 
 
@@ -27,12 +28,12 @@ def download(url: str, known_hash: str, path: Path) -> Path:
         return Path(pooch.retrieve(url, known_hash, path.name, path.parent, progressbar=True))
     except ValueError as error:  # how pooch reports a wrong hash; it has removed the file
         raise CbirError(
-            f"what {url} sent is not the published archive: wrong checksum",
+            f"what {hide_credentials(url)} sent is not the published archive: wrong checksum",
             "try again; if that fails, download it elsewhere and name its place: --data-root PATH",
         ) from error
     except requests.RequestException as error:
         raise CbirError(
-            f"cannot download {url}: {type(error).__name__}",
+            f"cannot download {hide_credentials(url)}: {type(error).__name__}",
             "check the connection and try again, or copy the archive into " + str(path.parent),
         ) from error
     except OSError as error:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from cbir_lib.datasets.splits import hash_pixels
 from cbir_lib.errors import CbirError
-from cbir_lib.images.decoding import LARGEST_FILE, decode, fit_to_square
+from cbir_lib.images.decoding import LARGEST_FILE, TOO_LITTLE_MEMORY, decode, fit_to_square
 
 # What systems and programs leave in folders, in lower case. Names that start with a dot are hidden.
 LITTER_FOLDERS = {
@@ -150,6 +150,8 @@ def read_file(path: Path) -> tuple[bytes | None, str]:
         if (size := path.stat().st_size) > LARGEST_FILE:
             return None, f"{size:,} bytes, too large"
         return path.read_bytes(), ""
+    except MemoryError:
+        return None, TOO_LITTLE_MEMORY
     except OSError as error:
         return None, f"cannot be read: {error.strerror}"
 

@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from cbir_lib.descriptors import Descriptor, build_descriptor
 from cbir_lib.errors import CbirError
-from cbir_lib.files import replacing
+from cbir_lib.tensors import read_tensors, write_tensors
+
+AGAIN = "run the study again"
+DESCRIBED = ("descriptor", "parameters")
 
 
 def collect_learnt(descriptor: Descriptor) -> dict[str, np.ndarray]:
@@ -26,30 +27,41 @@ def collect_learnt(descriptor: Descriptor) -> dict[str, np.ndarray]:
 def save_descriptor(path: Path | str, name: str, descriptor: Descriptor) -> None:
     """Write a descriptor as safetensors: its settings, and what ``fit`` has learnt."""
     settings = {"descriptor": name, "parameters": json.dumps(descriptor.get_params())}
-    with replacing(path) as part:
-        part.write_bytes(
-            save(collect_learnt(descriptor), settings)
-        )  # save_file hides it from others
+    write_tensors(path, collect_learnt(descriptor), settings)
 
 
-def load_descriptor(path: Path | str) -> Descriptor:
+def load_descriptor(path: Path | str, summed: bool = True) -> Descriptor:
     """Read a descriptor that :func:`save_descriptor` wrote; nothing in the file is executed.
+
+    Parameters
+    ----------
+    summed
+        Refuse a file from before there were checksums; the caller can compare an identity instead.
 
     Raises
     ------
     CbirError
-        When it is missing or damaged, or names an unknown descriptor.
+        When it is missing or damaged, names an unknown descriptor or parameter, or has arrays other
+        than those that a descriptor learns.
     """
+    arrays, described = read_tensors(
+        path, "descriptor", AGAIN, unsummed=() if summed else DESCRIBED
+    )
     try:
-        with safe_open(path, "numpy") as file:
-            settings = file.metadata() or {}
-            descriptor = build_descriptor(
-                settings["descriptor"], **json.loads(settings["parameters"])
-            )
-            for key in file.keys():  # noqa: SIM118 - no mapping
-                setattr(descriptor, key, file.get_tensor(key))
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        descriptor = build_descriptor(
+            described["descriptor"], **json.loads(described["parameters"])
+        )
+        for name, array in arrays.items():
+            # Only learnt arrays are named like this; a file may not set anything else.
+            if not name.isidentifier() or name.startswith("_") or not name.endswith("_"):
+                raise ValueError(f"{name!r} is not a learnt array")
+            if array.dtype != np.float32 or not np.isfinite(array).all():
+                raise ValueError(f"{name} is not finite float32")
+            setattr(descriptor, name, array)
+    except CbirError as error:
         raise CbirError(
-            f"{path} is not a descriptor's file: {type(error).__name__}", "run the study again"
+            f"{path} is not a descriptor of this library: {error.what}", AGAIN
         ) from error
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise CbirError(f"{path} is not a descriptor of this library: {error}", AGAIN) from error
     return descriptor

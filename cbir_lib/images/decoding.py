@@ -16,6 +16,7 @@ from cbir_lib.images.grey import (
     LARGEST_FILE,
     LARGEST_PX,
     SMALLEST_PX,
+    TOO_LITTLE_MEMORY,
     Decoded,
     apply_opacity,
     convert_to_8_bits,
@@ -24,12 +25,14 @@ from cbir_lib.images.grey import (
     find_size_fault,
     stretch,
 )
+from cbir_lib.images.memory import reserving
 
 __all__ = [
     "LARGEST_FILE",
     "LARGEST_PX",
     "READABLE_FORMATS",
     "SMALLEST_PX",
+    "TOO_LITTLE_MEMORY",
     "Decoded",
     "decode",
     "fit_to_square",
@@ -84,18 +87,18 @@ def decode(data: bytes) -> Decoded:
     if len(data) > LARGEST_FILE:
         return Decoded(None, f"more than {LARGEST_FILE:,} bytes, too large")
     try:
-        with warnings.catch_warnings():
+        with reserving(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, on invalid metadata
             if dicom.is_dicom(data):
                 return dicom.decode(data)
             return _decode(data)
     except MemoryError:
-        return Decoded(None, "too little memory to read it")
+        return Decoded(None, TOO_LITTLE_MEMORY)
     except Image.DecompressionBombError:  # Pillow's own limit, checked before it decodes a pixel
         return Decoded(None, f"more than {LARGEST_PX:,} pixels, too large")
     except Exception as error:  # Pillow's decoders raise a dozen types, by format and fault
         scarce = "out of memory" in str(error)
-        return Decoded(None, "too little memory to read it" if scarce else "damaged")
+        return Decoded(None, TOO_LITTLE_MEMORY if scarce else "damaged")
 
 
 def _decode(data: bytes) -> Decoded:

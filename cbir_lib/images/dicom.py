@@ -18,6 +18,7 @@ import numpy as np
 from cbir_lib.images.grey import (
     LARGEST_BYTES,
     LUMINANCE,
+    TOO_LITTLE_MEMORY,
     Decoded,
     describe_lost_values,
     find_limits,
@@ -97,7 +98,7 @@ def decode(data: bytes) -> Decoded:
         try:
             return _decode(data)
         except MemoryError:
-            return Decoded(None, "too little memory to read it")
+            return Decoded(None, TOO_LITTLE_MEMORY)
         except Exception:  # pydicom passes on whatever its parsing raises
             return Decoded(None, "damaged")
 

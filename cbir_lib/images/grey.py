@@ -7,9 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cbir_lib.images.memory import reserve
+
 SMALLEST_PX = 8
 LARGEST_PX = 100_000_000  # pixels; a larger image is a decompression bomb, not a radiograph
 LARGEST_BYTES = 900_000_000  # of memory to read one file, including its own bytes
+TOO_LITTLE_MEMORY = "too little memory to read it"
 LARGEST_FILE = 2**28  # bytes: 100 million pixels of 16 bits take 0.2 GB
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R 601
 
@@ -40,6 +43,9 @@ def find_size_fault(width: int, height: int) -> str:
 def find_memory_fault(width: int, height: int, bytes_per_pixel: float, file_bytes: int) -> str:
     """Return why an image is refused that would take too much memory; empty where it is not.
 
+    What it takes is reserved (:mod:`cbir_lib.images.memory`): where several files are read at the
+    same time, this waits until the others leave enough.
+
     Parameters
     ----------
     width, height
@@ -51,6 +57,8 @@ def find_memory_fault(width: int, height: int, bytes_per_pixel: float, file_byte
     """
     if width * height * bytes_per_pixel + file_bytes > LARGEST_BYTES:
         return f"{width} x {height} pixels, would take more than 1 GB to read"
+    if not reserve(int(width * height * bytes_per_pixel) + file_bytes):
+        return TOO_LITTLE_MEMORY
     return ""
 
 

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from cbir_lib.errors import CbirError, unknown_name_error
-from cbir_lib.files import replacing
 from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.networks import architectures
 from cbir_lib.networks.augmentation import Augmentation
+from cbir_lib.tensors import read_tensors, write_tensors
 
-FORMAT = "cbir_lib network 2"
+FORMAT = "cbir_lib network 3"
+# Files of the version before have no checksum; their description is the same.
+UNSUMMED = "cbir_lib network 2"
+DESCRIBED = ("format", "name", "options", "class_names", "preprocessing")
 INITIALISATIONS = ("he", "torch")
 
 
@@ -148,9 +149,7 @@ def save_network(path: Path | str, trained: TrainedNetwork, *, half: bool = Fals
         key: value.to(torch.float16 if half and key.endswith(("weight", "bias")) else value.dtype)
         for key, value in trained.module.state_dict().items()
     }
-    tensors = {key: value.contiguous() for key, value in tensors.items()}
-    with replacing(path) as part:
-        part.write_bytes(save(tensors, described))
+    write_tensors(path, {k: v.cpu().contiguous().numpy() for k, v in tensors.items()}, described)
 
 
 def read_network(path: Path | str) -> TrainedNetwork:
@@ -163,13 +162,8 @@ def read_network(path: Path | str) -> TrainedNetwork:
         fit its description.
     """
     again = "run the study again, or give a model.safetensors of one of its runs"
-    try:
-        with safe_open(path, framework="pt") as file:
-            described = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise CbirError(f"cannot read the network {path}: {error}", again) from error
-    if described.get("format") != FORMAT:
+    arrays, described = read_tensors(path, "network", again, unsummed=DESCRIBED)
+    if described.get("format") not in (FORMAT, UNSUMMED):
         raise CbirError(f"{path} is not a network of this library", again)
     try:
         trained = TrainedNetwork(
@@ -179,19 +173,27 @@ def read_network(path: Path | str) -> TrainedNetwork:
             preprocessing=Preprocessing(**json.loads(described["preprocessing"])),
             module=nn.Sequential(),
         )
+        if not all(isinstance(name, str) for name in trained.class_names):
+            raise TypeError("class_names")
         for switch in ("batch_norm", "turns", "flips", "shifts"):
             if not isinstance(trained.options.get(switch, False), bool):
                 raise TypeError(switch)  # any text would count as true
-        mean_image = tensors["centre.mean_image"].numpy()
+        mean_image = arrays["centre.mean_image"]
         if mean_image.shape != (trained.preprocessing.size,) * 2:
             raise ValueError(mean_image.shape)
-        module = build_network(
-            trained.name,
-            mean_image,
-            classes=len(trained.class_names),
-            **trained.options | {"initialisation": "torch"},
-        )
-        module.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        with torch.device("meta"):  # takes no memory, whatever size the description asks for
+            module = build_network(
+                trained.name,
+                mean_image,
+                classes=len(trained.class_names),
+                **trained.options | {"initialisation": "torch"},
+            )
+        types = {key: value.dtype for key, value in module.state_dict().items()}
+        tensors = {key: torch.from_numpy(array).to(types[key]) for key, array in arrays.items()}
+        module.load_state_dict(tensors, assign=True)
+    except CbirError as error:  # a name or a number that there is not
+        raise CbirError(f"{path}: {error.what}", again) from error
+    except (KeyError, TypeError, ValueError, RuntimeError, RecursionError, OverflowError) as error:
         raise CbirError(f"{path} does not hold the weights it describes", again) from error
-    return TrainedNetwork(**{**trained.__dict__, "module": module.eval()})
+    module = module.to(memory_format=torch.channels_last).eval()
+    return TrainedNetwork(**{**trained.__dict__, "module": module})

@@ -8,6 +8,7 @@ import logging
 import os
 import time
 import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -456,6 +457,9 @@ def _purpose(network: nn.Module, arrays: tuple[np.ndarray, ...], settings: Setti
 def _described(checkpoint: Path) -> tuple[str, int]:
     """A checkpoint's purpose and the epochs done. Nothing in it is executed."""
     try:
+        with zipfile.ZipFile(checkpoint) as file:
+            if damaged := file.testzip():  # torch does not compare the checksums
+                raise ValueError(damaged)
         state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
         return state["callbacks"]["Checkpoints"]["purpose"], state["epoch"] + 1
     except Exception as error:  # torch.load raises of many kinds, unpickling's own among them

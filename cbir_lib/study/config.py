@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import re
+from collections import Counter
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from cbir_lib.datasets import SOURCES
 from cbir_lib.descriptors import COMBINATION, DESCRIPTORS
@@ -19,9 +22,21 @@ from cbir_lib.schema import StrictModel, describe_first_error
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+LARGEST_FILE = 2**18  # bytes
+MOST_VALUES = 100_000  # in the file, aliases expanded
+DEEPEST = 30  # lists and mappings within one another
+MOST_RUNS = 10_000  # of a grid, with all its seeds, or settings of a descriptor to try
 
 
-class Images(StrictModel):
+class StudyModel(StrictModel):
+    """Base of the parts of a study: no number is infinite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class Images(StudyModel):
     """Maximum number of images of each split; the shares of the classes stay the same."""
 
     train: AtLeastOne
@@ -29,7 +44,7 @@ class Images(StrictModel):
     test: AtLeastOne
 
 
-class Run(StrictModel):
+class Run(StudyModel):
     """One thing to measure: all parameters that decide its numbers."""
 
     dataset: str
@@ -217,7 +232,7 @@ class CombinationRun(Run):
         return [f"{self.dataset}-{member}" for member in self.members]
 
 
-class Training(StrictModel):
+class Training(StudyModel):
     """Training parameters that a profile may set; the defaults are those of the runs."""
 
     epochs: AtLeastOne | None = None
@@ -237,7 +252,7 @@ class Training(StrictModel):
         return schedule
 
 
-class Representation(StrictModel):
+class Representation(StudyModel):
     """Treatments of vectors to measure: see :mod:`cbir_lib.study.effects`."""
 
     descriptors: list[str]  # scaled, reduced and hashed, as the network is
@@ -247,7 +262,7 @@ class Representation(StrictModel):
     hash_seeds: AtLeastOne
 
 
-class Robustness(StrictModel):
+class Robustness(StudyModel):
     """Changes of queries to measure: see :mod:`cbir_lib.images.perturbations`."""
 
     descriptors: list[str]  # in addition to the network
@@ -292,31 +307,31 @@ class EffectsRun(Run):
         return [f"{self.dataset}-{name}" for name in self.descriptor_names]
 
 
-class Profile(StrictModel):
+class Profile(StudyModel):
     """A version of the study: its data, its training, and its rows of the grid's networks."""
 
     dataset: str
     images: Images | None = None  # None: all
     sample_seed: int = 0
     size: Annotated[int, Field(ge=16, le=1024)] = 128  # pixels
-    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     training: Training = Training()
     networks: list[str] | None = None  # rows of grid.networks; None: all
     descriptors: bool = True  # include the handcrafted ones
 
 
-class Transfer(StrictModel):
+class Transfer(StudyModel):
     """A network trained on each of several data sets and used on each: `cbir effects transfer`."""
 
     network: str
     datasets: Annotated[dict[str, Images], Field(min_length=2)]
     size: Annotated[int, Field(ge=16, le=1024)]  # pixels
-    seeds: Annotated[list[int], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
     training: Training
     descriptors: list[str]  # for comparison, with the first values of their grids
 
 
-class Redrawn(StrictModel):
+class Redrawn(StudyModel):
     """Queries re-rendered with different exposures: `cbir effects redrawn`."""
 
     networks: list[str]  # in models/
@@ -329,7 +344,7 @@ class Redrawn(StrictModel):
     field: list[float]  # factors of each image's own
 
 
-class EffectsGrid(StrictModel):
+class EffectsGrid(StudyModel):
     """Sets of effects; the first two use the runs of a profile with networks and descriptors."""
 
     representation: Representation | None = None
@@ -338,7 +353,7 @@ class EffectsGrid(StrictModel):
     redrawn: Redrawn | None = None
 
 
-class Grid(StrictModel):
+class Grid(StudyModel):
     """The runs to do and the effects to measure."""
 
     networks: dict[str, dict[str, list]] = {}  # values of a run's parameters
@@ -347,7 +362,7 @@ class Grid(StrictModel):
     effects: EffectsGrid = EffectsGrid()
 
 
-class Study(StrictModel):
+class Study(StudyModel):
     """The whole of ``study.yml``."""
 
     profiles: dict[str, Profile]
@@ -363,6 +378,7 @@ class Study(StrictModel):
             "size": chosen.size,
         }
         training = chosen.training.model_dump(exclude_none=True)
+        self.check_number_of_runs(profile)
         rows = self.grid.networks if chosen.networks is None else chosen.networks
         found = [
             NetworkRun(**common | training | values, seed=seed)
@@ -376,13 +392,24 @@ class Study(StrictModel):
             if self.grid.combination:
                 found.append(CombinationRun(**common, members=self.grid.combination))
         ids = [run.id for run in found]
-        if twice := sorted({name for name in ids if ids.count(name) > 1}):
+        if twice := sorted(name for name, count in Counter(ids).items() if count > 1):
             raise CbirError(
                 f"profile {profile} has more than one run named {twice[0]}",
                 "let its rows of grid.networks differ in a parameter that is part of a run's name: "
                 "VARIANTS in cbir_lib/study/config.py",
             )
         return found
+
+    def check_number_of_runs(self, profile: str) -> None:
+        """Refuse a profile with more than ``MOST_RUNS`` runs, before they are listed."""
+        chosen = self.profile(profile)
+        rows = self.grid.networks if chosen.networks is None else chosen.networks
+        count = len(chosen.seeds) * sum(count_combinations(self.grid.networks[r]) for r in rows)
+        if count > MOST_RUNS:
+            raise CbirError(
+                f"profile {profile} has {count:,} runs of networks",
+                f"name fewer values, rows or seeds: at most {MOST_RUNS:,} runs",
+            )
 
     def effects(self, profile: str) -> list[EffectsRun]:
         """Return the effects to measure with a profile; none unless it has both kinds of run."""
@@ -423,13 +450,21 @@ def read_study(path: Path | str) -> Study:
     path = Path(path)
     hint = f"correct {path.name}; its keys are described in cbir_lib/study/config.py"
     try:
-        study = Study.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        study = Study.model_validate(_load_yaml(path))
     except OSError as error:
         raise CbirError(f"cannot read {path}: {error.strerror}", "name it: --study PATH") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CbirError(f"{path} is not YAML: {' '.join(str(error).split())}", hint) from error
     except ValidationError as error:
         raise CbirError(f"{path}: {describe_first_error(error)}", hint) from error
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        # ValueError and TypeError: dates, numbers and keys that YAML allows and Python does not.
+        fault = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CbirError(f"{path} is not YAML: {fault}", hint) from error
+    for key in study.profiles:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,80}", key, re.ASCII):
+            raise CbirError(
+                f"{path}: profiles: {key[:80]!r} cannot be the name of a folder",
+                "name the profile with letters, digits, - and _",
+            )
     for name in study.grid.descriptors:
         _known(f"{path}: grid.descriptors", "descriptor", name, DESCRIPTORS)
     for name in study.grid.combination:
@@ -442,13 +477,54 @@ def read_study(path: Path | str) -> Study:
             _known(f"{where}.levels", "change", change, PERTURBATIONS)
         for name in levels.get("datasets", ()):
             _known(f"{where}.datasets", "data set", name, SOURCES)
+    for name, grid in study.grid.descriptors.items():
+        _check_number(f"{path}: grid.descriptors.{name}", "settings", count_combinations(grid))
     for key, profile in study.profiles.items():
         _known(f"{path}: profiles.{key}.dataset", "data set", profile.dataset, SOURCES)
         for row in profile.networks or ():
             _known(f"{path}: profiles.{key}.networks", "row", row, study.grid.networks)
-    for row, values in study.grid.networks.items():
+    rows = study.grid.networks
+    total = sum(map(count_combinations, rows.values()))
+    _check_number(f"{path}: grid.networks", "runs", total)
+    for key in study.profiles:
+        study.check_number_of_runs(key)
+    for row, values in rows.items():
         _check_row(f"{path}: grid.networks.{row}", values)
     return study
+
+
+def _load_yaml(path: Path):
+    """Load a file with a bounded number of values, however its aliases multiply them."""
+    with path.open("rb") as file:
+        data = file.read(LARGEST_FILE + 1)
+    if len(data) > LARGEST_FILE:
+        raise ValueError(f"more than {LARGEST_FILE:,} bytes")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    root = yaml.compose(data.decode(), Loader=loader)
+    counted: dict[int, int] = {}  # values below a node; 0 while they are being counted
+
+    def count(node: yaml.Node, depth: int) -> int:
+        if depth > DEEPEST:
+            raise ValueError(f"lists and mappings more than {DEEPEST} deep")
+        if counted.get(id(node)) == 0:
+            raise ValueError("an alias contains itself")
+        if id(node) not in counted:
+            counted[id(node)] = 0
+            below = node.value if isinstance(node, yaml.CollectionNode) else []
+            inner = [part for one in below for part in (one if isinstance(one, tuple) else (one,))]
+            counted[id(node)] = 1 + sum(count(one, depth + 1) for one in inner)
+        if counted[id(node)] > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES:,} values")
+        return counted[id(node)]
+
+    if root is not None:
+        count(root, 0)
+    return yaml.load(data, Loader=loader)
+
+
+def count_combinations(values: dict[str, list]) -> int:
+    """Return the number of combinations of one value per parameter."""
+    return math.prod(map(len, values.values()))
 
 
 def list_combinations(values: dict[str, list]) -> list[dict]:
@@ -470,7 +546,12 @@ def _check_row(where: str, values: dict[str, list]) -> None:
             raise CbirError(f"{where}: {describe_first_error(error)}", "correct the row") from error
 
 
+def _check_number(where: str, what: str, count: int) -> None:
+    if count > MOST_RUNS:
+        raise CbirError(f"{where}: {count:,} {what}", f"name fewer values: at most {MOST_RUNS:,}")
+
+
 def _known(where: str, kind: str, name: str, table) -> None:
-    if name not in table:
+    if not isinstance(name, str) or name not in table:
         error = unknown_name_error(kind, name, table)
         raise CbirError(f"{where}: {error.what}", error.hint)

@@ -12,6 +12,7 @@ from cbir_lib.datasets import load
 from cbir_lib.descriptors import Descriptor
 from cbir_lib.descriptors.fitted import load_descriptor
 from cbir_lib.errors import CbirError
+from cbir_lib.files import show_name
 from cbir_lib.images.decoding import fit_to_square, read_image
 from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.retrieval.index import Index
@@ -84,7 +85,7 @@ class RunGallery:
         labels = self.data.labels[pd.Index(self.data.image_ids).get_indexer(ids.ravel())]
         return pd.DataFrame(
             {
-                "query": np.repeat([str(image) for image in images], k),
+                "query": np.repeat([show_name(image) for image in images], k),
                 "rank": np.tile(np.arange(1, k + 1), len(images)),
                 "path": ids.ravel(),
                 "class": np.array(self.data.class_names)[labels],

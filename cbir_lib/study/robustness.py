@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from cbir_lib import paths
 from cbir_lib.descriptors import DESCRIPTORS, Descriptor
@@ -20,6 +19,7 @@ from cbir_lib.retrieval.distances import pairwise
 from cbir_lib.retrieval.index import Index
 from cbir_lib.study.effects import Effect, Search
 from cbir_lib.study.representation import Vectors
+from cbir_lib.tensors import read_tensors
 
 Describe = Callable[[np.ndarray], np.ndarray]  # (N, H, W) uint8 → (N, D) float32
 
@@ -70,7 +70,9 @@ def read_stored_descriptors(
     for run in runs:
         place, name = paths.run_folder(work, run), run.removeprefix(f"{dataset}-")
         index = Index.load(place / "index.safetensors")
-        queries = load_file(place / "queries.safetensors")
+        queries, _ = read_tensors(
+            place / "queries.safetensors", "table of vectors", "run the study again"
+        )
         vectors = Vectors(DESCRIPTORS[name].title, index.distance, index.vectors, queries["test"])
         descriptor = load_descriptor(place / "descriptor.safetensors")
         found[name] = StoredDescriptor(descriptor, vectors, queries["validation"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from cbir_lib import paths
 from cbir_lib.datasets import get_source, load_images
 from cbir_lib.errors import CbirError
-from cbir_lib.files import replacing
+from cbir_lib.files import replacing, replacing_folder
 from cbir_lib.reproduction import evidence, paper, tables
 from cbir_lib.study import effects, results, summaries
 from cbir_lib.study.config import Study
@@ -28,7 +29,9 @@ def publish(study: Study, profile: str) -> list[str]:
     """Copy the finished results of a study to ``results/``; return a report as lines of text.
 
     Results that were published before and are not finished here stay. If the profile is the
-    evidence, also draw the README's pictures and copy the best networks to ``models/``.
+    evidence, also draw the README's pictures and copy the best networks to ``models/``. Each of the
+    two folders is replaced as a whole and each picture as one file, when it is complete: a kill or
+    a failure at any moment leaves the old or the new, and publishing again completes the rest.
 
     Raises
     ------
@@ -41,13 +44,17 @@ def publish(study: Study, profile: str) -> list[str]:
     if not finished:
         raise CbirError(f"no finished run in {work}", f"cbir study --profile {profile}")
     found = results.read_all(work, finished)
-    for result in found:
-        results.write(target / f"{result.run}.json", result)
-    for stale in target.glob("*.json"):
-        if stale.stem not in planned:
-            stale.unlink()
-    for path in sorted((work / "effects").glob("*.json")):
-        effects.write(target / "effects" / path.name, effects.read(path))
+    measured = {path.name: effects.read(path) for path in sorted(work.glob("effects/*.json"))}
+    with replacing_folder(target) as new:
+        if target.is_dir():
+            shutil.copytree(target, new, dirs_exist_ok=True, ignore=_ignore_parts)
+        for stale in new.glob("*.json"):
+            if stale.stem not in planned:
+                stale.unlink()
+        for result in found:
+            results.write(new / f"{result.run}.json", result)
+        for name, effect in measured.items():
+            effects.write(new / "effects" / name, effect)
     missing = unpublished_runs(study, profile)
     lines = [f"{len(found)} results in results/{profile}/; {len(missing)} runs are still missing"]
     if found[0].data.dataset != "phantom":  # the only images that are ours
@@ -70,25 +77,32 @@ def _ship_models(work: Path, folder: Path) -> list[str]:
     kinds: dict[str, list] = {}
     for result in results.read_published(work.name):
         network = result.parameters.get("network")
-        if network and not result.parameters["classes"]:
+        if network and not result.parameters.get("classes"):
             kinds.setdefault(network, []).append(result)
     best = [max(of, key=lambda r: r.classification.validation_accuracy) for of in kinds.values()]
-    total, shipped, lines = 0, [], []
-    for result in sorted(best, key=lambda r: -r.classification.validation_accuracy):
-        target = folder / f"{result.run}.safetensors"
-        made = paths.model_file(work, result.run)
-        if not made.is_file() and not target.is_file():
-            continue  # trained elsewhere
-        trained = read_network(made if made.is_file() else target)
-        size = sum(2 * tensor.numel() for tensor in trained.module.state_dict().values())
-        if total + size < SHIPPED_BYTES:
-            total += size
-            save_network(target, trained, half=True)
-            shipped.append(target)
-            lines.append(f"models/{target.name}: {size / 1e6:.1f} MB")
-    for stale in set(folder.glob("*.safetensors")) - set(shipped):
-        stale.unlink()
+    total, lines = 0, []
+    with replacing_folder(folder) as new:
+        for other in folder.glob("[!.]*"):
+            if other.is_file() and other.suffix != ".safetensors":
+                shutil.copy2(other, new)
+        for result in sorted(best, key=lambda r: -r.classification.validation_accuracy):
+            name = f"{result.run}.safetensors"
+            made = paths.model_file(work, result.run)
+            source = made if made.is_file() else folder / name
+            if not source.is_file():
+                continue  # trained elsewhere
+            trained = read_network(source)
+            size = sum(2 * tensor.numel() for tensor in trained.module.state_dict().values())
+            if total + size < SHIPPED_BYTES:
+                total += size
+                save_network(new / name, trained, half=True)
+                lines.append(f"models/{name}: {size / 1e6:.1f} MB")
     return lines
+
+
+def _ignore_parts(_folder: str, names: list[str]) -> list[str]:
+    """Return the names of a folder's files that were being written, for :func:`shutil.copytree`."""
+    return [name for name in names if name.startswith(".")]
 
 
 def _draw_pictures(found: Sequence[Result], folder: Path) -> str:

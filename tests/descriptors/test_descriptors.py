@@ -185,7 +185,7 @@ def test_a_descriptor_is_a_step_of_a_pipeline(name):
 def test_what_is_no_descriptor_is_refused(content, tmp_path):
     if content is not None:
         (tmp_path / "d.safetensors").write_bytes(content)
-    with pytest.raises(CbirError, match="is not a descriptor's file"):
+    with pytest.raises(CbirError, match="cannot read the descriptor"):
         load_descriptor(tmp_path / "d.safetensors")
 
 

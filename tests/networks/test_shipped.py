@@ -12,6 +12,7 @@ from cbir_lib.networks.modules import read_network
 from cbir_lib.reproduction import evidence
 from cbir_lib.study import results
 from cbir_lib.study.config import read_study
+from cbir_lib.tensors import read_tensors
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "models").glob("*.safetensors"))
@@ -41,6 +42,11 @@ def result_of(path, published):
 def test_they_are_under_30_megabytes():
     assert SHIPPED
     assert sum(path.stat().st_size for path in SHIPPED) < 30e6
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_each_network_has_its_checksum(path):
+    read_tensors(path, "network", "")  # refuses a file without one
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -1,6 +1,7 @@
 """The study file, the runs that follow from it, and the notebooks that take their parameters."""
 
 import re
+import time
 from dataclasses import fields
 from itertools import product
 from pathlib import Path
@@ -498,3 +499,78 @@ def test_defaults_agree_wherever_they_stand():
 )
 def test_names_agree_wherever_they_stand(field, names):
     assert get_args(NetworkRun.model_fields[field].annotation) == names
+
+
+# Odd files: an answer or two lines, within two seconds
+
+ROW = "profiles: {p: {dataset: phantom}}\ngrid: {networks: {r: {network: [G], %s}}}\n"
+ODD = {
+    "deep list": ("[" * 5000, ""),
+    "deep mapping": ("{a: " * 5000, ""),
+    "deep but closed": ("a: " + "[" * 60 + "]" * 60, "deep"),
+    "no such day": ("profiles: 2020-13-45", "month must be"),
+    "long number": (f"profiles: {'9' * 5000}", "4300 digits"),
+    "list as a name": (
+        "profiles: {p: {dataset: phantom}}\ngrid: {networks: {r: {network: [[G]]}}}",
+        "G",
+    ),
+    "mapping as a key": ("{{a: b}: c}", "unhashable"),
+    "alias of itself": ("a: &x [*x]", "contains itself"),
+    "bomb": (
+        "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40)),
+        "more than 100,000 values",
+    ),
+    "large": ("#" * 300_000, "more than 262,144 bytes"),
+    "tag": ("profiles: !!python/object/apply:os.system [touch trapped]", "could not determine"),
+    "binary": (bytes(range(256)), "decode"),
+    "infinite": (ROW % "dropout: [.inf]", "finite number"),
+    "not a number": (ROW % "learning_rate: [.nan]", ""),
+    "four by a hundred": (
+        ROW
+        % ", ".join(
+            f"{name}: [{', '.join(str(value / 1000) for value in range(1, 101))}]"
+            for name in ("dropout", "learning_rate", "momentum", "weight_decay")
+        ),
+        "100,000,000 runs",
+    ),
+    "settings of a descriptor": (
+        "profiles: {p: {dataset: phantom}}\ngrid: {descriptors: {hog: "
+        f"{{cell_px: {list(range(2, 200))}, orientations: {list(range(2, 90))}}}}}}}",
+        "17,424 settings",
+    ),
+    "a profile that leaves build": ("profiles: {../x: {dataset: phantom}}\ngrid: {}", "folder"),
+    "negative seed": ("profiles: {p: {dataset: phantom, seeds: [-1]}}\ngrid: {}", "seeds"),
+    "huge seed": (
+        "profiles: {p: {dataset: phantom, seeds: [99999999999999999999]}}\ngrid: {}",
+        "seeds",
+    ),
+    "long name": (f"profiles: {{p: {{dataset: {'x' * 100_000}}}}}\ngrid: {{}}", "unknown data set"),
+    "empty": ("", ""),
+    "number": ("7", ""),
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), ODD.values(), ids=ODD)
+def test_an_odd_file_is_two_lines_within_two_seconds(text, reason, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "study.yml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    started = time.process_time()
+    with pytest.raises(CbirError) as caught:
+        read_study(path)
+    assert time.process_time() - started < 2
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 2 and str(path) in lines[0] and reason in lines[0]
+    assert len(str(caught.value)) < 1000
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_the_seeds_of_a_profile_count(tmp_path):
+    path = tmp_path / "study.yml"
+    row = f"network: [G], dropout: {[value / 1000 for value in range(100)]}"
+    text = "profiles: {p: {dataset: phantom, seeds: %s}}\ngrid: {networks: {r: {%s}}}\n"
+    path.write_text(text % (list(range(100)), row))
+    assert len(read_study(path).runs("p")) == 10_000
+    path.write_text(text % (list(range(101)), row))
+    with pytest.raises(CbirError, match="profile p has 10,100 runs"):
+        read_study(path)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -255,7 +256,9 @@ def test_what_was_written_is_what_is_read(training, tmp_path):
     path = tmp_path / "new" / "result.json"
     results.write(path, result)
     assert results.read(path) == result
-    assert json.loads(path.read_text(encoding="utf-8")) == changed(training=training)
+    written = json.loads(path.read_text(encoding="utf-8"))
+    assert len(written.pop("sha256")) == 64
+    assert written == changed(training=training)
     first = path.read_bytes()
     results.write(path, results.read(path))
     assert path.read_bytes() == first
@@ -305,6 +308,38 @@ def test_truncated_json_is_refused_and_not_repeated(part, result, tmp_path):
     said = refused(path)
     assert "Invalid JSON" in said
     assert "checksum" not in said  # the error is no copy of the file
+
+
+def test_a_flipped_bit_anywhere_is_refused(result, tmp_path):
+    path = tmp_path / "result.json"
+    results.write(path, result)
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    accepted = 0
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        try:
+            assert results.read(path) == result, place  # one blank became another
+            accepted += 1
+        except CbirError as error:
+            assert len(str(error).splitlines()) == 2
+    assert accepted < len(whole) / 100
+
+
+def test_a_file_from_before_there_were_checksums_is_read(result, tmp_path):
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(changed()), encoding="utf-8")
+    assert results.read(path) == Result(**changed())
+
+
+PUBLISHED = sorted((Path(__file__).parents[2] / "results").rglob("*.json"))
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_what_is_published_has_its_checksum(path):
+    text = path.read_text(encoding="utf-8")
+    assert list(json.loads(text))[-1] == "sha256"
 
 
 def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path):
@@ -468,7 +503,7 @@ def test_numbers_of_a_list_stand_on_one_line_and_are_read_back_equal(tmp_path):
     results.write(path, Result(**many))
     assert results.read(path) == Result(**many)
     text = path.read_text(encoding="utf-8")
-    assert json.loads(text) == many
+    assert json.loads(text) == many | {"sha256": json.loads(text)["sha256"]}
     answers = ", ".join(map(str, many["answers"]))
     assert f'"answers": [ {answers} ]' in text or f'"answers": [{answers}]' in text
     assert '"confusion": [\n' in text  # lists of lists stay apart

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from cbir_lib.datasets.phantom import recipe
-from cbir_lib.datasets.phantom.card import write_card
+from cbir_lib.datasets.phantom.card import CHECKSUMS_FILE, write_card
 from cbir_lib.datasets.phantom.parameters import require_packages
 from cbir_lib.errors import CbirError
 from cbir_lib.files import replacing
@@ -85,8 +85,12 @@ def render_set(
         "size": size,
         "jpeg_quality": JPEG_QUALITY,
     }
+    parts, done = out / "parts", out / ".parts-done"
+    shutil.rmtree(done, ignore_errors=True)
+    if _is_finished(out, described):
+        progress(count)
+        return out
     _claim_folder(out, described)
-    parts = out / "parts"
     planned = recipe.plan_images(count, seed)
     todo = []
     for first in range(0, count, IMAGES_PER_PART):
@@ -103,8 +107,19 @@ def render_set(
     described["drawn_with"] = {name: version(name) for name in RECORDED_PACKAGES}
     tables = [pd.read_parquet(path) for path in sorted(parts.glob("*.parquet"))]
     write_set(out, pd.concat(tables, ignore_index=True), described)
-    shutil.rmtree(parts)
+    parts.rename(done)  # in one step: a half-removed folder of parts would look like one begun
+    shutil.rmtree(done)
     return out
+
+
+def _is_finished(out: Path, described: dict) -> bool:
+    """Tell whether the folder holds the complete set with these settings."""
+    if (out / "parts").exists() or not (out / CHECKSUMS_FILE).is_file():
+        return False
+    try:
+        return described.items() <= json.loads((out / "recipe.json").read_text()).items()
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _draw_parts(todo: list, seed: int, size: int, workers: int) -> Iterator[int]:
@@ -128,13 +143,19 @@ def _claim_folder(out: Path, described: dict) -> None:
     """Make the folder ours, or refuse it."""
     begun = out / "parts" / "recipe.json"
     if begun.is_file():
-        if json.loads(begun.read_text()) != described:
+        try:
+            same = json.loads(begun.read_text()) == described
+        except ValueError:
+            same = False
+        if not same:
             raise CbirError(
                 f"{out} was begun with other settings",
                 f"go on with the same, remove {begun.parent}, or name another folder: --out",
             )
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    # A kill may have left an empty folder of parts.
+    others = [] if not out.is_dir() else [path.name for path in out.iterdir()]
+    if (out.exists() and not out.is_dir()) or set(others) - {"parts"}:
         raise CbirError(f"{out} is not an empty folder", "name a new one: --out")
     with replacing(begun) as part:
         part.write_text(json.dumps(described))

@@ -1,0 +1,143 @@
+"""Answers go where they are sent; whatever goes wrong, no traceback reaches a user."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cbir_lib import paths
+from cbir_lib.archive import update
+from cbir_lib.cli import index, main
+from tests.fixtures import drawing
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with an archive, and queries with odd names."""
+    root, rng = tmp_path_factory.mktemp("trouble"), np.random.default_rng(0)
+    (root / "images").mkdir()
+    for i in range(6):
+        Image.fromarray(drawing(i, rng)).save(root / "images" / f"{i}.png")
+    update.build(root / "images", root / "archive", "grey-histogram")
+    picture = (root / "images" / "0.png").read_bytes()
+    for name in (b"bad\xff.png", "Ω.png".encode(), b"two\nlines.png", b"q.png"):
+        Path(root, os.fsdecode(name)).write_bytes(picture)
+    return root
+
+
+def cbir(place, *arguments, shell="", **environment):
+    """Run the command in a process of its own, with a shell's redirection."""
+    quoted = " ".join(f"'{argument}'" for argument in arguments)
+    command = f'"{sys.executable}" -m cbir_lib.cli {quoted} {shell}'
+    return subprocess.run(
+        command.encode(errors="surrogateescape"),
+        shell=True,
+        cwd=place,
+        env=os.environ | {"PYTHONPATH": str(paths.project_root())} | environment,
+        capture_output=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [("table", "bad\udcff.png"), ("json", "Ω.png"), ("html", "two\nlines.png")],
+)
+def test_any_name_can_be_asked_for(place, form, name):
+    out = ("--out", "answer") if form == "html" else ()
+    ended = cbir(
+        place, "index", "search", "archive", name, "-k", "2", "--format", form, *out,
+        PYTHONIOENCODING="latin-1",
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    if form == "json":
+        assert len(json.loads(ended.stdout)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shell", "said"),
+    [
+        (["--out", "."], "", b"it is a folder"),
+        (["--out", "/proc/x.html"], "", b"cannot write /proc/x.html"),
+        (["--out", "q.png/x"], "", b"q.png is not a folder"),
+        ([], "> /dev/full", b"No space left"),
+        (["--out", "/dev/full"], "", b"no space left"),
+    ],
+)
+def test_what_cannot_be_written_there_is_two_lines(place, arguments, shell, said):
+    ended = cbir(place, "index", "search", "archive", "q.png", *arguments, shell=shell)
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    lines = ended.stderr.splitlines()
+    assert [line[:6] for line in lines] == [b"error:", b"hint: "], ended.stderr
+
+
+def test_standard_output_by_name_has_the_answer_alone(place):
+    ended = cbir(
+        place, "index", "search", "archive", "q.png", "--format", "json", "--out", "/dev/stdout"
+    )
+    assert ended.returncode == 0
+    assert len(json.loads(ended.stdout)) == 5
+    assert ended.stderr == b"5 results in /dev/stdout\n"
+
+
+def test_a_reader_that_has_enough_is_no_error(place):
+    ended = cbir(place, "index", "search", "archive", "q.png", shell="| true")
+    assert (ended.stdout, ended.stderr) == (b"", b"")
+
+
+TROUBLE = {
+    PermissionError(13, "Permission denied", "a.png"): (2, "a.png: Permission denied"),
+    OSError(30, "Read-only file system", "x"): (2, "Read-only"),
+    MemoryError(): (2, "too little memory"),
+    RuntimeError("can't start new thread"): (2, "too little memory"),
+    KeyboardInterrupt(): (2, "interrupted"),
+    UnicodeEncodeError("latin-1", "Ω", 0, 1, "ordinal not in range"): (2, "latin-1"),
+    KeyError("classes"): (70, "a fault in cbir itself: KeyError: 'classes'"),
+    RecursionError("too deep"): (70, "RecursionError"),
+}
+
+
+@pytest.mark.parametrize("error", TROUBLE, ids=lambda error: type(error).__name__)
+def test_no_exception_leaves_the_command(error, place, monkeypatch, capsys, tmp_path):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(index, "_search_archive", fail)
+    monkeypatch.setattr(sys, "argv", ["cbir", "index", "search", str(place / "archive"), "q.png"])
+    with pytest.raises(SystemExit) as stop:
+        main.main()
+    code, said = TROUBLE[error]
+    lines = capsys.readouterr().err.splitlines()
+    assert stop.value.code == code
+    assert len(lines) == 2 and said in lines[0]
+    logs = list(tmp_path.glob("cbir-*.log"))
+    assert len(logs) == (code == 70)
+    for log in logs:
+        assert str(log) in lines[1]
+        assert "Traceback" in log.read_text() and "cbir 0" in log.read_text()
+
+
+def test_credentials_are_hidden_in_errors_and_logs(place, monkeypatch, capsys, tmp_path):
+    address = "http://root:s3/cr@et@localhost:19530/db?token=t0ken"
+
+    def fail(*_, **__):
+        raise LookupError(f"cannot reach {address} as s3/cr@et with t0ken")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(index, "_search_archive", fail)
+    for given in (["--milvus", address], [f"--milvus={address}"]):
+        monkeypatch.setattr(
+            sys, "argv", ["cbir", "index", "search", str(place / "archive"), "q.png", *given]
+        )
+        with pytest.raises(SystemExit):
+            main.main()
+    said = capsys.readouterr().err + "".join(log.read_text() for log in tmp_path.glob("*.log"))
+    assert "LookupError" in said
+    for secret in ("s3/cr", "cr@et", "t0ken"):
+        assert secret not in said
