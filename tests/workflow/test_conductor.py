@@ -74,7 +74,9 @@ class Project:
         for name in ("Snakefile", "_config.yml"):
             shutil.copy2(ROOT / name, root)
         (root / "data").mkdir()
-        (root / "data" / "phantom").symlink_to(ROOT / "data" / "phantom")  # chapters show it
+        # Chapters show the phantom and what a shipped network makes of it.
+        (root / "data" / "phantom").symlink_to(ROOT / "data" / "phantom")
+        (root / "models").symlink_to(ROOT / "models")
         self.set_study(STUDY)
         leave_out_chapters(root)
         notebook = root / "notebooks" / "run_network.md"
