@@ -9,7 +9,6 @@ import ast
 import contextlib
 import io
 import multiprocessing
-import os
 import subprocess
 import symtable
 import sys
@@ -163,19 +162,29 @@ def execute(chapter, folder):
 
 
 @pytest.fixture(scope="module")
-def process(phantom_set, phantom_cache, tmp_path_factory):
-    """A fresh process, which imports the libraries once for all chapters."""
+def run_alone(request, phantom_set, phantom_cache, tmp_path_factory, worker_id):
+    """Execute a chapter in a fresh process, one of two, which import the libraries once each.
+
+    Without other workers all chapters that are asked for begin at once.
+    """
+    folder = str(tmp_path_factory.mktemp("nothing") / "quick")  # a study that was never run
+    asked = [
+        item.callspec.params["chapter"]
+        for item in request.session.items
+        if item.originalname == test_visible_code_runs_alone.__name__ and worker_id == "master"
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CBIR_CACHE", str(phantom_cache))
         patch.setenv("MPLBACKEND", "agg")
         patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
         patch.chdir(ROOT)
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            assert pool.submit(os.getpid).result() != os.getpid()
-            yield pool
+        pool = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
+        begun = {chapter: pool.submit(execute, chapter, folder) for chapter in asked}
+        yield lambda chapter: (begun.get(chapter) or pool.submit(execute, chapter, folder)).result()
+        pool.shutdown(cancel_futures=True)
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_visible_code_runs_alone(chapter, process, tmp_path):
-    failed = process.submit(execute, chapter, str(tmp_path / "quick")).result()
+def test_visible_code_runs_alone(chapter, run_alone):
+    failed = run_alone(chapter)
     assert not failed, failed
