@@ -139,7 +139,7 @@ def _build_set(labels: pd.DataFrame, encoded: dict[str, bytes]) -> RadiographSet
     records = labels[kept].rename(columns={"class": "label"})
     records["label"] = records["label"].map(list(CLASSES).index)
     images = [fit_to_square(d.image, size) for d in decoded if d.image is not None]
-    return build_set("phantom", tuple(CLASSES), images, records, remarks, mend=RESTORE_HINT)
+    return build_set("phantom", tuple(CLASSES), images, records, remarks, hint=RESTORE_HINT)
 
 
 def _damaged_error(path: Path, error: Exception) -> CbirError:
