@@ -352,6 +352,7 @@ class Study(StrictModel):
 
     profiles: dict[str, Profile]
     grid: Grid
+    solutions: Literal["folded", "omitted"] = "folded"  # of exercises, in the book
 
     def runs(self, profile: str) -> list[NetworkRun | DescriptorRun | CombinationRun]:
         """Return every run of a profile, networks first."""
