@@ -120,7 +120,9 @@ class Items:
         except TypeError:
             return "a set of plain things is expected: " + kind.__name__
         if strange := [item for item in given if not isinstance(item, kind)]:
-            return f"elements of type {kind.__name__} are expected, not {_describe_type(strange[0])}"
+            return (
+                f"elements of type {kind.__name__} are expected, not {_describe_type(strange[0])}"
+            )
         if given == self.value:
             return None
         missing, extra = len(self.value - given), len(given - self.value)

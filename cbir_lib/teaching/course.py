@@ -30,21 +30,21 @@ c.ExecutePreprocessor.timeout = 300  # seconds per cell; the first image takes l
 README = """\
 # Exercises of "Content-based retrieval of radiographs"
 
-Written by `cbir course` from the chapters of the book. The notebooks need the library: in a clone of the
-repository, `make lab`, or `pip install --editable ".[book]"`. They read published results and embedded
-simulated radiographs, train nothing, and each runs in seconds.
+Written by `cbir course` from the chapters of the book. The notebooks need the library: in a clone
+of the repository, `make lab`, or `pip install --editable ".[book]"`. They read published results
+and embedded simulated radiographs, train nothing, and each runs in seconds.
 
 | folder | for whom |
 |---|---|
 | `student/` | questions, starters, checks that say right or give a hint; quizzes, glossary |
 | `instructor/` | the same with solutions and reasons, and plans for three labs of 90 minutes |
-| `nbgrader/` | source of nbgrader assignments with points and hidden tests; `pip install nbgrader` |
+| `nbgrader/` | source of nbgrader assignments with points and hidden tests |
 
 | chapter | exercises | minutes | points |
 |---|---|---|---|
 {rows}
 
-nbgrader makes the student version, grades, and writes feedback, with `networks` as the example:
+nbgrader (`pip install nbgrader`) makes the student version, grades, and writes feedback:
 
 ```bash
 cd nbgrader
@@ -153,9 +153,7 @@ def make_nbgrader_cells(exercise: Exercise) -> list[NotebookNode]:
     """
     graded = exercise.call.replace("check(", "grade(", 1)
     graded = f"{graded.removesuffix(')').rstrip().rstrip(',')}, points={exercise.points})"
-    answer = (
-        f"{exercise.blank}\n\n### BEGIN SOLUTION\n{exercise.solution}\n### END SOLUTION"
-    )
+    answer = f"{exercise.blank}\n\n### BEGIN SOLUTION\n{exercise.solution}\n### END SOLUTION"
     test = (
         f"{exercise.call}\n### BEGIN HIDDEN TESTS\n"
         f"from cbir_lib.teaching import grade\n\n{graded}\n### END HIDDEN TESTS"
@@ -179,7 +177,8 @@ def make_nbgrader_cells(exercise: Exercise) -> list[NotebookNode]:
 def _ask(exercise: Exercise) -> NotebookNode:
     points = f"{exercise.points} point{'s' * (exercise.points != 1)}"
     return new_markdown_cell(
-        f"## Exercise {exercise.number}: {exercise.title}\n\n*{exercise.minutes} minutes, {points}.* "
+        f"## Exercise {exercise.number}: {exercise.title}\n\n"
+        f"*{exercise.minutes} minutes, {points}.* "
         f"{strip_book_markup(exercise.text)}"
     )
 

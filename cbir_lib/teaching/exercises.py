@@ -121,9 +121,7 @@ def read_chapters(names: Sequence[str] = ()) -> list[Chapter]:
         if "file" in entry
     }
     return [
-        read_chapter(name, part)
-        for name, part in places.items()
-        if name in (names or CHAPTERS)
+        read_chapter(name, part) for name, part in places.items() if name in (names or CHAPTERS)
     ]
 
 

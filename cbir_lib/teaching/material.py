@@ -91,7 +91,9 @@ def load_shipped_network(layer: str | None = None) -> LearnedDescriptor:
     CbirError
         When the project ships none.
     """
-    files = sorted(paths.models_folder().glob("*.safetensors"), key=lambda file: file.stat().st_size)
+    files = sorted(
+        paths.models_folder().glob("*.safetensors"), key=lambda file: file.stat().st_size
+    )
     if not files:
         raise CbirError(
             f"no network in {paths.models_folder()}", "get them again: git checkout models"
@@ -102,9 +104,9 @@ def load_shipped_network(layer: str | None = None) -> LearnedDescriptor:
 
 
 def plant_copies() -> tuple[np.ndarray, np.ndarray]:
-    """Return training and test images, (60, 128, 128) and (40, 128, 128) uint8, with planted copies.
+    """Return training and test images, (N, 128, 128) uint8 each, with planted copies.
 
-    Some test images are altered copies of training images; the other 36 are of other subjects.
+    Some test images are altered copies of training images; the others are of other subjects.
     """
     images, subjects = load_examples().images, load_examples().records["subject_id"].to_numpy()
     rng = np.random.default_rng(7)

@@ -25,8 +25,6 @@ def run(code, monkeypatch):
     return call, names
 
 
-
-
 @pytest.mark.parametrize("name", EXERCISES)
 def test_the_solution_is_right_and_a_wrong_answer_gets_a_hint(name, monkeypatch):
     (called, *answers), names = run(EXERCISES[name].solved, monkeypatch)
@@ -49,7 +47,8 @@ def test_the_solution_is_right_and_a_wrong_answer_gets_a_hint(name, monkeypatch)
 def change(expected, answer):
     """A wrong answer of the right form, close to the right one."""
     if isinstance(expected, Number):
-        return float(np.asarray(answer).item()) + max(1.5 * expected.tolerance, 1e-6)
+        step = max(1.5 * expected.tolerance, 1e-6 * max(1, abs(expected.value)))
+        return float(np.asarray(answer).item()) + step
     if isinstance(expected, Array):
         wrong = np.array(answer)
         last = (-1,) * wrong.ndim

@@ -52,7 +52,9 @@ def answer_always_the_same() -> tuple[Expected, ...]:
 def predict_code_error() -> tuple[Expected, ...]:
     """Compute the hierarchical error of an answer that does not know, and of one that is wrong."""
     true = "1121-120-942-700"
-    weights = "Position i of an axis costs 1/i, divided by the sum over the axis; 4 axes count alike."
+    weights = (
+        "Position i of an axis costs 1/i, divided by the sum over the axis; 4 axes count alike."
+    )
     return (
         Number(
             "unknown",

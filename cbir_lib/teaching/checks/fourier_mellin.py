@@ -50,7 +50,7 @@ def turn_image() -> tuple[Expected, ...]:
 
 
 def move_square() -> tuple[Expected, ...]:
-    """Compute how far moving a square to the border moves its vector, and name the step to blame."""
+    """Compute how far a square at the border is from one in the middle, and name the cause."""
     squares = np.zeros((2, 128, 128), np.uint8)
     squares[0, 52:76, 52:76] = squares[1, 52:76, :24] = 255
     return (

@@ -29,7 +29,9 @@ def bootstrap_dropout() -> tuple[Expected, ...]:
     with_dropout, plain = (read_published(f"phantom-B-{name}") for name in ("dropout-s0", "s0"))
     gains = 100 * (score_queries(with_dropout, "accuracy") - score_queries(plain, "accuracy"))
     low, high = bootstrap_interval(gains)
-    several = "Draw images with replacement, 2,000 times; keep the two answers to an image together."
+    several = (
+        "Draw images with replacement, 2,000 times; keep the two answers to an image together."
+    )
     return (
         Number(
             "gain",

@@ -44,9 +44,7 @@ def find_worst_angle() -> tuple[Expected, ...]:
     """Find the angle at which the network is worst."""
     table = effects.tabulate(read_published_effects("robustness"), "rotation")
     network = table[table["method"].str.startswith("Network")].set_index("level")["mAP"]
-    return (
-        Number("angle", float(network.idxmin()), "In degrees: the level with the lowest mAP."),
-    )
+    return (Number("angle", float(network.idxmin()), "In degrees: the level with the lowest mAP."),)
 
 
 EXERCISES = (lose_corners, add_mildest_noise, find_worst_angle)

@@ -26,7 +26,7 @@ def turn_stripes() -> tuple[Expected, ...]:
 
 
 def add_mild_noise() -> tuple[Expected, ...]:
-    """Compute how far mild noise moves a histogram, in terms of its nearest neighbour's distance."""
+    """Compute how far mild noise moves a histogram, relative to its nearest neighbour."""
     images = load_examples().images[::5]
     descriptor = TamuraHistogram()
     vectors, noisy = descriptor.transform(images), descriptor.transform(add_noise(images, 5))
