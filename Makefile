@@ -1,9 +1,11 @@
 # make help lists the targets. PYTHON chooses the interpreter, PROFILE the profile of study.yml.
+# OUT is where a course is written.
 PYTHON ?= python3
 PROFILE ?= quick
+OUT ?= build/course
 BIN := .venv/bin
 
-.PHONY: study verify test data book lab lint clean lock help
+.PHONY: study verify test data book course lab lint clean lock help
 .DEFAULT_GOAL := help
 
 study: .venv/ready ## set up, run the study (PROFILE=quick), build the book
@@ -20,6 +22,9 @@ data: .venv/ready ## fetch MedNIST, the second data set, and check it
 
 book: .venv/ready ## build the book from results/, without training
 	@$(BIN)/cbir study --profile $(PROFILE) --published
+
+course: .venv/ready ## write the exercises as notebooks, in build/course or OUT=FOLDER
+	@$(BIN)/cbir course --out $(OUT)
 
 lab: .venv/ready ## open the notebooks in JupyterLab
 	@$(BIN)/jupytext-config --settings-file build/jupyter/labconfig/default_setting_overrides.json \
@@ -44,5 +49,5 @@ help: ## this list
 	  { echo "error: $$($(PYTHON) --version) is too old" >&2; \
 	    echo "hint: make $(MAKECMDGOALS) PYTHON=python3.11 (or newer)" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[book,phantom,milvus,test]"
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[book,phantom,milvus,teaching,test]"
 	@touch $@

@@ -46,7 +46,9 @@ def measuring(run):
 def showing(notebook):
     """What decides how a notebook looks: its text, and the modules that its other cells import."""
     source = paths.notebook_source(notebook)
-    code = "\n".join(code for tags, code in graph.read_cells(source) if "measure" not in tags)
+    # Cells of exercises are shown and not executed.
+    apart = {"measure", "exercise"}
+    code = "\n".join(code for tags, code in graph.read_cells(source) if not tags & apart)
     others = [] if notebook.startswith("run_") else DESCRIPTOR_MODULES
     return [f"notebooks/{notebook}.md", *graph.find_imported_modules(code, others)]
 
@@ -274,6 +276,8 @@ rule book:
         pages=[page(run, EXECUTED[name]) for name, run in EVERY.items()],
     output:
         f"{WORK}/html/index.html",
+    params:
+        solutions=READ.solutions,
     log:
         f"{WORK}/logs/book.txt",
     message:

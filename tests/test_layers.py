@@ -22,6 +22,7 @@ LAYERS = [
     "study",
     "reproduction",
     "book",
+    "teaching",
     "workflow",
     "cli",
 ]

@@ -2,7 +2,7 @@
 
 Text notebooks lie in ``notebooks/`` as MyST Markdown. jupytext converts them, papermill executes
 them. A cell tagged ``measure`` is part of a run: a book built from published results shows it and
-reads the result file instead of executing it.
+reads the result file instead of executing it. A cell tagged ``exercise`` is shown, not executed.
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ def execute(
         heading.source = re.sub(r"(?m)^# .*$", f"# {title}", heading.source, count=1)
     if result:
         _read_instead_of_measuring(notebook, result, reader)
+    _change_exercises(notebook, nbformat.v4.new_raw_cell)  # until the others are executed
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         converted = Path(folder) / (source.stem + ".ipynb")
@@ -123,6 +124,7 @@ def execute(
                 what = " / ".join(error.evalue.splitlines())
             raise NotebookFailedError(log.stem, error.exec_count, line, what) from None
     executed = nbformat.read(log, as_version=4)
+    _change_exercises(executed, nbformat.v4.new_code_cell)
     if result:
         _show_what_measured(executed, measured)
     _tidy(executed, lab)
@@ -163,6 +165,15 @@ def _show_what_measured(executed: nbformat.NotebookNode, measured: Path | None) 
     if cells:  # the measuring cells set what the reading one read
         shown = [cell for cell in shown if "reading" not in cell.metadata.get("tags", [])]
     executed.cells = shown
+
+
+def _change_exercises(
+    notebook: nbformat.NotebookNode, new_cell: Callable[..., nbformat.NotebookNode]
+) -> None:
+    """Make the cells of exercises cells of another kind."""
+    for number, cell in enumerate(notebook.cells):
+        if "exercise" in cell.metadata.get("tags", []):
+            notebook.cells[number] = new_cell(cell.source, metadata=cell.metadata)
 
 
 def _tidy(notebook: nbformat.NotebookNode, lab: str | None) -> None:

@@ -10,9 +10,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import nbformat
 import yaml
 
 from cbir_lib import paths
+from cbir_lib.book.solutions import Shown, omit_solutions
 from cbir_lib.errors import CbirError
 
 # Tags and attributes that make a browser load something.
@@ -34,8 +36,11 @@ CSS_LOAD = re.compile(r"""(?:url\(\s*['"]?|@import\s+['"])((?:https?:)?//[^'")\s
 THEBE = re.compile(r"<script>\s*const THEBE_JS_URL = [^<]*</script>")
 
 
-def assemble(work: Path, runs: list[str]) -> Path:
-    """Gather configuration, prose and executed notebooks in ``work/site``; return that folder."""
+def assemble(work: Path, runs: list[str], solutions: Shown = "folded") -> Path:
+    """Gather configuration, prose and executed notebooks in ``work/site``; return that folder.
+
+    With ``solutions`` ``omitted``, no page has a solution of an exercise or an answer of a quiz.
+    """
     root, site = paths.project_root(), work / "site"
     shutil.rmtree(site, ignore_errors=True)
     shutil.copytree(paths.book_folder(), site)
@@ -51,18 +56,34 @@ def assemble(work: Path, runs: list[str]) -> Path:
         again = paths.refreshed_page(work, name)
         newer = again.is_file() and again.stat().st_mtime > executed.stat().st_mtime
         shutil.copy2(again if newer else executed, site / "runs" / f"{name}.ipynb")
+    if solutions == "omitted":
+        _omit_solutions(site)
     return site
 
 
-def build(work: Path, runs: list[str], log: Path) -> Path:
+def _omit_solutions(site: Path) -> None:
+    """Take them out of the sources, so that neither a page nor the search index has them."""
+    for page in site.glob("*.md"):
+        page.write_text(omit_solutions(page.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in site.glob("chapters/*.ipynb"):
+        notebook = nbformat.read(page, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = omit_solutions(cell.source)
+        nbformat.write(notebook, page)
+
+
+def build(work: Path, runs: list[str], log: Path, solutions: Shown = "folded") -> Path:
     """Build the book from the output of a study in ``work``; return its folder, ``work/html``.
+
+    ``solutions`` as for :func:`assemble`.
 
     Raises
     ------
     CbirError
         When Sphinx warns, or the built pages load something from another host or have dead links.
     """
-    site, out = assemble(work, runs), work / "sphinx"
+    site, out = assemble(work, runs, solutions), work / "sphinx"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as file:
         code = subprocess.run(

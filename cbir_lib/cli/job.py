@@ -125,7 +125,8 @@ def job_book(
     send_message("book", "start")
     started = time.monotonic()
     try:
-        site.build(work, runs, work / "logs" / "book.txt")
+        solutions = load_study(study_file).solutions
+        site.build(work, runs, work / "logs" / "book.txt", solutions)
     except CbirError as error:
         for line in str(error).splitlines():
             send_message("book", f"| {line}")

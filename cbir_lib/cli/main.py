@@ -13,7 +13,7 @@ import typer
 
 import cbir_lib
 from cbir_lib.addresses import scrub
-from cbir_lib.cli import data, effects, index, job, phantom, report, study
+from cbir_lib.cli import course, data, effects, index, job, phantom, report, study
 from cbir_lib.errors import (
     INTERRUPTED,
     CbirError,
@@ -29,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Content-based retrieval of radiographs: run the study, fetch its data, search.",
 )
-for command in (study.study, study.verify, study.publish, report.report):
+for command in (study.study, study.verify, study.publish, report.report, course.course):
     app.command()(command)
 for name, group in (("data", data), ("index", index), ("phantom", phantom), ("effects", effects)):
     app.add_typer(group.app, name=name)

@@ -367,6 +367,7 @@ class Study(StudyModel):
 
     profiles: dict[str, Profile]
     grid: Grid
+    solutions: Literal["folded", "omitted"] = "folded"  # of exercises, in the book
 
     def runs(self, profile: str) -> list[NetworkRun | DescriptorRun | CombinationRun]:
         """Return every run of a profile, networks first."""
