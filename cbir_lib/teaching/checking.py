@@ -81,7 +81,7 @@ def grade(exercise: str, *answers: object, points: float) -> float:
     """Print the verdict on the answers of an exercise, and return the points for them.
 
     As :func:`check`, and functions are tried on more arguments. Each part that is right counts the
-    same. For automatic grading: a submission cannot replace it as it can replace ``check``.
+    same. For automatic grading, where a submission may have redefined ``check``.
     """
     verdict = _compare(exercise, answers, graded=True)
     print(verdict)

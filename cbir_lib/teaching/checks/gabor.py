@@ -24,7 +24,7 @@ def find_strongest_filter() -> tuple[Expected, ...]:
             rows.append(np.unravel_index(answers.argmax(), answers.shape))
         found[degrees] = np.array(rows)
     hint = (
-        "One row per bank: scale and orientation of the largest mean of response_maps over the "
+        "One row per bank: scale and orientation of the largest mean of the responses over the "
         "image. An orientation is 180 degrees divided by their number."
     )
     return (Array("upright", found[0], hint), Array("turned", found[60], hint))
