@@ -30,6 +30,17 @@ URL = None
 CLASSES = {
     name: sum(split[name] for split in compute_split_sizes(COUNT).values()) for name in TRAIN
 }
+LARGEST_PX = 1024  # longer side
+LARGEST_SHARD = 2**28  # bytes, unpacked
+UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+)
 COLUMNS = ("image_id", "split", "class", "irma_code", "subject_id", "view", "width_px", "height_px")
 RESTORE_HINT = (
     "get it again: git checkout data/phantom, or draw it: cbir phantom render --out FOLDER"
@@ -84,15 +95,27 @@ def read(folder: Path) -> RadiographSet:
     encoded = {}
     for name in listed:
         if name.endswith(".parquet"):
+            # Names and bytes of a foreign shard may be of any type, and its text no text.
             try:
+                groups = pq.read_metadata(folder / name)
+                size = sum(
+                    groups.row_group(i).total_byte_size for i in range(groups.num_row_groups)
+                )
+                if size > LARGEST_SHARD:
+                    raise ValueError(f"{size:,} bytes, too large")
                 shard = pq.read_table(folder / name, columns=["image_id", "image"])
-                pictures = shard["image"].combine_chunks().field("bytes")
-            except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
+                names = shard["image_id"].to_pylist()
+                pictures = shard["image"].combine_chunks().field("bytes").to_pylist()
+                if not all(isinstance(each, str) for each in names):
+                    raise ValueError("an identifier is no text")
+                if not all(isinstance(each, bytes) for each in pictures):
+                    raise ValueError("an image has no bytes")
+            except (pa.ArrowException, *UNREADABLE) as error:
                 raise _damaged_error(folder / name, error) from error
-            encoded |= dict(zip(shard["image_id"].to_pylist(), pictures.to_pylist(), strict=True))
+            encoded |= dict(zip(names, pictures, strict=True))
     try:
         labels = pd.read_csv(folder / "labels.csv", dtype={"image_id": str}, keep_default_na=False)
-    except (ValueError, OSError) as error:
+    except UNREADABLE as error:
         raise _damaged_error(folder / "labels.csv", error) from error
     _check_labels(folder / "labels.csv", labels)
     if set(labels["image_id"]) != set(encoded):
@@ -107,6 +130,8 @@ def _read_checksums(sums: Path) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise _damaged_error(sums, error) from error
     listed = {line[1]: line[0] for line in lines if len(line) == 2}
+    if outside := [name for name in listed if "/" in name or "\\" in name]:
+        raise CbirError(f"{sums} names {outside[0]}, which leaves the folder", RESTORE_HINT)
     if "labels.csv" not in listed or len(listed) < len(lines):
         raise CbirError(f"{sums} is damaged: a line without a file, or no labels.csv", RESTORE_HINT)
     return listed
@@ -125,6 +150,8 @@ def _check_labels(path: Path, labels: pd.DataFrame) -> None:
     for column in ("width_px", "height_px"):
         if not pd.api.types.is_integer_dtype(labels[column]):
             raise CbirError(f"{path}: {column} is not a whole number everywhere", RESTORE_HINT)
+        if not labels[column].between(1, LARGEST_PX).all():
+            raise CbirError(f"{path}: {column} is not 1 to {LARGEST_PX} everywhere", RESTORE_HINT)
 
 
 def _build_set(labels: pd.DataFrame, encoded: dict[str, bytes]) -> RadiographSet:
