@@ -81,7 +81,7 @@ from cbir_lib.archive import update
 cv2.setNumThreads(1)
 update.build(sys.argv[1], sys.argv[2] + "-before", "grey-histogram")  # loads all libraries
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-limit = used + 500_000_000
+limit = used + 150_000_000  # less than the picture alone, wherever memory was freed before
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 report = update.build(sys.argv[1], sys.argv[2], "grey-histogram")
 print(report.added, report.faults)
