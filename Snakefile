@@ -269,9 +269,23 @@ rule chapter:
         "{JOB} chapter {wildcards.chapter} {OPTIONS}"
 
 
+rule search_page:
+    input:
+        code=graph.find_imported_modules("from cbir_lib.book import search_page"),
+        networks=sorted(str(path) for path in Path("models").glob("*.safetensors")),
+        images="data/phantom/SHA256SUMS",
+    output:
+        f"{WORK}/search/search.json",
+    message:
+        "search-page"
+    shell:
+        JOB + " search-page --work {WORK}"
+
+
 rule book:
     input:
         book=BOOK,
+        search=rules.search_page.output,
         chapters=expand(f"{WORK}/chapters/{{chapter}}.ipynb", chapter=CHAPTERS),
         pages=[page(run, EXECUTED[name]) for name, run in EVERY.items()],
     output:

@@ -34,6 +34,8 @@ POINTERS = {"canonical", "next", "prev", "author", "license", "index", "search"}
 CSS_LOAD = re.compile(r"""(?:url\(\s*['"]?|@import\s+['"])((?:https?:)?//[^'")\s]+)""")
 # Every page would contain the CDN of a live-code library that is switched off.
 THEBE = re.compile(r"<script>\s*const THEBE_JS_URL = [^<]*</script>")
+# Icons as scripts, 1.5 MB a page: the theme's style sheet draws the same icons from its font.
+ICONS = re.compile(r"<script[^>]*/fontawesome\.js[^>]*>(\s*</script>)?")
 
 
 def assemble(work: Path, runs: list[str], solutions: Shown = "folded") -> Path:
@@ -45,6 +47,8 @@ def assemble(work: Path, runs: list[str], solutions: Shown = "folded") -> Path:
     shutil.rmtree(site, ignore_errors=True)
     shutil.copytree(paths.book_folder(), site)
     shutil.copy2(root / "_config.yml", site)
+    if (work / "search").is_dir():
+        shutil.copytree(work / "search", site / "assets" / "search" / "data")
     (site / "chapters").mkdir()
     for notebook in (work / "chapters").glob("*.ipynb"):
         folder = site if notebook.stem == "index" else site / "chapters"
@@ -105,7 +109,7 @@ def build(work: Path, runs: list[str], log: Path, solutions: Shown = "folded") -
     built = out / "_build" / "html"
     for page in built.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
-        page.write_text(THEBE.sub("", text), encoding="utf-8")
+        page.write_text(ICONS.sub("", THEBE.sub("", text)), encoding="utf-8")
     if faults := find_missing_pages(built, runs) + find_faults(built):
         raise CbirError(
             f"{len(faults)} faults in the built book: {' / '.join(faults[:3])}", str(log)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -111,6 +112,14 @@ def _job(work, name, notebook, target, parameters, **how) -> None:
     send_message(f"done in {time.monotonic() - started:.0f} s")
 
 
+@app.command("search-page")
+def job_search_page(work: Annotated[Path, typer.Option()]) -> None:
+    """Write the data of the page that searches in the browser."""
+    from cbir_lib.book import search_page
+
+    _report("search-page", lambda: search_page.write(work / "search"))
+
+
 @app.command("book")
 def job_book(
     work: Annotated[Path, typer.Option()],
@@ -119,20 +128,26 @@ def job_book(
 ) -> None:
     """Build the book from the executed notebooks."""
     from cbir_lib.book import site
-    from cbir_lib.messages import send_message
 
     runs = list_run_ids(study_file, profile)
-    send_message("book", "start")
+    solutions = load_study(study_file).solutions
+    _report("book", lambda: site.build(work, runs, work / "logs" / "book.txt", solutions))
+
+
+def _report(job: str, do: Callable[[], object]) -> None:
+    """Do a job that is not a notebook, and report to the conductor."""
+    from cbir_lib.messages import send_message
+
+    send_message(job, "start")
     started = time.monotonic()
     try:
-        solutions = load_study(study_file).solutions
-        site.build(work, runs, work / "logs" / "book.txt", solutions)
+        do()
     except CbirError as error:
         for line in str(error).splitlines():
-            send_message("book", f"| {line}")
-        send_message("book", "failed")
+            send_message(job, f"| {line}")
+        send_message(job, "failed")
         raise typer.Exit(1) from None
-    send_message("book", f"done in {time.monotonic() - started:.0f} s")
+    send_message(job, f"done in {time.monotonic() - started:.0f} s")
 
 
 @app.command("check-book")

@@ -38,7 +38,7 @@ STUDY = {
 }
 # Of the book's chapters those that show this study's runs; CI builds the whole book.
 CHAPTERS = ["index", "comparison", "retrieval"]
-JOBS = len(RUNS) + len(CHAPTERS) + 1  # and the book
+JOBS = len(RUNS) + len(CHAPTERS) + 2  # and the book, and the page that searches
 # Lets a test break one run from outside, without a change that would repeat the others.
 BREAK = "import os\n\nassert os.environ.get('BREAK') != network, 'broken on purpose'\n"
 

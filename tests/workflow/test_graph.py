@@ -106,6 +106,7 @@ def finished(tmp_path_factory):
         put(work / "effects" / f"{run.name}.json")
     for notebook in (root / "notebooks").glob("*.md"):
         put(work / "chapters" / f"{notebook.stem}.ipynb")
+    put(work / "search" / "search.json")
     put(work / "html" / "index.html")
     snakemake(root, "--touch")
     assert steps(root) == {}

@@ -1,0 +1,356 @@
+"""The page that searches in the browser: its data, and the page itself in headless Chromium."""
+
+import functools
+import hashlib
+import http.server
+import io
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from cbir_lib.book import search_page
+from cbir_lib.images.decoding import decode, fit_to_square
+from cbir_lib.images.perturbations import perturb
+from cbir_lib.retrieval.index import Index
+from cbir_lib.study import results
+
+ROOT = Path(__file__).parents[2]
+VENDOR = ROOT / "book" / "assets" / "search" / "vendor"
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+FIRST_LOAD = 6e6  # bytes, from a host that compresses nothing
+MODULE = "document.querySelector('#search-page ~ script[type=module]').src"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, phantom_set):
+    """What the rule of the Snakefile makes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search_page.phantom, "load", lambda: phantom_set)
+        return search_page.write(tmp_path_factory.mktemp("search") / "data")
+
+
+def methods():
+    return {m.name: m for m in (search_page._choose_network(), search_page._choose_histogram())}
+
+
+def test_the_code_of_others_is_what_they_published():
+    sums = dict(line.split()[::-1] for line in (VENDOR / "SHA256SUMS").read_text().splitlines())
+    for file in VENDOR.iterdir():
+        if file.suffix in (".js", ".mjs", ".zst"):
+            assert hashlib.sha256(file.read_bytes()).hexdigest() == sums.pop(file.name), file.name
+        if file.suffix == ".zst":
+            reader = pa.CompressedInputStream(pa.py_buffer(file.read_bytes()), "zstd")
+            assert hashlib.sha256(reader.read()).hexdigest() == sums.pop(file.stem)
+    assert not sums
+
+
+def test_the_histogram_is_the_one_that_the_study_chose():
+    found = {result.run: result for result in results.read_published("full")}
+    chosen = found["phantom-grey-histogram"]
+    assert {name: chosen.settings[name] for name in search_page.HISTOGRAM} == search_page.HISTOGRAM
+    assert chosen.parameters["size"] == search_page.HISTOGRAM_SIZE
+
+
+# In the browser
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory, data):
+    """A folder served as `python -m http.server` does: the page's markup, its scripts and data."""
+    folder = tmp_path_factory.mktemp("html")
+    shutil.copytree(ROOT / "book" / "assets" / "search", folder / "_static" / "search")
+    shutil.copytree(data, folder / "_static" / "search" / "data")
+    text = (ROOT / "book" / "search_in_page.md").read_text()
+    markup = text.split("```{raw} html\n")[1].split("```")[0]
+    (folder / "page.html").write_text(f"<!DOCTYPE html><meta charset=utf-8><body>{markup}")
+    handler = functools.partial(Quiet, directory=folder)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield folder, f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """A handler that prints nothing."""
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def launch():
+    """Start headless Chromium with these arguments."""
+    if not CHROMIUM:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    with playwright.sync_playwright() as running:
+        yield lambda *arguments: running.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", *arguments]
+        )
+
+
+@pytest.fixture(scope="module")
+def page(launch, host):
+    browser = launch()
+    page = browser.new_page()
+    page.requested, page.bytes = [], []
+    page.on("request", lambda request: page.requested.append(request.url))
+    page.on("requestfinished", lambda r: page.bytes.append(r.sizes()["responseBodySize"]))
+    page.goto(host[1] + "page.html")
+    page.wait_for_selector("#search-page[data-ready]")
+    yield page
+    browser.close()
+
+
+def search(page, name, content, **sliders):
+    """Search with a file, and return the vectors and the ranked rows by method."""
+    page.set_input_files("#search-file", {"name": name, "mimeType": "", "buffer": content})
+    page.wait_for_function(
+        "name => document.getElementById('search-name').textContent.includes(name)", arg=name
+    )
+    for slider, value in sliders.items():
+        page.evaluate(
+            "([id, value]) => { document.getElementById(id).value = value; }",
+            [f"search-{slider}", value],
+        )
+    return page.evaluate(
+        f"""async () => {{
+            const {{ state, search }} = await import({MODULE});
+            await search();
+            const plain = (of) => Object.fromEntries(
+                Object.entries(of).map(([name, values]) => [name, Array.from(values)]));
+            return {{ image: Array.from(state.changed.pixels), vectors: plain(state.vectors),
+                      answers: plain(state.answers), milliseconds: state.milliseconds }};
+        }}"""
+    )
+
+
+def encode(image, kind="PNG"):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, kind)
+    return file.getvalue()
+
+
+def dicom(pixels, modality="DX", **elements):
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = meta.MediaStorageSOPInstanceUID = "1.2.3"
+    made = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+    made.Modality, made.PhotometricInterpretation = modality, "MONOCHROME2"
+    made.Rows, made.Columns, made.SamplesPerPixel = *pixels.shape, 1
+    made.BitsAllocated = made.BitsStored = 16
+    made.HighBit, made.PixelRepresentation = 15, 0
+    made.PixelData = pixels.astype("<u2").tobytes()
+    for name, value in elements.items():
+        setattr(made, name, value)
+    file = io.BytesIO()
+    made.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def library(phantom_set):
+    """Both methods of the library, each with an index of the same archive."""
+    archive, queries = search_page.sample(phantom_set)
+    found = {}
+    for name, method in methods().items():
+        index = Index(method.descriptor.distance)
+        index.add(method.describe(archive.images), np.arange(len(archive)).astype(str))
+        found[name] = method, index
+    return found, queries
+
+
+def compare(found, image, library):
+    """Compare an answer of the page with the library's to the image that the page compared."""
+    for name, (method, index) in library[0].items():
+        vector = method.describe(image[None])
+        np.testing.assert_allclose(found["vectors"][name], vector[0], atol=1e-3, err_msg=name)
+        ranking = index.search(vector, 10)
+        answers = found["answers"][name]
+        np.testing.assert_allclose(
+            [a["distance"] for a in answers], ranking.distances[0], atol=1e-4
+        )
+        assert [a["row"] for a in answers] == ranking.rows[0].tolist(), name
+
+
+def test_the_page_answers_as_the_library_does(page, library):
+    queries = library[1]
+    times = []
+    for row in range(0, len(queries), 16):
+        image = queries.images[row]
+        found = search(page, f"{row}.png", encode(image))
+        assert found["image"] == image.ravel().tolist()
+        compare(found, image, library)
+        times.append(found["milliseconds"])
+    print(f"a query takes {np.median(times):.0f} ms, the slowest {max(times):.0f} ms")
+
+
+@pytest.mark.parametrize(
+    "sliders", [{"noise": 12}, {"contrast": 0.45}, {"contrast": 1.6, "noise": 30}]
+)
+def test_a_changed_query_is_the_library_s(page, library, sliders):
+    image = library[1].images[5]
+    found = search(page, f"{sliders}.png", encode(image), **sliders)
+    for name in ("contrast", "noise"):
+        if name in sliders:
+            image = perturb(image[None], name, sliders[name])[0]
+    assert found["image"] == image.ravel().tolist()
+    compare(found, image, library)
+
+
+def test_a_turned_query_is_the_library_s_but_for_rounding(page, library):
+    image = library[1].images[7]
+    for degrees in (-90, 10, 33):
+        found = search(page, f"{degrees} degrees.png", encode(image), rotation=degrees)
+        expected = perturb(image[None], "rotation", float(degrees))[0].astype(int)
+        off = np.abs(np.array(found["image"]).reshape(expected.shape) - expected)
+        assert off.max() <= 1 and (off > 0).mean() < 0.02
+        compare(found, np.array(found["image"], np.uint8).reshape(expected.shape), library)
+
+
+@pytest.mark.parametrize("shape", [(512, 256), (300, 417), (1001, 777), (128, 90)])
+def test_images_of_any_size_are_fitted_as_in_the_library(page, library, shape):
+    image = cv2.resize(library[1].images[3], shape[::-1], interpolation=cv2.INTER_CUBIC)
+    found = search(page, f"{shape}.png", encode(image))
+    off = np.abs(np.array(found["image"]) - fit_to_square(image, 128).ravel())
+    assert off.max() <= 1 and (off > 0).mean() < 0.01
+
+
+def test_a_small_image_is_enlarged_as_in_the_library(page, library):
+    image = cv2.resize(library[1].images[3], (70, 50))
+    found = search(page, "small.png", encode(image))
+    assert np.abs(np.array(found["image"]) - fit_to_square(image, 128).ravel()).max() <= 1
+
+
+def test_jpeg_dicom_and_png_of_16_bits_are_read_as_in_the_library(page, library):
+    image = library[1].images[9]  # with a black border
+    deep = image.astype(np.uint16) * 13 + 1000
+    dead = deep.copy()
+    dead[30, 40], dead[70, 71] = 65535, 0
+    files = {
+        "colour.jpg": encode(np.stack([image, image // 2, 255 - image], axis=2), "JPEG"),
+        "deep.png": encode(deep),
+        "dead.png": encode(dead),
+        "plain.dcm": dicom(deep),
+        "dead.dcm": dicom(dead),
+        "window.dcm": dicom(deep, WindowCenter=2500, WindowWidth=1500),
+        "inverse.dcm": dicom(
+            deep, PhotometricInterpretation="MONOCHROME1", RescaleSlope=2, RescaleIntercept=-5
+        ),
+        "padded.dcm": dicom(np.where(image < 9, 0, deep), PixelPaddingValue=0),
+    }
+    for name, content in files.items():
+        expected = decode(content)
+        assert expected.image is not None, expected.remark
+        found = search(page, name, content)
+        off = np.abs(np.array(found["image"]) - fit_to_square(expected.image, 128).ravel())
+        assert off.max() <= 1 and (off > 0).mean() < 0.02, name
+
+
+def test_a_query_takes_less_than_a_tenth_of_a_second(page, library):
+    content = encode(library[1].images[0])
+    taken = [search(page, f"again {n}.png", content)["milliseconds"] for n in range(9)]
+    assert np.median(taken) < 100
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "The file is empty."),
+        (b"a letter, and no picture", "This is not an image. The page reads PNG"),
+        (b"GIF89a, and more", "This is a GIF."),
+        (encode(np.zeros((9, 9), np.uint8))[:60], "The file is damaged"),
+        (dicom(np.zeros((16, 16)), "CT"), "This is a computed tomography (CT), not a radiograph."),
+        (dicom(np.zeros((16, 16)))[:-99], "damaged"),
+    ],
+)
+def test_what_it_cannot_search_gets_a_sentence(page, content, sentence):
+    before = page.inner_text("#search-name")
+    page.set_input_files("#search-file", {"name": "x", "mimeType": "", "buffer": content})
+    page.wait_for_selector("#search-status.fault")
+    assert sentence in page.inner_text("#search-status")
+    assert page.inner_text("#search-name") == before
+    page.click("#search-samples button")
+    page.wait_for_selector("#search-status", state="hidden")
+
+
+def test_a_film_of_50_megapixels_is_refused_before_it_is_decoded(page):
+    film = encode(np.zeros((8000, 6300), np.uint8))
+    page.set_input_files("#search-file", {"name": "film.png", "mimeType": "", "buffer": film})
+    page.wait_for_selector("#search-status.fault")
+    assert "8000 = 50 million pixels" in page.inner_text("#search-status")
+    page.click("#search-samples button")
+
+
+def test_nothing_is_requested_after_the_page_has_loaded(page, host, library):
+    page.wait_for_timeout(200)
+    before = len(page.requested)
+    search(page, "private.png", encode(library[1].images[11]), noise=20, rotation=15)
+    search(page, "private.dcm", dicom(library[1].images[11].astype(np.uint16)))
+    page.click("#search-samples button:nth-child(3)")
+    page.wait_for_timeout(300)
+    later = [url for url in page.requested[before:] if not url.startswith(("blob:", "data:"))]
+    assert later == []
+    assert all(url.startswith((host[1], "blob:", "data:")) for url in page.requested)
+
+
+def test_the_first_load_leaves_room_for_the_book_around_it(page):
+    assert 3e6 < sum(page.bytes) < FIRST_LOAD - 1e6  # the theme takes up to one
+
+
+def test_relevance_follows_the_region_that_the_reader_names(page, library):
+    search(page, "unknown.png", encode(library[1].images[0]))
+    assert page.locator(".answers .relevant, .answers .irrelevant").count() == 0
+    page.select_option("#search-region", str(library[1].labels[0]))
+    assert page.locator(".answers .relevant, .answers .irrelevant").count() == 20
+    assert "of 10 of the same region" in page.inner_text("#search-network-score")
+
+
+def test_without_webassembly_the_histogram_still_answers(launch, host):
+    browser = launch()
+    page = browser.new_page()
+    page.add_init_script("delete globalThis.WebAssembly")
+    page.goto(host[1] + "page.html")
+    page.wait_for_selector("#search-page[data-ready]")
+    page.wait_for_selector("#search-grey-histogram-answers li")
+    assert "needs WebAssembly, which is switched off" in page.inner_text("#search-network-score")
+    assert page.locator("#search-network-answers li").count() == 0
+    browser.close()
+
+
+def test_opened_from_a_folder_it_says_what_to_do(launch, host):
+    browser = launch()
+    page = browser.new_page()
+    page.goto((host[0] / "page.html").as_uri())
+    assert "python -m http.server" in page.inner_text("#search-status")
+    browser.close()
+
+
+def test_a_book_without_its_data_says_so(launch, host):
+    browser = launch()
+    page = browser.new_page()
+    page.route("**/search.json", lambda route: route.fulfill(status=404))
+    page.goto(host[1] + "page.html")
+    page.wait_for_selector("#search-status.fault")
+    assert "without the data of this page" in page.inner_text("#search-status")
+    browser.close()
+
+
+def test_the_manifest_names_files_that_are_there(data):
+    manifest = json.loads((data / search_page.MANIFEST).read_text())
+    for method in manifest["methods"]:
+        assert (data / method["vectors"]).is_file()
+    assert len(manifest["archive"]["labels"]) == search_page.ARCHIVE
+    assert all((data / sample["file"]).is_file() for sample in manifest["samples"])
