@@ -2,7 +2,7 @@
 # `snakemake --cores 2 --config profile=quick` runs it bare.
 #
 # Config: study (file), profile, published (true: read results/, train nothing), fresh (true: in a
-# folder of its own), data (checksum).
+# folder of its own), only (true: some runs were named), data (checksum).
 import re
 import shlex
 import sys
@@ -17,6 +17,7 @@ STUDY = config.get("study", "study.yml")
 PROFILE = config.get("profile", "quick")
 PUBLISHED = str(config.get("published", False)).lower() == "true"
 FRESH = str(config.get("fresh", False)).lower() == "true"
+ONLY = str(config.get("only", False)).lower() == "true"
 WORK = f"build/{PROFILE}" + ("-published" if PUBLISHED else "-fresh" if FRESH else "")
 READ = read_study(STUDY)
 RUNS = {run.id: run for run in READ.runs(PROFILE)}
@@ -64,6 +65,17 @@ def page(run, executed):
         if not changed_since(executed, measuring(run)):
             return str(paths.refreshed_page(Path(WORK), run.id))
     return executed
+
+
+def networks_of(measured):
+    """The networks that effects choose from; if only some runs were asked for, those they choose."""
+    from cbir_lib.study.effects import list_networks_to_train
+    from cbir_lib.workflow.publishing import finished_networks
+
+    names = measured.networks
+    if ONLY and (finished := finished_networks(READ, PROFILE, Path(WORK), names)):
+        names = list_networks_to_train(Path(WORK), finished)
+    return expand(f"{WORK}/runs/{{run}}/model.safetensors", run=names)
 
 
 DESCRIPTOR_MODULES = [graph.name_descriptor_module(name) for name in DESCRIPTORS]
@@ -187,9 +199,7 @@ else:
     rule effects:
         input:
             measuring=lambda wc: measuring(EFFECTS[wc.effects]),
-            networks=lambda wc: expand(
-                f"{WORK}/runs/{{run}}/model.safetensors", run=EFFECTS[wc.effects].networks
-            ),
+            networks=lambda wc: networks_of(EFFECTS[wc.effects]),
             descriptors=lambda wc: expand(
                 f"{WORK}/runs/{{run}}/{{kind}}.safetensors",
                 run=EFFECTS[wc.effects].descriptor_runs,

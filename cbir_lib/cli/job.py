@@ -45,7 +45,13 @@ def job_effects(
     again: Annotated[bool, typer.Option()] = False,
 ) -> None:
     """Execute the notebook of one set of effects."""
-    run = next(run for run in load_study(study_file).effects(profile) if run.name == name)
+    from cbir_lib.workflow.publishing import finished_networks
+
+    study = load_study(study_file)
+    run = next(run for run in study.effects(profile) if run.name == name)
+    if not published:
+        networks = finished_networks(study, profile, work, run.networks)
+        run = run.model_copy(update={"networks": networks})
     result = paths.effects_file(work, name)
     notebook = result.with_suffix(".ipynb")
     _show_or_measure(run, work, work, result, notebook, published, again, "effects")

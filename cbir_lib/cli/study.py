@@ -34,30 +34,38 @@ def study(
     `cbir study --profile full --run phantom-B-dropout-s0`, `cbir study --profile full --missing`
     """
     from cbir_lib.workflow import conductor
-    from cbir_lib.workflow.publishing import unpublished_runs
+    from cbir_lib.workflow.publishing import unpublished_effects, unpublished_runs
 
     runs = run or []
     if missing and runs:
         raise CbirError("--missing and --run exclude each other", "leave one of them out")
-    if missing:
-        runs = unpublished_runs(load_study(study_file), profile)
-        if not runs:
-            print(f"results/{profile}/ has all runs of the profile")
-            return
-
     if data_root:
         os.environ["CBIR_DATA"] = str(data_root.resolve())
-    work = conductor.conduct(
-        find_study_file(study_file),
-        profile,
-        published=published,
-        book=book,
-        runs=runs,
-        cores=cores,
-    )
+
+    def conduct(*names: str):
+        return conductor.conduct(
+            find_study_file(study_file),
+            profile,
+            published=published,
+            book=book,
+            runs=names,
+            cores=cores,
+        )
+
+    if missing:
+        plan = load_study(study_file)
+        runs = unpublished_runs(plan, profile)
+        # Effects choose from the networks that are trained by then.
+        steps = [step for step in (runs, unpublished_effects(plan, profile)) if step]
+        for step in steps:
+            conduct(*step)
+        if not steps:
+            print(f"results/{profile}/ has all runs of the profile")
+        return
+    work = conduct(*runs)
     if runs:
         for name in runs:
-            print(f"the run: {work / 'runs' / name}")
+            print(f"the run: {conductor.find_target(work, name)}")
     elif book:
         print(f"the book: {work / 'html' / 'index.html'}")
 

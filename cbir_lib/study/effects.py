@@ -17,6 +17,7 @@ import pandas as pd
 
 from cbir_lib import paths
 from cbir_lib.datasets.radiographs import RadiographSet
+from cbir_lib.errors import CbirError
 from cbir_lib.evaluation import intervals, measures
 from cbir_lib.retrieval.ranking import Ranking
 from cbir_lib.schema import StrictModel, read_json, write_json
@@ -186,25 +187,65 @@ class Search:
 def select_best_network(work: Path, runs: Sequence[str]) -> tuple[results.Result, TrainedNetwork]:
     """Read the network run with the best validation accuracy; of equals the first.
 
-    ``work`` is the study's folder.
+    ``work`` is the study's folder. A run that is not finished there is read from ``results/`` and
+    ``models/``, where the best networks of the evidence are published.
+
+    Raises
+    ------
+    CbirError
+        When the best network was trained elsewhere and is not published.
     """
     # Reading an effects file needs no torch: a chapter that shows one starts a second sooner.
     from cbir_lib.networks.modules import read_network
 
-    measured = [results.read(paths.result_file(work, run)) for run in runs]
-    best = max(measured, key=lambda result: result.classification.validation_accuracy)
-    return best, read_network(paths.model_file(work, best.run))
+    best = _find_best(_read_finished(work, runs))
+    model = find_network(work, best.run)
+    if model is None:
+        raise CbirError(
+            f"the network of {best.run} is neither in {work} nor in models/",
+            f"train it: cbir study --profile {work.name} --run {best.run}",
+        )
+    return best, read_network(model)
 
 
 def select_best_networks(
     work: Path, runs: Sequence[str]
 ) -> list[tuple[results.Result, TrainedNetwork]]:
     """Return the best network trained without augmentation and the best with it, if any."""
-    with_it = {
-        run: results.read(paths.result_file(work, run)).parameters["augment"] for run in runs
-    }
-    groups = ([run for run in runs if with_it[run] == augment] for augment in (False, True))
-    return [select_best_network(work, group) for group in groups if group]
+    return [select_best_network(work, [r.run for r in group]) for group in _split(work, runs)]
+
+
+def list_networks_to_train(work: Path, runs: Sequence[str]) -> list[str]:
+    """Return the runs that :func:`select_best_networks` chooses and whose networks are missing."""
+    best = [_find_best(group).run for group in _split(work, runs)]
+    return [run for run in best if find_network(work, run) is None]
+
+
+def find_network(work: Path, run: str) -> Path | None:
+    """Return the file of a run's network, in a study's folder or published; None if missing."""
+    files = (paths.model_file(work, run), paths.models_folder() / f"{run}.safetensors")
+    return next((file for file in files if file.is_file()), None)
+
+
+def _find_best(candidates: Sequence[results.Result]) -> results.Result:
+    return max(candidates, key=lambda result: result.classification.validation_accuracy)
+
+
+def _split(work: Path, runs: Sequence[str]) -> list[list[results.Result]]:
+    """Return the finished runs without augmentation and those with it; neither group is empty."""
+    finished = _read_finished(work, runs)
+    groups = ([r for r in finished if r.parameters["augment"] == augment] for augment in (0, 1))
+    return [group for group in groups if group]
+
+
+def _read_finished(work: Path, runs: Sequence[str]) -> list[results.Result]:
+    """Read the results of runs from a study's folder, or else the published ones."""
+    folder = paths.results_folder(work.name)
+    measured = {run: paths.result_file(work, run) for run in runs}
+    return [
+        results.read(path if path.is_file() else folder / f"{run}.json")
+        for run, path in measured.items()
+    ]
 
 
 def format_rows(rows: pd.DataFrame) -> pd.DataFrame:

@@ -63,7 +63,8 @@ def conduct(
     book
         Build the chapters and the book after the runs.
     runs
-        Names of the only runs to do, with the runs they depend on; then no book is built.
+        Names of the only runs and effects to do, with the runs they depend on; then no book is
+        built, and effects choose from the networks that are trained or published.
     fresh
         Use a separate folder, not that of the study.
     cores
@@ -102,10 +103,12 @@ def conduct(
             f"profile {profile} leaves out the handcrafted descriptors, so it has no book"
         )
         book = False
-    folder = (work / "runs").relative_to(root)
-    only = [study.run(profile, name).id for name in runs]
-    targets = [str(folder / name / "result.json") for name in only]
+    planned_effects = {run.id for run in study.effects(profile)}
+    for name in set(runs) - planned_effects:
+        study.run(profile, name)  # refuses a name that is not there
+    targets = [str(find_target(work, name).relative_to(root)) for name in runs]
     targets = targets or ["all" if book else "runs"]
+    config.append(f"only={bool(runs)}")
     with hold_lock(root / "build"):
         graph = _Graph(root, targets, config, cores or os.cpu_count() or 1)
         planned = graph.plan()
@@ -121,6 +124,13 @@ def conduct(
         else:
             console.print("nothing to do: everything is up to date")
     return work
+
+
+def find_target(work: Path, name: str) -> Path:
+    """Return the result file of a run or of effects (``effects-robustness``)."""
+    if name.startswith("effects-"):
+        return paths.effects_file(work, name.removeprefix("effects-"))
+    return paths.result_file(work, name)
 
 
 def _result(root: Path, profile: str, run_id: str) -> Path:

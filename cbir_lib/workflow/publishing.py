@@ -25,6 +25,22 @@ def unpublished_runs(study: Study, profile: str) -> list[str]:
     return [run.id for run in runs if published.get(run.id) != run.model_dump()]
 
 
+def unpublished_effects(study: Study, profile: str) -> list[str]:
+    """Return the effects of a profile that are not in ``results/``."""
+    folder = paths.results_folder(profile)
+    return [
+        run.id
+        for run in study.effects(profile)
+        if not paths.effects_file(folder, run.name).is_file()
+    ]
+
+
+def finished_networks(study: Study, profile: str, work: Path, runs: Sequence[str]) -> list[str]:
+    """Return those of these runs whose results are in a study's folder or published."""
+    missing = set(unpublished_runs(study, profile))
+    return [run for run in runs if run not in missing or paths.result_file(work, run).is_file()]
+
+
 def publish(study: Study, profile: str) -> list[str]:
     """Copy the finished results of a study to ``results/``; return a report as lines of text.
 

@@ -1,6 +1,7 @@
 """Effects: the file, the factors against references, changes that change nothing, the plan."""
 
 import json
+import shutil
 
 import faiss
 import numpy as np
@@ -22,7 +23,7 @@ from cbir_lib.evaluation import intervals, summary
 from cbir_lib.evaluation import measures as evaluation
 from cbir_lib.images.perturbations import PERTURBATIONS, perturb
 from cbir_lib.images.preprocessing import Preprocessing
-from cbir_lib.networks.modules import TrainedNetwork, build_network
+from cbir_lib.networks.modules import TrainedNetwork, build_network, save_network
 from cbir_lib.reproduction import evidence
 from cbir_lib.reproduction.evidence import Evidence
 from cbir_lib.retrieval.distances import pairwise
@@ -472,3 +473,31 @@ def test_training_is_worth_something_where_it_was_trained():
     table = effects.tabulate(effects.read(path)).set_index(["level", "trained on"])["mAP"]
     for name in ("phantom", "mednist"):
         assert table[name, name] > table[name, "nothing"]
+
+
+def test_the_best_network_is_read_where_it_was_trained_or_published(tmp_path, network, monkeypatch):
+    models, published, work = tmp_path / "models", tmp_path / "published", tmp_path / "full"
+    monkeypatch.setattr(paths, "models_folder", lambda: models)
+    monkeypatch.setattr(paths, "results_folder", lambda profile: published)
+    runs = ["phantom-B-s0", "phantom-G-s0", "phantom-F-augment-s0"]
+    for place, run in zip((published, published, work / "runs" / runs[2]), runs, strict=True):
+        place.mkdir(parents=True, exist_ok=True)
+        name = "result.json" if work in place.parents else f"{run}.json"
+        shutil.copy(paths.project_root() / "results" / "full" / f"{run}.json", place / name)
+    best = max(
+        (results.read(published / f"{run}.json") for run in runs[:2]),
+        key=lambda result: result.classification.validation_accuracy,
+    )
+
+    assert effects.list_networks_to_train(work, runs) == [best.run, runs[2]]
+    with pytest.raises(CbirError, match="is neither in") as caught:
+        effects.select_best_networks(work, runs)
+    assert caught.value.hint.endswith(f"--profile full --run {best.run}")
+
+    models.mkdir()
+    save_network(models / f"{best.run}.safetensors", network)
+    save_network(paths.model_file(work, runs[2]), network)
+    assert effects.list_networks_to_train(work, runs) == []
+    chosen = [result.run for result, _ in effects.select_best_networks(work, runs)]
+    assert chosen == [best.run, runs[2]]
+    assert effects.select_best_network(work, runs)[0].run == runs[2]
