@@ -3,7 +3,8 @@
 Repeats runs of a profile with the libraries told to leave out instructions that this processor has,
 as a stand-in for other processors, and keeps the differences to the run as the study makes it in
 ``results/verification/spread.json``. A run that this machine's study has made is taken from there.
-Finished reruns are kept: started again, it goes on. The cheapest runs come first.
+Finished reruns are kept: started again, it goes on. Differences that were measured elsewhere stay,
+if profile, processor and versions are the same. The cheapest runs come first.
 
 The networks of profile quick take half an hour on two cores under each of the circumstances:
 ``python benchmarks/spread.py --kind networks``.
@@ -128,6 +129,22 @@ def spread(profile: str, runs: list[str]) -> tolerances.Spread:
     )
 
 
+def merge(earlier: tolerances.Spread | None, spread: tolerances.Spread) -> tolerances.Spread:
+    """Return a spread with the earlier reruns that were not repeated, if they may be compared."""
+    basis = ("profile", "processor", "versions")
+    if not earlier or any(getattr(earlier, key) != getattr(spread, key) for key in basis):
+        return spread
+    repeated = {(rerun.run, rerun.circumstances) for rerun in spread.reruns}
+    kept = [r for r in earlier.reruns if (r.run, r.circumstances) not in repeated]
+    return spread.model_copy(
+        update={
+            "circumstances": earlier.circumstances | spread.circumstances,
+            "kinds": sorted({*earlier.kinds, *spread.kinds}),
+            "reruns": sorted([*kept, *spread.reruns], key=lambda r: (r.circumstances, r.run)),
+        }
+    )
+
+
 def main() -> None:
     """Execute what is asked for, then write the differences of all that has been executed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -158,6 +175,7 @@ def main() -> None:
             with ThreadPoolExecutor(options.jobs) as pool:
                 list(pool.map(lambda run, name=name: rerun(options.profile, run, name), some))
     found = spread(options.profile, [run.id for run in runs])
+    found = merge(tolerances.read_spread(), found)
     path = paths.results_folder(tolerances.FOLDER) / "spread.json"
     tolerances.write_spread(path, found)
     print(f"{len(found.reruns)} reruns: {path}")
