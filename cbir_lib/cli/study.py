@@ -42,7 +42,7 @@ def study(
     if data_root:
         os.environ["CBIR_DATA"] = str(data_root.resolve())
 
-    def conduct(*names: str):
+    def conduct(names: list[str]):
         return conductor.conduct(
             find_study_file(study_file),
             profile,
@@ -58,11 +58,11 @@ def study(
         # Effects choose from the networks that are trained by then.
         steps = [step for step in (runs, unpublished_effects(plan, profile)) if step]
         for step in steps:
-            conduct(*step)
+            conduct(step)
         if not steps:
             print(f"results/{profile}/ has all runs of the profile")
         return
-    work = conduct(*runs)
+    work = conduct(runs)
     if runs:
         for name in runs:
             print(f"the run: {conductor.find_target(work, name)}")

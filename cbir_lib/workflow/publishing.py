@@ -85,29 +85,29 @@ def publish(study: Study, profile: str) -> list[str]:
 def _ship_models(work: Path, folder: Path) -> list[str]:
     """Write the best published run of each network, best first, up to the size limit.
 
-    The weights are those trained here, or else those in ``folder``; if the best run has neither,
-    its network is left out.
+    The weights are those trained here, or else those in ``folder``. A run trained elsewhere has
+    neither, and the best of the others takes its place.
     """
     from cbir_lib.networks.modules import read_network, save_network
 
-    kinds: dict[str, list] = {}
+    kinds: dict[str, list[Result]] = {}
     for result in results.read_published(work.name):
         network = result.parameters.get("network")
-        if network and not result.parameters.get("classes"):
+        whole = network and not result.parameters.get("classes")
+        if whole and effects.find_network(work, result.run):
             kinds.setdefault(network, []).append(result)
-    best = [max(of, key=lambda r: r.classification.validation_accuracy) for of in kinds.values()]
+
+    def rank(result: Result) -> float:
+        return -result.classification.validation_accuracy
+
     total, lines = 0, []
     with replacing_folder(folder) as new:
         for other in folder.glob("[!.]*"):
             if other.is_file() and other.suffix != ".safetensors":
                 shutil.copy2(other, new)
-        for result in sorted(best, key=lambda r: -r.classification.validation_accuracy):
+        for result in sorted((min(same, key=rank) for same in kinds.values()), key=rank):
             name = f"{result.run}.safetensors"
-            made = paths.model_file(work, result.run)
-            source = made if made.is_file() else folder / name
-            if not source.is_file():
-                continue  # trained elsewhere
-            trained = read_network(source)
+            trained = read_network(effects.find_network(work, result.run))
             size = sum(2 * tensor.numel() for tensor in trained.module.state_dict().values())
             if total + size < SHIPPED_BYTES:
                 total += size

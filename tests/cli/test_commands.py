@@ -392,6 +392,7 @@ def test_of_the_evidence_the_best_network_of_each_kind_is_shipped(cbir, publishe
         published, {"phantom-G-s0": 0.75, "phantom-F-s0": 0.5, "phantom-G-dropout-s0": 0.875}
     )
     published.put("full", "phantom-G-3classes-s0", 1.0)  # of an easier task
+    published.put("full", "phantom-F-dropout-s0", 0.9)  # trained elsewhere: no weights
     (published.root / "models").mkdir()
     stale = published.root / "models" / "phantom-B-s0.safetensors"
     stale.write_bytes(b"of an older study")
