@@ -99,7 +99,7 @@ def name_side(side: tuple[str, str]) -> str:
 def name_in_sentence(method: str) -> str:
     """Return the name of a method within a sentence: ``Network C with dropout``."""
     both = method.replace(", dropout-augment", " with dropout and augmentation")
-    return both.replace(", dropout", " with dropout")
+    return both.replace(", dropout", " with dropout").replace(", augment", " with augmentation")
 
 
 def list_sides(rows: pd.DataFrame) -> list[str]:
