@@ -1,11 +1,13 @@
 # make help lists the targets. PYTHON chooses the interpreter, PROFILE the profile of study.yml.
-# OUT is where a course is written.
+# OUT is where a course is written. PYTHON_VERSION and PLATFORM are those of a machine without internet.
 PYTHON ?= python3
 PROFILE ?= quick
 OUT ?= build/course
+PYTHON_VERSION ?= 3.11
+PLATFORM ?= manylinux_2_28_x86_64 manylinux2014_x86_64 any
 BIN := .venv/bin
 
-.PHONY: study verify test data book course lab lint clean lock help
+.PHONY: study verify test data book course lab lint clean lock wheelhouse help
 .DEFAULT_GOAL := help
 
 study: .venv/ready ## set up, run the study (PROFILE=quick), build the book
@@ -40,8 +42,18 @@ clean: ## remove what was made, the environment included
 lock: ## pin anew what is installed in .venv
 	@$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
 
+# The second line gets what torch needs on a GPU, which requirements.lock leaves out.
+wheelhouse: ## gather the packages for a machine without internet, in wheelhouse/
+	@$(PYTHON) -m pip download --quiet --dest wheelhouse --no-deps --prefer-binary \
+	  $(addprefix --platform ,$(PLATFORM)) --python-version $(PYTHON_VERSION) --implementation cp \
+	  --requirement requirements.lock pip wheel "setuptools>=77"
+	@$(PYTHON) -m pip download --quiet --dest wheelhouse --only-binary :all: \
+	  $(addprefix --platform ,$(PLATFORM)) --python-version $(PYTHON_VERSION) --implementation cp \
+	  --constraint requirements.lock torch
+	@echo "there: PIP_NO_INDEX=1 PIP_FIND_LINKS=wheelhouse make study"
+
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The stamp is written last: an installation that was interrupted is repeated.
 .venv/ready: pyproject.toml requirements.lock

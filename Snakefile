@@ -27,7 +27,7 @@ CHAPTERS = [
     *("networks", "training", "regularisation", "ablations", "inside"),
     *("grey_histogram", "tamura", "gabor", "fourier_mellin", "local_features", "other_classics"),
     *("comparison", "representation", "robustness", "retrieval", "report"),
-    *("verification", "scale"),
+    *("verification", "scale", "cluster"),
 ]
 # Every path in a command is quoted: it may have spaces, quotes, or what a shell would execute.
 JOB = f"{shlex.quote(sys.executable)} -m cbir_lib.cli job"
