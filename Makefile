@@ -46,7 +46,7 @@ lock: ## pin anew what is installed in .venv
 wheelhouse: ## gather the packages for a machine without internet, in wheelhouse/
 	@$(PYTHON) -m pip download --quiet --dest wheelhouse --no-deps --prefer-binary \
 	  $(addprefix --platform ,$(PLATFORM)) --python-version $(PYTHON_VERSION) --implementation cp \
-	  --requirement requirements.lock pip wheel "setuptools>=77"
+	  --requirement requirements.lock "setuptools>=77"
 	@$(PYTHON) -m pip download --quiet --dest wheelhouse --only-binary :all: \
 	  $(addprefix --platform ,$(PLATFORM)) --python-version $(PYTHON_VERSION) --implementation cp \
 	  --constraint requirements.lock torch

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cbir_lib.cli.options import StudyFile, find_study_file
+from cbir_lib.cli.options import DataRoot, StudyFile, find_study_file
 from cbir_lib.errors import CbirError
 
 app = typer.Typer(help="Measurements outside a study: another data set, re-rendered images.")
@@ -49,6 +49,55 @@ def effects_redrawn(
     from cbir_lib.study import rerendered
 
     _write_effects("redrawn", rerendered.measure, study_file, out)
+
+
+@app.command("real")
+def effects_real(
+    dataset: Annotated[
+        str, typer.Option(help="Real radiographs: mednist, fracatlas, irma, or folder.")
+    ] = "mednist",
+    data_root: DataRoot = None,
+    study_file: StudyFile = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; by default in results/real/.")
+    ] = None,
+) -> None:
+    """Search the simulated radiographs with real ones, and write the measurements.
+
+    Takes the handcrafted descriptors with the settings of the evidence, and every network of the
+    evidence that is in models/ or was trained here; the settings are `grid.effects.real` of the
+    study file. A folder of your own needs sub-folders named after regions: chest, upper extremity
+    and so on. No film is written.
+
+    Examples: `cbir effects real`, `cbir effects real --dataset folder --data-root my-films`
+    """
+    from cbir_lib import paths
+    from cbir_lib.datasets import load
+    from cbir_lib.networks.modules import read_network
+    from cbir_lib.reproduction import evidence
+    from cbir_lib.study import effects, real, results
+    from cbir_lib.study.config import read_study
+
+    study = read_study(find_study_file(study_file))
+    if (plan := study.grid.effects.real) is None:
+        raise CbirError("the study has no grid.effects.real", "add it to study.yml")
+    films = load(dataset, data_root)
+    measured = evidence.find_evidence("phantom", None, study).results
+    networks: dict[str, list] = {}
+    files = paths.trained_networks()
+    for result in measured:
+        if result.run in files and not result.parameters.get("classes"):
+            trained = read_network(files[result.run])
+            networks.setdefault(results.name_method(result), []).append(trained)
+    descriptors = {
+        result.parameters["descriptor"]: result.settings
+        for result in measured
+        if "descriptor" in result.parameters
+    }
+    path = out or effects.published_path("real", dataset)
+    found = real.measure(plan, films, descriptors, networks, lambda line: print(line, flush=True))
+    effects.write(path, found)
+    print(f"the effects: {path}")
 
 
 def _write_effects(name: str, measure, study_file: Path | None, out: Path | None) -> None:

@@ -344,6 +344,14 @@ class Redrawn(StudyModel):
     field: list[float]  # factors of each image's own
 
 
+class Real(StudyModel):
+    """Real radiographs as queries among simulated ones: `cbir effects real`."""
+
+    queries: AtLeastOne  # of each region
+    size: Annotated[int, Field(ge=16, le=1024)]  # pixels
+    regions: dict[str, dict[str, str]]  # the region of a class, by data set; by default its name
+
+
 class EffectsGrid(StudyModel):
     """Sets of effects; the first two use the runs of a profile with networks and descriptors."""
 
@@ -351,6 +359,7 @@ class EffectsGrid(StudyModel):
     robustness: Robustness | None = None
     transfer: Transfer | None = None
     redrawn: Redrawn | None = None
+    real: Real | None = None
 
 
 class Grid(StudyModel):

@@ -46,7 +46,9 @@ class Effect(StrictModel):
     mean_average_precision: float
     mean_average_precision_interval: list[float]
     precision_at_1: float
+    precision_at_1_interval: list[float] | None = None
     precision_at_10: float
+    accuracy: float | None = None  # of a network's own answers
     difference: float | None = None  # in mean average precision, from the reference level
     difference_interval: list[float] | None = None  # paired, query by query
 

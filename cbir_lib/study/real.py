@@ -1,0 +1,176 @@
+"""Real radiographs as queries: films of patients, searched among the simulated radiographs.
+
+Whether a method that was trained or tuned on simulated images also describes real ones is measured
+with the whole training split of the phantom as the gallery. An answer is relevant if it shows the
+region of the body that the film shows. No film is written anywhere, only numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from cbir_lib.datasets import load
+from cbir_lib.datasets.radiographs import RadiographSet
+from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
+from cbir_lib.descriptors.learned import LearnedDescriptor
+from cbir_lib.errors import CbirError
+from cbir_lib.evaluation.intervals import compute_paired_interval
+from cbir_lib.images.preprocessing import Preprocessing
+from cbir_lib.networks.modules import TrainedNetwork
+from cbir_lib.retrieval.distances import pairwise
+from cbir_lib.study import effects, results
+from cbir_lib.study.config import Real
+from cbir_lib.study.effects import Effect, Search
+
+BLOCK = 500  # queries at a time: bounds the memory of their distances
+
+
+def measure(
+    plan: Real,
+    films: RadiographSet,
+    descriptors: Mapping[str, Mapping],
+    networks: Mapping[str, Sequence[TrainedNetwork]],
+    say: Callable[[str], None] = lambda line: None,
+) -> effects.Effects:
+    """Search the phantom's training images with real radiographs.
+
+    The level is the region. Networks also have ``accuracy``, the share of the films whose region
+    is the network's own answer.
+
+    Parameters
+    ----------
+    plan
+        ``grid.effects.real`` of the study.
+    films
+        Real radiographs; their classes are regions, or are named one in ``plan.regions``.
+    descriptors
+        Settings of handcrafted descriptors, by name.
+    networks
+        Trained networks by the name of the method, one for each seed.
+    say
+        Called with progress messages.
+
+    Raises
+    ------
+    CbirError
+        When the films are simulated, or none of their classes is a region of the gallery.
+    """
+    clock = time.perf_counter()
+    gallery = load("phantom").split("train")
+    queries, labels = select_films(plan, films, gallery.class_names)
+    found = []
+    for method, seeds in networks.items():
+        say(method)
+        learned = [LearnedDescriptor(trained) for trained in seeds]
+        scores = [
+            _score(one.distance, one.transform, gallery, queries.images, labels) for one in learned
+        ]
+        regions = np.array(gallery.class_names)[labels]
+        right = np.stack([answer(trained, queries.images) == regions for trained in seeds])
+        found += _summarise(method, np.stack(scores), gallery, labels, right)
+    preprocessing = Preprocessing(size=plan.size, clahe=False)
+    for name, settings in descriptors.items():
+        say(DESCRIPTORS[name].title)
+        descriptor = build_descriptor(name, **settings)
+        descriptor.fit(preprocessing.transform(gallery.images))
+
+        def describe(images: np.ndarray, descriptor=descriptor) -> np.ndarray:
+            return descriptor.transform(preprocessing.transform(images))
+
+        scores = _score(descriptor.distance, describe, gallery, queries.images, labels)
+        found += _summarise(DESCRIPTORS[name].title, scores[None], gallery, labels)
+    return effects.Effects(
+        name="real",
+        parameters=plan.model_dump() | {"films": films.name},
+        data=[results.describe_data(queries), results.describe_data(gallery)],
+        effects=found,
+        circumstances=results.record_circumstances({"measuring": time.perf_counter() - clock}),
+    )
+
+
+def select_films(
+    plan: Real, films: RadiographSet, regions: Sequence[str]
+) -> tuple[RadiographSet, np.ndarray]:
+    """Select the films that show a region: evenly spaced, at most ``plan.queries`` of each region.
+
+    Returns
+    -------
+    films, labels
+        The films, and (N,) int64, an index into ``regions`` for each.
+    """
+    if films.name == "phantom":
+        raise CbirError(
+            "the films of data set phantom are simulated", "take real ones: --dataset mednist"
+        )
+    named = plan.regions.get(films.name, {})
+    region_of = {name: named.get(name, name.strip().lower()) for name in films.class_names}
+    known = {name: region for name, region in region_of.items() if region in regions}
+    if not known:
+        raise CbirError(
+            f"no class of {films.name} is a region of the simulated radiographs: "
+            + ", ".join(films.class_names),
+            f"name its classes after them: {', '.join(regions)}",
+        )
+    labels = np.array(
+        [regions.index(known.get(n)) if n in known else -1 for n in films.class_names]
+    )
+    labels = labels[films.labels]
+    rows = []
+    for label in np.unique(labels[labels >= 0]):
+        of_region = np.flatnonzero(labels == label)
+        count = min(plan.queries, len(of_region))
+        rows.append(of_region[np.linspace(0, len(of_region) - 1, count).astype(int)])
+    rows = np.concatenate(rows)
+    return films.take(rows), labels[rows]
+
+
+def answer(trained: TrainedNetwork, images: np.ndarray) -> np.ndarray:
+    """Return a network's own answers to (N, H, W) uint8 images: (N,) names of classes."""
+    scores = LearnedDescriptor(trained, "scores").transform(images)
+    return np.array(trained.class_names)[scores.argmax(axis=1)]
+
+
+def _score(
+    distance: str,
+    describe: Callable[[np.ndarray], np.ndarray],
+    gallery: RadiographSet,
+    films: np.ndarray,
+    labels: np.ndarray,
+) -> np.ndarray:
+    """Score each film as a query, (3, Q): average precision, precision at 1 and at 10."""
+    vectors, found = describe(gallery.images), []
+    for start in range(0, len(films), BLOCK):
+        part = slice(start, start + BLOCK)
+        search = Search(labels[part], gallery.labels)
+        found.append(search.score(pairwise(distance, describe(films[part]), vectors)))
+    return np.concatenate(found, axis=1)
+
+
+def _summarise(
+    method: str,
+    scores: np.ndarray,
+    gallery: RadiographSet,
+    labels: np.ndarray,
+    right: np.ndarray | None = None,
+) -> list[Effect]:
+    """Summarise (S, 3, Q) scores of S seeds, and (S, Q) correct answers, one row per region."""
+    found = []
+    for label in np.unique(labels):
+        of_region = labels == label
+        search = Search(labels[of_region], gallery.labels)
+        effect = search.build_effect(
+            scores[:, :, of_region],
+            factor="region",
+            level=gallery.class_names[label],
+            method=method,
+        )
+        measured = {
+            "precision_at_1_interval": compute_paired_interval(scores[:, 1, of_region]),
+        }
+        if right is not None:
+            measured["accuracy"] = float(right[:, of_region].mean())
+        found.append(effect.model_copy(update=measured))
+    return found

@@ -1,0 +1,115 @@
+"""Real radiographs as queries, against a search written out; films stand in for real ones."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
+from cbir_lib.errors import CbirError
+from cbir_lib.images.preprocessing import Preprocessing
+from cbir_lib.networks.modules import TrainedNetwork, build_network
+from cbir_lib.study import real
+from cbir_lib.study.config import Real
+
+PLAN = Real(queries=6, size=32, regions={"clinic": {"CXR": "chest", "Hand": "upper extremity"}})
+HISTOGRAM = {"bins": 16, "grid": 2}
+
+
+@pytest.fixture(scope="module")
+def gallery(phantom_set):
+    return phantom_set.split("train").take(slice(0, 60))
+
+
+@pytest.fixture
+def films(phantom_set):
+    """Ten chests, ten hands and five heads, with the class names of another source."""
+    test = phantom_set.split("test")
+    names = ("chest", "upper extremity", "cranium")
+    rows = [np.flatnonzero(test.labels == test.class_names.index(name)) for name in names]
+    taken = np.concatenate([some[:n] for some, n in zip(rows, (10, 10, 5), strict=True)])
+    labels = np.repeat([0, 1, 2], (10, 10, 5))
+    return replace(test.take(taken), name="clinic", labels=labels, class_names=("CXR", "Hand", "X"))
+
+
+@pytest.fixture
+def small_gallery(gallery, monkeypatch):
+    whole = replace(gallery, records=gallery.records.assign(split="train"))
+    monkeypatch.setattr(real, "load", lambda name: whole)
+    return whole
+
+
+def test_films_are_taken_evenly_and_others_are_left_out(films, gallery):
+    queries, labels = real.select_films(PLAN, films, gallery.class_names)
+    assert len(queries) == 12
+    for name, rows in (
+        ("chest", [0, 1, 3, 5, 7, 9]),
+        ("upper extremity", [10, 11, 13, 15, 17, 19]),
+    ):
+        taken = queries.image_ids[labels == gallery.class_names.index(name)]
+        assert taken.tolist() == films.image_ids[rows].tolist()
+
+
+def test_a_class_may_have_the_name_of_a_region(films, gallery):
+    named = replace(films, name="folder", class_names=(" Chest", "knee", "cranium"))
+    _, labels = real.select_films(PLAN, named, gallery.class_names)
+    assert {gallery.class_names[label] for label in labels} == {"chest", "cranium"}
+
+
+def test_simulated_films_and_classes_that_are_no_region_are_refused(films, gallery):
+    with pytest.raises(CbirError, match="are simulated"):
+        real.select_films(PLAN, replace(films, name="phantom"), gallery.class_names)
+    with pytest.raises(CbirError, match="no class of other is a region") as caught:
+        real.select_films(PLAN, replace(films, name="other"), gallery.class_names)
+    assert "chest" in caught.value.hint
+
+
+def test_precisions_are_those_of_a_search_written_out(films, small_gallery):
+    found = real.measure(PLAN, films, {"grey-histogram": HISTOGRAM}, {}).effects
+    queries, labels = real.select_films(PLAN, films, small_gallery.class_names)
+    prepare = Preprocessing(size=32, clahe=False).transform
+    descriptor = build_descriptor("grey-histogram", **HISTOGRAM)
+    vectors = descriptor.fit(prepare(small_gallery.images)).transform(prepare(small_gallery.images))
+    own = descriptor.transform(prepare(queries.images))
+    for effect in found:
+        label = small_gallery.class_names.index(effect.level)
+        first, ten = [], []
+        for query in own[labels == label].astype(np.float64):
+            # Jensen-Shannon divergence, as the descriptor is meant to be compared.
+            middle = (query + vectors) / 2
+            with np.errstate(divide="ignore", invalid="ignore"):
+                parts = np.nan_to_num(query * np.log2(query / middle))
+                parts += np.nan_to_num(vectors * np.log2(vectors / middle))
+            order = np.argsort(parts.sum(axis=1))
+            relevant = small_gallery.labels[order] == label
+            first.append(relevant[0])
+            ten.append(relevant[:10].mean())
+        assert effect.method == DESCRIPTORS["grey-histogram"].title
+        assert effect.queries == 6 and effect.accuracy is None
+        assert effect.precision_at_1 == pytest.approx(np.mean(first))
+        assert effect.precision_at_10 == pytest.approx(np.mean(ten))
+        low, high = effect.precision_at_1_interval
+        assert low <= effect.precision_at_1 <= high
+    assert {effect.level for effect in found} == {"chest", "upper extremity"}
+
+
+def test_networks_are_means_over_their_seeds_and_have_their_own_answers(films, small_gallery):
+    networks = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        module = build_network("G", np.zeros((32, 32), np.float32), classes=5).eval()
+        with torch.no_grad():
+            module.scores.bias[:] = 0
+            module.scores.weight[:] = 0
+            module.scores.bias[small_gallery.class_names.index("chest")] = 1  # always this answer
+        names = small_gallery.class_names
+        networks.append(TrainedNetwork("G", {}, names, Preprocessing(size=32), module))
+    both = real.measure(PLAN, films, {}, {"Network G": networks}).effects
+    alone = [real.measure(PLAN, films, {}, {"Network G": [one]}).effects for one in networks]
+    for mean_of, *ones in zip(both, *alone, strict=True):
+        assert mean_of.seeds == 2
+        assert mean_of.accuracy == (mean_of.level == "chest")
+        for key in ("mean_average_precision", "precision_at_1", "precision_at_10"):
+            mean = np.mean([getattr(one, key) for one in ones])
+            assert getattr(mean_of, key) == pytest.approx(mean)
