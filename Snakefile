@@ -26,7 +26,7 @@ CHAPTERS = [
     *("index", "data", "phantom", "checks"),
     *("networks", "training", "regularisation", "ablations", "inside"),
     *("grey_histogram", "tamura", "gabor", "fourier_mellin", "local_features", "other_classics"),
-    *("comparison", "representation", "robustness", "retrieval", "report"),
+    *("comparison", "representation", "robustness", "retrieval", "real_films", "report"),
     *("verification", "scale", "cluster"),
 ]
 # Every path in a command is quoted: it may have spaces, quotes, or what a shell would execute.

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 from cbir_lib.datasets import load
 from cbir_lib.datasets.radiographs import RadiographSet
@@ -89,6 +90,39 @@ def measure(
         effects=found,
         circumstances=results.record_circumstances({"measuring": time.perf_counter() - clock}),
     )
+
+
+def tabulate(measured: effects.Effects) -> pd.DataFrame:
+    """Return one row per method and region, in percent.
+
+    The index is ``method``, ``region``. Columns: ``P@1`` with ``low`` and ``high``, the ends of its
+    95 % interval, ``P@10``, ``mAP``, ``own answer`` (of networks, else NaN), and ``seeds``.
+    """
+    rows = []
+    for effect in measured.effects:
+        low, high = effect.precision_at_1_interval
+        own = np.nan if effect.accuracy is None else effect.accuracy
+        shares = {
+            "P@1": effect.precision_at_1,
+            "low": low,
+            "high": high,
+            "P@10": effect.precision_at_10,
+            "mAP": effect.mean_average_precision,
+            "own answer": own,
+        }
+        percent = {name: 100 * share for name, share in shares.items()}
+        rows.append({"method": effect.method, "region": effect.level, **percent})
+        rows[-1]["seeds"] = 0 if np.isnan(own) else effect.seeds
+    return pd.DataFrame(rows).set_index(["method", "region"])
+
+
+def average_by_method(measured: Sequence[results.Result]) -> dict[str, float]:
+    """Return the accuracy of one nearest neighbour in percent, mean of the seeds, by method."""
+    by_method: dict[str, list[float]] = {}
+    for result in measured:
+        accuracy = next(r.accuracy for r in result.rules if r.rule == "nearest neighbour")
+        by_method.setdefault(results.name_method(result), []).append(100 * accuracy)
+    return {method: float(np.mean(shares)) for method, shares in by_method.items()}
 
 
 def select_films(

@@ -80,6 +80,12 @@ def read_published(run: str, profile: str = "full") -> Result:
 
 
 @cache
+def read_published_films() -> effects.Effects:
+    """Read the published search with real films: :mod:`cbir_lib.study.real`."""
+    return effects.read(effects.published_path("real", "mednist"))
+
+
+@cache
 def load_shipped_network(layer: str | None = None) -> LearnedDescriptor:
     """Load the smallest network that the project ships, as a descriptor.
 

@@ -42,6 +42,7 @@ from cbir_lib.book.figures.networks import (
     plot_receptive_fields,
     plot_stage_maps,
 )
+from cbir_lib.book.figures.real import plot_real_films
 from cbir_lib.book.figures.retrieval import (
     plot_confusion_matrix,
     plot_distance_effect,
@@ -130,6 +131,7 @@ __all__ = [
     "plot_precision_recall_by_class",
     "plot_precision_recall_of_all_methods",
     "plot_radon_barcodes",
+    "plot_real_films",
     "plot_receptive_fields",
     "plot_rendering_steps",
     "plot_rerun_spread",
