@@ -481,11 +481,11 @@ def read_study(path: Path | str) -> Study:
         _known(f"{path}: grid.combination", "run of a descriptor", name, study.grid.descriptors)
     for name, levels in study.grid.effects.model_dump(exclude_none=True).items():
         where = f"{path}: grid.effects.{name}"
-        for descriptor in [*levels["descriptors"], *levels.get("fused", ())]:
+        for descriptor in [*levels.get("descriptors", ()), *levels.get("fused", ())]:
             _known(where, "run of a descriptor", descriptor, study.grid.descriptors)
         for change in levels.get("levels", ()):
             _known(f"{where}.levels", "change", change, PERTURBATIONS)
-        for name in levels.get("datasets", ()):
+        for name in (*levels.get("datasets", ()), *levels.get("regions", ())):
             _known(f"{where}.datasets", "data set", name, SOURCES)
     for name, grid in study.grid.descriptors.items():
         _check_number(f"{path}: grid.descriptors.{name}", "settings", count_combinations(grid))
