@@ -34,7 +34,8 @@ def _in_one_line(text: str) -> str:
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, or its type where it has none."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    text = getattr(error, "message", "") or str(error)  # what Milvus says is in its message
+    return next(iter(str(text).splitlines()), "") or type(error).__name__
 
 
 MOST_SHOWN = 40  # names in a hint: a study has hundreds of runs

@@ -1,4 +1,4 @@
-"""Writing files so that none is ever half-written: beside its place first, then moved."""
+"""Files: written so that none is ever half-written, beside their place first; their checksums."""
 
 from __future__ import annotations
 
@@ -28,6 +28,12 @@ HERE = -100  # AT_FDCWD
 def show_name(path: Path | str) -> str:
     r"""Return a path as text that can be written as UTF-8: other bytes become ``\xff``."""
     return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def compute_file_checksum(path: Path | str) -> str:
+    """Compute the SHA-256 of a file's bytes, in hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,7 +43,7 @@ def write_json(path: Path | str, data: StrictModel, one_line: re.Pattern[str] = 
     """
     checked = type(data).model_validate_json(data.model_dump_json())
     text = checked.model_dump_json(indent=1)
-    checksum = _compute_checksum(json.loads(text))
+    checksum = compute_json_checksum(json.loads(text))
     text = one_line.sub(lambda match: re.sub(r"\n\s*", " ", match[0]), text)
     text = f'{text.removesuffix("}").rstrip()},\n "{CHECKSUM}": "{checksum}"\n}}'
     with replacing(path) as part:
@@ -78,7 +79,7 @@ def read_json(
             raise ValueError(f"more than {LARGEST_FILE:,} bytes")
         data = json.loads(text)
         if isinstance(data, dict) and CHECKSUM in data:
-            if data.pop(CHECKSUM) != _compute_checksum(data):
+            if data.pop(CHECKSUM) != compute_json_checksum(data):
                 raise ValueError("damaged, its checksum differs")
             text = json.dumps(data)
         return schema.model_validate_json(text)
@@ -94,5 +95,6 @@ def read_json(
         raise CbirError(f"{path} is {complaint}: {fault}", invalid_hint) from error
 
 
-def _compute_checksum(data: dict) -> str:
+def compute_json_checksum(data: Mapping) -> str:
+    """Compute the SHA-256 of plain data, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

@@ -29,7 +29,7 @@ def write_tensors(
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     text = json.dumps(dict(described), sort_keys=True)
     with replacing(path) as part:  # bytes, because safetensors' own files are hidden from others
-        part.write_bytes(save(arrays, {ENTRY: _digest(text, arrays) + text}))
+        part.write_bytes(save(arrays, {ENTRY: compute_array_checksum(text, arrays) + text}))
 
 
 def read_tensors(
@@ -63,7 +63,7 @@ def read_tensors(
         if metadata.keys() != {ENTRY}:
             raise CbirError(f"{path} is not a {kind} of this library", hint)
         known, text = metadata[ENTRY][:DIGITS], metadata[ENTRY][DIGITS:]
-        if known != _digest(text, arrays):
+        if known != compute_array_checksum(text, arrays):
             raise CbirError(f"{path} is damaged: its checksum differs", hint)
         described = json.loads(text)
         if not isinstance(described, dict) or not all(
@@ -80,9 +80,11 @@ def read_tensors(
     return arrays, described
 
 
-def _digest(text: str, arrays: Mapping[str, np.ndarray]) -> str:
+def compute_array_checksum(text: str, arrays: Mapping[str, np.ndarray]) -> str:
+    """Compute the SHA-256 of a text and of arrays: their names, types, shapes and values."""
     digest = hashlib.sha256(text.encode())
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype} {array.shape} ".encode())
-        digest.update(array.tobytes())
+        if array.size:
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -20,7 +20,7 @@ import numpy as np
 
 from cbir_lib.addresses import hide_credentials, scrub
 from cbir_lib.archive.store import Archive, Hits
-from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.errors import CbirError, first_line, unknown_name_error
 
 # The Milvus names of our distances, and how to convert its values to ours: its L2 is squared, and
 # its cosine is a similarity. It does not have our other distances.
@@ -286,7 +286,7 @@ class MilvusIndex:
             yield
         except (MilvusException, RpcError) as error:
             raise CbirError(
-                f"Milvus at {self.address} failed: {scrub(_first_line(error), [self.uri])}",
+                f"Milvus at {self.address} failed: {scrub(first_line(error), [self.uri])}",
                 "check that it is running, and start again; what it has received is kept",
             ) from error
 
@@ -358,7 +358,7 @@ def _connect(uri: str):
         if local:
             _release(uri)
             raise CbirError(
-                f"cannot open {uri}: {_first_line(error)}",
+                f"cannot open {uri}: {first_line(error)}",
                 "is another process using it, or did another version of milvus-lite create it?",
             ) from error
         raise CbirError(
@@ -378,8 +378,3 @@ def _release(uri: str) -> None:
     _open_files[_place(uri)] -= 1
     if _open_files[_place(uri)] <= 0:
         server_manager_instance.release_server(_place(uri))
-
-
-def _first_line(error: Exception) -> str:
-    text = getattr(error, "message", "") or str(error)
-    return text.splitlines()[0] if text else type(error).__name__

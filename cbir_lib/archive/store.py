@@ -15,7 +15,6 @@ checked on reading, and its paths must stay inside the folder of the images.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -30,9 +29,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from cbir_lib.datasets.splits import hash_pixels
-from cbir_lib.errors import CbirError
-from cbir_lib.files import replacing, show_name
-from cbir_lib.schema import StrictModel, describe_first_error
+from cbir_lib.errors import CbirError, first_line
+from cbir_lib.files import compute_file_checksum, replacing, show_name
+from cbir_lib.schema import StrictModel, compute_json_checksum, describe_first_error
+from cbir_lib.tensors import compute_array_checksum
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from cbir_lib.retrieval.approximate import Recall
     from cbir_lib.retrieval.index import Index
 
-FORMAT = "cbir_lib archive 2"
+FORMAT = "cbir_lib archive 3"
 SIZE_PX = 128  # side of the square that images are fitted to
 SHARD = 512  # vectors per file; a killed build loses at most these
 DEFAULT_K = 10
@@ -52,7 +52,7 @@ AGAIN = "build it again in a new folder: cbir index build FOLDER --descriptor NA
 class Description(StrictModel):
     """The description of the vectors of an archive."""
 
-    format: Literal["cbir_lib archive 2"] = FORMAT
+    format: Literal["cbir_lib archive 3"] = FORMAT
     descriptor: str  # its name among DESCRIPTORS, or the run of a trained network
     network: bool
     identity: str  # SHA-256 of its settings and learnt arrays
@@ -147,7 +147,7 @@ class Archive:
             with safe_open(shard, "numpy") as file:
                 written = file.metadata()["shard"]
                 known, text = written[:DIGITS], written[DIGITS:]
-                if known != _digest(text.encode()):
+                if known != compute_array_checksum(text, {}):
                     raise ValueError("its checksum differs")
                 described = json.loads(text)
                 rows = [_checked(Row(*row)) for row in described["rows"]]
@@ -157,7 +157,7 @@ class Archive:
                 if stored.get_shape()[0] != len(rows):
                     raise ValueError("rows and vectors differ in number")
                 found = file.get_tensor("vectors") if vectors else None
-                if vectors and described["vectors"] != _digest_of(found):
+                if vectors and described["vectors"] != _compute_checksum(found):
                     raise ValueError("its checksum differs")
                 of = described["identity"]
         except FileNotFoundError:
@@ -166,7 +166,7 @@ class Archive:
             *(OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError),
             *(RecursionError, MemoryError),
         ) as error:
-            raise CbirError(f"{shard} is damaged: {_first_line(error)}", hint) from error
+            raise CbirError(f"{shard} is damaged: {first_line(error)}", hint) from error
         if of != self.description.identity:
             raise CbirError(f"{shard} is from another archive", hint)
         return rows, found
@@ -180,12 +180,13 @@ class Archive:
         vectors = np.ascontiguousarray(vectors, np.float32)
         described = {
             "identity": self.description.identity,
-            "vectors": _digest_of(vectors),
+            "vectors": _compute_checksum(vectors),
             "rows": rows,
         }
         text = json.dumps(described)
         with replacing(shard) as part:
-            part.write_bytes(save({"vectors": vectors}, {"shard": _digest(text.encode()) + text}))
+            known = compute_array_checksum(text, {})
+            part.write_bytes(save({"vectors": vectors}, {"shard": known + text}))
 
     @cached_property
     def descriptor(self) -> Descriptor:
@@ -202,7 +203,7 @@ class Archive:
 
             file = self.place / "network.safetensors"
             try:
-                same = _digest(file.read_bytes()) == described.identity
+                same = compute_file_checksum(file) == described.identity
             except OSError as error:
                 raise CbirError(f"cannot read {file}: {error.strerror}", AGAIN) from error
             descriptor = LearnedDescriptor.from_file(file) if same else None
@@ -224,7 +225,7 @@ class Archive:
             except CbirError as error:
                 raise CbirError(error.what, AGAIN) from error
             except Exception as error:  # a foreign file has names and types of any kind
-                raise CbirError(f"{file} is damaged: {_first_line(error)}", AGAIN) from error
+                raise CbirError(f"{file} is damaged: {first_line(error)}", AGAIN) from error
         if not same:
             raise CbirError(
                 f"{file} is damaged, or the vectors of {self.place} were made with another one",
@@ -294,7 +295,7 @@ class Archive:
         return [(file.name, file.stat().st_mtime_ns) for file in self.shards()]
 
     def _state_digest(self, state: list) -> str:
-        return _digest(json.dumps([self.description.identity, state]).encode())
+        return compute_array_checksum(json.dumps([self.description.identity, state]), {})
 
     def read_recalls(self) -> dict[str, Recall]:
         """Read the recall of each approximate index that matches the present archive."""
@@ -405,26 +406,14 @@ def _checked(row: Row) -> Row:
     return row
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _digest_of(vectors: np.ndarray) -> str:
-    return _digest(f"{vectors.dtype} {vectors.shape} ".encode() + vectors.tobytes())
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _compute_checksum(vectors: np.ndarray) -> str:
+    return compute_array_checksum("", {"vectors": vectors})
 
 
 def format_description(description: Description) -> str:
     """Return the text of archive.json: the description and its checksum."""
     fields = description.model_dump()
-    return json.dumps(fields | {"sha256": _description_digest(fields)}, indent=1) + "\n"
-
-
-def _description_digest(fields: dict) -> str:
-    return _digest(json.dumps(fields, sort_keys=True).encode())
+    return json.dumps(fields | {"sha256": compute_json_checksum(fields)}, indent=1) + "\n"
 
 
 def read_description(place: Path) -> Description:
@@ -447,7 +436,7 @@ def read_description(place: Path) -> Description:
             )
         known = written.pop("sha256", None)
         description = Description.model_validate(written)
-        if known != _description_digest(description.model_dump()):
+        if known != compute_json_checksum(description.model_dump()):
             raise CbirError(f"{file} is damaged: its checksum differs", AGAIN)
         return description
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -458,13 +447,9 @@ def read_description(place: Path) -> Description:
     except ValidationError as error:
         raise CbirError(f"{file} is damaged: {describe_first_error(error)}", AGAIN) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise CbirError(f"cannot read {file}: {_first_line(error)}", AGAIN) from error
+        raise CbirError(f"cannot read {file}: {first_line(error)}", AGAIN) from error
 
 
 def compute_identity(name: str, size: int, settings: dict, learnt: dict[str, np.ndarray]) -> str:
     """Compute the SHA-256 of a descriptor: its name, its settings, and its learnt arrays."""
-    digest = hashlib.sha256(json.dumps([name, size, settings], sort_keys=True).encode())
-    for key, value in sorted(learnt.items()):
-        digest.update(f"{key} {value.dtype} {value.shape}".encode())
-        digest.update(np.ascontiguousarray(value).data)
-    return digest.hexdigest()
+    return compute_array_checksum(json.dumps([name, size, settings], sort_keys=True), learnt)

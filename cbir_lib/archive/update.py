@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -36,7 +35,7 @@ from cbir_lib.datasets.listing import read_file
 from cbir_lib.datasets.splits import hash_pixels
 from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
 from cbir_lib.errors import CbirError, unknown_name_error
-from cbir_lib.files import replacing
+from cbir_lib.files import compute_file_checksum, replacing
 from cbir_lib.images.decoding import TOO_LITTLE_MEMORY, decode, fit_to_square
 from cbir_lib.images.dicom import INSTALL_COMMAND
 from cbir_lib.images.memory import reserve, reserving
@@ -177,7 +176,7 @@ def _check_same(there: Description, descriptor: str | None, distance: str | None
                 f"leave out --{kind}, or name a new folder for another archive",
             )
     network = paths.trained_networks().get(there.descriptor) if descriptor else None
-    if there.network and network and _digest(network) != there.identity:
+    if there.network and network and compute_file_checksum(network) != there.identity:
         raise CbirError(
             f"the archive was built with another training of {descriptor}",
             "leave out --descriptor to keep the old one, or name a new folder",
@@ -422,7 +421,7 @@ def _create(folder: Path, place: Path, name: str, distance: str | None, scan: Sc
         from cbir_lib.descriptors.learned import LearnedDescriptor
 
         source = paths.trained_networks()[name]
-        described, own = _digest(source), LearnedDescriptor.distance
+        described, own = compute_file_checksum(source), LearnedDescriptor.distance
         with replacing(place / "network.safetensors") as part:
             shutil.copyfile(source, part)
     else:
@@ -492,11 +491,6 @@ def _point_to(archive: Archive, folder: Path) -> None:
 def _write(place: Path, description: Description) -> None:
     with replacing(place / "archive.json") as part:
         part.write_text(format_description(description), encoding="utf-8")
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _readable_now(reason: str) -> bool:

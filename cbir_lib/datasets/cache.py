@@ -16,7 +16,8 @@ from cbir_lib import paths
 from cbir_lib.datasets.listing import classify_litter
 from cbir_lib.datasets.radiographs import REMARK_TYPES, RadiographSet
 from cbir_lib.errors import CbirError
-from cbir_lib.files import replacing
+from cbir_lib.files import compute_file_checksum, replacing
+from cbir_lib.tensors import compute_array_checksum
 
 VERSION = 3  # of the cache format and of the decoding rules
 
@@ -91,11 +92,8 @@ def _read(folder: Path) -> RadiographSet:
 
 def _compute_checksum(described: dict, records: bytes, images: np.ndarray) -> str:
     """Compute the SHA-256 of everything in a cache."""
-    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
-    digest.update(records)
-    digest.update(f"{images.dtype} {images.shape} ".encode())
-    digest.update(np.ascontiguousarray(images).data)
-    return digest.hexdigest()
+    arrays = {"images": images, "records": np.frombuffer(records, np.uint8)}
+    return compute_array_checksum(json.dumps(described, sort_keys=True), arrays)
 
 
 def compute_fingerprint(source: Path) -> str:
@@ -104,8 +102,7 @@ def compute_fingerprint(source: Path) -> str:
     Litter (:func:`cbir_lib.datasets.listing.classify_litter`) is ignored.
     """
     if source.is_file():
-        with source.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return compute_file_checksum(source)
     digest = hashlib.sha256()
     for path in sorted(source.rglob("*")):
         inside = path.relative_to(source)

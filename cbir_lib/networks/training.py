@@ -23,7 +23,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.errors import CbirError, first_line, unknown_name_error
 from cbir_lib.files import replacing
 
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # devices found, products to try
@@ -369,7 +369,7 @@ def fit(
 
 def _no_memory(batch_size: int, error: torch.OutOfMemoryError) -> CbirError:
     return CbirError(
-        f"no memory for a batch of {batch_size}: {str(error).splitlines()[0]}",
+        f"no memory for a batch of {batch_size}: {first_line(error)}",
         "give a smaller batch_size, or let nothing else use the device",
     )
 

@@ -6,7 +6,6 @@ other distances, and for whole rankings, :mod:`cbir_lib.retrieval.distances` is 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,8 +30,9 @@ from cbir_lib.retrieval.approximate import (
 )
 from cbir_lib.retrieval.distances import DISTANCES, check_device, pairwise
 from cbir_lib.retrieval.ranking import Ranking
+from cbir_lib.tensors import compute_array_checksum
 
-FORMAT = "cbir_lib index 2"
+FORMAT = "cbir_lib index 3"
 BLOCK_QUERIES = 256
 BLOCK_GALLERY = 8192  # unless whole rankings are wanted
 FAST_FROM = 4096  # vectors in a gallery that are worth making ready for exact.search
@@ -548,13 +548,7 @@ def compute_recall(path: Path | str, descriptor: str) -> Recall | None:
 
 
 def _digest(described: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of what a file says and holds, but for the sum itself."""
-    digest = hashlib.sha256(json.dumps(dict(described), sort_keys=True).encode())
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(array.data if array.size else b"")
-    return digest.hexdigest()
+    return compute_array_checksum(json.dumps(dict(described), sort_keys=True), arrays)
 
 
 def measure_recall(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from cbir_lib import paths
 from cbir_lib.book.report_page import strip_book_markup
 from cbir_lib.errors import CbirError
+from cbir_lib.files import replacing_folder
 from cbir_lib.teaching.exercises import Chapter, Exercise, read_chapters
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -77,19 +77,8 @@ def write_course(folder: Path, names: Sequence[str] = ()) -> list[Chapter]:
     if folder.is_dir() and any(folder.iterdir()):
         raise CbirError(f"{folder} is not empty", "name a new or empty folder: --out FOLDER")
     chapters = read_chapters(names)
-    folder = folder.resolve()
-    part = folder.with_name(f".{folder.name}.part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+    with replacing_folder(folder) as part:
         _write_editions(part, chapters)
-        part.replace(folder)
-    except OSError as error:
-        raise CbirError(
-            f"cannot write {folder}: {error.strerror}", "name another folder: --out FOLDER"
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return chapters
 
 

@@ -11,9 +11,8 @@ import pandas as pd
 
 from cbir_lib import paths
 from cbir_lib.datasets import phantom
-from cbir_lib.datasets.radiographs import RadiographSet, build_set
+from cbir_lib.datasets.radiographs import RadiographSet
 from cbir_lib.errors import CbirError, unknown_name_error
-from cbir_lib.images.decoding import decode, fit_to_square
 from cbir_lib.images.perturbations import crop_and_enlarge
 from cbir_lib.study import effects, results, scaling
 from cbir_lib.study.results import Result
@@ -33,8 +32,6 @@ def load_examples() -> RadiographSet:
     The whole data set is decoded once, which takes half a minute; these are ready in a second.
     ``images`` is (100, 128, 128) uint8, read-only, class after class.
     """
-    import pyarrow.parquet as pq
-
     folder = phantom.locate()
     labels = pd.read_csv(folder / "labels.csv", dtype={"image_id": str}, keep_default_na=False)
     labels = labels[labels["split"] == "validation"]
@@ -42,23 +39,9 @@ def load_examples() -> RadiographSet:
         [labels[labels["class"] == name].head(PER_CLASS) for name in phantom.CLASSES],
         ignore_index=True,
     )
-    shard = pq.read_table(
-        folder / SHARD,
-        columns=["image_id", "image"],
-        filters=[("image_id", "in", chosen["image_id"].tolist())],
-    )
-    pictures = shard["image"].combine_chunks().field("bytes").to_pylist()
-    encoded = dict(zip(shard["image_id"].to_pylist(), pictures, strict=True))
-    images = np.stack(
-        [fit_to_square(decode(encoded[name]).image, SIDE_PX) for name in chosen["image_id"]]
-    )
-    images.setflags(write=False)
-    names = list(phantom.CLASSES)
-    records = chosen.rename(columns={"class": "label"})
-    records["label"] = records["label"].map(names.index)
-    found = build_set("phantom", names, images, records, hint=phantom.RESTORE_HINT)
-    found.images.setflags(write=False)
-    return found
+    examples = phantom.decode_set(chosen, phantom.read_shard(folder / SHARD))
+    examples.images.setflags(write=False)
+    return examples
 
 
 @cache

@@ -6,16 +6,18 @@ Reading the embedded set needs nothing but the library; drawing one needs the ex
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from cbir_lib import paths
 from cbir_lib.datasets.cache import load_cached
-from cbir_lib.datasets.phantom.card import CHECKSUMS_FILE, compute_checksum
+from cbir_lib.datasets.phantom.card import CHECKSUMS_FILE
 from cbir_lib.datasets.phantom.recipe import COUNT, TRAIN, compute_split_sizes
 from cbir_lib.datasets.radiographs import SPLITS, RadiographSet, build_set
-from cbir_lib.errors import CbirError
+from cbir_lib.errors import CbirError, first_line
+from cbir_lib.files import compute_file_checksum
 from cbir_lib.images.decoding import decode, fit_to_square
 
 TITLE = "Phantom: 14,410 simulated radiographs, five body regions, full IRMA codes"
@@ -82,37 +84,17 @@ def read(folder: Path) -> RadiographSet:
     CbirError
         When a file is missing, changed or damaged, or the labels lack a column or an image.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     listed = _read_checksums(folder / CHECKSUMS_FILE)
     for name, value in listed.items():
         path = folder / name
         if not path.is_file():
             raise CbirError(f"{path} is missing", RESTORE_HINT)
-        if compute_checksum(path) != value:
+        if compute_file_checksum(path) != value:
             raise CbirError(f"{path} is not what was published: wrong checksum", RESTORE_HINT)
-    encoded = {}
+    encoded: dict[str, bytes] = {}
     for name in listed:
         if name.endswith(".parquet"):
-            # Names and bytes of a foreign shard may be of any type, and its text no text.
-            try:
-                groups = pq.read_metadata(folder / name)
-                size = sum(
-                    groups.row_group(i).total_byte_size for i in range(groups.num_row_groups)
-                )
-                if size > LARGEST_SHARD:
-                    raise ValueError(f"{size:,} bytes, too large")
-                shard = pq.read_table(folder / name, columns=["image_id", "image"])
-                names = shard["image_id"].to_pylist()
-                pictures = shard["image"].combine_chunks().field("bytes").to_pylist()
-                if not all(isinstance(each, str) for each in names):
-                    raise ValueError("an identifier is no text")
-                if not all(isinstance(each, bytes) for each in pictures):
-                    raise ValueError("an image has no bytes")
-            except (pa.ArrowException, *UNREADABLE) as error:
-                raise _damaged_error(folder / name, error) from error
-            encoded |= dict(zip(names, pictures, strict=True))
+            encoded |= read_shard(folder / name)
     try:
         labels = pd.read_csv(folder / "labels.csv", dtype={"image_id": str}, keep_default_na=False)
     except UNREADABLE as error:
@@ -120,7 +102,36 @@ def read(folder: Path) -> RadiographSet:
     _check_labels(folder / "labels.csv", labels)
     if set(labels["image_id"]) != set(encoded):
         raise CbirError(f"{folder}: labels and shards name different images", RESTORE_HINT)
-    return _build_set(labels, encoded)
+    return decode_set(labels, encoded)
+
+
+def read_shard(path: Path) -> dict[str, bytes]:
+    """Read the encoded images of one shard, by identifier.
+
+    Raises
+    ------
+    CbirError
+        When the file is missing or damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # Names and bytes of a foreign shard may be of any type, and its text no text.
+    try:
+        groups = pq.read_metadata(path)
+        size = sum(groups.row_group(i).total_byte_size for i in range(groups.num_row_groups))
+        if size > LARGEST_SHARD:
+            raise ValueError(f"{size:,} bytes, too large")
+        shard = pq.read_table(path, columns=["image_id", "image"])
+        names = shard["image_id"].to_pylist()
+        pictures = shard["image"].combine_chunks().field("bytes").to_pylist()
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError("an identifier is no text")
+        if not all(isinstance(picture, bytes) for picture in pictures):
+            raise ValueError("an image has no bytes")
+    except (pa.ArrowException, *UNREADABLE) as error:
+        raise _damaged_error(path, error) from error
+    return dict(zip(names, pictures, strict=True))
 
 
 def _read_checksums(sums: Path) -> dict[str, str]:
@@ -154,7 +165,11 @@ def _check_labels(path: Path, labels: pd.DataFrame) -> None:
             raise CbirError(f"{path}: {column} is not 1 to {LARGEST_PX} everywhere", RESTORE_HINT)
 
 
-def _build_set(labels: pd.DataFrame, encoded: dict[str, bytes]) -> RadiographSet:
+def decode_set(labels: pd.DataFrame, encoded: Mapping[str, bytes]) -> RadiographSet:
+    """Decode the images that rows of ``labels.csv`` describe, and build a set of them.
+
+    Images lie in the middle of a black square, of the largest image's longer side.
+    """
     size = int(labels[["width_px", "height_px"]].to_numpy().max())
     decoded = [decode(encoded[image_id]) for image_id in labels["image_id"]]
     kept = [d.image is not None for d in decoded]
@@ -170,8 +185,7 @@ def _build_set(labels: pd.DataFrame, encoded: dict[str, bytes]) -> RadiographSet
 
 
 def _damaged_error(path: Path, error: Exception) -> CbirError:
-    reason = next(iter(str(error).splitlines()), type(error).__name__)
-    return CbirError(f"{path} is damaged: {reason}", RESTORE_HINT)
+    return CbirError(f"{path} is damaged: {first_line(error)}", RESTORE_HINT)
 
 
 def fetch(folder: Path, url: str | None = None) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from importlib.metadata import files
 from pathlib import Path
@@ -11,7 +10,7 @@ from string import Template
 import pandas as pd
 
 from cbir_lib.datasets.radiographs import SPLITS
-from cbir_lib.files import replacing
+from cbir_lib.files import compute_file_checksum, replacing
 
 CHECKSUMS_FILE = "SHA256SUMS"
 TEMPLATE = Path(__file__).with_name("card.md")
@@ -83,8 +82,8 @@ def write_card(out: Path, labels: pd.DataFrame, described: dict) -> None:
     """Write card, metadata, credits and checksums of the shards and labels in ``out``."""
     with replacing(out / "NOTICE") as part:
         part.write_text(compose_notice())
-    sums = {path.name: compute_checksum(path) for path in sorted(out.glob("*.parquet"))}
-    sums["labels.csv"] = compute_checksum(out / "labels.csv")
+    sums = {path.name: compute_file_checksum(path) for path in sorted(out.glob("*.parquet"))}
+    sums["labels.csv"] = compute_file_checksum(out / "labels.csv")
     with replacing(out / "croissant.json") as part:
         part.write_text(json.dumps(build_croissant(sums, out), indent=2) + "\n")
     size = sum(path.stat().st_size for path in out.glob("*.parquet"))
@@ -166,12 +165,6 @@ def compose_notice() -> str:
         "is contained here; the images show their shadows. The notice of that package:\n\n"
     )
     return head + (theirs.read_text(encoding="utf-8") if theirs else "not installed\n")
-
-
-def compute_checksum(path: Path) -> str:
-    """Compute the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def build_croissant(sums: dict[str, str], out: Path) -> dict:
