@@ -1,10 +1,15 @@
-"""Drawings that stand in for the data set: six classes, told apart at sight, from a seed."""
+"""What tests are made of: drawings that stand in for a data set, odd batches, a network.
+
+The drawings are of six classes, told apart at sight, from a seed.
+"""
 
 import signal
 import tarfile
 from pathlib import Path
 
+import cv2
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from cbir_lib import paths
@@ -33,6 +38,69 @@ def drawing(label: int, rng: np.random.Generator) -> np.ndarray:
     )[label]
     grey = 30.0 + 150.0 * shape + rng.normal(0, 8, shape.shape)
     return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+
+
+def write_drawings(
+    folder: Path, count: int, kinds: int = 6, folders: int = 1, seed: int = 0
+) -> Path:
+    """Write drawings as PNG files, in ``folders`` sub-folders with the same names in each."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        inside = folder / f"{number % folders}" if folders > 1 else folder
+        inside.mkdir(parents=True, exist_ok=True)
+        name = f"{number // folders:03}.png"
+        Image.fromarray(drawing(number % kinds, rng)).save(inside / name)
+    return folder
+
+
+def draw_blobs(
+    count: int, height: int, width: int, sigma_px: float = 2.5, seed: int = 0
+) -> np.ndarray:
+    """(N, H, W) uint8: smooth images with edges, as radiographs are."""
+    noise = np.random.default_rng(seed).integers(0, 256, (count, height, width), dtype=np.uint8)
+    smooth = [cv2.GaussianBlur(image, (0, 0), sigma_px) for image in noise]
+    return np.stack([cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX) for image in smooth])
+
+
+def draw_edge_cases(side: int = 32) -> dict[str, np.ndarray]:
+    """Batches of every kind that a descriptor must take, by name: (N, H, W) uint8."""
+    rng = np.random.default_rng(0)
+    shapes = {"noise": (5, side, side), "tiny": (2, 8, 8), "wide": (3, 20, 50), "high": (3, 129, 9)}
+    flat = {"black": 0, "white": 255}
+    return {
+        **{name: np.full((2, side, side), grey, np.uint8) for name, grey in flat.items()},
+        "constant": np.full((2, 40, 40), 77, np.uint8),
+        **{name: rng.integers(0, 256, shape, dtype=np.uint8) for name, shape in shapes.items()},
+        "one pixel": np.full((1, 1, 1), 9, np.uint8),
+    }
+
+
+def untrained_network(mean_image: np.ndarray, seed: int = 0, **options):
+    """Network G as it starts out, for three classes and images as large as the mean image."""
+    import torch
+
+    from cbir_lib.images.preprocessing import Preprocessing
+    from cbir_lib.networks.modules import TrainedNetwork, build_network
+
+    torch.manual_seed(seed)
+    options = {"reading": "flattened", **options}
+    return TrainedNetwork(
+        name="G",
+        options=options,
+        class_names=("chest", "skull", "hand"),
+        preprocessing=Preprocessing(size=len(mean_image), clahe=False),
+        module=build_network("G", mean_image, classes=3, **options).eval(),
+    )
+
+
+def assert_same_set(one, other) -> None:
+    """Compare two sets of radiographs: images, labels, records, remarks and checksums."""
+    assert np.array_equal(one.images, other.images)
+    assert np.array_equal(one.labels, other.labels)
+    assert one.class_names == other.class_names
+    pd.testing.assert_frame_equal(one.records, other.records)
+    pd.testing.assert_frame_equal(one.remarks, other.remarks)
+    assert (one.checksum, dict(one.dropped)) == (other.checksum, dict(other.dropped))
 
 
 def write_mednist(folder: Path, per_class: int, seed: int = 0) -> Path:

@@ -26,6 +26,7 @@ from cbir_lib.datasets import cache, folder, phantom
 from cbir_lib.descriptors.fitted import load_descriptor, save_descriptor
 from cbir_lib.descriptors.gabor import GaborHistogram
 from cbir_lib.errors import CbirError
+from cbir_lib.files import compute_file_checksum
 from cbir_lib.images.decoding import decode
 from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.networks.modules import TrainedNetwork, build_network, read_network, save_network
@@ -34,7 +35,7 @@ from cbir_lib.retrieval.index import Index
 from cbir_lib.study import results
 from cbir_lib.study.config import read_study
 from cbir_lib.tensors import read_tensors, write_tensors
-from tests.fixtures import drawing
+from tests.fixtures import drawing, write_drawings
 from tests.images.test_dicom import make
 from tests.study.test_results import changed
 
@@ -159,11 +160,7 @@ grid:
 
 @pytest.fixture
 def images(tmp_path):
-    place, rng = tmp_path / "images", np.random.default_rng(0)
-    place.mkdir()
-    for i in range(12):
-        Image.fromarray(drawing(i % 2, rng)).save(place / f"{i}.png")
-    return place
+    return write_drawings(tmp_path / "images", 12, kinds=2)
 
 
 def test_tables(images, tmp_path):
@@ -349,7 +346,7 @@ def test_shards_of_phantom_images(tmp_path):
     for number in range(COUNT):
         name = list(mutated)[number % 2]
         (place / name).write_bytes(mutate(mutated[name], rng))
-        sums = [f"{phantom.compute_checksum(place / each)}  {each}\n" for each in mutated]
+        sums = [f"{compute_file_checksum(place / each)}  {each}\n" for each in mutated]
         (place / "SHA256SUMS").write_text("".join(sums))
         try:
             guarded(phantom.read, place)

@@ -30,7 +30,7 @@ from cbir_lib.networks.modules import TrainedNetwork, build_network, read_networ
 from cbir_lib.study import results
 from cbir_lib.study.config import read_study
 from cbir_lib.workflow import publishing
-from tests.fixtures import drawing
+from tests.fixtures import drawing, write_drawings
 from tests.study.test_results import changed
 
 KILLS = os.environ.get("CBIR_KILLS", "3")
@@ -184,11 +184,7 @@ def test_a_failure_removes_nothing(project, monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    place, rng = tmp_path / "images", np.random.default_rng(0)
-    place.mkdir()
-    for i in range(12):
-        Image.fromarray(drawing(i % 6, rng)).save(place / f"{i:02}.png")
-    return place
+    return write_drawings(tmp_path / "images", 12)
 
 
 def test_updating_an_archive_killed_at_any_moment(folder, tmp_path, monkeypatch):
@@ -198,10 +194,10 @@ def test_updating_an_archive_killed_at_any_moment(folder, tmp_path, monkeypatch)
     Archive(place).engine("hnsw")
     # Some are new, one is changed, one is gone, one is broken.
     rng = np.random.default_rng(1)
-    for name in ("03", "20", "21", "22", "23", "24"):
+    for name in ("003", "020", "021", "022", "023", "024"):
         Image.fromarray(drawing(2, rng)).save(folder / f"{name}.png")
-    (folder / "05.png").unlink()
-    (folder / "07.png").write_bytes(b"broken")
+    (folder / "005.png").unlink()
+    (folder / "007.png").write_bytes(b"broken")
     copy(place, before)
 
     def build():

@@ -32,7 +32,7 @@ from cbir_lib.errors import CbirError
 from cbir_lib.images.decoding import decode, fit_to_square
 from cbir_lib.retrieval.distances import pairwise
 from tests.cli.test_commands import assert_two_lines
-from tests.fixtures import drawing, heed_ctrl_c, shipped_network
+from tests.fixtures import drawing, heed_ctrl_c, shipped_network, write_drawings
 from tests.images.test_dicom import header, write
 
 RNG = np.random.default_rng(99)  # not the seed of `draw`
@@ -42,13 +42,8 @@ STRANGE = "<b>&\"q' ü  日本/a<script>alert(1)<i>.png"
 
 
 def draw(place, count=1, seed=0):
-    """Write so many drawings below a folder: in sub-folders, with the same names in each."""
-    rng = np.random.default_rng(seed)
-    for number in range(count):
-        file = place / f"{number % 3}" / f"{number // 3:03}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(drawing(number % 6, rng)).save(file)
-    return place
+    """Write so many drawings below a folder: in three sub-folders, with the same names in each."""
+    return write_drawings(place, count, folders=3, seed=seed)
 
 
 @pytest.fixture
@@ -584,7 +579,11 @@ def test_a_damaged_description_is_refused(cbir, tmp_path, images, damage, what):
 
 def shard_of(vectors, rows, identity="x", checksum=True):
     """Writes a shard as an archive does, sums and all, whatever is in it."""
-    described = {"identity": identity, "vectors": store._digest_of(vectors), "rows": rows}
+    described = {
+        "identity": identity,
+        "vectors": store._compute_checksum(vectors),
+        "rows": rows,
+    }
     text = json.dumps(described)
     known = hashlib.sha256(text.encode()).hexdigest() if checksum else ""
     return lambda file: save_file({"vectors": vectors}, file, {"shard": known + text})

@@ -6,25 +6,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from cbir_lib import paths
 from cbir_lib.archive import update
 from cbir_lib.cli import index, main
-from tests.fixtures import drawing
+from tests.fixtures import write_drawings
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder with an archive, and queries with odd names."""
-    root, rng = tmp_path_factory.mktemp("trouble"), np.random.default_rng(0)
-    (root / "images").mkdir()
-    for i in range(6):
-        Image.fromarray(drawing(i, rng)).save(root / "images" / f"{i}.png")
+    root = tmp_path_factory.mktemp("trouble")
+    write_drawings(root / "images", 6)
     update.build(root / "images", root / "archive", "grey-histogram")
-    picture = (root / "images" / "0.png").read_bytes()
+    picture = (root / "images" / "000.png").read_bytes()
     for name in (b"bad\xff.png", "Ω.png".encode(), b"two\nlines.png", b"q.png"):
         Path(root, os.fsdecode(name)).write_bytes(picture)
     return root

@@ -12,6 +12,7 @@ from PIL import Image
 
 from cbir_lib.datasets import cache, folder
 from cbir_lib.datasets.cache import compute_fingerprint, load_cached
+from tests.fixtures import assert_same_set
 
 RNG = np.random.default_rng(0)
 
@@ -38,14 +39,6 @@ def own(root):
     return found
 
 
-def assert_same(one, other):
-    assert np.array_equal(one.images, other.images) and np.array_equal(one.labels, other.labels)
-    assert one.records.equals(other.records) and one.remarks.equals(other.remarks)
-    assert (one.checksum, one.class_names, dict(one.dropped)) == (
-        (other.checksum, other.class_names, dict(other.dropped))
-    )
-
-
 @pytest.mark.parametrize("name", [cache.IMAGES, cache.RECORDS, cache.DESCRIPTION])
 def test_a_flipped_bit_is_seen_and_the_cache_made_again(root, name):
     expected = load(root)[0].take(np.arange(8))  # in memory: the file is damaged in place
@@ -56,7 +49,7 @@ def test_a_flipped_bit_is_seen_and_the_cache_made_again(root, name):
         damaged[place] ^= 1 << RNG.integers(8)
         file.write_bytes(damaged)
         found, again = load(root)
-        assert_same(found, expected)
+        assert_same_set(found, expected)
         assert again or (name == cache.IMAGES and place < 128)  # white space of NumPy's head
         file.write_bytes(whole)
     assert not load(root)[1]
@@ -67,14 +60,14 @@ def test_what_is_only_a_cache_stops_nothing(root, monkeypatch, tmp_path):
     (tmp_path / "a file").write_text("")
     for place in (tmp_path / "a file", tmp_path / "a file" / "below", Path("/proc/nowhere")):
         monkeypatch.setenv("CBIR_CACHE", str(place))
-        assert_same(load(root)[0], expected)
+        assert_same_set(load(root)[0], expected)
     monkeypatch.setenv("CBIR_CACHE", str(tmp_path / "full"))
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
-    assert_same(load(root)[0], expected)
+    assert_same_set(load(root)[0], expected)
 
 
 def test_another_process_may_remove_it_at_any_moment(root, monkeypatch):
@@ -84,7 +77,7 @@ def test_another_process_may_remove_it_at_any_moment(root, monkeypatch):
     monkeypatch.setattr(
         cache, "_write", lambda place, data: write(place, data) or shutil.rmtree(place)
     )
-    assert_same(load(root)[0], expected)
+    assert_same_set(load(root)[0], expected)
 
 
 def test_one_that_is_being_written_is_not_removed(root):

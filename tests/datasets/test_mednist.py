@@ -18,7 +18,7 @@ from cbir_lib import paths
 from cbir_lib.datasets import mednist
 from cbir_lib.datasets.mednist import ARCHIVE, CLASSES, fetch, locate, read, split_by_content
 from cbir_lib.errors import CbirError
-from tests.fixtures import pack, write_mednist
+from tests.fixtures import assert_same_set, pack, write_mednist
 
 
 @pytest.fixture(autouse=True)
@@ -42,15 +42,6 @@ def checksum(path):
     return ("sha256:" + hashlib.sha256(path.read_bytes()).hexdigest(),)
 
 
-def assert_same(one, other):
-    assert np.array_equal(one.images, other.images)
-    assert np.array_equal(one.labels, other.labels)
-    assert one.class_names == other.class_names
-    pd.testing.assert_frame_equal(one.records, other.records)
-    pd.testing.assert_frame_equal(one.remarks, other.remarks)
-    assert one.checksum == other.checksum
-
-
 # Reading
 
 
@@ -65,7 +56,7 @@ def test_images_labels_and_records_are_those_of_the_files(folder):
 
 
 def test_folder_and_archive_are_the_same_set(folder, archive):
-    assert_same(read(folder), read(archive, checksum(archive)))
+    assert_same_set(read(folder), read(archive, checksum(archive)))
 
 
 def test_checksum_follows_names_labels_and_pixels(folder, tmp_path):
@@ -275,7 +266,7 @@ def test_usual_places_in_their_order(folder, archive, tmp_path, monkeypatch):
 
 
 def test_load_by_name(folder):
-    assert_same(cbir_lib.load("mednist", folder), read(folder))
+    assert_same_set(cbir_lib.load("mednist", folder), read(folder))
     with pytest.raises(CbirError, match="unknown data set 'MedNist'") as caught:
         cbir_lib.load("MedNist", folder)
     assert "did you mean 'mednist'?" in caught.value.hint
@@ -301,8 +292,8 @@ def test_second_load_reads_the_cache(folder, reads):
     (folder / "Hand" / "empty.png").write_bytes(b"")  # so that there is a remark
     first, second = mednist.load(folder), mednist.load(folder)
     assert len(reads) == 1
-    assert_same(first, read(folder))
-    assert_same(second, read(folder))
+    assert_same_set(first, read(folder))
+    assert_same_set(second, read(folder))
     assert isinstance(second.images, np.memmap)
     assert not second.images.flags.writeable
 
@@ -323,7 +314,7 @@ def test_damaged_cache_is_made_again(folder, cache, reads, file, damage):
     mednist.load(folder)
     (made,) = cache.iterdir()
     damage(made / file)
-    assert_same(mednist.load(folder), read(folder))
+    assert_same_set(mednist.load(folder), read(folder))
     assert len(reads) == 2
     mednist.load(folder)
     assert len(reads) == 2
@@ -334,7 +325,7 @@ def test_cache_of_another_set_does_not_fit(folder, cache, tmp_path, reads):
     mednist.load(folder)
     (made,) = cache.iterdir()
     pd.read_parquet(made / "records.parquet").iloc[:-1].to_parquet(made / "records.parquet")
-    assert_same(mednist.load(folder), read(folder))
+    assert_same_set(mednist.load(folder), read(folder))
     assert len(reads) == 2
 
 

@@ -33,6 +33,7 @@ from cbir_lib.errors import CbirError
 from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.networks.modules import TrainedNetwork, build_network, save_network
 from cbir_lib.retrieval.distances import DISTANCES
+from tests.fixtures import draw_edge_cases
 
 RNG = np.random.default_rng(0)
 
@@ -73,15 +74,7 @@ ALL = (
 CONTRACT = pytest.mark.parametrize(
     ("descriptor", "length"), ALL, ids=[f"{type(d).__name__}-{length}" for d, length in ALL]
 )
-IMAGES = {
-    "black": np.zeros((2, 32, 32), np.uint8),
-    "white": np.full((2, 32, 32), 255, np.uint8),
-    "constant": np.full((2, 40, 40), 77, np.uint8),
-    "noise": RNG.integers(0, 256, (5, 32, 32), dtype=np.uint8),
-    "wide": RNG.integers(0, 256, (3, 20, 50), dtype=np.uint8),
-    "high": RNG.integers(0, 256, (3, 129, 9), dtype=np.uint8),
-    "one pixel": np.full((1, 1, 1), 9, np.uint8),
-}
+IMAGES = draw_edge_cases()
 
 
 # The contract

@@ -8,18 +8,11 @@ from sklearn.base import clone
 from cbir_lib.descriptors.fourier_mellin import FourierMellin
 from cbir_lib.errors import CbirError
 from cbir_lib.retrieval.distances import pairwise
+from tests.fixtures import draw_edge_cases
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (4, 32, 32), dtype=np.uint8)
-IMAGES = (
-    np.zeros((2, 32, 32), np.uint8),
-    np.full((2, 32, 32), 255, np.uint8),
-    np.full((2, 40, 40), 77, np.uint8),
-    NOISE,
-    RNG.integers(0, 256, (2, 8, 8), dtype=np.uint8),
-    RNG.integers(0, 256, (3, 20, 50), dtype=np.uint8),
-    np.full((1, 1, 1), 9, np.uint8),
-)
+EDGE_CASES = draw_edge_cases()
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +83,7 @@ def test_vector_is_the_second_transforms_magnitude():
         assert np.allclose(vector, expected / np.linalg.norm(expected), atol=1e-5)
 
 
-@pytest.mark.parametrize("images", IMAGES, ids=np.shape)
+@pytest.mark.parametrize("images", EDGE_CASES.values(), ids=EDGE_CASES)
 @pytest.mark.parametrize(("angular", "radial"), [(8, 16), (2, 2), (32, 32)])
 def test_every_image_gives_a_finite_vector_of_the_declared_length(images, angular, radial):
     vectors = FourierMellin(angular, radial).fit(images).transform(images)

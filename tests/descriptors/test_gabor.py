@@ -7,17 +7,11 @@ from sklearn.base import clone
 from cbir_lib.descriptors import blocks, gabor
 from cbir_lib.descriptors.gabor import GaborHistogram, GaborVector, compute_response_maps
 from cbir_lib.errors import CbirError
+from tests.fixtures import draw_edge_cases
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (4, 20, 20), dtype=np.uint8)
-IMAGES = {
-    "black": np.zeros((2, 20, 20), np.uint8),
-    "white": np.full((2, 20, 20), 255, np.uint8),
-    "constant": np.full((2, 20, 20), 77, np.uint8),
-    "tiny": RNG.integers(0, 256, (2, 8, 8), dtype=np.uint8),
-    "wide": RNG.integers(0, 256, (2, 9, 40), dtype=np.uint8),
-    "one pixel": np.full((1, 1, 1), 9, np.uint8),
-}
+EDGE_CASES = draw_edge_cases(20)
 ALL = [(GaborVector(), 30), (GaborVector("manjunath-ma", 6, 4), 48), (GaborHistogram(), 384)]
 
 
@@ -132,7 +126,7 @@ def test_histogram_is_numpys_and_full_alike_on_the_training_images():
 @pytest.mark.parametrize(("descriptor", "length"), ALL)
 def test_every_image_gives_a_finite_vector_of_one_length(descriptor, length):
     fitted = clone(descriptor).fit(NOISE)
-    for images in (*IMAGES.values(), NOISE):
+    for images in (*EDGE_CASES.values(), NOISE):
         vectors = fitted.transform(images)
         assert vectors.shape == (len(images), length)
         assert vectors.dtype == np.float32

@@ -10,19 +10,12 @@ from cbir_lib.descriptors import local
 from cbir_lib.descriptors.local import FEATURES, VLAD, BagOfWords, assign_words, place_grid
 from cbir_lib.errors import CbirError
 from cbir_lib.retrieval.distances import pairwise
+from tests.fixtures import draw_blobs, draw_edge_cases
 
 RNG = np.random.default_rng(0)
 
 
-def blobs(count, height=64, width=64, seed=0):
-    """Smooth images with edges, as radiographs are."""
-    rng = np.random.default_rng(seed)
-    noise = rng.integers(0, 256, (count, height, width), dtype=np.uint8)
-    smooth = [cv2.GaussianBlur(image, (0, 0), 2.5) for image in noise]
-    return np.stack([cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX) for image in smooth])
-
-
-IMAGES = blobs(12)
+IMAGES = draw_blobs(12, 64, 64)
 LENGTHS = {"sift-dense": 128, "sift-keypoints": 128, "patches": 40}
 ALL = [
     (gather(features, words=8, step_px=8).fit(IMAGES), 8 if gather is BagOfWords else 8 * length)
@@ -32,16 +25,10 @@ ALL = [
 EACH = pytest.mark.parametrize(
     ("descriptor", "length"), ALL, ids=[f"{type(d).__name__}-{d.features}" for d, _ in ALL]
 )
-ODD = {
-    "black": np.zeros((2, 64, 64), np.uint8),
-    "white": np.full((2, 64, 64), 255, np.uint8),
-    "constant": np.full((2, 40, 40), 77, np.uint8),
-    "noise": RNG.integers(0, 256, (3, 32, 32), dtype=np.uint8),
-    "tiny": RNG.integers(0, 256, (2, 8, 8), dtype=np.uint8),
-    "one pixel": np.full((1, 1, 1), 9, np.uint8),
+ODD = draw_edge_cases() | {
     "two pixels": np.array([[[3, 200]]], np.uint8),
-    "wide": blobs(3, 20, 50),
-    "high": blobs(3, 129, 9),
+    "wide": draw_blobs(3, 20, 50),
+    "high": draw_blobs(3, 129, 9),
 }
 
 
@@ -172,7 +159,7 @@ def test_images_without_a_key_point(gather):
     value = np.float32(1 / words if gather is BagOfWords else 1 / np.sqrt(words * length))
     for images in (ODD["black"], ODD["tiny"]):
         assert (descriptor.transform(images) == value).all()
-    mixed = np.stack([ODD["black"][0], IMAGES[0]])  # one without beside one with
+    mixed = np.stack([np.zeros_like(IMAGES[0]), IMAGES[0]])  # one without beside one with
     assert (descriptor.transform(mixed)[0] == value).all()
     assert np.allclose(descriptor.transform(mixed)[1], literal(descriptor, IMAGES[0]), atol=2e-4)
     vectors = descriptor.transform(IMAGES)
@@ -277,7 +264,7 @@ def test_patches_are_reduced_by_scikit_learns_components():
 
 
 def test_fewer_patches_than_components():
-    descriptor = VLAD("patches", words=2, patch_px=16).fit(blobs(3, 16, 16))  # one patch each
+    descriptor = VLAD("patches", words=2, patch_px=16).fit(draw_blobs(3, 16, 16))  # one patch each
     vectors = descriptor.transform(IMAGES)
     assert vectors.shape == (12, 2 * 40)
     assert np.isfinite(vectors).all()
@@ -288,7 +275,7 @@ def test_fewer_patches_than_components():
 def test_images_of_other_sizes_than_those_learnt_from(features, height, width):
     for descriptor, length in ALL:
         if descriptor.features == features:
-            vectors = descriptor.transform(blobs(2, height, width, seed=height * width))
+            vectors = descriptor.transform(draw_blobs(2, height, width, seed=height * width))
             assert vectors.shape == (2, length)
             assert np.isfinite(vectors).all()
 
@@ -300,10 +287,10 @@ def test_images_of_other_sizes_than_those_learnt_from(features, height, width):
 @pytest.mark.parametrize(
     ("features", "images", "different"),
     [
-        ("sift-dense", blobs(2, 16, 16), 2),
+        ("sift-dense", draw_blobs(2, 16, 16), 2),
         ("sift-dense", ODD["black"], 1),
         ("sift-keypoints", ODD["black"], 0),
-        ("patches", np.repeat(blobs(1, 16, 16), 9, axis=0), 1),
+        ("patches", np.repeat(draw_blobs(1, 16, 16), 9, axis=0), 1),
     ],
 )
 def test_fewer_features_than_words(gather, features, images, different):

@@ -5,18 +5,11 @@ from sklearn.base import clone
 
 from cbir_lib.descriptors.radon import RadonBarcode
 from cbir_lib.errors import CbirError
+from tests.fixtures import draw_edge_cases
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (5, 32, 32), dtype=np.uint8)
-IMAGES = (
-    np.zeros((2, 32, 32), np.uint8),
-    np.full((2, 32, 32), 255, np.uint8),
-    np.full((2, 40, 40), 77, np.uint8),
-    NOISE,
-    RNG.integers(0, 256, (2, 8, 8), dtype=np.uint8),
-    RNG.integers(0, 256, (3, 20, 50), dtype=np.uint8),
-    np.full((1, 1, 1), 9, np.uint8),
-)
+EDGE_CASES = draw_edge_cases()
 
 
 @pytest.mark.parametrize(("size", "angles"), [(32, 8), (17, 5)])
@@ -49,7 +42,7 @@ def test_reduction_is_the_mean_over_areas():
     assert straight.sum() == pytest.approx(reduced.sum(), rel=1e-5)
 
 
-@pytest.mark.parametrize("images", IMAGES, ids=np.shape)
+@pytest.mark.parametrize("images", EDGE_CASES.values(), ids=EDGE_CASES)
 @pytest.mark.parametrize(("size", "angles"), [(32, 8), (8, 1), (33, 3)])
 def test_every_image_gives_bits_of_the_declared_number(images, size, angles):
     vectors = RadonBarcode(size, angles).fit(images).transform(images)
@@ -61,7 +54,7 @@ def test_every_image_gives_bits_of_the_declared_number(images, size, angles):
 
 
 def test_black_gives_no_bit_and_noise_about_half_of_them():
-    assert not RadonBarcode().transform(IMAGES[0]).any()
+    assert not RadonBarcode().transform(EDGE_CASES["black"]).any()
     assert 0.4 < RadonBarcode().transform(NOISE).mean() < 0.6
     assert len(np.unique(RadonBarcode().transform(NOISE), axis=0)) == len(NOISE)
 

@@ -10,17 +10,11 @@ from cbir_lib.descriptors import blocks
 from cbir_lib.descriptors import thumbnail as module
 from cbir_lib.descriptors.thumbnail import Thumbnail, compute_image_distortion
 from cbir_lib.errors import CbirError
+from tests.fixtures import draw_blobs
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (5, 64, 64), dtype=np.uint8)
 SMALL = RNG.integers(0, 256, (5, 9, 7), dtype=np.uint8)
-
-
-def blobs(count, side=32):
-    """Smooth images, as radiographs are."""
-    noise = RNG.integers(0, 256, (count, side, side), dtype=np.uint8)
-    smooth = [cv2.GaussianBlur(image, (0, 0), 3) for image in noise]
-    return np.stack([cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX) for image in smooth])
 
 
 # Thumbnail
@@ -113,7 +107,7 @@ def test_distortion_of_any_shape(images, warp, context):
 
 
 def test_without_warp_and_context_it_is_the_squared_distance_of_gradients():
-    images = blobs(4)
+    images = draw_blobs(4, 32, 32)
     gradients = np.stack([sobel(image) for image in images]).reshape(4, -1)
     expected = ((gradients[:, None] - gradients) ** 2).sum(-1)
     assert np.allclose(
@@ -122,7 +116,7 @@ def test_without_warp_and_context_it_is_the_squared_distance_of_gradients():
 
 
 def test_smooth_images_are_at_exactly_zero_from_themselves():
-    images = blobs(5)
+    images = draw_blobs(5, 32, 32)
     distances = compute_image_distortion(images, images)
     assert (np.diag(distances) == 0).all()
     assert (distances[~np.eye(5, dtype=bool)] > 0).all()
@@ -139,14 +133,14 @@ def test_it_forgives_a_shift_within_the_warp():
 
 
 def test_brightness_adds_nothing():
-    images = blobs(2) // 2
+    images = draw_blobs(2, 32, 32) // 2
     assert np.array_equal(
         compute_image_distortion(images, images), compute_image_distortion(images, images + 100)
     )
 
 
 def test_more_thumbnails_than_one_block(monkeypatch):
-    queries, gallery = blobs(5, 12), blobs(7, 12)
+    queries, gallery = draw_blobs(5, 12, 12), draw_blobs(7, 12, 12, seed=1)
     whole = compute_image_distortion(queries, gallery)
     monkeypatch.setattr(module, "QUERIES", 2)
     monkeypatch.setattr(blocks, "PIXELS", 3 * 16 * 12**2)  # three of the gallery

@@ -6,18 +6,11 @@ from sklearn.base import clone
 
 from cbir_lib.descriptors.zernike import ZernikeMoments
 from cbir_lib.errors import CbirError
+from tests.fixtures import draw_edge_cases
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (4, 32, 32), dtype=np.uint8)
-IMAGES = (
-    np.zeros((2, 32, 32), np.uint8),
-    np.full((2, 32, 32), 255, np.uint8),
-    np.full((2, 40, 40), 77, np.uint8),
-    NOISE,
-    RNG.integers(0, 256, (2, 8, 8), dtype=np.uint8),
-    RNG.integers(0, 256, (3, 20, 51), dtype=np.uint8),
-    np.full((1, 1, 1), 9, np.uint8),
-)
+EDGE_CASES = draw_edge_cases()
 
 
 @pytest.mark.parametrize("side", [32, 33])
@@ -59,7 +52,7 @@ def test_brightness_scales_away():
     )
 
 
-@pytest.mark.parametrize("images", IMAGES, ids=np.shape)
+@pytest.mark.parametrize("images", EDGE_CASES.values(), ids=EDGE_CASES)
 @pytest.mark.parametrize("order", [0, 1, 8, 9, 20])
 def test_every_image_gives_a_finite_vector_of_the_declared_length(images, order):
     vectors = ZernikeMoments(order).fit(images).transform(images)

@@ -6,7 +6,7 @@ import torch
 
 from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.networks import activations, weights
-from cbir_lib.networks.modules import TrainedNetwork, build_network
+from cbir_lib.networks.modules import TrainedNetwork
 from cbir_lib.networks.occlusion import (
     compute_log_odds,
     measure_occlusion,
@@ -14,6 +14,7 @@ from cbir_lib.networks.occlusion import (
     score_covered_images,
 )
 from cbir_lib.networks.sensitivity import compare_covers, tabulate_covers
+from tests.fixtures import untrained_network
 
 SIZE, CROP = 40, 32
 RNG = np.random.default_rng(0)
@@ -23,14 +24,7 @@ OPTIONS = {"reading": "units", "crop": CROP}
 
 
 def trained(seed=3):
-    torch.manual_seed(seed)
-    return TrainedNetwork(
-        name="G",
-        options=OPTIONS,
-        class_names=("chest", "skull", "hand"),
-        preprocessing=Preprocessing(size=SIZE, clahe=False),
-        module=build_network("G", MEAN, classes=3, **OPTIONS).eval(),
-    )
+    return untrained_network(MEAN, seed, **OPTIONS)
 
 
 @torch.inference_mode()

@@ -8,13 +8,14 @@ from torch import nn
 from cbir_lib.errors import CbirError
 from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.networks import occlusion as module_under_test
-from cbir_lib.networks.modules import Centre, TrainedNetwork, build_network
+from cbir_lib.networks.modules import Centre, TrainedNetwork
 from cbir_lib.networks.occlusion import (
     compute_log_odds,
     measure_occlusion,
     place_patches,
     score_covered_images,
 )
+from tests.fixtures import untrained_network
 
 SIZE = 32
 RNG = np.random.default_rng(0)
@@ -23,15 +24,7 @@ MEAN = RNG.uniform(0, 255, (SIZE, SIZE)).astype(np.float32)
 
 
 def trained(**options):
-    torch.manual_seed(0)
-    options = {"reading": "flattened", **options}
-    return TrainedNetwork(
-        name="G",
-        options=options,
-        class_names=("chest", "skull", "hand"),
-        preprocessing=Preprocessing(size=SIZE, clahe=False),
-        module=build_network("G", MEAN, classes=3, **options).eval(),
-    )
+    return untrained_network(MEAN, **options)
 
 
 def watching(weights, mean=MEAN):
