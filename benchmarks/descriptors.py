@@ -72,16 +72,16 @@ def tamura(descriptor):
     inside = {size: means(ones, size) for size in (*windows, 11)}
 
     def coarseness(grey):
-        best, found = np.zeros_like(grey), np.zeros_like(grey)
+        best, scale = np.zeros_like(grey), np.zeros_like(grey)
         for k, size in enumerate(windows, 1):
             mean, half = means(grey, size) / inside[size], size // 2
             apart = np.zeros_like(grey)
             apart[half:-half] = abs(mean[size:] - mean[:-size])
             across = abs(mean[:, size:] - mean[:, :-size])
             apart[:, half:-half] = np.maximum(apart[:, half:-half], across)
-            found[apart > best] = k
+            scale[apart > best] = k
             best = np.maximum(best, apart)
-        return found
+        return scale
 
     def contrast(grey):
         first, second, third, fourth = (means(grey**n, 11) / inside[11] for n in (1, 2, 3, 4))
@@ -202,7 +202,7 @@ def visual_words(descriptor):
     size = descriptor.patch_px / 6
     grid = [cv2.KeyPoint(float(x), float(y), size, 0) for y in places for x in places]
 
-    def found(image):
+    def describe(image):
         dense = descriptor.features == "sift-dense"
         features = sift.compute(image, grid)[1] if dense else sift.detectAndCompute(image, None)[1]
         if features is None:
@@ -210,14 +210,14 @@ def visual_words(descriptor):
         features = np.sqrt(features / np.maximum(features.sum(axis=1, keepdims=True), 1))
         return features, means.predict(features)
 
-    return found
+    return describe
 
 
 def bag_of_words(descriptor):
-    found, count = visual_words(descriptor), len(descriptor.vocabulary_)
+    describe, count = visual_words(descriptor), len(descriptor.vocabulary_)
 
     def vector(image):
-        features, words = found(image)
+        features, words = describe(image)
         if features is None:
             return np.full(count, 1 / count)
         return np.bincount(words, minlength=count) / len(words)
@@ -226,10 +226,10 @@ def bag_of_words(descriptor):
 
 
 def vlad(descriptor):
-    found, words = visual_words(descriptor), descriptor.vocabulary_
+    describe, words = visual_words(descriptor), descriptor.vocabulary_
 
     def vector(image):
-        features, nearest = found(image)
+        features, nearest = describe(image)
         sums = np.zeros_like(words)
         if features is not None:
             np.add.at(sums, nearest, features - words[nearest])
@@ -373,9 +373,9 @@ def memories(rows: list[Row], images: np.ndarray) -> dict[str, list[float]]:
     different = {key(row): row for row in rows}
     asked = [(row, images, count) for row in different.values() for count in MEMORY_AT]
     with get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
-        found = pool.starmap(memory, asked, chunksize=1)
+        measured = pool.starmap(memory, asked, chunksize=1)
     width = len(MEMORY_AT)
-    return {name: found[i * width : (i + 1) * width] for i, name in enumerate(different)}
+    return {name: measured[i * width : (i + 1) * width] for i, name in enumerate(different)}
 
 
 def main(families: list[str]) -> None:

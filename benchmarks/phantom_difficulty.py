@@ -42,7 +42,7 @@ def gabor(images: np.ndarray) -> np.ndarray:
     bins = np.fft.fftfreq(side, 1 / side)
     v, u = np.meshgrid(bins, bins, indexing="ij")
     spectrum = fft2(grey, axes=(1, 2))
-    found = []
+    columns = []
     for f in range(FREQUENCIES):
         centre = np.sqrt(2) * 2.0 ** (f + 2)
         for p in range(ORIENTATIONS):
@@ -51,8 +51,8 @@ def gabor(images: np.ndarray) -> np.ndarray:
             response = ifft2(spectrum * np.exp(-away / (2 * (0.4 * centre) ** 2)), axes=(1, 2))
             inner = abs(response)[:, PAD_PX:-PAD_PX, PAD_PX:-PAD_PX]
             inner = inner / inner.max(axis=(1, 2), keepdims=True).clip(1e-12)
-            found += [inner.mean(axis=(1, 2)), inner.std(axis=(1, 2))]
-    return np.stack(found, axis=1).astype(np.float32)
+            columns += [inner.mean(axis=(1, 2)), inner.std(axis=(1, 2))]
+    return np.stack(columns, axis=1).astype(np.float32)
 
 
 def nearest(distance: str, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
@@ -74,7 +74,7 @@ def main() -> None:
         "grey histogram, Jensen-Shannon": (histogram.transform, histogram.distance),
         "Gabor vector, L1": (gabor, "L1"),
     }
-    found = {}
+    accuracies = {}
     for name, (transform, distance) in descriptors.items():
         gallery = np.concatenate([transform(b) for b in np.array_split(train.images, 50)])
         queries = np.concatenate([transform(b) for b in np.array_split(test.images, 50)])
@@ -82,16 +82,16 @@ def main() -> None:
             scale = gallery.std(axis=0)
             gallery, queries = gallery / scale, queries / scale
         answers = train.labels[nearest(distance, queries, gallery)]
-        found[name] = 100 * float((answers == test.labels).mean())
+        accuracies[name] = 100 * float((answers == test.labels).mean())
         table = pd.crosstab(test.labels, answers, normalize="index").round(2)
-        print(f"{name}: {found[name]:.1f} %\n{table.to_string()}")
+        print(f"{name}: {accuracies[name]:.1f} %\n{table.to_string()}")
     largest = 100 * float(np.bincount(test.labels).max() / len(test))
     print(f"largest class: {largest:.1f} %")
     if options.write:
         path = options.root / "difficulty.json"
         measured = json.loads(path.read_text()) if path.is_file() else {}  # drafts stay
         measured |= {"images": len(data), "queries": len(test)}
-        measured |= {"accuracy": found, "largest": largest}
+        measured |= {"accuracy": accuracies, "largest": largest}
         with replacing(path) as part:
             part.write_text(json.dumps(measured, indent=2) + "\n")
         recipe = json.loads((options.root / "recipe.json").read_text())

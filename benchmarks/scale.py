@@ -57,9 +57,9 @@ def describe(folder: Path) -> dict:
     vectors = pca.transform(vectors).astype(np.float32)
     queries = pca.transform(descriptor.transform(data.split("test").images)).astype(np.float32)
     near = Index("L2").add(vectors, np.arange(len(vectors)).astype(str))
-    found = near.search(vectors, NEIGHBOURS, ids=near.ids).rows
+    neighbours = near.search(vectors, NEIGHBOURS, ids=near.ids).rows
     np.save(folder / "vectors.npy", vectors)
-    np.save(folder / "neighbours.npy", found)
+    np.save(folder / "neighbours.npy", neighbours)
     np.save(folder / "queries.npy", np.random.default_rng(0).permutation(queries)[:AT_ONCE])
     return {"real_vectors": len(vectors), "describe_per_s": len(vectors) / seconds}
 
@@ -106,10 +106,10 @@ def measure_milvus(folder: Path, gallery: np.ndarray, ids: np.ndarray, queries: 
             built = time.perf_counter() - start
             alone = [clocked(lambda q=q: index.search(q[None], K))[0] for q in queries[:ALONE]]
             few = queries[:ALONE]  # it takes them one by one anyway
-            at_once, found = clocked(lambda: index.search(few, K))
+            at_once, answers = clocked(lambda: index.search(few, K))
         size = sum(path.stat().st_size for path in Path(place).rglob("*") if path.is_file())
     truth = Index("L2").add(gallery, ids).search(few, K)
-    pairs = zip(found.ids.astype(int), truth.rows, strict=True)
+    pairs = zip(answers.ids.astype(int), truth.rows, strict=True)
     share = float(np.mean([len(np.intersect1d(*pair)) / K for pair in pairs]))
     return built, size, alone, len(few) / at_once, share
 

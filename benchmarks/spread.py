@@ -102,8 +102,8 @@ def spread(profile: str, runs: list[str]) -> tolerances.Spread:
     read = {name: results.read_all(folder(name), some) for name, some in executed.items() if some}
     usual = {result.run: result for result in read[tolerances.USUAL]}
     reruns, kinds = [], set()
-    for name, found in read.items():
-        for result in found:
+    for name, group in read.items():
+        for result in group:
             if name == tolerances.USUAL or result.run not in usual:
                 continue
             sizes = gaps.find_largest(gaps.compare_results(usual[result.run], result))
@@ -114,13 +114,13 @@ def spread(profile: str, runs: list[str]) -> tolerances.Spread:
                     trained="network" in result.parameters,
                     circumstances=name,
                     values_that_differ=len(results.list_differences(usual[result.run], result)),
-                    differences={of: size for of, size in sizes.items() if size},
+                    differences={kind: size for kind, size in sizes.items() if size},
                 )
             )
     occasion = read[tolerances.USUAL][-1].circumstances
     return tolerances.Spread(
         profile=profile,
-        measured=max(r.circumstances.finished for found in read.values() for r in found),
+        measured=max(r.circumstances.finished for group in read.values() for r in group),
         processor=occasion.processor,
         versions=occasion.versions,
         circumstances={name: SETTINGS[name] for name in read},
@@ -174,11 +174,11 @@ def main() -> None:
             some = [run.id for run in chosen if isinstance(run, CombinationRun) == last]
             with ThreadPoolExecutor(options.jobs) as pool:
                 list(pool.map(lambda run, name=name: rerun(options.profile, run, name), some))
-    found = spread(options.profile, [run.id for run in runs])
-    found = merge(tolerances.read_spread(), found)
+    measured = spread(options.profile, [run.id for run in runs])
+    measured = merge(tolerances.read_spread(), measured)
     path = paths.results_folder(tolerances.FOLDER) / "spread.json"
-    tolerances.write_spread(path, found)
-    print(f"{len(found.reruns)} reruns: {path}")
+    tolerances.write_spread(path, measured)
+    print(f"{len(measured.reruns)} reruns: {path}")
 
 
 if __name__ == "__main__":

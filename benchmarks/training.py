@@ -454,15 +454,15 @@ def compare(options: dict, repeats: int, epochs: int) -> None:
                 row.append([both[:, 0].max() / len(pair), both[:, 1].mean()])
             took.append(row)
     took = np.array(took) / (options["images"] * epochs)  # repeats x rungs x (clock, cores)
-    each, cores = took[..., 0], 1000 * np.median(took[..., 1], axis=0)
-    book = each[:, [lines.index(TEXTBOOK)]]
-    for number, column in enumerate(each.T):
+    seconds_of, cores = took[..., 0], 1000 * np.median(took[..., 1], axis=0)
+    book = seconds_of[:, [lines.index(TEXTBOOK)]]
+    for number, column in enumerate(seconds_of.T):
         label = MEASURES[lines[number]] if number < len(lines) else PAIR
         print(f"{label:50}{spread(1 / column, '.1f'):26}", end="")
-        above = each[:, number - 1] / column if number else None
+        above = seconds_of[:, number - 1] / column if number else None
         print(f"{'' if above is None else spread(above, '.2f'):22}", end="")
         print(f"{spread(book[:, 0] / column, '.2f'):22}", end="")
-        saved = np.median((each[:, number - 1] - column) / book[:, 0]) if number else None
+        saved = np.median((seconds_of[:, number - 1] - column) / book[:, 0]) if number else None
         print(f"{'' if saved is None else format(saved, '.0%'):>6}{cores[number]:9.2f}", end="")
         side = [*sides, *pair][number]
         print(f"{side.prepared_s:10.2f}" if side.prepared_s else "", flush=True)
@@ -480,15 +480,15 @@ def transforms(size: int) -> None:
         "turn, crop, mean image": files.moved,
     }
     print(f"\nMicroseconds of one core for one image at {size} px, in the textbook's Dataset")
-    given = list(numbers)
+    inputs = list(numbers)
     for label, step in steps.items():
         took = []
         for _ in range(TRANSFORM_RUNS + 1):
             started = time.process_time()
-            made = [step(one) for one in given]
-            took.append(1e6 * (time.process_time() - started) / len(given))
+            made = [step(one) for one in inputs]
+            took.append(1e6 * (time.process_time() - started) / len(inputs))
         print(f"  {label:24}{spread(took[1:], '.0f')}", flush=True)
-        given = made
+        inputs = made
 
 
 def overhead(repeats: int) -> None:
@@ -530,17 +530,17 @@ def bandwidth() -> float:
     """Bytes that the GPU reads and writes in a second when it copies."""
     source = torch.randint(0, 256, (COPIED,), dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
-    found = []
+    rates = []
     for _ in range(12):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
         target.copy_(source)
         end.record()
         end.synchronize()
-        found.append(2 * COPIED / (start.elapsed_time(end) / 1000))
+        rates.append(2 * COPIED / (start.elapsed_time(end) / 1000))
     del source, target
     torch.cuda.empty_cache()
-    return float(np.median(found[2:]))  # the first ones warm up
+    return float(np.median(rates[2:]))  # the first ones warm up
 
 
 def share(options: dict, repeats: int, speed: float) -> None:

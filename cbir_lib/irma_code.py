@@ -323,14 +323,14 @@ def compute_hierarchical_errors(
     for axis, length in AXES.items():
         paths = [getattr(code, axis) for code in true]
         correct = np.array([list(path) for path in paths], dtype="U1").reshape(-1, length)
-        given = [list(getattr(code, axis)) for code in answers]
-        given = np.array(given, dtype="U1").reshape(-1, length)
+        answered = [list(getattr(code, axis)) for code in answers]
+        answered = np.array(answered, dtype="U1").reshape(-1, length)
         labels = np.array([branching.count_labels(axis, path) for path in paths])
         labels = labels.reshape(-1, length)
         weights = 1 / (labels * np.arange(1, length + 1))
-        unsure = np.logical_or.accumulate(given == DONT_KNOW, axis=1)
-        wrong = np.logical_or.accumulate((given != correct) & ~unsure, axis=1)
-        free = (given == DONT_KNOW) & (correct == UNSPECIFIED)
+        unsure = np.logical_or.accumulate(answered == DONT_KNOW, axis=1)
+        wrong = np.logical_or.accumulate((answered != correct) & ~unsure, axis=1)
+        free = (answered == DONT_KNOW) & (correct == UNSPECIFIED)
         costs = np.select([wrong, unsure & ~free], [1.0, 0.5], 0.0)
         total += (weights * costs).sum(axis=1) / weights.sum(axis=1) / len(AXES)
     return total

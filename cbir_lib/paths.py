@@ -18,8 +18,8 @@ def project_root() -> Path:
 
 def cache_folder() -> Path:
     """Return the folder of cached, decoded data sets: ``CBIR_CACHE``, or ``build/cache``."""
-    given = os.environ.get("CBIR_CACHE")
-    return Path(given) if given else build_folder("cache")
+    named = os.environ.get("CBIR_CACHE")
+    return Path(named) if named else build_folder("cache")
 
 
 def study_file() -> Path:

@@ -32,8 +32,8 @@ def describe_first_error(error: ValidationError) -> str:
     fault = error.errors()[0]
     where = ".".join(str(part)[:80] for part in fault["loc"]) or "the file"
     whole = fault["type"] == "json_invalid" or isinstance(fault["input"], dict | list)
-    given = "" if whole else f", got {fault['input']!r:.80}"
-    return f"{where}: {fault['msg']}{given}"
+    value = "" if whole else f", got {fault['input']!r:.80}"
+    return f"{where}: {fault['msg']}{value}"
 
 
 def write_json(path: Path | str, data: StrictModel, one_line: re.Pattern[str] = NUMBERS) -> None:

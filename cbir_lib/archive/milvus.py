@@ -139,11 +139,11 @@ class MilvusIndex:
             rows = self._call(
                 "query_iterator", batch_size=LISTED, filter="", output_fields=["id", "content"]
             )
-            found = {}
+            content_by_id = {}
             while batch := rows.next():
-                found |= {row["id"]: row["content"] for row in batch}
+                content_by_id |= {row["id"]: row["content"] for row in batch}
             rows.close()
-        return found
+        return content_by_id
 
     def add(self, vectors: np.ndarray, paths: Sequence[str], contents: Sequence[str]) -> None:
         """Add (N, D) float32 vectors; replace the row of a path that exists already.

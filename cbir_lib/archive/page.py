@@ -73,7 +73,7 @@ def render_page(sections: str, about: str) -> str:
 
 
 def render_sections(
-    found: pd.DataFrame, queries: Mapping[str, np.ndarray], picture: Picture
+    results: pd.DataFrame, queries: Mapping[str, np.ndarray], picture: Picture
 ) -> str:
     """Render one section per query: the query and its results.
 
@@ -84,11 +84,11 @@ def render_sections(
     queries
         (H, W) uint8 by name.
     picture
-        Returns the image at a path of ``found``, (H, W) uint8, and a remark; None if unreadable.
+        Returns the image at a path of ``results``, (H, W) uint8, and a remark; None if unreadable.
     """
-    answers = dict(list(found.groupby("query", sort=False)))
+    answers = dict(list(results.groupby("query", sort=False)))
     return "\n".join(
-        _section(name, image, answers.get(name, found[:0]), picture)
+        _section(name, image, answers.get(name, results[:0]), picture)
         for name, image in queries.items()
     )
 

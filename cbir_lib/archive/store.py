@@ -156,10 +156,10 @@ class Archive:
                     raise ValueError("its vectors are not a float32 matrix")
                 if stored.get_shape()[0] != len(rows):
                     raise ValueError("rows and vectors differ in number")
-                found = file.get_tensor("vectors") if vectors else None
-                if vectors and described["vectors"] != _compute_checksum(found):
+                matrix = file.get_tensor("vectors") if vectors else None
+                if vectors and described["vectors"] != _compute_checksum(matrix):
                     raise ValueError("its checksum differs")
-                of = described["identity"]
+                identity = described["identity"]
         except FileNotFoundError:
             raise
         except (
@@ -167,9 +167,9 @@ class Archive:
             *(RecursionError, MemoryError),
         ) as error:
             raise CbirError(f"{shard} is damaged: {first_line(error)}", hint) from error
-        if of != self.description.identity:
+        if identity != self.description.identity:
             raise CbirError(f"{shard} is from another archive", hint)
-        return rows, found
+        return rows, matrix
 
     def write_shard(self, shard: Path, rows: Sequence[Row], vectors: np.ndarray) -> None:
         """Write N rows and (N, D) float32; an empty shard is removed."""
@@ -275,13 +275,13 @@ class Archive:
         from cbir_lib.retrieval.index import Index
 
         kept = self.place / f"{method}.safetensors"
-        of = self._state_digest(state)
-        index = Index(self.description.distance, method, of)
+        checksum = self._state_digest(state)
+        index = Index(self.description.distance, method, checksum)
         if method != "exact" and kept.exists():
             with suppress(CbirError):  # of an earlier state of the archive, or damaged
-                found = Index.load(kept, of)
-                if (found.method, found.distance) == (method, self.description.distance):
-                    return found
+                stored = Index.load(kept, checksum)
+                if (stored.method, stored.distance) == (method, self.description.distance):
+                    return stored
         rows, vectors = self.read_vectors()
         if rows:
             index.add(vectors, [row.path for row in rows], [row.content for row in rows])
@@ -302,11 +302,12 @@ class Archive:
         from cbir_lib.retrieval.approximate import METHODS
         from cbir_lib.retrieval.index import compute_recall
 
-        of = self._state_digest(self._state())
-        found = {
-            method: compute_recall(self.place / f"{method}.safetensors", of) for method in METHODS
+        checksum = self._state_digest(self._state())
+        recalls = {
+            method: compute_recall(self.place / f"{method}.safetensors", checksum)
+            for method in METHODS
         }
-        return {method: recall for method, recall in found.items() if recall is not None}
+        return {method: recall for method, recall in recalls.items() if recall is not None}
 
     def search(
         self,
@@ -344,9 +345,9 @@ class Archive:
 
         names, pixels = [], []
         for number, image in enumerate(images, start=1):
-            given = isinstance(image, np.ndarray)
-            names.append(f"image {number}" if given else show_name(image))
-            pixels.append(check_images(image[None])[0] if given else read_image(Path(image)))
+            is_array = isinstance(image, np.ndarray)
+            names.append(f"image {number}" if is_array else show_name(image))
+            pixels.append(check_images(image[None])[0] if is_array else read_image(Path(image)))
         engine = self.engine() if engine is None else engine  # an empty engine is falsy
         if not len(engine):
             raise CbirError(
@@ -361,13 +362,13 @@ class Archive:
             return pd.DataFrame(columns=["query", "rank", "path", "distance"])
         fitted = np.stack([fit_to_square(image, self.description.size) for image in pixels])
         contents = [hash_pixels(image).hex() for image in pixels]
-        found = engine.search(self.descriptor.transform(fitted), k, contents)
-        for path in {str(path) for paths in found.ids for path in paths if path}:
+        ranking = engine.search(self.descriptor.transform(fitted), k, contents)
+        for path in {str(path) for paths in ranking.ids for path in paths if path}:
             self._check_place(path)
         return pd.DataFrame(
             [
                 (name, rank, path, float(distance))
-                for name, paths, distances in zip(names, *found, strict=True)
+                for name, paths, distances in zip(names, *ranking, strict=True)
                 for rank, (path, distance) in enumerate(zip(paths, distances, strict=True), start=1)
                 if path
             ],

@@ -350,16 +350,16 @@ def scan_folder(folder: Path) -> Scan:
         name = os.fsencode(path.relative_to(folder)).decode(errors="backslashreplace")
         scan.faults[Path(name).as_posix()] = Fault(reason, State(-1, -1))
 
-    found = sorted(map(str, find_image_files(folder, scan.skipped, report)))
-    for path in found:
+    files = sorted(map(str, find_image_files(folder, scan.skipped, report)))
+    for path in files:
         with suppress(OSError):  # it was removed meanwhile
             scan.images[path] = _state(folder / path)
     return scan
 
 
 def _state(file: Path) -> State:
-    found = file.stat()
-    return State(found.st_size, found.st_mtime_ns)
+    status = file.stat()
+    return State(status.st_size, status.st_mtime_ns)
 
 
 def read_image_file(folder: Path, path: str, size: int) -> FileRead:

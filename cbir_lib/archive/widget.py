@@ -71,12 +71,12 @@ def search_widget(archive: Archive | Path | str, folder: Path | str | None = Non
             results.value = ""
             return
         try:
-            found = archive.search(list(shown.values()), number.value)
+            results_table = archive.search(list(shown.values()), number.value)
         except CbirError as error:
             show(error)
             return
-        found["query"] = next(iter(shown))
-        parts = page.render_sections(found, shown, page.make_picture_reader(archive.folder))
+        results_table["query"] = next(iter(shown))
+        parts = page.render_sections(results_table, shown, page.make_picture_reader(archive.folder))
         results.value = f'<style>{page.STYLE}</style><div class="found">{parts}</div>'
 
     def show(error: CbirError) -> None:

@@ -139,7 +139,7 @@ def sample(data: RadiographSet) -> tuple[RadiographSet, RadiographSet]:
 def choose_samples(queries: RadiographSet) -> RadiographSet:
     """Return the first queries of each class."""
     rows = [np.flatnonzero(queries.labels == label) for label in range(len(queries.class_names))]
-    return queries.take(np.concatenate([found[:SAMPLES] for found in rows]))
+    return queries.take(np.concatenate([of_class[:SAMPLES] for of_class in rows]))
 
 
 def measure(
@@ -159,12 +159,12 @@ def measure(
 
 def read_encoded(image_ids: np.ndarray) -> dict[str, bytes]:
     """Read the files of images of the phantom's test split as they are in its shards."""
-    found = {}
+    encoded = {}
     for shard in sorted(phantom.locate().glob("test-*.parquet")):
         table = pq.read_table(shard, filters=[("image_id", "in", set(image_ids))])
         files = table["image"].combine_chunks().field("bytes").to_pylist()
-        found |= dict(zip(table["image_id"].to_pylist(), files, strict=True))
-    return found
+        encoded |= dict(zip(table["image_id"].to_pylist(), files, strict=True))
+    return encoded
 
 
 def draw_sheet(images: np.ndarray, columns: int) -> bytes:

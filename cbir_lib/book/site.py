@@ -174,14 +174,14 @@ class _Page(HTMLParser):
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attributes}
-        self.anchors |= {given[name] for name in ("id", "name") if name in given}
+        values = {name: value or "" for name, value in attributes}
+        self.anchors |= {values[name] for name in ("id", "name") if name in values}
         self._code = tag in ("script", "style")
-        if tag == "a" and "href" in given:
-            self.links.add(given["href"])
-        if tag == "link" and set(given.get("rel", "").split()) & POINTERS:
+        if tag == "a" and "href" in values:
+            self.links.add(values["href"])
+        if tag == "link" and set(values.get("rel", "").split()) & POINTERS:
             return
-        for name, value in given.items():
+        for name, value in values.items():
             if (tag, name) in LOADS and not value.startswith("data:"):
                 self.loads.add(value)
 
@@ -190,7 +190,7 @@ class _Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._code:  # a constant in a script or a rule in a style with another host
-            found = re.findall(
+            addresses = re.findall(
                 r"""["'(]((?:https?:)?//[\w.-]+\.[a-z]{2,}/[^"'\s)]*\.(?:js|css|woff2?))""", data
             )
-            self.loads |= {*found, *CSS_LOAD.findall(data)}
+            self.loads |= {*addresses, *CSS_LOAD.findall(data)}

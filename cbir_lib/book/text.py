@@ -377,7 +377,10 @@ def tabulate_ablations(
             "million": " → ".join(
                 format_millions(millions[side]) for side in (m.ablation.other, m.ablation.one)
             ),
-            **{measure: format_difference(of) for measure, of in m.differences.items()},
+            **{
+                measure: format_difference(difference)
+                for measure, difference in m.differences.items()
+            },
             "verdict": m.verdict,
         }
         for m in measured

@@ -102,22 +102,22 @@ def index_search(
                 "leave out --folder, --milvus, --collection and --method",
             )
         gallery = RunGallery(place)
-        found, picture = gallery.search(queries, k), gallery.read_picture
+        results, picture = gallery.search(queries, k), gallery.read_picture
         about = f"{len(gallery):,} images, described by {gallery.run}"
     else:
-        found, picture, about = _search_archive(
+        results, picture, about = _search_archive(
             place, folder, queries, k, milvus, collection, method
         )
     if form == "table":
-        text = found.to_string(index=False, float_format="{:.4g}".format)
+        text = results.to_string(index=False, float_format="{:.4g}".format)
     elif form == "json":
-        text = json.dumps(found.to_dict("records"), ensure_ascii=False, indent=1)
+        text = json.dumps(results.to_dict("records"), ensure_ascii=False, indent=1)
     else:
         from cbir_lib.archive import page
         from cbir_lib.images.decoding import read_image
 
         shown = {show_name(query): read_image(Path(query)) for query in queries}
-        text = page.render_page(page.render_sections(found, shown, picture), about)
+        text = page.render_page(page.render_sections(results, shown, picture), about)
         out = out or Path("similar.html")
     if out is None:
         print(text)
@@ -125,7 +125,7 @@ def index_search(
         said = sys.stderr if is_stream(out) else sys.stdout  # which may be what it was written to
         with replacing(out) as part:
             part.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
-        print(f"{len(found)} results in {out}", file=said)
+        print(f"{len(results)} results in {out}", file=said)
 
 
 def _search_archive(place, folder, queries, k, milvus, collection, method):
@@ -141,7 +141,7 @@ def _search_archive(place, folder, queries, k, milvus, collection, method):
     else:
         there = nullcontext(archive.engine(method))
     with there as engine:
-        found = archive.search(queries, k, engine)
+        results = archive.search(queries, k, engine)
         count = len(engine)
     if method != "exact" and not milvus:
         print(f"{method} finds {engine.index.recall}; exact finds all", file=sys.stderr)
@@ -150,7 +150,7 @@ def _search_archive(place, folder, queries, k, milvus, collection, method):
         f"{count:,} images, described by {described.descriptor}, "
         f"compared by the distance {described.distance}"
     )
-    return found, make_picture_reader(archive.folder), about
+    return results, make_picture_reader(archive.folder), about
 
 
 @app.command("info")

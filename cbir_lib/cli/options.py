@@ -24,9 +24,9 @@ DataRoot = Annotated[
 DataName = Annotated[str, typer.Argument(help="Name of the data set, as in `cbir data list`.")]
 
 
-def find_study_file(given: Path | None) -> Path:
+def find_study_file(path: Path | None) -> Path:
     """Return the given study file, or that of the project."""
-    return given.resolve() if given else paths.study_file()
+    return path.resolve() if path else paths.study_file()
 
 
 def load_study(study_file: Path | None):

@@ -32,8 +32,8 @@ def phantom_render(
     from cbir_lib.datasets.phantom.recipe import COUNT, SEED, SIZE_PX
 
     count, seed, size = (
-        default if given is None else given
-        for given, default in ((count, COUNT), (seed, SEED), (size, SIZE_PX))
+        default if option is None else option
+        for option, default in ((count, COUNT), (seed, SEED), (size, SIZE_PX))
     )
     columns = "images", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns) as bar:

@@ -36,7 +36,7 @@ def report(
     from cbir_lib.study.config import read_study
 
     get_source(dataset)
-    found = evidence.find_evidence(dataset, profile, read_study(find_study_file(study_file)))
+    basis = evidence.find_evidence(dataset, profile, read_study(find_study_file(study_file)))
     with tempfile.TemporaryDirectory() as folder:
         quiet_kernel(Path(folder))
         executed = Path(folder, "report.ipynb")
@@ -53,7 +53,7 @@ def report(
                 "look for a result file of another version, and make it again",
             ) from None
         title = f"The reproduction report on {get_source(dataset).CAPTION}"
-        files = f"{len(found.results)} of profile {found.profile}"
+        files = f"{len(basis.results)} of profile {basis.profile}"
         footer = f"cbir {cbir_lib.__version__}, from result files: {files}."
         write_page(executed, out, title, footer)
-    print(f"{len(found.results)} results of profile {found.profile} on {dataset}: {out}")
+    print(f"{len(basis.results)} results of profile {basis.profile} on {dataset}: {out}")

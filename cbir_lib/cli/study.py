@@ -130,15 +130,17 @@ def verify(
             failures += str(error).splitlines()
             undone = set(error.undone)
     now = {name: results.read(paths.result_file(work, name)) for name in todo if name not in undone}
-    found = verification.conclude(profile, published, now, checksum, fresh=fresh, failures=failures)
-    verification.write(target, found)
-    print(verification_report.format_report(found, everything))
+    outcome = verification.conclude(
+        profile, published, now, checksum, fresh=fresh, failures=failures
+    )
+    verification.write(target, outcome)
+    print(verification_report.format_report(outcome, everything))
     print(f"every value that differs: {target}")
     if publish:
         kept = paths.results_folder(tolerances.FOLDER) / f"{profile}.json"
-        verification.write(kept, verification.drop_values(found))
+        verification.write(kept, verification.drop_values(outcome))
         print(f"for the book: {kept}")
-    if found.verdict in (verification.DIFFERENT, verification.MISSING):
+    if outcome.verdict in (verification.DIFFERENT, verification.MISSING):
         raise typer.Exit(1)
 
 

@@ -48,15 +48,17 @@ class DataReport:
     @property
     def leaks(self) -> list[str]:
         """Descriptions of each way in which the splits leak; empty when none do."""
-        found = []
+        descriptions = []
         if len(self.subjects):
-            found.append(f"{len(self.subjects)} subjects are in more than one split")
+            descriptions.append(f"{len(self.subjects)} subjects are in more than one split")
         if len(self.copies_across):
-            found.append(f"{len(self.copies_across)} images are in more than one split")
+            descriptions.append(f"{len(self.copies_across)} images are in more than one split")
         if self.near_share > NEAR_TOLERATED:
             share = f"{100 * self.near_share:.1f} %"
-            found.append(f"{share} of the test images have a near copy in train or validation")
-        return found
+            descriptions.append(
+                f"{share} of the test images have a near copy in train or validation"
+            )
+        return descriptions
 
     def summarise(self) -> pd.DataFrame:
         """Tabulate the findings, one row each: ``what`` and ``found``."""

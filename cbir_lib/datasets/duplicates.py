@@ -92,10 +92,10 @@ def find_nearest(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, 
         part = slice(start, start + BLOCK)
         for first in range(0, len(gallery), 4 * BLOCK):
             products = queries[part] @ gallery[first : first + 4 * BLOCK].T
-            found = products.argmax(axis=1)
-            highest = np.take_along_axis(products, found[:, None], axis=1)[:, 0]
+            nearest = products.argmax(axis=1)
+            highest = np.take_along_axis(products, nearest[:, None], axis=1)[:, 0]
             better = highest > best[part]
-            rows[part][better] = first + found[better]
+            rows[part][better] = first + nearest[better]
             best[part][better] = highest[better]
     return rows, best
 
@@ -123,8 +123,8 @@ def find_near_duplicates(data: RadiographSet, threshold: float = THRESHOLD) -> p
         before = np.flatnonzero(np.isin(splits, SPLITS[:place]))
         if len(here) and len(before):
             rows, similarity = find_nearest(vectors[here], vectors[before])
-            found = similarity >= threshold
-            pairs.append((here[found], before[rows[found]], similarity[found]))
+            is_copy = similarity >= threshold
+            pairs.append((here[is_copy], before[rows[is_copy]], similarity[is_copy]))
     first, second, similarity = map(np.concatenate, zip(*pairs, strict=True))
     return pd.DataFrame(
         {

@@ -99,10 +99,10 @@ def locate(root: Path | str | None = None) -> Path:
     CbirError
         When none is given, or it does not exist.
     """
-    given = root or os.environ.get("CBIR_DATA")
-    if not given:
+    path = root or os.environ.get("CBIR_DATA")
+    if not path:
         raise CbirError("no folder of images is given", "name it: --data-root PATH, or CBIR_DATA")
-    folder = Path(given).expanduser()
+    folder = Path(path).expanduser()
     if not folder.is_dir():
         raise CbirError(f"no folder {folder}", "name the folder with one sub-folder per class")
     return folder.resolve()
@@ -222,8 +222,8 @@ def parse_split_name(name: str) -> str:
         return ""
     for ending in ("", "set", "data", "images"):
         joined = "".join(words)
-        if joined.endswith(ending) and (found := SPLIT_NAMES.get(joined.removesuffix(ending))):
-            return found
+        if joined.endswith(ending) and (split := SPLIT_NAMES.get(joined.removesuffix(ending))):
+            return split
     kept = [word for word in words if word not in FILLER_WORDS]
     return SPLIT_NAMES.get(kept[0], "") if len(kept) == 1 else ""
 
@@ -309,8 +309,8 @@ def _find_levels(
     # The other way round: each class with its splits inside, and nothing else.
     inside = {file.parts[1] for file in files if len(file.parts) > 2}
     if inside and all(len(file.parts) > 2 for file in files if len(file.parts) > 1):
-        found = {parse_split_name(name) for name in inside}
-        if "" not in found and len(found) > 1:
+        inner_splits = {parse_split_name(name) for name in inside}
+        if "" not in inner_splits and len(inner_splits) > 1:
             for place in top:
                 below = [child.name for child in _list_folders(place)]
                 _check_split_folders(place, [name for name in below if parse_split_name(name)])
@@ -422,14 +422,14 @@ def _list_entries_in_table(
                 f"{where}: {file} may be {fitting[0]} or {fitting[1]}",
                 f"{hint}: give the file with its folders and its suffix",
             )
-        found = fitting[0] if fitting else file
-        key = normalize("NFC", str(found))
+        image_file = fitting[0] if fitting else file
+        key = normalize("NFC", str(image_file))
         if key in row_of:
             raise CbirError(f"{where}: {key} is already in row {row_of[key]}", hint)
         row_of[key] = number
         class_name = normalize("NFC", cells["class"])
         known = cells["subject_id"], cells["irma_code"]
-        entries.append(Entry(key, found, class_name, split, *known))
+        entries.append(Entry(key, image_file, class_name, split, *known))
     if unlisted := sum(normalize("NFC", str(file)) not in row_of for file in files):
         dropped[f"images not in {table}"] = unlisted
     return sorted({entry.class_name for entry in entries}), entries
@@ -485,8 +485,8 @@ class FileNames:
                 continue
             if "folder" in key[0] and len(file.parts) > 1:
                 continue
-            if found := self._files.get(key):
-                return found
+            if candidates := self._files.get(key):
+                return candidates
         return []
 
 

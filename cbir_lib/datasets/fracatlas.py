@@ -61,12 +61,12 @@ def locate(root: Path | str | None = None) -> Path:
     CbirError
         When neither is found.
     """
-    given = root or os.environ.get("CBIR_DATA")
-    places = [Path(given), Path(given) / "fracatlas"] if given else [paths.data_folder("fracatlas")]
+    named = root or os.environ.get("CBIR_DATA")
+    places = [Path(named), Path(named) / "fracatlas"] if named else [paths.data_folder("fracatlas")]
     for place in places:
-        for found in (place, place / INSIDE, place / ARCHIVE):
-            if found.is_file() or (found / TABLE).is_file():
-                return found
+        for source in (place, place / INSIDE, place / ARCHIVE):
+            if source.is_file() or (source / TABLE).is_file():
+                return source
     for place in places:
         if deeper := _find_below(place):
             return deeper

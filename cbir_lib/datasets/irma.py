@@ -74,8 +74,8 @@ def locate(root: Path | str | None = None) -> Path:
     CbirError
         When it is not found.
     """
-    given = root or os.environ.get("CBIR_DATA")
-    places = [Path(given), Path(given) / "irma"] if given else [paths.data_folder("irma")]
+    named = root or os.environ.get("CBIR_DATA")
+    places = [Path(named), Path(named) / "irma"] if named else [paths.data_folder("irma")]
     for place in places:
         if any(path.name.lower().startswith(STEM) for path in place.glob("*")):
             return place
@@ -83,10 +83,10 @@ def locate(root: Path | str | None = None) -> Path:
         if _has_table(place):
             return place
     there = sorted(path.name for place in places[:1] if place.is_dir() for path in place.iterdir())
-    found = f"; there are {', '.join(there[:3])} and so on" if there else ""
+    present = f"; there are {', '.join(there[:3])} and so on" if there else ""
     raise CbirError(
         f"no IRMA data, {TABLES['train']} and so on, at {' or '.join(map(str, places))}, or below"
-        f"{found}",
+        f"{present}",
         f"get it by registration, {REGISTRATION}, and name its place: --data-root, CBIR_DATA",
     )
 
@@ -194,8 +194,8 @@ def choose_validation_rows(records: pd.DataFrame, contents: list[bytes]) -> np.n
 
 def find_code_table(folder: Path, files: list[PurePosixPath], split: str) -> PurePosixPath:
     """Find the table of a split in the folder or below; of several, the least deep one."""
-    found = [file for file in files if file.name.lower() == TABLES[split].lower()]
-    if not found:
+    tables = [file for file in files if file.name.lower() == TABLES[split].lower()]
+    if not tables:
         stem = Path(TABLES[split]).stem.lower()
         other = [file for file in files if PurePosixPath(file.name.lower()).stem == stem]
         if other:
@@ -204,7 +204,7 @@ def find_code_table(folder: Path, files: list[PurePosixPath], split: str) -> Pur
                 f"open it and save it as {TABLES[split]} (CSV); or get it from {REGISTRATION}",
             )
         raise CbirError(f"no {TABLES[split]} in {folder}", f"put it there, from {REGISTRATION}")
-    return min(found, key=lambda file: (len(file.parts), file))
+    return min(tables, key=lambda file: (len(file.parts), file))
 
 
 def read_codes(folder: Path, file: PurePosixPath) -> dict[str, IrmaCode | None]:
@@ -250,7 +250,7 @@ def find_images(folder: Path, files: list[PurePosixPath]) -> dict[str, dict[str,
     CbirError
         When two files of one split have the same name.
     """
-    found: dict[str, dict[str, PurePosixPath]] = {split: {} for split in TABLES}
+    file_of: dict[str, dict[str, PurePosixPath]] = {split: {} for split in TABLES}
     for file in files:
         if file.suffix.lower() != ".png":
             continue
@@ -260,12 +260,12 @@ def find_images(folder: Path, files: list[PurePosixPath]) -> dict[str, dict[str,
             if any(part.lower().startswith(f"{STEM}_{split}") for part in file.parts[:-1])
         ]
         for split in own or TABLES:
-            other = found[split].setdefault(normalise_identifier(file.name), file)
+            other = file_of[split].setdefault(normalise_identifier(file.name), file)
             if other != file:
                 raise CbirError(
                     f"{folder}: {other} and {file} have the same name", "keep one of the two"
                 )
-    return found
+    return file_of
 
 
 def fetch(folder: Path, url: str | None = URL) -> Path:

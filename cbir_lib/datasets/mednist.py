@@ -64,16 +64,16 @@ def locate(root: Path | str | None = None) -> Path:
     CbirError
         When neither is found.
     """
-    given = root or os.environ.get("CBIR_DATA")
+    named = root or os.environ.get("CBIR_DATA")
     places = (
-        [Path(given), Path(given) / "mednist"]
-        if given
+        [Path(named), Path(named) / "mednist"]
+        if named
         else [paths.data_folder("mednist"), paths.project_root().parent / "shared" / "data"]
     )
     for place in places:
-        for found in (place, place / ARCHIVE, place / "MedNIST"):
-            if found.is_file() or any((found / name).is_dir() for name in CLASSES):
-                return found
+        for source in (place, place / ARCHIVE, place / "MedNIST"):
+            if source.is_file() or any((source / name).is_dir() for name in CLASSES):
+                return source
     raise CbirError(
         f"no MedNIST data at {' or '.join(str(place) for place in places)}",
         "fetch it: make data (cbir data fetch mednist), or name its place: --data-root, CBIR_DATA",

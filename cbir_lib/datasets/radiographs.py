@@ -94,10 +94,10 @@ class RadiographSet:
             if class_name not in self.class_names:
                 raise unknown_name_error("class", class_name, self.class_names)
         kept = [self.class_names.index(class_name) for class_name in class_names]
-        found = self.take(np.flatnonzero(np.isin(self.labels, kept)))
+        selected = self.take(np.flatnonzero(np.isin(self.labels, kept)))
         new = np.zeros(len(self.class_names), np.int64)
         new[kept] = np.arange(len(kept))
-        return replace(found, labels=new[found.labels], class_names=tuple(class_names))
+        return replace(selected, labels=new[selected.labels], class_names=tuple(class_names))
 
     def sample(self, images: Mapping[str, int] | None, seed: int) -> RadiographSet:
         """Draw images of each split without replacement; classes keep their shares.
@@ -126,8 +126,8 @@ class RadiographSet:
                 order[(splits[order] == split) & (self.labels[order] == label)]
                 for label in range(len(self.class_names))
             ]
-            for class_name, found in zip(self.class_names, of_class, strict=True):
-                if len(found) == 0:
+            for class_name, own_rows in zip(self.class_names, of_class, strict=True):
+                if len(own_rows) == 0:
                     raise CbirError(
                         f"class {class_name!r} of {self.name} has no image in split {split!r}",
                         "use the whole data set, or a source with more images per class",
@@ -137,10 +137,10 @@ class RadiographSet:
                     f"{images[split]} images of split {split!r} are fewer than the classes",
                     f"take {len(of_class)} or more",
                 )
-            available = [len(found) for found in of_class]
+            available = [len(own_rows) for own_rows in of_class]
             wanted = apportion(min(images[split], sum(available)), available)
-            for number, found in zip(wanted, of_class, strict=True):
-                rows.append(rng.permutation(found)[:number])
+            for number, own_rows in zip(wanted, of_class, strict=True):
+                rows.append(rng.permutation(own_rows)[:number])
         return self.take(np.sort(np.concatenate(rows)))
 
     def counts(self) -> pd.DataFrame:
@@ -158,12 +158,12 @@ def apportion(total: int, counts: Sequence[int]) -> list[int]:
     """
     counts = np.asarray(counts)
     exact = total * counts / counts.sum()
-    found = np.maximum(np.floor(exact).astype(int), 1)
-    while found.sum() != total:  # adjust the one that is furthest from its exact share
-        step = 1 if found.sum() < total else -1
-        lacking = np.where((step < 0) & (found == 1), np.inf, step * (found - exact))
-        found[lacking.argmin()] += step
-    return found.tolist()
+    shares = np.maximum(np.floor(exact).astype(int), 1)
+    while shares.sum() != total:  # adjust the one that is furthest from its exact share
+        step = 1 if shares.sum() < total else -1
+        lacking = np.where((step < 0) & (shares == 1), np.inf, step * (shares - exact))
+        shares[lacking.argmin()] += step
+    return shares.tolist()
 
 
 def build_set(

@@ -77,21 +77,23 @@ def _split_by_group(
     images = pd.DataFrame({"label": labels, "group": group_of, "content": contents})
     # Groups are ordered by a hash of their contents.
     rank = images.groupby("group")["content"].agg(
-        lambda found: hashlib.sha256(b"".join(sorted(found))).digest()
+        lambda digests: hashlib.sha256(b"".join(sorted(digests))).digest()
     )
     groups_of = images.groupby("label")["group"].unique()
-    given: dict[int, str] = {}
+    split_of: dict[int, str] = {}
     for label in sorted(groups_of.index, key=lambda label: (len(groups_of[label]), label)):
         groups = sorted(groups_of[label], key=rank.__getitem__)
         wanted = wanted_of(len(groups))
         for group in groups:
-            if group in given:
-                wanted[given[group]] -= 1
+            if group in split_of:
+                wanted[split_of[group]] -= 1
         for group in groups:
-            if group not in given:
-                given[group] = next((s for s in ("test", "validation") if wanted[s] > 0), "train")
-                wanted[given[group]] -= 1
-    return [given[group] for group in group_of]
+            if group not in split_of:
+                split_of[group] = next(
+                    (s for s in ("test", "validation") if wanted[s] > 0), "train"
+                )
+                wanted[split_of[group]] -= 1
+    return [split_of[group] for group in group_of]
 
 
 def split_off_validation(
@@ -112,9 +114,9 @@ def _count_groups_of_train(groups: int) -> dict[str, int]:
 
 def _count_groups_per_split(groups: int) -> dict[str, int]:
     """Count how many groups of a class go to each split."""
-    least = [0, 0, 1] if groups == 2 else [min(1, groups // 3)] * 3
-    test = max(least[2], round(SHARES[2] * groups))
-    validation = max(least[1], round(SHARES[1] * groups))
+    minimum = [0, 0, 1] if groups == 2 else [min(1, groups // 3)] * 3
+    test = max(minimum[2], round(SHARES[2] * groups))
+    validation = max(minimum[1], round(SHARES[1] * groups))
     return dict(zip(SPLITS, (groups - validation - test, validation, test), strict=True))
 
 

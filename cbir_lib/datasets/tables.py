@@ -108,12 +108,12 @@ def read_table(
                         raise CbirError(f"{name} has {times} columns {column!r}", hint)
                 continue
             # As many cells as the first row has; a difference is allowed if it is empty.
-            least = 1 + max(place for place, head in enumerate(heads) if head)
-            if len(cells) > least or len(line) < least:
-                count = max(len(cells), len(line)) if len(cells) > least else len(line)
-                raise CbirError(f"{name}, row {reader.line_num}: {count} cells, not {least}", hint)
-            found = dict(zip(heads, cells + [""] * (least - len(cells)), strict=True))
-            rows.append(Row(reader.line_num, {key: found.get(key, "") for key in columns}))
+            width = 1 + max(place for place, head in enumerate(heads) if head)
+            if len(cells) > width or len(line) < width:
+                count = max(len(cells), len(line)) if len(cells) > width else len(line)
+                raise CbirError(f"{name}, row {reader.line_num}: {count} cells, not {width}", hint)
+            cell_of = dict(zip(heads, cells + [""] * (width - len(cells)), strict=True))
+            rows.append(Row(reader.line_num, {key: cell_of.get(key, "") for key in columns}))
     except csv.Error as error:
         raise CbirError(f"{name}, row {reader.line_num}: {error}", hint) from error
     if not rows:
@@ -123,8 +123,8 @@ def read_table(
 
 def _parse_separator(line: str) -> str:
     """Return the delimiter that a first line such as ``sep=;`` names; empty for any other line."""
-    found = re.fullmatch(r'"?sep=([^"\w\s]|\t)"?[,;\t|]*', line.strip(" \ufeff"), re.IGNORECASE)
-    return found[1] if found else ""
+    match = re.fullmatch(r'"?sep=([^"\w\s]|\t)"?[,;\t|]*', line.strip(" \ufeff"), re.IGNORECASE)
+    return match[1] if match else ""
 
 
 def _detect_delimiter(text: str, required: Sequence[str]) -> str:

@@ -104,8 +104,8 @@ def _count(codes: np.ndarray, first: np.ndarray, counts: np.ndarray) -> None:
                 counts[n, first[y, x] + codes[n, y, x]] += 1
 
 
-def check_integer(name: str, value: int, least: int, most: int) -> None:
-    """Refuse a parameter that is not a whole number from ``least`` to ``most``.
+def check_integer(name: str, value: int, low: int, high: int) -> None:
+    """Refuse a parameter that is not a whole number from ``low`` to ``high``.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def check_integer(name: str, value: int, least: int, most: int) -> None:
         Naming the parameter and the range.
     """
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or not least <= value <= most:
+    if not whole or not low <= value <= high:
         raise CbirError(
-            f"{name} {value!r} is out of range", f"give a whole number, {least} to {most}"
+            f"{name} {value!r} is out of range", f"give a whole number, {low} to {high}"
         )

@@ -85,9 +85,9 @@ def combine(
             if not (np.isscalar(value) and np.isreal(value) and np.isfinite(value)) or not (
                 value > 0 or (zero and value == 0)
             ):
-                least = "0 or more" if zero else "more than 0"
+                allowed = "0 or more" if zero else "more than 0"
                 raise CbirError(
-                    f"{kind} {value!r} of {name!r} is out of range", f"give a number, {least}"
+                    f"{kind} {value!r} of {name!r} is out of range", f"give a number, {allowed}"
                 )
     if not any(weights.values()):
         raise CbirError("weights are all 0", "give one descriptor a weight of more than 0")

@@ -195,10 +195,10 @@ class GaborVector(TransformerMixin, BaseEstimator):
         _apply_filters(store, images, self.bank, self.orientations, self.scales)
         vectors = summaries[..., :2]
         if self.bank == "octaves":
-            least, most = summaries[..., 2:3], summaries[..., 3:]
-            flat = most - least < 1e-6  # rounding noise
-            vectors[..., :1] -= least
-            vectors = np.where(flat, 0, vectors / np.where(flat, 1, most - least))
+            lowest, highest = summaries[..., 2:3], summaries[..., 3:]
+            flat = highest - lowest < 1e-6  # rounding noise
+            vectors[..., :1] -= lowest
+            vectors = np.where(flat, 0, vectors / np.where(flat, 1, highest - lowest))
         return vectors.reshape(len(images), -1)
 
 

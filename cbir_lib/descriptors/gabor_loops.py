@@ -78,9 +78,9 @@ def summarise_magnitudes(responses: np.ndarray, summaries: np.ndarray) -> None:
     # Sums of columns first: the compiler must add up a row in the order written.
     _, _, height, width = responses.shape
     magnitudes = np.empty((height, width), np.float32)
-    total, squares, least, most = np.empty((4, width), np.float32)
+    total, squares, lowest, highest = np.empty((4, width), np.float32)
     for image in range(len(responses)):
-        total[:], squares[:], least[:], most[:] = 0, 0, np.inf, 0
+        total[:], squares[:], lowest[:], highest[:] = 0, 0, np.inf, 0
         for y in range(height):
             real, imaginary, row = responses[image, 0, y], responses[image, 1, y], magnitudes[y]
             for x in range(width):
@@ -88,9 +88,9 @@ def summarise_magnitudes(responses: np.ndarray, summaries: np.ndarray) -> None:
             for x in range(width):
                 total[x] += row[x]
             for x in range(width):
-                least[x] = row[x] if row[x] < least[x] else least[x]
+                lowest[x] = row[x] if row[x] < lowest[x] else lowest[x]
             for x in range(width):
-                most[x] = row[x] if row[x] > most[x] else most[x]
+                highest[x] = row[x] if row[x] > highest[x] else highest[x]
         mean = np.float32(total.sum() / (height * width))
         for y in range(height):
             row = magnitudes[y]
@@ -98,8 +98,8 @@ def summarise_magnitudes(responses: np.ndarray, summaries: np.ndarray) -> None:
                 squares[x] += (row[x] - mean) * (row[x] - mean)
         summaries[image, 0] = mean
         summaries[image, 1] = np.sqrt(squares.sum() / (height * width))
-        summaries[image, 2] = least.min()
-        summaries[image, 3] = most.max()
+        summaries[image, 2] = lowest.min()
+        summaries[image, 3] = highest.max()
 
 
 def count_above(responses: np.ndarray, edges: np.ndarray, counts: np.ndarray) -> None:

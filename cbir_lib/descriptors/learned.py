@@ -33,14 +33,14 @@ def load_network(run: str, layer: str | None = None) -> LearnedDescriptor:
     CbirError
         When neither has it, or the file is damaged.
     """
-    found = paths.trained_networks()
-    if run not in found:
+    networks = paths.trained_networks()
+    if run not in networks:
         raise CbirError(
             f"no trained network of a run {run!r}",
             f"train it: cbir study --profile full --run {run}; there are "
-            + (", ".join(sorted(found)) or "none"),
+            + (", ".join(sorted(networks)) or "none"),
         )
-    return LearnedDescriptor.from_file(found[run], layer)
+    return LearnedDescriptor.from_file(networks[run], layer)
 
 
 class LearnedDescriptor:

@@ -110,14 +110,14 @@ class Vocabulary(TransformerMixin, BaseEstimator):
         self._check()
         rng = np.random.default_rng(self.seed)
         # Of all local features those with the smallest random keys, so that few more are kept.
-        kept, keys, least = [], [], 1.0
+        kept, keys, threshold = [], [], 1.0
         for _, _, found in self._found(check_images(images)):
             drawn = rng.random(len(found))
-            kept.append(found[drawn < least])
-            keys.append(drawn[drawn < least])
+            kept.append(found[drawn < threshold])
+            keys.append(drawn[drawn < threshold])
             if sum(map(len, keys)) > 2 * self.sample:
                 kept, keys = select_smallest(kept, keys, self.sample)
-                least = keys[0].max()
+                threshold = keys[0].max()
         kept = select_smallest(kept, keys, self.sample)[0][0]
         different = len({row.tobytes() for row in kept})
         if different < self.words:
@@ -161,10 +161,10 @@ class Vocabulary(TransformerMixin, BaseEstimator):
         if not hasattr(self, "vocabulary_"):
             raise CbirError("the vocabulary has not been learnt", "call fit with training images")
         vectors, start = None, 0
-        for count, owner, found in self._found(images):
-            found = self._reduced(found) if self.features == "patches" else found
-            word = assign_words(found, self.vocabulary_)
-            part = self._gathered(count, owner, found, word)
+        for count, owner, features in self._found(images):
+            features = self._reduced(features) if self.features == "patches" else features
+            word = assign_words(features, self.vocabulary_)
+            part = self._gathered(count, owner, features, word)
             if vectors is None:
                 vectors = np.empty((len(images), part.shape[1]), np.float32)
             vectors[start : start + count] = part
@@ -192,7 +192,7 @@ class Vocabulary(TransformerMixin, BaseEstimator):
         return (patches - self.mean_) @ self.axes_
 
     def _gathered(
-        self, count: int, owner: np.ndarray, found: np.ndarray, word: np.ndarray
+        self, count: int, owner: np.ndarray, features: np.ndarray, word: np.ndarray
     ) -> np.ndarray:
         """(count, D): one vector an image, of its local features and their words."""
         raise NotImplementedError
@@ -217,7 +217,7 @@ class BagOfWords(Vocabulary):
     distance = "Jensen-Shannon"
 
     def _gathered(
-        self, count: int, owner: np.ndarray, found: np.ndarray, word: np.ndarray
+        self, count: int, owner: np.ndarray, features: np.ndarray, word: np.ndarray
     ) -> np.ndarray:
         words = len(self.vocabulary_)
         counts = np.bincount(owner * words + word, minlength=count * words).reshape(count, words)
@@ -259,11 +259,11 @@ class VLAD(Vocabulary):
         super().__init__(features, words, step_px, patch_px, components, sample, seed)
 
     def _gathered(
-        self, count: int, owner: np.ndarray, found: np.ndarray, word: np.ndarray
+        self, count: int, owner: np.ndarray, features: np.ndarray, word: np.ndarray
     ) -> np.ndarray:
         words, length = self.vocabulary_.shape
         sums = torch.zeros(count * words, length)
-        differences = torch.from_numpy(found - self.vocabulary_[word])
+        differences = torch.from_numpy(features - self.vocabulary_[word])
         sums.index_add_(0, torch.from_numpy(owner * words + word), differences)
         vectors = sums.reshape(count, -1).numpy()
         vectors = np.sign(vectors) * np.sqrt(np.abs(vectors))
@@ -284,12 +284,12 @@ def select_smallest(
     return [features[chosen]], [numbers[chosen]]
 
 
-def assign_words(found: np.ndarray, vocabulary: np.ndarray) -> np.ndarray:
+def assign_words(features: np.ndarray, vocabulary: np.ndarray) -> np.ndarray:
     """Assign (M, d) features to the nearest (L2) of (words, d): (M,) int64, the first of equals."""
     words = torch.from_numpy(vocabulary)
     halves = words.square().sum(1) / 2
     parts = [
-        (halves - rows @ words.T).argmin(1) for rows in torch.from_numpy(found).split(ROWS)
+        (halves - rows @ words.T).argmin(1) for rows in torch.from_numpy(features).split(ROWS)
     ]  # an empty tensor splits into one empty part
     return torch.cat(parts).numpy()
 
@@ -320,9 +320,9 @@ def cut_patches(images: np.ndarray, step_px: int, patch_px: int) -> tuple[np.nda
     top, left = (
         points - before + margin[0] for points, margin in zip((rows, columns), margins, strict=True)
     )
-    found = windows[:, top[:, None], left]  # (N, rows, columns, patch_px, patch_px)
-    found = found.reshape(-1, patch_px**2) / np.float32(255)
-    return repeat_owners(len(images), len(rows) * len(columns)), found
+    patches = windows[:, top[:, None], left]  # (N, rows, columns, patch_px, patch_px)
+    patches = patches.reshape(-1, patch_px**2) / np.float32(255)
+    return repeat_owners(len(images), len(rows) * len(columns)), patches
 
 
 def describe_keypoints(
@@ -333,10 +333,10 @@ def describe_keypoints(
     OpenCV takes one image at a time, and shares its work among threads.
     """
     sift = cv2.SIFT_create()
-    found = [sift.detectAndCompute(np.ascontiguousarray(image), None)[1] for image in images]
-    owner = np.repeat(np.arange(len(images)), [0 if f is None else len(f) for f in found])
+    per_image = [sift.detectAndCompute(np.ascontiguousarray(image), None)[1] for image in images]
+    owner = np.repeat(np.arange(len(images)), [0 if f is None else len(f) for f in per_image])
     none = np.empty((0, CELLS**2 * ORIENTATIONS), np.float32)
-    return owner, take_roots(np.concatenate([none, *(f for f in found if f is not None)]))
+    return owner, take_roots(np.concatenate([none, *(f for f in per_image if f is not None)]))
 
 
 def describe_densely(
@@ -344,8 +344,8 @@ def describe_densely(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Describe a grid: (N, H, W) uint8 to owners (M,) and RootSIFT (M, 128) float32."""
     rows, columns = (place_grid(side, patch_px, step_px) for side in images.shape[1:])
-    found = describe_upright(images, rows, columns, patch_px)
-    return repeat_owners(len(images), len(rows) * len(columns)), take_roots(found.reshape(-1, 128))
+    bins = describe_upright(images, rows, columns, patch_px)
+    return repeat_owners(len(images), len(rows) * len(columns)), take_roots(bins.reshape(-1, 128))
 
 
 @torch.inference_mode()
@@ -389,10 +389,10 @@ def describe_upright(
     across, down = weigh_cells(columns, width, patch_px), weigh_cells(rows, height, patch_px)
     sums = down @ (maps @ across.T)
     sums = sums.reshape(count, ORIENTATIONS, len(rows), CELLS, len(columns), CELLS)
-    found = sums.permute(0, 2, 4, 3, 5, 1).reshape(count, len(rows), len(columns), -1)
-    found = torch.minimum(found, 0.2 * found.norm(dim=-1, keepdim=True))
-    found *= 512 / found.norm(dim=-1, keepdim=True).clamp_(min=torch.finfo(torch.float32).eps)
-    return found.round_().clamp_(max=255).numpy()
+    bins = sums.permute(0, 2, 4, 3, 5, 1).reshape(count, len(rows), len(columns), -1)
+    bins = torch.minimum(bins, 0.2 * bins.norm(dim=-1, keepdim=True))
+    bins *= 512 / bins.norm(dim=-1, keepdim=True).clamp_(min=torch.finfo(torch.float32).eps)
+    return bins.round_().clamp_(max=255).numpy()
 
 
 def weigh_cells(points: np.ndarray, length: int, patch_px: int) -> torch.Tensor:
@@ -408,9 +408,9 @@ def weigh_cells(points: np.ndarray, length: int, patch_px: int) -> torch.Tensor:
     return torch.from_numpy(weights.reshape(-1, length).astype(np.float32))
 
 
-def take_roots(found: np.ndarray) -> np.ndarray:
+def take_roots(histograms: np.ndarray) -> np.ndarray:
     """Take square roots of (M, 128) SIFT: (M, 128) float32 of norm 1, or 0 where all are 0."""
-    return np.sqrt(found / np.maximum(found.sum(axis=1, keepdims=True), 1))
+    return np.sqrt(histograms / np.maximum(histograms.sum(axis=1, keepdims=True), 1))
 
 
 FEATURES = {

@@ -59,20 +59,20 @@ class RadonBarcode(TransformerMixin, BaseEstimator):
         return lines.reshape(len(lines), self.angles, -1)
 
     @torch.inference_mode()
-    def _in_blocks(self, images: np.ndarray, of) -> np.ndarray:
+    def _in_blocks(self, images: np.ndarray, function) -> np.ndarray:
         self.fit(images)
         images = check_images(images)
         where = choose_device()
         to_lines = _radon_matrix(self.size, self.angles, where)
         rows, columns = (_area_matrix(n, self.size).to(where) for n in images.shape[1:])
-        found = np.empty((len(images), to_lines.shape[1]), np.float32)
+        values = np.empty((len(images), to_lines.shape[1]), np.float32)
         for start in range(0, len(images), BLOCK):
             block = torch.tensor(images[start : start + BLOCK].copy())
             small = rows @ (block.to(where).double() @ columns.T)
             lines = (small.flatten(1) @ to_lines).unflatten(1, (self.angles, -1))
             lines = lines.round(decimals=6)  # what is equal but for rounding becomes equal
-            found[start : start + BLOCK] = of(lines).flatten(1).cpu().numpy()
-        return found
+            values[start : start + BLOCK] = function(lines).flatten(1).cpu().numpy()
+        return values
 
 
 def _median(lines: torch.Tensor) -> torch.Tensor:

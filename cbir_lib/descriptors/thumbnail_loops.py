@@ -24,17 +24,17 @@ def sum_least(
     rows = height + 2 * context
     apart = np.empty(rows * stride, np.float32)
     sums = np.empty(rows * stride, np.float32)
-    least = np.empty(height * stride, np.float32)
+    best_sums = np.empty(height * stride, np.float32)
     columns = np.empty(width, np.float32)
     for q in range(len(here)):
         for g in range(len(there)):
-            least[:] = np.inf
+            best_sums[:] = np.inf
             for down in range(max(-warp, 1 - height), min(warp, height - 1) + 1):
                 top, bottom = max(0, -down), min(height, height - down)
                 start = first + top * stride
                 a = here[q, 0].reshape(-1)[start:]
                 b = here[q, 1].reshape(-1)[start:]
-                best = least[top * stride :]
+                best = best_sums[top * stride :]
                 for right in range(-warp, warp + 1):
                     c = there[g, 0].reshape(-1)[start + down * stride + right :]
                     d = there[g, 1].reshape(-1)[start + down * stride + right :]
@@ -62,7 +62,7 @@ def sum_least(
                         best[i] = x if x < best[i] else best[i]
             columns[:] = 0
             for y in range(height):
-                row = least[y * stride :]
+                row = best_sums[y * stride :]
                 for x in range(width):
                     columns[x] += row[x]
             distances[q, g] = columns.sum()

@@ -98,20 +98,20 @@ def classify_linearly(
     """
     linear = kernel = None
     vectors = project_on_main_axes(vectors)
-    for each in (False, True):
-        moved = scale_vectors(vectors, each=each)
-        found = _regression(moved, labels, {"scaled": "each" if each else "together"})
-        if linear is None or found.validation_accuracy > linear.validation_accuracy:
-            linear, chosen = found, moved
+    for per_dimension in (False, True):
+        moved = scale_vectors(vectors, per_dimension)
+        candidate = _regression(moved, labels, {"scaled": "each" if per_dimension else "together"})
+        if linear is None or candidate.validation_accuracy > linear.validation_accuracy:
+            linear, chosen = candidate, moved
     landmarks = min(LANDMARKS, len(labels["train"]))
     for gamma in GAMMAS:
         features = Nystroem(gamma=gamma, n_components=landmarks, random_state=0)
         features.fit(chosen["train"])
         mapped = {split: features.transform(v) for split, v in chosen.items()}
         settings = {"scaled": linear.settings["scaled"], "gamma": gamma}
-        found = _regression(mapped, labels, settings)
-        if kernel is None or found.validation_accuracy > kernel.validation_accuracy:
-            kernel = found
+        candidate = _regression(mapped, labels, settings)
+        if kernel is None or candidate.validation_accuracy > kernel.validation_accuracy:
+            kernel = candidate
     return {"logistic regression": linear, "RBF kernel": kernel}
 
 
@@ -148,13 +148,13 @@ def project_on_main_axes(vectors: Mapping[str, np.ndarray]) -> Mapping[str, np.n
     return {split: axes.transform(v) for split, v in vectors.items()}
 
 
-def scale_vectors(vectors: Mapping[str, np.ndarray], each: bool) -> dict[str, np.ndarray]:
+def scale_vectors(vectors: Mapping[str, np.ndarray], per_dimension: bool) -> dict[str, np.ndarray]:
     """Centre and scale vectors of each split, (N, D) float32.
 
     By those of the training split alone: their mean squared length is 1 afterwards, unless they are
     all alike.
     """
-    scaler = StandardScaler(with_std=each).fit(vectors["train"])
+    scaler = StandardScaler(with_std=per_dimension).fit(vectors["train"])
     moved = {split: scaler.transform(v) for split, v in vectors.items()}
     length = np.linalg.norm(moved["train"].astype(np.float64)) / np.sqrt(len(moved["train"]))
     return {

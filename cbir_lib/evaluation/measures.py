@@ -40,8 +40,8 @@ def compute_code_agreement(
     """
     branching = irma_code.Branching.from_codes(gallery_codes)
     (true, of_query), (answers, of_item) = (
-        np.unique(np.asarray(each, dtype=str), return_inverse=True)
-        for each in (codes, gallery_codes)
+        np.unique(np.asarray(texts, dtype=str), return_inverse=True)
+        for texts in (codes, gallery_codes)
     )
     costs = irma_code.compute_hierarchical_errors(
         np.repeat(true, len(answers)), [*answers] * len(true), branching
@@ -84,11 +84,11 @@ def average_precision(relevant: np.ndarray, distances: np.ndarray | None = None)
     if distances is None:
         distances = np.broadcast_to(ranks, relevant.shape)
     group, sizes, places = _equals(distances)
-    found = np.bincount(group.ravel(), relevant.ravel())  # of each group
-    before = np.cumsum(found) - found
+    hits = np.bincount(group.ravel(), relevant.ravel())  # of each group
+    before = np.cumsum(hits) - hits
     before -= before[group[:, 0]][_row_of(group, len(sizes))]  # in the query's own ranking
-    among = places * ((found - 1) / np.maximum(sizes - 1, 1))[group]
-    precisions = (found / sizes)[group] * ((before[group] + among + 1) / ranks)
+    among = places * ((hits - 1) / np.maximum(sizes - 1, 1))[group]
+    precisions = (hits / sizes)[group] * ((before[group] + among + 1) / ranks)
     return divide(precisions.sum(axis=1), relevant.sum(axis=1))
 
 

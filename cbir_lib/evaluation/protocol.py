@@ -100,10 +100,10 @@ def grade_by_code(
     ranking: Ranking, queries: RadiographSet, gallery: RadiographSet
 ) -> np.ndarray | None:
     """Grade ranked items by their IRMA codes' agreement, (Q, K); None where codes are missing."""
-    if not all("irma_code" in each.records for each in (queries, gallery)):
+    if not all("irma_code" in images.records for images in (queries, gallery)):
         return None
     codes, gallery_codes = (
-        each.records["irma_code"].to_numpy(dtype=str) for each in (queries, gallery)
+        images.records["irma_code"].to_numpy(dtype=str) for images in (queries, gallery)
     )
     if (codes == "").any() or (gallery_codes == "").any():
         return None
@@ -193,13 +193,13 @@ def list_confusions(ranking: Ranking, queries: RadiographSet, gallery: Radiograp
     wrong = np.flatnonzero((own > 0) & relevant.any(axis=1))
     nearest = ranking.distances[wrong, 0]
     ratios = nearest / np.maximum(ranking.distances[wrong, own[wrong]], np.finfo(np.float32).tiny)
-    found = {}
+    mistakes = {}
     for place in np.argsort(ratios, kind="stable"):
         query = wrong[place]
         first, second = ranking.rows[query, 0], ranking.rows[query, own[query]]
         classes = int(queries.labels[query]), int(gallery.labels[first])
-        if classes not in found and len(found) < PAIRS:
-            found[classes] = {
+        if classes not in mistakes and len(mistakes) < PAIRS:
+            mistakes[classes] = {
                 "query": str(queries.image_ids[query]),
                 "label": classes[0],
                 "nearest": str(gallery.image_ids[first]),
@@ -208,7 +208,7 @@ def list_confusions(ranking: Ranking, queries: RadiographSet, gallery: Radiograp
                 "nearest_of_own_class": str(gallery.image_ids[second]),
                 "distance_of_own_class": float(ranking.distances[query, own[query]]),
             }
-    return list(found.values())
+    return list(mistakes.values())
 
 
 def try_distances(
@@ -229,11 +229,11 @@ def try_distances(
             other = Index(distance).add(index.vectors, index.ids)
             with suppress(CbirError):  # no histograms
                 rankings[distance] = other.search(vectors["validation"][rows], ids=ids)
-    found = []
+    measurements = []
     for distance, ranking in rankings.items():
         relevant = evaluation.find_relevant(ranking, labels, train.labels)
-        found.append({"distance": distance, **measure_quality(relevant, ranking.distances)})
-    return found
+        measurements.append({"distance": distance, **measure_quality(relevant, ranking.distances)})
+    return measurements
 
 
 def space_evenly(count: int, most: int) -> np.ndarray:
@@ -307,8 +307,8 @@ def choose_weights(
     for name in [*distances] * ROUNDS:
         for value in WEIGHTS:
             changed = weights | {name: value}
-            if any(changed.values()) and (found := tuple(right(changed).values())) > best:
-                best, weights = found, changed
+            if any(changed.values()) and (scores := tuple(right(changed).values())) > best:
+                best, weights = scores, changed
     if weights not in tried:
         tried.append(weights)
     return weights, [{"settings": w, "values": None, **right(w)} for w in tried]

@@ -83,15 +83,15 @@ def run_permutation_test(
         _, owner = np.unique(np.asarray(subjects)[known], return_inverse=True)
         units = np.bincount(owner, units)
     units = units[units != 0]  # their sign changes nothing
-    least = abs(units.sum()) - 1e-9 * np.abs(units).sum()  # equal sums count, however rounded
+    threshold = abs(units.sum()) - 1e-9 * np.abs(units).sum()  # equal sums count, however rounded
     if 2 ** min(len(units), 60) <= DRAWS:
         signs = 1 - 2 * (np.arange(2 ** len(units))[:, None] >> np.arange(len(units)) & 1)
-        return float((np.abs(signs @ units) >= least).mean())
+        return float((np.abs(signs @ units) >= threshold).mean())
     rng, as_large = np.random.default_rng(seed), 1
     for start in range(0, DRAWS, BLOCK):
         size = min(BLOCK, DRAWS - start), len(units)
         turned = rng.integers(0, 2, size, dtype=np.int8)  # the sum is that of all less twice these
-        as_large += int((np.abs(units.sum() - 2 * (turned @ units)) >= least).sum())
+        as_large += int((np.abs(units.sum() - 2 * (turned @ units)) >= threshold).sum())
     return as_large / (DRAWS + 1)
 
 

@@ -111,23 +111,27 @@ def summarise_retrieval(
         raise CbirError("no query has a relevant image in the gallery", "check the classes of both")
     rows = np.flatnonzero(answerable)
     classes, subjects = (
-        None if given is None else np.asarray(given)[rows] for given in (classes, subjects)
+        None if values is None else np.asarray(values)[rows] for values in (classes, subjects)
     )
     ranks = np.unique(np.geomspace(1, relevant.shape[1], RANKS).round().astype(int))
     blocks = [
         _measures(relevant[some], ranks, *(a if a is None else a[some] for a in (distances, gains)))
         for some in np.split(rows, range(BLOCK, len(rows), BLOCK))
     ]
-    each = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-    precisions = each["average_precision"]
-    graded = "ndcg" in each
+    per_query = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    precisions = per_query["average_precision"]
+    graded = "ndcg" in per_query
     shares = draw_rows(len(rows), np.random.default_rng(seed), subjects)
 
     def mean(name):
-        return float(each[name].mean()) if name in each else None
+        return float(per_query[name].mean()) if name in per_query else None
 
     def interval(name):
-        return compute_percentile_interval(draw_means(shares, each[name])) if name in each else None
+        return (
+            compute_percentile_interval(draw_means(shares, per_query[name]))
+            if name in per_query
+            else None
+        )
 
     per_class = macro = macro_interval = None
     in_classes = ("precision_at_10", "r_precision", "ndcg", "ndcg_at_10", "hierarchical_error")
@@ -141,14 +145,20 @@ def summarise_retrieval(
                 "queries": int(own.sum()),
                 "mean_average_precision": float(precisions[own].mean()),
                 "mean_average_precision_interval": compute_percentile_interval(means),
-                **{k: float(each[k][own].mean()) if k in each else None for k in in_classes},
-                "precision_recall": each["curve"][own][:, ELEVEN].mean(axis=0).round(5).tolist(),
+                **{
+                    k: float(per_query[k][own].mean()) if k in per_query else None
+                    for k in in_classes
+                },
+                "precision_recall": per_query["curve"][own][:, ELEVEN]
+                .mean(axis=0)
+                .round(5)
+                .tolist(),
             }
         macro = float(np.mean([one["mean_average_precision"] for one in per_class.values()]))
         macro_interval = compute_percentile_interval(of_class)
 
     def of_each(name):
-        rounded = iter(each[name].round(5).tolist())
+        rounded = iter(per_query[name].round(5).tolist())
         return [next(rounded) if known else None for known in answerable]
 
     return {
@@ -173,10 +183,10 @@ def summarise_retrieval(
         "ndcg_by_chance": mean("ndcg_by_chance"),
         "ndcg_at_10_by_chance": mean("ndcg_at_10_by_chance"),
         "hierarchical_error_by_chance": float(1 - gains[rows].mean()) if graded else None,
-        "precision_recall": each["curve"].mean(axis=0).tolist(),
+        "precision_recall": per_query["curve"].mean(axis=0).tolist(),
         "ranks": ranks.tolist(),
-        "precision_by_rank": each["precision_by_rank"].mean(axis=0).round(5).tolist(),
-        "recall_by_rank": each["recall_by_rank"].mean(axis=0).round(5).tolist(),
+        "precision_by_rank": per_query["precision_by_rank"].mean(axis=0).round(5).tolist(),
+        "recall_by_rank": per_query["recall_by_rank"].mean(axis=0).round(5).tolist(),
         "average_precisions": of_each("average_precision"),
         "precisions_at_1": of_each("precision_at_1"),
         "precisions_at_10": of_each("precision_at_10"),
@@ -193,7 +203,7 @@ def _measures(
     """Measure each of some queries: (Q,), (Q, 101) ``curve``, (Q, P) ``..._by_rank``."""
     all_equal = np.zeros(relevant.shape, np.int8)
     by_rank = compute_curve_by_rank(relevant, ranks, distances)
-    found = {
+    measured = {
         "average_precision": average_precision(relevant, distances),
         "average_precision_by_chance": average_precision(relevant, all_equal),
         **{f"precision_at_{k}": precision_at(relevant, k, distances) for k in CUTOFFS},
@@ -204,14 +214,14 @@ def _measures(
         "recall_by_rank": by_rank[1],
     }
     if gains is not None:
-        found |= {
+        measured |= {
             "ndcg": ndcg(gains, distances),
             "ndcg_at_10": ndcg(gains, distances, 10),
             "ndcg_by_chance": ndcg(gains, all_equal),
             "ndcg_at_10_by_chance": ndcg(gains, all_equal, 10),
             "hierarchical_error": 1 - average_over_ties(gains, distances)[:, 0],
         }
-    return found
+    return measured
 
 
 def choose_examples(ranking: Ranking, queries, gallery, neighbours: int = 8) -> list[dict]:
@@ -234,17 +244,17 @@ def choose_examples(ranking: Ranking, queries, gallery, neighbours: int = 8) -> 
                 continue
             value = np.sort(precisions[rows])[len(rows) // 2 if choice == "median" else 0]
             row = rows[precisions[rows] == value][0]
-            found = ranking.rows[row, :neighbours]
-            found = found[found >= 0]  # where the query itself was left out
+            nearest = ranking.rows[row, :neighbours]
+            nearest = nearest[nearest >= 0]  # where the query itself was left out
             chosen.append(
                 {
                     "choice": choice,
                     "query": str(queries.image_ids[row]),
                     "label": label,
                     "average_precision": float(precisions[row]),
-                    "neighbours": gallery.image_ids[found].tolist(),
-                    "neighbour_labels": gallery.labels[found].tolist(),
-                    "distances": ranking.distances[row, : len(found)].astype(float).tolist(),
+                    "neighbours": gallery.image_ids[nearest].tolist(),
+                    "neighbour_labels": gallery.labels[nearest].tolist(),
+                    "distances": ranking.distances[row, : len(nearest)].astype(float).tolist(),
                 }
             )
     return chosen

@@ -186,20 +186,20 @@ def _find_transfer_syntax(
         return declared, []
     implicit, little = header.original_encoding
     if compressed:
-        found = _detect_compression(header[name].value)
+        syntax = _detect_compression(header[name].value)
     elif declared is not None and len(header[name].value) < _count_expected_bytes(header):
         return declared, []  # damaged
     elif implicit:
-        found = ImplicitVRLittleEndian
+        syntax = ImplicitVRLittleEndian
     else:
-        found = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-    if found is None:
+        syntax = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    if syntax is None:
         return declared, []
     meta = getattr(header, "file_meta", None)
     header.file_meta = FileMetaDataset() if meta is None else meta
-    header.file_meta.TransferSyntaxUID = found
+    header.file_meta.TransferSyntaxUID = syntax
     fault = "is not named" if declared is None else "is wrong"
-    return found, [f"its transfer syntax {fault}, taken as {found.name}"]
+    return syntax, [f"its transfer syntax {fault}, taken as {syntax.name}"]
 
 
 def _detect_compression(value: bytes) -> UID | None:
@@ -297,8 +297,10 @@ def _complete_header(header: Dataset, name: str, syntax: UID) -> list[str]:
         header.PixelRepresentation, header.HighBit = 1, header.BitsStored - 1
         return remarks
     if bits is None:
-        each = length // (per_frame * max(1, samples))
-        bits = {1: 8, 2: 16, 4: 32, 8: 64}.get(each) or (8 if 0 < (stored or 8) <= 8 else 16)
+        sample_bytes = length // (per_frame * max(1, samples))
+        bits = {1: 8, 2: 16, 4: 32, 8: 64}.get(sample_bytes) or (
+            8 if 0 < (stored or 8) <= 8 else 16
+        )
         take("BitsAllocated", bits)
     if stored is None:
         stored = high + 1 if high is not None and 0 < high < bits else bits
@@ -549,21 +551,21 @@ def _apply_window(
         item = header.VOILUTSequence[0]
 
         def shown(band: np.ndarray) -> np.ndarray:
-            values, most = _apply_lut(rescale(band), header, item)
-            return stretch(values, 0, most)
+            values, highest = _apply_lut(rescale(band), header, item)
+            return stretch(values, 0, highest)
 
         remark = "VOI LUT applied, to 8 bits"
     elif header.get("WindowCenter") is not None and header.get("WindowWidth") is not None:
         # What the window maps black and white to depends on depth, sign and rescale.
-        least, most = apply_windowing(np.array([-1e30, 1e30]), header)
-        if not np.isfinite([least, most]).all() or least == most:
+        lowest, highest = apply_windowing(np.array([-1e30, 1e30]), header)
+        if not np.isfinite([lowest, highest]).all() or lowest == highest:
             raise ValueError("no window")
 
         def shown(band: np.ndarray) -> np.ndarray:
             values = apply_windowing(rescale(band), header)
             if pixels.dtype.kind != "f" and not np.isfinite(values).all():
                 raise ValueError("no window")
-            return stretch(values, least, most)
+            return stretch(values, lowest, highest)
 
         remark = "window applied, to 8 bits"
     if remark:

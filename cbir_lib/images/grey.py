@@ -102,9 +102,9 @@ def stretch(values: np.ndarray, low: float | None = None, high: float | None = N
     (H, W) uint8
     """
     if low is None or high is None:
-        least, most = _find_extremes(values, None) or (0, 0)
-        low = least if low is None else low
-        high = most if high is None else high
+        lowest, highest = _find_extremes(values, None) or (0, 0)
+        low = lowest if low is None else low
+        high = highest if high is None else high
     low, high = float(low), float(high)
     # Scale where the difference of the two, or its inverse, would overflow.
     factor = 1.0 if np.isfinite(high - low) else 0.25
@@ -177,14 +177,14 @@ def find_limits(values: np.ndarray, void: np.ndarray | None = None) -> tuple[flo
 
 def _find_extremes(values: np.ndarray, keep: np.ndarray | None) -> tuple[float, float] | None:
     """Find minimum and maximum of the finite pixels that are kept; None where there are none."""
-    found = []
+    extremes = []
     for rows in iterate_bands(*values.shape[:2]):
         band = values[rows] if keep is None else values[rows][keep[rows]]
         if values.dtype.kind == "f":
             band = band[np.isfinite(band)]
         if band.size:
-            found += [band.min(), band.max()]
-    return (float(min(found)), float(max(found))) if found else None
+            extremes += [band.min(), band.max()]
+    return (float(min(extremes)), float(max(extremes))) if extremes else None
 
 
 def _find_border_values(values: np.ndarray, keep: np.ndarray | None) -> list[float]:
@@ -193,9 +193,9 @@ def _find_border_values(values: np.ndarray, keep: np.ndarray | None) -> list[flo
     edge = np.concatenate(around)
     if keep is not None:
         edge = edge[np.concatenate([keep[0], keep[-1], keep[1:-1, 0], keep[1:-1, -1]])]
-    found, counts = np.unique(edge, return_counts=True)
-    least = BORDER * sum(map(len, around))
-    return [float(value) for value in found[counts >= least]]
+    distinct, counts = np.unique(edge, return_counts=True)
+    minimum = BORDER * sum(map(len, around))
+    return [float(value) for value in distinct[counts >= minimum]]
 
 
 def _find_inner_pixels(
@@ -245,15 +245,15 @@ def _find_limits_without_dead_pixels(
     if not tail:
         return extremes
     ordered = np.partition(sample, [tail, len(sample) - 1 - tail])
-    least, most = ordered[tail], ordered[-1 - tail]
-    fence = FENCE * (most - least)
-    if not 0 < fence < np.inf or (low >= least - fence and high <= most + fence):
+    lowest, highest = ordered[tail], ordered[-1 - tail]
+    fence = FENCE * (highest - lowest)
+    if not 0 < fence < np.inf or (low >= lowest - fence and high <= highest + fence):
         return extremes
     kept = []
     for rows in iterate_bands(*values.shape):
         band = values[rows].astype(np.float64)
         own = np.isfinite(band) if inner is None else inner[rows]
-        beyond = own & ((band < least - fence) | (band > most + fence))
+        beyond = own & ((band < lowest - fence) | (band > highest + fence))
         inside = band[own & ~beyond]
         if inside.size:
             kept += [inside.min(), inside.max()]
@@ -264,7 +264,7 @@ def _find_limits_without_dead_pixels(
         for part in range(0, len(y), BAND_PX // 8):
             at = slice(part, part + BAND_PX // 8)
             median = _compute_local_medians(values, inner, y[at], x[at])
-            alive = (median < least - fence) | (median > most + fence)
+            alive = (median < lowest - fence) | (median > highest + fence)
             if alive.any():
                 own_values = values[y[at], x[at]][alive]
                 kept += [own_values.min(), own_values.max()]

@@ -24,19 +24,19 @@ _reserved: dict[int, int] = {}  # bytes by thread
 @cache
 def find_memory_limit() -> int:
     """Return the bytes that this process may have: the machine's, or fewer by a limit."""
-    found = [2**62]
+    limits = [2**62]
     with suppress(AttributeError, ValueError, OSError):  # not every system says
-        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     with suppress(ImportError):  # Windows has none
         import resource
 
-        found += [limit for limit in resource.getrlimit(resource.RLIMIT_AS) if limit > 0]
+        limits += [limit for limit in resource.getrlimit(resource.RLIMIT_AS) if limit > 0]
     for place in CGROUPS:
         try:
-            found.append(int(Path(place).read_text()))
+            limits.append(int(Path(place).read_text()))
         except (OSError, ValueError):  # none, or "max"
             continue
-    return min(found)
+    return min(limits)
 
 
 @contextmanager

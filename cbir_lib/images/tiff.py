@@ -143,19 +143,19 @@ def _find_pages(data: bytes) -> list[int]:
     big = data[2:4] in (b"+\0", b"\0+")
     number, size, word, at = ("Q", 20, "Q", 8) if big else ("H", 12, "I", 4)
     (place,) = struct.unpack_from(order + word, data, at)
-    found = []
-    while place and place not in found and len(found) <= MOST_PAGES:
+    offsets = []
+    while place and place not in offsets and len(offsets) <= MOST_PAGES:
         try:
             (entries,) = struct.unpack_from(order + number, data, place)
             after = place + struct.calcsize(order + number) + entries * size
             (following,) = struct.unpack_from(order + word, data, after)
         except struct.error:
-            if not found:  # a broken directory after the first is not a page
-                found.append(place)
+            if not offsets:  # a broken directory after the first is not a page
+                offsets.append(place)
             break
-        found.append(place)
+        offsets.append(place)
         place = following
-    return found or [place]
+    return offsets or [place]
 
 
 def _read_tags(data: bytes, place: int) -> TiffImagePlugin.ImageFileDirectory_v2:
@@ -318,11 +318,11 @@ def _record_error(module: bytes | None, _text: bytes | None, _values: int | None
 def _install_error_handler() -> None:
     """Record the errors of Pillow's libtiff, if the library is found, instead of printing them."""
     places = Path(PIL.__file__).parent
-    found = [*places.parent.glob("pillow.libs/libtiff*"), *places.glob(".dylibs/libtiff*")]
-    if sys.platform == "win32" or not found:
+    libraries = [*places.parent.glob("pillow.libs/libtiff*"), *places.glob(".dylibs/libtiff*")]
+    if sys.platform == "win32" or not libraries:
         return
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(str(found[0])).TIFFSetErrorHandler(_record_error)
+        ctypes.CDLL(str(libraries[0])).TIFFSetErrorHandler(_record_error)
 
 
 @contextmanager

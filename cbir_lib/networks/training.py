@@ -395,8 +395,8 @@ def _fit(
         purpose = _purpose(network, arrays, settings)
         callbacks.append(Checkpoints(checkpoint, purpose))
         if checkpoint.exists():
-            found, epochs = _described(checkpoint)
-            if found != purpose:
+            stored_purpose, epochs = _described(checkpoint)
+            if stored_purpose != purpose:
                 raise CbirError(
                     f"{checkpoint} is of another training: other settings, images or network",
                     _start_anew(checkpoint),

@@ -83,8 +83,12 @@ def find_study_evidence(folder: Path | str, runs: Sequence[str] | None = None) -
     dataset = own[0].data.dataset
     study = read_study(paths.study_file())
     names = [n for n, p in study.profiles.items() if p.dataset == dataset and n != SEARCH]
-    found = _published(names, study)
-    return max(found, key=_weight) if found else Evidence(get_profile_name(folder), own, len(own))
+    published = _published(names, study)
+    return (
+        max(published, key=_weight)
+        if published
+        else Evidence(get_profile_name(folder), own, len(own))
+    )
 
 
 def find_report_evidence(
@@ -146,18 +150,18 @@ def find_evidence(dataset: str, profile: str | None, study: Study) -> Evidence:
         raise CbirError(
             f"no profile uses {dataset}", "add one to study.yml, or name another data set"
         )
-    found = _published(names, study, unfinished=profile is not None)
-    for name in names if not found else ():
+    candidates = _published(names, study, unfinished=profile is not None)
+    for name in names if not candidates else ():
         place = paths.build_folder(name)
         if any(place.glob("runs/*/result.json")):
-            found.append(Evidence(name, results.read_all(place), len(study.runs(name))))
-    if not found:
+            candidates.append(Evidence(name, results.read_all(place), len(study.runs(name))))
+    if not candidates:
         data = "" if dataset == "phantom" else " --data-root FOLDER"
         raise CbirError(
             f"no results on {dataset}",
             f"make some: cbir study --profile {names[0]}{data}",
         )
-    return max(found, key=_weight)
+    return max(candidates, key=_weight)
 
 
 def get_profile_name(folder: Path | str) -> str:
@@ -166,9 +170,9 @@ def get_profile_name(folder: Path | str) -> str:
 
 
 def _published(names: Sequence[str], study: Study, unfinished: bool = False) -> list[Evidence]:
-    found = []
+    complete = []
     for name in names:
-        planned, of = study.runs(name), results.read_published(name)
+        planned, published = study.runs(name), results.read_published(name)
         first = study.profile(name).seeds[0]
         needed = {
             run.id
@@ -180,14 +184,14 @@ def _published(names: Sequence[str], study: Study, unfinished: bool = False) -> 
                 and (run.variant, run.seed) == ("", first)
             )
         }
-        if of and (unfinished or needed <= {r.run for r in of}):
-            found.append(Evidence(name, of, len(planned)))
-    return found
+        if published and (unfinished or needed <= {r.run for r in published}):
+            complete.append(Evidence(name, published, len(planned)))
+    return complete
 
 
-def _weight(of: Evidence) -> tuple[int, int, int]:
-    images = max(r.data.images["train"] for r in of.results)  # some runs have fewer classes
-    return images, of.results[0].parameters["size"], len(of.results)
+def _weight(evidence: Evidence) -> tuple[int, int, int]:
+    images = max(r.data.images["train"] for r in evidence.results)  # some runs have fewer classes
+    return images, evidence.results[0].parameters["size"], len(evidence.results)
 
 
 def compare_your_run(
@@ -214,9 +218,9 @@ def compare_your_run(
     )
 
 
-def _accuracies(found: Sequence[Result]) -> pd.Series:
+def _accuracies(measured: Sequence[Result]) -> pd.Series:
     """Return the accuracy of each method in percent, by name; networks with plain training."""
-    plain = [r for r in found if "network" not in r.parameters or not results.name_variant(r)]
+    plain = [r for r in measured if "network" not in r.parameters or not results.name_variant(r)]
     return summaries.tabulate_methods(plain)["accuracy"]
 
 

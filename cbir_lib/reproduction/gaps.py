@@ -42,9 +42,9 @@ class Gap:
 
 def classify_number(key: str, trained: bool = False) -> str:
     """Return the kind of a number; numbers of a kind share a tolerance."""
-    for pattern, of in POOLED.items() if trained else ():
+    for pattern, kind in POOLED.items() if trained else ():
         if re.match(pattern, key):
-            return of
+            return kind
     return re.sub(r"^(candidates|distances)\.[^.]+(?=\.)", r"\1", key)
 
 
@@ -71,11 +71,11 @@ def label_number(key: str) -> str:
 
 def compare_results(published: Result, now: Result) -> dict[str, Gap]:
     """Return every number that is compared on its own, by key; first those that must be equal."""
-    found: dict[str, Gap] = {}
+    gaps: dict[str, Gap] = {}
 
     def put(key: str, path: str, old, new, gap=None) -> None:
         if old is not None:
-            found[key] = Gap(path, old, new, None if new is None else gap(old, new))
+            gaps[key] = Gap(path, old, new, None if new is None else gap(old, new))
 
     for name in Data.model_fields:
         old, new = (getattr(r.data, name) for r in (published, now))
@@ -85,7 +85,7 @@ def compare_results(published: Result, now: Result) -> dict[str, Gap]:
     put("parameters", "parameters", *_chosen(old, new), _other)
     put("settings", "settings", *_chosen(published.settings, now.settings), _other)
     answered = [np.array(r.answers) for r in (published, now)]
-    found["answers"] = _count("answers", *answered, "images", lambda a, b: (a != b).mean())
+    gaps["answers"] = _count("answers", *answered, "images", lambda a, b: (a != b).mean())
     rules = {rule.rule: rule.model_dump() for rule in now.rules}
     for number, rule in enumerate(published.rules):
         same_rule = rules.get(rule.rule, {})
@@ -99,7 +99,7 @@ def compare_results(published: Result, now: Result) -> dict[str, Gap]:
         put(f"retrieval.{name}", f"retrieval.{name}", value, ranked.get(name), _minus)
     precisions = [np.array(r.retrieval.average_precisions, float) for r in (published, now)]
     key = "retrieval.average_precisions"
-    found[key] = _count(key, *precisions, "queries", _mean_change)
+    gaps[key] = _count(key, *precisions, "queries", _mean_change)
     if published.training:
         curves = now.training.model_dump() if now.training else {}
         for which, name in CURVES:
@@ -117,7 +117,7 @@ def compare_results(published: Result, now: Result) -> dict[str, Gap]:
             for field, value in _numbers(old.model_dump()):
                 path = f"{table}.{number}.{field}"
                 put(f"{table}.{name}.{field}", path, value, new.get(field), _minus)
-    return found
+    return gaps
 
 
 def _numbers(values: Mapping[str, object]) -> list[tuple[str, float]]:
@@ -144,7 +144,7 @@ def _text(value) -> str:
     if isinstance(value, list) and len(value) > 20:
         return f"{len(value)} values, {hashlib.sha256(repr(value).encode()).hexdigest()[:12]}"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {each}" for name, each in value.items())
+        return ", ".join(f"{name} {count}" for name, count in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -182,11 +182,11 @@ def _count(path: str, old: np.ndarray, new: np.ndarray, things: str, change) -> 
     return Gap(path, counted, f"{k} differ", float(change(old, new)) if k else 0.0)
 
 
-def find_largest(found: Mapping[str, Gap]) -> dict[str, float]:
+def find_largest(gaps: Mapping[str, Gap]) -> dict[str, float]:
     """Return the largest absolute difference of each kind of measured number."""
     largest: dict[str, float] = {}
-    for key, gap in found.items():
+    for key, gap in gaps.items():
         if not key.startswith(("data", "parameters")) and gap.difference is not None:
-            of = classify_number(key)
-            largest[of] = max(largest.get(of, 0.0), abs(gap.difference))
+            kind = classify_number(key)
+            largest[kind] = max(largest.get(kind, 0.0), abs(gap.difference))
     return largest

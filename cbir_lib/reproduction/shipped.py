@@ -45,21 +45,21 @@ def select_measured_network(
     shipped = {
         name: paths.models_folder() / f"{name}.safetensors" for name in list_shipped_networks()
     }
-    profile, found = ev.profile, _select(ev.results, shipped)
-    if not found:
+    profile, pairs = ev.profile, _select(ev.results, shipped)
+    if not pairs:
         own = evidence.read_study_results(folder, runs)
         work = paths.project_root() / folder
         here = {r.run: paths.model_file(work, r.run) for r in own}
         profile = evidence.get_profile_name(folder)
-        found = _select(own, {run: file for run, file in here.items() if file.is_file()})
-    if not found:
+        pairs = _select(own, {run: file for run, file in here.items() if file.is_file()})
+    if not pairs:
         raise CbirError(
             "there is no trained network of the phantom with a result of its own",
             "train some: cbir study --profile quick",
         )
-    best = summaries.select_best([result for result, _ in found])
-    file = next(file for result, file in found if result is best)
-    return MeasuredNetwork(profile, best, file, len(found))
+    best = summaries.select_best([result for result, _ in pairs])
+    file = next(file for result, file in pairs if result is best)
+    return MeasuredNetwork(profile, best, file, len(pairs))
 
 
 def _select(results: Sequence[Result], files: Mapping[str, Path]) -> list[tuple[Result, Path]]:

@@ -133,8 +133,8 @@ def compare_remedies(results: Sequence[Result], variant: str) -> pd.DataFrame:
             points = compute_differences(both, comparison)
             low, high = compute_paired_interval(points, subjects=get_subjects(both.data))
             means = [
-                np.mean([compute_scores(r, "accuracy").mean() for r in of])
-                for of in (both.one, both.other)
+                np.mean([compute_scores(r, "accuracy").mean() for r in side])
+                for side in (both.one, both.other)
             ]
             off = int(low > 0) - int(high < 0)
             direction = (

@@ -60,19 +60,19 @@ class Measured:
         A kind that was not measured gets the largest tolerance of its neighbours in the result
         file; 0 if there are none.
         """
-        of = classify_number(key, self.trained)
-        if of not in self.largest:
-            family = of.split(".")[0] + "."
+        kind = classify_number(key, self.trained)
+        if kind not in self.largest:
+            family = kind.split(".")[0] + "."
             neighbours = [
                 o
                 for o in self.largest
                 if o.startswith(family) and o not in COUNTED and not o.endswith("settings")
             ]
             return max((self.tolerance(o, runs) for o in neighbours), default=0.0)
-        if of.endswith("settings"):
-            return self.largest[of]  # 0, or 1 where a rerun chose differently
-        most = LARGEST_TOLERANCE if of == "rules.accuracy" else np.inf
-        return float(min(FACTOR * self.largest[of], most) / np.sqrt(runs))
+        if kind.endswith("settings"):
+            return self.largest[kind]  # 0, or 1 where a rerun chose differently
+        most = LARGEST_TOLERANCE if kind == "rules.accuracy" else np.inf
+        return float(min(FACTOR * self.largest[kind], most) / np.sqrt(runs))
 
 
 @dataclass(frozen=True)
@@ -118,22 +118,22 @@ def measure_reruns(spread: Spread | None) -> Reruns:
 
 def cross_check_networks(spread: Spread) -> dict[str, list[str]]:
     """Return the kinds of number of each network that exceed the tolerance from the others."""
-    found = {}
+    exceeding = {}
     for run in dict.fromkeys(r.run for r in spread.reruns if r.trained):
         others = [r for r in spread.reruns if r.trained and r.run != run]
         measured = _largest(others, spread.kinds)
         sizes = [pair for r in spread.reruns if r.run == run for pair in r.differences.items()]
-        found[run] = sorted({of for of, size in sizes if size > measured.tolerance(of)})
-    return found if len(found) > 1 else {}
+        exceeding[run] = sorted({kind for kind, size in sizes if size > measured.tolerance(kind)})
+    return exceeding if len(exceeding) > 1 else {}
 
 
 def _largest(reruns: list[Rerun], kinds: Iterable[str]) -> Measured:
     trained = any(r.trained for r in reruns)
-    found: dict[str, float] = {}
+    largest: dict[str, float] = {}
     for name in kinds if reruns else ():
-        of = classify_number(name, trained)
-        found[of] = max(found.get(of, 0.0), *(r.differences.get(name, 0.0) for r in reruns))
-    return Measured(found, len(reruns), trained)
+        kind = classify_number(name, trained)
+        largest[kind] = max(largest.get(kind, 0.0), *(r.differences.get(name, 0.0) for r in reruns))
+    return Measured(largest, len(reruns), trained)
 
 
 def _method(run: str) -> str:

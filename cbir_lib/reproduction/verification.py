@@ -118,20 +118,20 @@ def compare(
 
     A run that is not in ``now`` is missing.
     """
-    found = {run: compare_results(old, now.get(run, old)) for run, old in published.items()}
-    trained = [run for run in found if run in now and "network" in published[run].parameters]
-    means = _means({run: found[run] for run in trained if not _about_another_thing(found[run])})
+    gaps_of = {run: compare_results(old, now.get(run, old)) for run, old in published.items()}
+    trained = [run for run in gaps_of if run in now and "network" in published[run].parameters]
+    means = _means({run: gaps_of[run] for run in trained if not _about_another_thing(gaps_of[run])})
     verified = []
     for run, old in published.items():
         measured = reruns.select(old)
         numbers = [
             _judge(key, gap, 0.0 if _exact(key) else measured.tolerance(key))
-            for key, gap in found[run].items()
+            for key, gap in gaps_of[run].items()
         ]
         if run not in now:
             gone = {"now": None, "difference": None, "verdict": MISSING}
             numbers = [number.model_copy(update=gone) for number in numbers]
-        verified.append(_verified(old, now.get(run), numbers, found[run]))
+        verified.append(_verified(old, now.get(run), numbers, gaps_of[run]))
     networks = [
         _judge(key, gap, reruns.networks.tolerance(key, len(trained))) for key, gap in means.items()
     ]
@@ -178,8 +178,8 @@ def _exact(key: str) -> bool:
     return key.startswith(("data.", "parameters"))
 
 
-def _about_another_thing(found: Mapping[str, Gap]) -> bool:
-    return any(gap.difference for key, gap in found.items() if _exact(key))
+def _about_another_thing(gaps: Mapping[str, Gap]) -> bool:
+    return any(gap.difference for key, gap in gaps.items() if _exact(key))
 
 
 def _judge(key: str, gap: Gap, tolerance: float) -> Number:
@@ -199,24 +199,24 @@ def _judge(key: str, gap: Gap, tolerance: float) -> Number:
     )
 
 
-def _means(found: Mapping[str, Mapping[str, Gap]]) -> dict[str, Gap]:
+def _means(gaps_of: Mapping[str, Mapping[str, Gap]]) -> dict[str, Gap]:
     """Return the means of the headline numbers that all runs have; none for a single run."""
-    if len(found) < 2:
+    if len(gaps_of) < 2:
         return {}
-    first = next(iter(found.values()))
+    first = next(iter(gaps_of.values()))
     shared = [
         key
         for key, gap in first.items()
         if HEADLINE.match(key)
         and key not in COUNTED
         and isinstance(gap.published, float)
-        and all(key in other and other[key].difference is not None for other in found.values())
+        and all(key in other and other[key].difference is not None for other in gaps_of.values())
     ]
     return {
         key: Gap(
             key,
             *(
-                float(np.mean([getattr(each[key], name) for each in found.values()]))
+                float(np.mean([getattr(gaps[key], name) for gaps in gaps_of.values()]))
                 for name in ("published", "now", "difference")
             ),
         )
@@ -225,9 +225,9 @@ def _means(found: Mapping[str, Mapping[str, Gap]]) -> dict[str, Gap]:
 
 
 def _verified(
-    published: Result, now: Result | None, numbers: list[Number], found: Mapping[str, Gap]
+    published: Result, now: Result | None, numbers: list[Number], gaps: Mapping[str, Gap]
 ) -> Verified:
-    covered = tuple(gap.path for gap in found.values())
+    covered = tuple(gap.path for gap in gaps.values())
     values, others, others_differ = {}, 0, 0
     if now:
         one, other = (results.flatten(r) for r in (published, now))

@@ -121,7 +121,7 @@ def tabulate_spread(spread: Spread) -> pd.DataFrame:
 
     def most(rerun: Rerun, pattern: str) -> float:
         return 100 * max(
-            (d for of, d in rerun.differences.items() if re.match(pattern, of)), default=0
+            (d for name, d in rerun.differences.items() if re.match(pattern, name)), default=0
         )
 
     return pd.DataFrame(

@@ -117,20 +117,20 @@ def to_arrays(method: str, faiss_index) -> tuple[dict[str, np.ndarray], dict[str
         arrays = {name: faiss.vector_to_array(getattr(graph, name)) for name in KEPT[method]}
         return arrays, {"entry": graph.entry_point}
     count, cells = faiss_index.ntotal, faiss_index.nlist
-    of, codes = np.empty(count, np.int32), np.empty((count, faiss_index.code_size), np.uint8)
+    cell_of, codes = np.empty(count, np.int32), np.empty((count, faiss_index.code_size), np.uint8)
     for cell in range(cells):
         size = faiss_index.invlists.list_size(cell)
         if size:
             ids = faiss.rev_swig_ptr(faiss_index.invlists.get_ids(cell), size)
-            found = faiss.rev_swig_ptr(
+            codes_here = faiss.rev_swig_ptr(
                 faiss_index.invlists.get_codes(cell), size * faiss_index.code_size
             )
-            of[ids], codes[ids] = cell, found.reshape(size, -1)
+            cell_of[ids], codes[ids] = cell, codes_here.reshape(size, -1)
     arrays = {
         # Something may have imported faiss.contrib.torch_utils, which makes this a tensor.
         "coarse": np.asarray(faiss_index.quantizer.reconstruct_n(0, cells)),
         "codebooks": faiss.vector_to_array(faiss_index.pq.centroids),
-        "cells": of,
+        "cells": cell_of,
         "codes": codes,
     }
     return arrays, {"parts": faiss_index.pq.M, "nprobe": faiss_index.nprobe}

@@ -139,7 +139,7 @@ def search(
             count = part.stop - start
             x, reach, slack = _prepare_queries(prepared, queries[part])
             of_queries = Queries(reach, slack, own[part], subjects[part])
-            candidates, found = _start(count, k, CAPACITY), _start_ranking(count, k)
+            candidates, nearest = _start(count, k, CAPACITY), _start_ranking(count, k)
             for first in range(0, len(gallery), BLOCK_GALLERY):
                 rows = slice(first, min(first + BLOCK_GALLERY, len(gallery)))
                 product = scores[: count * (rows.stop - first)].view(count, -1)
@@ -148,13 +148,13 @@ def search(
                 work = compile_loops(exact_loops.scan)
                 _share(pool, threads, work, (product.numpy(), of_queries, candidates), block)
             work = compile_loops(exact_loops.rank, exact_loops.measure)
-            of_each = queries[part], *found, candidates
+            of_each = queries[part], *nearest, candidates
             _share(pool, threads, work, of_each, prepared.kind, gallery)
             # Too few are also left where a query is not comparable in float32.
             decided = (candidates.counts >= k) & np.isfinite(reach) & np.isfinite(slack)
             if prepared.kind == KINDS["cosine"]:
                 decided &= queries[part].any(axis=1)  # zero vectors have a rule of their own
-            yield part, *found, decided
+            yield part, *nearest, decided
 
 
 @contextmanager
@@ -228,7 +228,7 @@ def measure_rows(
     candidates = _start(len(rows), k, rows.shape[1])
     candidates.rows[:] = -np.sort(-rows, axis=1)  # those that are none last
     candidates.counts[:] = (rows >= 0).sum(axis=1)
-    found = _start_ranking(len(rows), k)
+    nearest = _start_ranking(len(rows), k)
     work = compile_loops(exact_loops.rank, exact_loops.measure)
-    work(queries, *found, candidates, KINDS[distance], gallery)
-    return found
+    work(queries, *nearest, candidates, KINDS[distance], gallery)
+    return nearest

@@ -45,13 +45,13 @@ def scan(scores: np.ndarray, queries: Queries, candidates: Candidates, block: Bl
     bias, lengths, codes, exclude, first = block
     k, capacity, columns = lower.shape[1], rows.shape[1], scores.shape[1]
     for i in range(scores.shape[0]):
-        least = lower[i, k - 1]  # the kth best score is no less
+        threshold = lower[i, k - 1]  # the kth best score is no less
         line, far = scores[i], reach[i]
         for start in range(0, columns, 64):
             stop = min(start + 64, columns)
             if stop - start == 64:  # written so that it becomes vector instructions
                 some, b, length = line[start:stop], bias[start:stop], lengths[start:stop]
-                needed = least - slack[i]  # the few roundings are within SLACK
+                needed = threshold - slack[i]  # the few roundings are within SLACK
                 hits = np.int32(0)
                 for j in range(64):
                     high = some[j] + b[j] + far * length[j]
@@ -61,29 +61,29 @@ def scan(scores: np.ndarray, queries: Queries, candidates: Candidates, block: Bl
             for j in range(start, stop):
                 middle, off = line[j] + bias[j], far * lengths[j] + slack[i]
                 row = first + j
-                if not middle + off >= least or row == own[i]:
+                if not middle + off >= threshold or row == own[i]:
                     continue
                 if exclude and subjects[i] >= 0 and codes[row] == subjects[i]:
                     continue
                 low = middle - off
-                if low > least:
+                if low > threshold:
                     place = k - 1
                     while place > 0 and lower[i, place - 1] < low:
                         lower[i, place] = lower[i, place - 1]
                         place -= 1
                     lower[i, place] = low
-                    least = lower[i, k - 1]
+                    threshold = lower[i, k - 1]
                 if counts[i] == capacity:
                     kept = 0
                     for c in range(capacity):
-                        if upper[i, c] >= least:
+                        if upper[i, c] >= threshold:
                             rows[i, kept], upper[i, kept] = rows[i, c], upper[i, c]
                             kept += 1
                     counts[i] = kept
                 if counts[i] == capacity:  # given up
-                    least = np.float32(np.inf)
+                    threshold = np.float32(np.inf)
                     for place in range(k):
-                        lower[i, place] = least
+                        lower[i, place] = threshold
                     counts[i] = 0
                     break
                 rows[i, counts[i]], upper[i, counts[i]] = row, middle + off
@@ -92,7 +92,7 @@ def scan(scores: np.ndarray, queries: Queries, candidates: Candidates, block: Bl
 
 def rank(
     queries: np.ndarray,
-    found: np.ndarray,
+    nearest: np.ndarray,
     distances: np.ndarray,
     candidates: Candidates,
     kind: int,
@@ -100,7 +100,7 @@ def rank(
 ) -> None:
     """Measure the candidates of (N, D) queries and fill their (N, k) rows and distances."""
     lower, rows, upper, counts = candidates
-    k = found.shape[1]
+    k = nearest.shape[1]
     for i in range(rows.shape[0]):
         for c in range(counts[i]):
             if upper[i, c] < lower[i, k - 1]:
@@ -109,16 +109,16 @@ def rank(
             distance = np.float32(measure(kind, queries[i], gallery[row]))
             place = k
             while place > 0 and (
-                found[i, place - 1] < 0
+                nearest[i, place - 1] < 0
                 or distance < distances[i, place - 1]
-                or (distance == distances[i, place - 1] and row < found[i, place - 1])
+                or (distance == distances[i, place - 1] and row < nearest[i, place - 1])
             ):
                 place -= 1
             if place < k:
                 for later in range(k - 1, place, -1):
-                    found[i, later] = found[i, later - 1]
+                    nearest[i, later] = nearest[i, later - 1]
                     distances[i, later] = distances[i, later - 1]
-                found[i, place], distances[i, place] = row, distance
+                nearest[i, place], distances[i, place] = row, distance
 
 
 def measure(kind, a, b):

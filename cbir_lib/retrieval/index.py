@@ -81,12 +81,12 @@ class Index:
         for name, value in settings.items():
             if name not in METHODS[method]:
                 raise unknown_name_error(f"setting of {method}", name, METHODS[method])
-            least = 0 if name == "seed" else 1
+            minimum = 0 if name == "seed" else 1
             whole = isinstance(value, int) and not isinstance(value, bool)
             by_size = value is None and METHODS[method][name] is None
-            if name != "device" and not by_size and not (whole and value >= least):
+            if name != "device" and not by_size and not (whole and value >= minimum):
                 raise CbirError(
-                    f"{name} {value!r} is out of range", f"give a whole number, {least} or more"
+                    f"{name} {value!r} is out of range", f"give a whole number, {minimum} or more"
                 )
         if method != "exact" and distance not in APPROXIMATE_FOR:
             raise CbirError(
@@ -162,7 +162,7 @@ class Index:
             )
         kept = ~np.isin(self.ids, ids)
         self.vectors, self.ids, self.subjects = (
-            each[kept] for each in (self.vectors, self.ids, self.subjects)
+            array[kept] for array in (self.vectors, self.ids, self.subjects)
         )
         self._built = self.recall = None
         return self
@@ -199,10 +199,10 @@ class Index:
         vectors = np.asarray(vectors, np.float32)
         if vectors.ndim != 2 or vectors.shape[1] != self.vectors.shape[1]:
             pairwise(self.distance, vectors, self.vectors)  # refuses them
-        for what, given in (("identifiers", ids), ("subjects", subjects)):
-            if given is not None and len(given) != len(vectors):
+        for what, names in (("identifiers", ids), ("subjects", subjects)):
+            if names is not None and len(names) != len(vectors):
                 raise CbirError(
-                    f"{len(given)} {what} do not fit {len(vectors)} queries", "give one of each"
+                    f"{len(names)} {what} do not fit {len(vectors)} queries", "give one of each"
                 )
         own, of_queries, codes = self._excluded(len(vectors), ids, subjects)
         excluded = own, of_queries, codes
@@ -235,7 +235,7 @@ class Index:
     def _blocks(self, vectors, k, own, subjects, codes) -> Ranking:
         """By the matrix of distances, of few queries and, unless all are wanted, few vectors."""
         rows = np.empty((len(vectors), k), np.int64)
-        found = np.empty((len(vectors), k), np.float32)
+        nearest = np.empty((len(vectors), k), np.float32)
         size = len(self) if k == len(self) else max(BLOCK_GALLERY, k)
         for start in range(0, len(vectors), BLOCK_QUERIES):
             block = slice(start, start + BLOCK_QUERIES)
@@ -260,9 +260,9 @@ class Index:
                     np.hstack(pair) for pair in zip(best, (these, ranking.distances), strict=True)
                 ]
                 order = np.argsort(both[1], axis=1, kind="stable")[:, :k]
-                best = tuple(np.take_along_axis(each, order, axis=1) for each in both)
-            rows[block], found[block] = best
-        return Ranking(rows, found)
+                best = tuple(np.take_along_axis(array, order, axis=1) for array in both)
+            rows[block], nearest[block] = best
+        return Ranking(rows, nearest)
 
     def _nearest(self, vectors, k, own, subjects, codes) -> Ranking:
         """By :mod:`cbir_lib.retrieval.exact`, and by blocks where that decides nothing."""
@@ -277,10 +277,10 @@ class Index:
             if half not in self._built:
                 self._built[half] = exact.prepare(self.distance, self._finite(gallery), half)
             undecided = []
-            for part, *found, decided in exact.search(
+            for part, *block, decided in exact.search(
                 self._built[half], gallery, vectors[left], k, own[left], subjects[left], codes
             ):
-                rows[left[part]], distances[left[part]] = found
+                rows[left[part]], distances[left[part]] = block
                 undecided.append(left[part][~decided])
             left = np.concatenate(undecided)
         if len(left):
@@ -321,10 +321,12 @@ class Index:
         for start in range(0, len(vectors), BLOCK_GALLERY):
             block = slice(start, start + BLOCK_GALLERY)
             asked = self._as_faiss(vectors[block])
-            found = structure.index.search(asked, wanted)[1]
+            matches = structure.index.search(asked, wanted)[1]
             equal = self._equal(asked)[:, None]
-            found = np.hstack([found, np.where((found == equal).any(1, keepdims=True), -1, equal)])
-            there = self._rows_at(found, own[block], subjects[block], codes, k)
+            matches = np.hstack(
+                [matches, np.where((matches == equal).any(1, keepdims=True), -1, equal)]
+            )
+            there = self._rows_at(matches, own[block], subjects[block], codes, k)
             rows[block], distances[block] = exact.measure_rows(
                 self.distance, vectors[block], np.ascontiguousarray(self.vectors), there, k
             )
@@ -417,10 +419,10 @@ class Index:
                     f"{said['nbits']} bits",
                     "give an m that divides the values of a vector, and nbits up to 12",
                 )
-            least = max(cells, 2 ** said["nbits"])
-            if len(self) < least:
+            minimum = max(cells, 2 ** said["nbits"])
+            if len(self) < minimum:
                 raise CbirError(
-                    f"a gallery of {len(self)} is too small to train ivf-pq: it needs {least}",
+                    f"a gallery of {len(self)} is too small to train ivf-pq: it needs {minimum}",
                     "choose exact or hnsw, or fewer nlist or nbits",
                 )
             coarse = faiss.IndexFlat(dimensions, metric)
@@ -430,7 +432,7 @@ class Index:
                 training.seed = said["seed"]
                 training.min_points_per_centroid = 1  # a small gallery is no warning
             # Copies are learnt from only where there is too little else.
-            index.train(distinct if count >= least else gallery)
+            index.train(distinct if count >= minimum else gallery)
         index.add(distinct)
         return index, place_of
 
@@ -480,12 +482,12 @@ class Index:
         try:
             with safe_open(path, framework="numpy") as file:
                 described = dict(file.metadata() or {})
-                found = described.get("format", "")
-                if found != FORMAT and found.startswith("cbir_lib index "):
+                version = described.get("format", "")
+                if version != FORMAT and version.startswith("cbir_lib index "):
                     raise CbirError(
-                        f"{path} is of another version: {found!r}, not {FORMAT!r}", again
+                        f"{path} is of another version: {version!r}, not {FORMAT!r}", again
                     )
-                if found != FORMAT:
+                if version != FORMAT:
                     raise CbirError(f"{path} is not an index of this library", again)
                 arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
             if described.pop("sha256") != _digest(described, arrays):
@@ -564,8 +566,8 @@ def measure_recall(
     """
     exact = Index(index.distance).add(index.vectors, index.ids, index.subjects)
     truth = exact.search(vectors, k, ids, subjects)
-    found = index.search(vectors, k, ids, subjects)
+    answers = index.search(vectors, k, ids, subjects)
     there = (truth.rows >= 0).sum(axis=1)
     farthest = np.where(np.isinf(truth.distances), -np.inf, truth.distances).max(axis=1)
-    right = ((found.distances <= farthest[:, None]) & (found.rows >= 0)).sum(axis=1)
+    right = ((answers.distances <= farthest[:, None]) & (answers.rows >= 0)).sum(axis=1)
     return np.where(there > 0, np.minimum(right, there) / np.maximum(there, 1), 1.0)

@@ -32,5 +32,5 @@ class Ranking:
                 order[query] = candidates[first]
         else:
             order = np.argsort(distances, axis=1, kind="stable")[:, :k]
-        found = np.take_along_axis(distances, order, axis=1)
-        return cls(np.where(np.isinf(found), -1, order), found)
+        nearest = np.take_along_axis(distances, order, axis=1)
+        return cls(np.where(np.isinf(nearest), -1, order), nearest)

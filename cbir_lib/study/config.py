@@ -390,7 +390,7 @@ class Study(StudyModel):
         training = chosen.training.model_dump(exclude_none=True)
         self.check_number_of_runs(profile)
         rows = self.grid.networks if chosen.networks is None else chosen.networks
-        found = [
+        planned = [
             NetworkRun(**common | training | values, seed=seed)
             for row in rows
             for values in list_combinations(self.grid.networks[row])
@@ -398,17 +398,17 @@ class Study(StudyModel):
         ]
         if chosen.descriptors:
             for name, grid in self.grid.descriptors.items():
-                found.append(DescriptorRun(**common, descriptor=name, grid=grid))
+                planned.append(DescriptorRun(**common, descriptor=name, grid=grid))
             if self.grid.combination:
-                found.append(CombinationRun(**common, members=self.grid.combination))
-        ids = [run.id for run in found]
+                planned.append(CombinationRun(**common, members=self.grid.combination))
+        ids = [run.id for run in planned]
         if twice := sorted(name for name, count in Counter(ids).items() if count > 1):
             raise CbirError(
                 f"profile {profile} has more than one run named {twice[0]}",
                 "let its rows of grid.networks differ in a parameter that is part of a run's name: "
                 "VARIANTS in cbir_lib/study/config.py",
             )
-        return found
+        return planned
 
     def check_number_of_runs(self, profile: str) -> None:
         """Refuse a profile with more than ``MOST_RUNS`` runs, before they are listed."""

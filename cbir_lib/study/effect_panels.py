@@ -20,7 +20,7 @@ def split_components(pca: pd.DataFrame) -> Panels:
     reduced = reduced.assign(level=reduced["level"].astype(float))
     return {
         method: select_measure(
-            rows.assign(method=[WHITENED[bool(each)] for each in rows["whitened"]])
+            rows.assign(method=[WHITENED[bool(whitened)] for whitened in rows["whitened"]])
         )
         for method, rows in reduced.groupby("method", sort=False)
     }

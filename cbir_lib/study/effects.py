@@ -76,9 +76,9 @@ def read(path: Path | str) -> Effects:
     return read_json(path, Effects, "not a result file", "run the study first", again)
 
 
-def write(path: Path | str, found: Effects) -> None:
+def write(path: Path | str, measured: Effects) -> None:
     """Write an effects file and check it against its schema."""
-    write_json(path, found)
+    write_json(path, measured)
 
 
 def published_path(profile: str, name: str) -> Path:
@@ -86,20 +86,20 @@ def published_path(profile: str, name: str) -> Path:
     return paths.effects_file(paths.results_folder(profile), name)
 
 
-def tabulate(found: Effects, factor: str | None = None) -> pd.DataFrame:
+def tabulate(measured: Effects, factor: str | None = None) -> pd.DataFrame:
     """Return one row per effect, of one factor or of all; measures are in percent.
 
     Columns: ``mAP``, ``low``, ``high``, ``P@1``, ``P@10``, ``difference``, ``difference low``,
     ``difference high``; each setting is a column of its own.
     """
     rows = []
-    for e in found.effects:
+    for e in measured.effects:
         if factor in (None, e.factor):
             nothing = [np.nan, np.nan]
             low, high = e.mean_average_precision_interval
             below, above = e.difference_interval or nothing
             change = np.nan if e.difference is None else e.difference
-            measured = {
+            values = {
                 "mAP": e.mean_average_precision,
                 "low": low,
                 "high": high,
@@ -117,7 +117,7 @@ def tabulate(found: Effects, factor: str | None = None) -> pd.DataFrame:
                     **e.settings,
                     "values": e.values,
                     "bytes": e.bytes,
-                    **{name: 100 * value for name, value in measured.items()},
+                    **{name: 100 * value for name, value in values.items()},
                 }
             )
     return pd.DataFrame(rows)

@@ -60,19 +60,19 @@ def compute_activations(trained: TrainedNetwork, images: np.ndarray) -> dict[str
     """
     prepared = torch.from_numpy(trained.preprocessing.transform(images))
     device = next(trained.module.buffers()).device
-    found: dict[str, list] = {}
+    parts_of: dict[str, list] = {}
     for batch in prepared.split(BATCH):
         values = batch.to(device)
         for name, part in trained.module.eval().named_children():
             values = part(values)
             if name.startswith("pool"):
                 if values[0].numel() <= MOST_VALUES:
-                    found.setdefault(name, []).append(values.flatten(1).cpu().numpy())
+                    parts_of.setdefault(name, []).append(values.flatten(1).cpu().numpy())
                 means = values.mean(dim=(2, 3)).cpu().numpy()
-                found.setdefault(f"{name}, mean", []).append(means)
+                parts_of.setdefault(f"{name}, mean", []).append(means)
             elif name.startswith("relu_fc") or name == "scores":
-                found.setdefault(name, []).append(values.cpu().numpy())
-    joined = {name: np.concatenate(parts) for name, parts in found.items()}
+                parts_of.setdefault(name, []).append(values.cpu().numpy())
+    joined = {name: np.concatenate(parts) for name, parts in parts_of.items()}
     return joined | {"softmax": softmax(joined["scores"], axis=1)}
 
 
@@ -91,14 +91,14 @@ def measure_layers(
     last = [name for name in scores if name.startswith("relu_fc")][-1]
     return [
         search.build_effect(
-            found,
+            score,
             scores[last],
             factor="layer",
             level=name,
             method=method,
             **compute_size(of_gallery[name]),
         )
-        for name, found in scores.items()
+        for name, score in scores.items()
     ]
 
 
@@ -140,7 +140,7 @@ def measure_normalisations(vectors: Vectors, search: Search) -> list[Effect]:
     reference = next(iter(scores.values()))
     return [
         search.build_effect(
-            found,
+            score,
             reference,
             factor="normalisation",
             level=how,
@@ -148,7 +148,7 @@ def measure_normalisations(vectors: Vectors, search: Search) -> list[Effect]:
             settings={"distance": distance},
             **compute_size(vectors.gallery),
         )
-        for (how, distance), found in scores.items()
+        for (how, distance), score in scores.items()
     ]
 
 
@@ -175,7 +175,7 @@ def measure_dimensions(vectors: Vectors, search: Search, counts: Sequence[int]) 
     reference = search.score(vectors.distances())
     what = {"factor": "PCA", "method": vectors.method}
     whole = compute_size(vectors.gallery)
-    found = [
+    effects = [
         search.build_effect(
             reference, reference, level="all", settings={"whitened": False}, **what, **whole
         )
@@ -185,7 +185,7 @@ def measure_dimensions(vectors: Vectors, search: Search, counts: Sequence[int]) 
             vectors.gallery, vectors.queries, counts, whiten
         ):
             scores = search.score(pairwise("cosine", queries, gallery))
-            found.append(
+            effects.append(
                 search.build_effect(
                     scores,
                     reference,
@@ -195,7 +195,7 @@ def measure_dimensions(vectors: Vectors, search: Search, counts: Sequence[int]) 
                     **compute_size(gallery),
                 )
             )
-    return found
+    return effects
 
 
 def measure_hashing(
@@ -208,7 +208,7 @@ def measure_hashing(
     reference = search.score(vectors.distances())
     what = {"factor": "bits", "method": vectors.method}
     whole = compute_size(vectors.gallery)
-    found = [
+    effects = [
         search.build_effect(
             reference, reference, level="all", settings={"hash": "none"}, **what, **whole
         )
@@ -232,7 +232,7 @@ def measure_hashing(
                     coder.transform(v)[:, : count // 8] for v in (vectors.queries, vectors.gallery)
                 )
                 scores.append(search.score(compute_hamming_distances(codes, gallery)))
-            found.append(
+            effects.append(
                 search.build_effect(
                     np.stack(scores),
                     reference,
@@ -243,7 +243,7 @@ def measure_hashing(
                     **what,
                 )
             )
-    return found
+    return effects
 
 
 def measure_fusions(
@@ -286,13 +286,13 @@ def measure_fusions(
             settings={"weights": weights},
         )
 
-    found = [row("alone", reference, {own.method: 1.0})]
+    effects = [row("alone", reference, {own.method: 1.0})]
     for vectors in others:
-        found.append(row(f"{vectors.method} alone", alone[vectors.method], {vectors.method: 1.0}))
+        effects.append(row(f"{vectors.method} alone", alone[vectors.method], {vectors.method: 1.0}))
     pairs = {vectors.method: [own.method, vectors.method] for vectors in others}
     for level, names in (pairs | {"all of them": list(of_test)}).items():
-        matrices, sizes = ({n: each[n] for n in names} for each in (of_validation, scales))
+        matrices, sizes = ({n: values[n] for n in names} for values in (of_validation, scales))
         weights, _ = protocol.choose_weights(matrices, sizes, data)
         total = combine({n: of_test[n] for n in names}, sizes, weights)
-        found.append(row(f"with {level}", search.score(total), weights))
-    return found
+        effects.append(row(f"with {level}", search.score(total), weights))
+    return effects

@@ -68,7 +68,7 @@ def measure(
         for name in plan.descriptors
     ]
     plain = {method.name: search.score(method.distances(queries.images)) for method in methods}
-    found = []
+    measured = []
     for name in EXPOSURES:
         for level in getattr(plan, name):
             say(f"{name} {level:g}")
@@ -76,12 +76,12 @@ def measure(
             if name in PIXEL_CHANGES:
                 pictures["pixels"] = perturb(queries.images, PIXEL_CHANGES[name], level)
             for kind, images in pictures.items():
-                found += measure_queries(methods, images, search, plain, name, level, kind)
+                measured += measure_queries(methods, images, search, plain, name, level, kind)
     return effects.Effects(
         name="redrawn",
         parameters=plan.model_dump(),
         data=[results.describe_data(data)],
-        effects=found,
+        effects=measured,
         circumstances=results.record_circumstances({"measuring": time.perf_counter() - clock}),
     )
 

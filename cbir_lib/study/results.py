@@ -295,10 +295,10 @@ def read_all(folder: Path | str, runs: Sequence[str] | None = None) -> list[Resu
     """
     place = Path(paths.project_root(), folder, "runs")
     names = runs or sorted(path.parent.name for path in place.glob("*/result.json"))
-    found = [read(place / name / "result.json") for name in names]
-    if not found:
+    results = [read(place / name / "result.json") for name in names]
+    if not results:
         raise CbirError(f"no result in {folder}", "run the study first: make study")
-    return found
+    return results
 
 
 def read_published(profile: str) -> list[Result]:

@@ -66,7 +66,7 @@ def read_stored_descriptors(
     work: Path, dataset: str, runs: Sequence[str]
 ) -> dict[str, StoredDescriptor]:
     """Read what these runs of handcrafted descriptors stored in a study's folder, by descriptor."""
-    found = {}
+    stored = {}
     for run in runs:
         place, name = paths.run_folder(work, run), run.removeprefix(f"{dataset}-")
         index = Index.load(place / "index.safetensors")
@@ -75,8 +75,8 @@ def read_stored_descriptors(
         )
         vectors = Vectors(DESCRIPTORS[name].title, index.distance, index.vectors, queries["test"])
         descriptor = load_descriptor(place / "descriptor.safetensors")
-        found[name] = StoredDescriptor(descriptor, vectors, queries["validation"])
-    return found
+        stored[name] = StoredDescriptor(descriptor, vectors, queries["validation"])
+    return stored
 
 
 def measure_robustness(
@@ -91,7 +91,7 @@ def measure_robustness(
     unchanged image. ``images`` are (Q, H, W) uint8, before any preprocessing; ``levels`` has the
     levels of each change.
     """
-    found = []
+    effects = []
     for method in methods:
         plain = search.score(method.distances(images))
         for name, values in levels.items():
@@ -99,9 +99,9 @@ def measure_robustness(
                 scores = plain
                 if level != PERTURBATIONS[name].neutral:
                     scores = search.score(method.distances(perturb(images, name, level)))
-                found.append(
+                effects.append(
                     search.build_effect(
                         scores, plain, factor=name, level=float(level), method=method.name
                     )
                 )
-    return found
+    return effects

@@ -56,15 +56,15 @@ def measure(
             say(f"training on {name}, seed {seed}")
             trained[name, seed] = train(plan, data, seed)
     clock_trained = time.perf_counter()
-    found = []
+    measured = []
     for name, data in sets.items():
         say(f"searching in {name}")
-        found += measure_on(name, data, trained, plan, grids)
+        measured += measure_on(name, data, trained, plan, grids)
     return effects.Effects(
         name="transfer",
         parameters=plan.model_dump(),
         data=[results.describe_data(data) for data in sets.values()],
-        effects=found,
+        effects=measured,
         circumstances=results.record_circumstances(
             {"training": clock_trained - clock, "measuring": time.perf_counter() - clock_trained}
         ),
@@ -120,21 +120,23 @@ def measure_on(
         for source in dict.fromkeys(source for source, _ in networks)
     }
     what = {"factor": "transfer", "level": name}
-    found = [
+    effects = [
         search.build_effect(
-            each,
+            quality,
             of_source[UNTRAINED],
             method=f"Network {plan.network}",
             settings={"trained on": source},
             **what,
         )
-        for source, each in of_source.items()
+        for source, quality in of_source.items()
     ]
     for descriptor in plan.descriptors:
         method = fit_descriptor_method(descriptor, grids[descriptor], gallery.images, plan.size)
-        each = scores(method)
-        found.append(search.build_effect(each, of_source[UNTRAINED], method=method.name, **what))
-    return found
+        quality = scores(method)
+        effects.append(
+            search.build_effect(quality, of_source[UNTRAINED], method=method.name, **what)
+        )
+    return effects
 
 
 def fit_descriptor_method(

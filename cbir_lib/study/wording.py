@@ -56,8 +56,8 @@ def describe_profile(profile: str, results: Sequence[Result]) -> str:
     networks = [r for r in results if "network" in r.parameters]
     runs = Counter((r.parameters["network"], name_variant(r)) for r in networks)
     seeds, epochs = (
-        " to ".join(f"{n:,}" for n in sorted({min(of), max(of)})) if of else ""
-        for of in (
+        " to ".join(f"{n:,}" for n in sorted({min(counts), max(counts)})) if counts else ""
+        for counts in (
             set(runs.values()),
             {r.parameters["epochs"] * r.parameters["budget"] for r in networks},
         )

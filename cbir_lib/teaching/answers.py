@@ -86,18 +86,18 @@ class Array:
             return f"an array is expected, not {_describe_type(answer)}"
         expected = np.asarray(self.value)
         try:
-            given = np.asarray(answer if hasattr(answer, "__array__") else list(answer))
+            value = np.asarray(answer if hasattr(answer, "__array__") else list(answer))
         except (ValueError, TypeError):  # rows of different lengths
             return f"an array of shape {expected.shape} is expected; this has no single shape"
-        if given.shape != expected.shape:
-            return f"shape {expected.shape} is expected, not {given.shape}"
-        if expected.dtype == bool and given.dtype != bool:
-            return f"True and False are expected, not values of type {given.dtype}"
-        if expected.dtype != bool and given.dtype.kind not in "iuf":
-            return f"numbers are expected, not values of type {given.dtype}"
-        if not np.isfinite(given).all():
-            return f"{np.count_nonzero(~np.isfinite(given))} values are not finite"
-        close = np.abs(given.astype(float) - expected.astype(float)) <= self.tolerance + 1e-9
+        if value.shape != expected.shape:
+            return f"shape {expected.shape} is expected, not {value.shape}"
+        if expected.dtype == bool and value.dtype != bool:
+            return f"True and False are expected, not values of type {value.dtype}"
+        if expected.dtype != bool and value.dtype.kind not in "iuf":
+            return f"numbers are expected, not values of type {value.dtype}"
+        if not np.isfinite(value).all():
+            return f"{np.count_nonzero(~np.isfinite(value))} values are not finite"
+        close = np.abs(value.astype(float) - expected.astype(float)) <= self.tolerance + 1e-9
         if close.all():
             return None
         return f"{np.count_nonzero(~close)} of {close.size} values are wrong. {self.hint}"
@@ -116,16 +116,16 @@ class Items:
             return f"a set is expected, not {_describe_type(answer)}"
         kind = type(next(iter(self.value)))
         try:
-            given = frozenset(_hashable(item) for item in answer)
+            value = frozenset(_hashable(item) for item in answer)
         except TypeError:
             return "a set of plain things is expected: " + kind.__name__
-        if strange := [item for item in given if not isinstance(item, kind)]:
+        if strange := [item for item in value if not isinstance(item, kind)]:
             return (
                 f"elements of type {kind.__name__} are expected, not {_describe_type(strange[0])}"
             )
-        if given == self.value:
+        if value == self.value:
             return None
-        missing, extra = len(self.value - given), len(given - self.value)
+        missing, extra = len(self.value - value), len(value - self.value)
         counts = [f"{missing} missing"] * bool(missing) + [f"{extra} too many"] * bool(extra)
         return f"{' and '.join(counts)}. {self.hint}"
 
@@ -179,13 +179,13 @@ class Function:
         for arguments in (*self.cases, *(self.hidden if graded else ())):
             shown = ", ".join(map(repr, arguments))
             try:
-                given = answer(*arguments)
+                value = answer(*arguments)
             except Exception as error:
                 return f"{self.name}({shown}) raises {type(error).__name__}: {error}"
-            if given is None or given is Ellipsis:
+            if value is None or value is Ellipsis:
                 return f"{self.name}({shown}) returns nothing"
             expected = Number(self.name, self.reference(*arguments), self.hint, self.tolerance)
-            if fault := expected.find_fault(given):
+            if fault := expected.find_fault(value):
                 return f"{self.name}({shown}): {fault}"
         return None
 

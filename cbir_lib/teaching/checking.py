@@ -114,7 +114,9 @@ def _compare(exercise: str, answers: tuple, graded: bool) -> Verdict:
             f"not {len(answers)}",
             f"give them in this order: {', '.join(one.name for one in expected)}",
         )
-    found = [find_fault(one, answer, graded) for one, answer in zip(expected, answers, strict=True)]
-    pairs = zip(expected, found, strict=True)
+    remarks = [
+        find_fault(one, answer, graded) for one, answer in zip(expected, answers, strict=True)
+    ]
+    pairs = zip(expected, remarks, strict=True)
     faults = tuple((one.name, fault) for one, fault in pairs if fault)
     return Verdict(exercise, faults, len(expected))

@@ -141,20 +141,22 @@ def read_chapter(name: str, part: str = "") -> Chapter:
     section, title = SECTION.search(text), re.search(r"^# (.+)$", text, re.M)
     if not section or not title:
         raise CbirError(f"{source.name} has no heading or no section Exercises", HINT)
-    found = [
+    exercises = [
         Exercise(name, **{key: _read(key, value) for key, value in match.groupdict().items()})
         for match in EXERCISE.finditer(section[1])
     ]
     headings = re.findall(r"^### (.*)$", section[1], re.M)
     for number, heading in enumerate(headings, start=1):
-        if number > len(found) or not heading.startswith(f"Exercise {found[number - 1].number}:"):
+        if number > len(exercises) or not heading.startswith(
+            f"Exercise {exercises[number - 1].number}:"
+        ):
             raise CbirError(f"{source.name}: exercise {heading!r} lacks a part", HINT)
-        if found[number - 1].number != number:
+        if exercises[number - 1].number != number:
             raise CbirError(f"{source.name}: exercise {heading!r} is number {number}", HINT)
-    for exercise in found:
+    for exercise in exercises:
         if not CHECK.search(exercise.starter):
             raise CbirError(f"{source.name}: exercise {exercise.number} has no check", HINT)
-    return Chapter(name, title[1], part, tuple(found))
+    return Chapter(name, title[1], part, tuple(exercises))
 
 
 def _read(key: str, value: str) -> int | str:

@@ -186,14 +186,14 @@ def _find_orphan(owner: Path) -> list[psutil.Process]:
 
 
 def _find_study_processes(build: Path) -> list[psutil.Process]:
-    found = []
+    processes = []
     for process in psutil.process_iter():
         try:
             if process.environ().get(MARK) == str(build) and process.pid != os.getpid():
-                found.append(process)
+                processes.append(process)
         except psutil.Error:  # not ours, or gone
             continue
-    return found
+    return processes
 
 
 def end_processes(processes: list[psutil.Process]) -> None:

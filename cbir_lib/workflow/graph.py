@@ -28,11 +28,11 @@ PACKAGE = Path(cbir_lib.__file__).parent
 
 def read_cells(notebook: Path) -> list[tuple[set[str], str]]:
     """Return the tags and the code of each code cell of a MyST text notebook."""
-    found = []
+    cells = []
     for match in CELL.finditer(notebook.read_text(encoding="utf-8")):
         tags = re.search(r":tags: \[(.*)\]", match["options"])
-        found.append((set(re.split(r",\s*", tags[1])) if tags else set(), match["code"]))
-    return found
+        cells.append((set(re.split(r",\s*", tags[1])) if tags else set(), match["code"]))
+    return cells
 
 
 def select_measuring_code(notebook: Path) -> str:
@@ -95,15 +95,15 @@ def _packages_above(module: str) -> list[str]:
 
 def _imports(code: str) -> list[str]:
     """Return the modules of ``cbir_lib`` that code names in its imports."""
-    found = []
+    names = []
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 if node.module == "cbir_lib" and alias.name in cbir_lib.LAZY:
-                    found.append(cbir_lib.LAZY[alias.name])
+                    names.append(cbir_lib.LAZY[alias.name])
                 else:
-                    found.append(inner if _file(inner).is_file() else node.module)
-    return [name for name in found if name.split(".")[0] == "cbir_lib"]
+                    names.append(inner if _file(inner).is_file() else node.module)
+    return [name for name in names if name.split(".")[0] == "cbir_lib"]

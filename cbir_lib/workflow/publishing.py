@@ -59,7 +59,7 @@ def publish(study: Study, profile: str) -> list[str]:
     finished = [name for name in planned if paths.result_file(work, name).is_file()]
     if not finished:
         raise CbirError(f"no finished run in {work}", f"cbir study --profile {profile}")
-    found = results.read_all(work, finished)
+    published = results.read_all(work, finished)
     measured = {path.name: effects.read(path) for path in sorted(work.glob("effects/*.json"))}
     with replacing_folder(target) as new:
         if target.is_dir():
@@ -67,13 +67,15 @@ def publish(study: Study, profile: str) -> list[str]:
         for stale in new.glob("*.json"):
             if stale.stem not in planned:
                 stale.unlink()
-        for result in found:
+        for result in published:
             results.write(new / f"{result.run}.json", result)
         for name, effect in measured.items():
             effects.write(new / "effects" / name, effect)
     missing = unpublished_runs(study, profile)
-    lines = [f"{len(found)} results in results/{profile}/; {len(missing)} runs are still missing"]
-    if found[0].data.dataset != "phantom":  # the only images that are ours
+    lines = [
+        f"{len(published)} results in results/{profile}/; {len(missing)} runs are still missing"
+    ]
+    if published[0].data.dataset != "phantom":  # the only images that are ours
         return lines
     best = evidence.find_evidence("phantom", None, study)
     if best.profile == profile:
@@ -121,19 +123,19 @@ def _ignore_parts(_folder: str, names: list[str]) -> list[str]:
     return [name for name in names if name.startswith(".")]
 
 
-def _draw_pictures(found: Sequence[Result], folder: Path) -> str:
+def _draw_pictures(evidence_results: Sequence[Result], folder: Path) -> str:
     import matplotlib
 
     matplotlib.use("agg")
     from cbir_lib.book import figures
 
-    best = summaries.select_best(found)
+    best = summaries.select_best(evidence_results)
     chosen = [example for example in best.examples if example.choice == "median"]
     images = load_images(best.data.dataset, results.list_example_ids(best))
     drawn = {
         "ranking": figures.plot_neighbours(chosen, images, best.data.class_names),
         "comparison": figures.plot_accuracies_beside_paper(
-            summaries.tabulate_methods(tables.select_table_4(found)),
+            summaries.tabulate_methods(tables.select_table_4(evidence_results)),
             paper.label_table_4(),
             get_source(best.data.dataset).CAPTION,
         ),

@@ -344,15 +344,14 @@ def plot_claim(panels: Mapping[str, pd.DataFrame], unit: str = "accuracy") -> Fi
     for place, (title, rows) in zip(axes.flat, panels.items(), strict=False):
         heights = np.arange(len(rows))
         place.axvline(0, color="#555555", lw=1)
-        if (least := -rows["allowance"].max()) < 0:
-            place.axvline(least, color="#555555", lw=1, ls=":", label="what is allowed")
+        if (allowed := -rows["allowance"].max()) < 0:
+            place.axvline(allowed, color="#555555", lw=1, ls=":", label="what is allowed")
         for outcome, (mark, colour, filled) in OUTCOME_MARKS.items():
             own = (rows["outcome"] == outcome).to_numpy()
             if own.any():
-                of = rows[own]
+                middle, low, high = (rows.loc[own, end] for end in ("difference", "low", "high"))
                 place.errorbar(
-                    of["difference"], heights[own],
-                    xerr=[of["difference"] - of["low"], of["high"] - of["difference"]],
+                    middle, heights[own], xerr=[middle - low, high - middle],
                     fmt=mark, color=colour, mfc=colour if filled else "white", mew=1.5, ms=6.5,
                     lw=2, label=outcome,
                 )  # fmt: skip

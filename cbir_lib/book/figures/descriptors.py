@@ -146,8 +146,8 @@ def plot_grey_histograms(
         place.minorticks_off()
         align_ends(place)
     for line, values in zip(axes[2:], cells.values(), strict=True):
-        for place, each in zip(line, values, strict=True):
-            show_image(place, each)
+        for place, panel in zip(line, values, strict=True):
+            show_image(place, panel)
     name_rows(axes[:, 0], ("image", "share of pixels", *cells), 10)
     height = figure.get_figheight()
     figure.legend(

@@ -133,8 +133,10 @@ def plot_neighbours(
     )
     for row, example in zip(axes, examples, strict=True):
         show_image(row[0], pictures[example.query], f"query\n{class_names[example.label]}")
-        found = zip(example.neighbours, example.neighbour_labels, example.distances, strict=True)
-        for place, (image_id, label, distance) in zip(row[1:], found, strict=True):
+        neighbours = zip(
+            example.neighbours, example.neighbour_labels, example.distances, strict=True
+        )
+        for place, (image_id, label, distance) in zip(row[1:], neighbours, strict=True):
             right = label == example.label
             mark = "same" if right else class_names[label]
             show_image(place, pictures[image_id], f"{mark}\n{distance:.3g}")

@@ -83,8 +83,8 @@ def plot_image_maps(
     name_columns(axes[0], columns)
     for line, (name, values) in zip(axes[1:], rows.items(), strict=True):
         low, high = (ranges or {}).get(name, (None, None))
-        for place, each in zip(line, values, strict=True):
-            place.imshow(each, cmap="viridis", vmin=low, vmax=high)
+        for place, panel in zip(line, values, strict=True):
+            place.imshow(panel, cmap="viridis", vmin=low, vmax=high)
             place.set(xticks=[], yticks=[])
             place.grid(False)
     name_rows(axes[:, 0], ("image", *rows), 13)
@@ -148,9 +148,9 @@ def plot_first_filters(
     figure, axes = plt.subplots(lines, across, figsize=(WIDTH_IN, height), squeeze=False)
     for place in axes.flat[len(weights) :]:
         place.axis("off")
-    for place, each, kind, share in zip(axes.flat, weights, kinds, shares, strict=False):
-        most = np.abs(each).max() or 1
-        place.imshow(each, cmap="gray", vmin=-most, vmax=most)
+    for place, weight, kind, share in zip(axes.flat, weights, kinds, shares, strict=False):
+        most = np.abs(weight).max() or 1
+        place.imshow(weight, cmap="gray", vmin=-most, vmax=most)
         place.set(xticks=[], yticks=[])
         place.set_title(f"{kind}\n{share:.0f} %", fontsize=8, pad=4)
         place.grid(False)
@@ -185,8 +185,8 @@ def plot_channels(rows: Mapping[str, np.ndarray]) -> Figure:
         )
         for axes in inner.flat[len(values) :]:
             axes.axis("off")
-        for axes, each in zip(inner.flat, values, strict=False):
-            axes.imshow(each, cmap="viridis", vmin=0, vmax=highest)
+        for axes, channel in zip(inner.flat, values, strict=False):
+            axes.imshow(channel, cmap="viridis", vmin=0, vmax=highest)
             axes.set(xticks=[], yticks=[])
             axes.grid(False)
         label = place.get_position(figure)

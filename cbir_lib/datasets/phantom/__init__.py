@@ -58,8 +58,8 @@ def locate(root: Path | str | None = None) -> Path:
         When there is none.
     """
     embedded = paths.data_folder("phantom")
-    given = os.environ.get("CBIR_DATA")
-    places = [Path(root)] if root else [Path(given)] if given else []
+    named = os.environ.get("CBIR_DATA")
+    places = [Path(root)] if root else [Path(named)] if named else []
     places += [place / "phantom" for place in places] + ([] if root else [embedded])
     for place in places:
         if (place / CHECKSUMS_FILE).is_file():

@@ -95,11 +95,11 @@ class Ellipsoid(NamedTuple):
 
 def mirror_to_both_sides(pieces: Iterable) -> list:
     """Return the pieces, and those of the right side mirrored to the left."""
-    found = []
+    both_sides = []
     for piece in pieces:
-        found.append(piece)
-        found.append(mirror(piece))
-    return found
+        both_sides.append(piece)
+        both_sides.append(mirror(piece))
+    return both_sides
 
 
 def mirror(piece):
@@ -209,11 +209,11 @@ def compute_box(axes: np.ndarray, centre: np.ndarray) -> np.ndarray:
 
 def compute_unit_transforms(shapes: Iterable[tuple]) -> np.ndarray:
     """Compute (K, 3, 4) from the world to the space where each ellipsoid is the unit sphere."""
-    found = []
+    transforms = []
     for axes, centre in shapes:
         inverse = np.linalg.inv(axes)
-        found.append(np.column_stack([inverse, -inverse @ centre]))
-    return np.array(found).reshape(-1, 3, 4)
+        transforms.append(np.column_stack([inverse, -inverse @ centre]))
+    return np.array(transforms).reshape(-1, 3, 4)
 
 
 @lru_cache(maxsize=1)
@@ -249,7 +249,7 @@ def list_lung_exclusions(subject: Subject) -> list[Ellipsoid]:
 
 def draw_inner_structures(subject: Subject, rng: np.random.Generator) -> list[Ellipsoid]:
     """Draw air, vessels and dense bone; gas and vessels lie differently in every image."""
-    found = [
+    structures = [
         # Airways, mouth, sinuses, the air cells behind the ear.
         Ellipsoid("air", "torso", (-0.025, 0.203, 1.49), (0.008, 0.007, 0.095)),
         Ellipsoid("air", "neck", (-0.025, 0.190, 1.59), (0.012, 0.007, 0.045)),
@@ -278,7 +278,7 @@ def draw_inner_structures(subject: Subject, rng: np.random.Generator) -> list[El
         half = size * rng.uniform(0.6, 1.6, 3)
         place = rng.uniform((-0.125, 0.10, 0.98), (0.075, 0.165, 1.17))
         turn = Rotation.from_rotvec(rng.uniform(-1.5, 1.5, 3))
-        found.append(
+        structures.append(
             Ellipsoid("air", "lumbar3", tuple(place), tuple(half), turn, float(rng.uniform(0.3, 1)))
         )
     for side in (-1, 1):  # vessels and bronchi of the lungs, from the hilum outwards
@@ -290,8 +290,10 @@ def draw_inner_structures(subject: Subject, rng: np.random.Generator) -> list[El
             centre = hilum + way * reach * rng.uniform(1.0, 1.8)
             thick = rng.uniform(0.0015, 0.0042)
             turn, _ = Rotation.align_vectors([way], [[0, 0, 1]])
-            found.append(Ellipsoid("vessel", "torso", tuple(centre), (thick, thick, reach), turn))
-    return found
+            structures.append(
+                Ellipsoid("vessel", "torso", tuple(centre), (thick, thick, reach), turn)
+            )
+    return structures
 
 
 def _make_bar(body: str, a: Point, b: Point, thick: float, wide: float | None = None) -> Ellipsoid:
@@ -306,20 +308,20 @@ def _make_bar(body: str, a: Point, b: Point, thick: float, wide: float | None = 
 def _make_plate(body: str, a: Point, b: Point, into: Point, screws: int = 6) -> list[Ellipsoid]:
     """A plate from a to b, with screws of the vector ``into``."""
     a, b, into = np.asarray(a), np.asarray(b), np.asarray(into)
-    found = [_make_bar(body, a, b, 0.0016, 0.006)]
+    bars = [_make_bar(body, a, b, 0.0016, 0.006)]
     for share in np.linspace(0.1, 0.9, screws):
         head = a + share * (b - a)
-        found.append(_make_bar(body, head, head + into, 0.0021))
-    return found
+        bars.append(_make_bar(body, head, head + into, 0.0021))
+    return bars
 
 
 def _make_spinal_rods() -> list[Ellipsoid]:
-    found = []
+    bars = []
     for x in (-0.048, -0.002):
-        found.append(_make_bar("lumbar3", (x, 0.232, 1.085), (x, 0.238, 1.185), 0.0032))
+        bars.append(_make_bar("lumbar3", (x, 0.232, 1.085), (x, 0.238, 1.185), 0.0032))
         for z in (1.085, 1.12, 1.155, 1.185):
-            found.append(_make_bar("lumbar3", (x, 0.236, z), (x * 0.8 - 0.005, 0.190, z), 0.003))
-    return found
+            bars.append(_make_bar("lumbar3", (x, 0.236, z), (x * 0.8 - 0.005, 0.190, z), 0.003))
+    return bars
 
 
 def _make_sternal_wires() -> list[Ellipsoid]:

@@ -120,10 +120,12 @@ def format_difficulty(out: Path) -> str:
     measured = out / "difficulty.json"
     if not measured.is_file():
         return "Not measured for this set."
-    found = json.loads(measured.read_text())
-    columns = {f"draft {i}": draft for i, draft in enumerate(found.get("drafts", []), start=1)}
-    columns["version 1.0"] = {"images": found["images"], **found["accuracy"]}
-    columns["version 1.0"]["largest class of the test"] = found["largest"]
+    measurements = json.loads(measured.read_text())
+    columns = {
+        f"draft {i}": draft for i, draft in enumerate(measurements.get("drafts", []), start=1)
+    }
+    columns["version 1.0"] = {"images": measurements["images"], **measurements["accuracy"]}
+    columns["version 1.0"]["largest class of the test"] = measurements["largest"]
     table = pd.DataFrame(columns).rename_axis("one nearest neighbour, accuracy (%)")
     percent = table.drop("images").map("{:.1f}".format, na_action="ignore")
     counts = table.loc[["images"]].map("{:,.0f}".format).rename({"images": "images of the set"})

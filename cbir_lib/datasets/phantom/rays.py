@@ -182,7 +182,7 @@ def add_skin(soft, fat, beam, matrices, lengths, radii, scales, fat_depth, blend
             )
     for row in range(beam.directions.shape[0]):
         for column in range(beam.directions.shape[1]):
-            found, entry, leave = 0, 1e9, 0.0
+            hits, entry, leave = 0, 1e9, 0.0
             for k in range(count):
                 _turn(matrices[k], beam.directions[row, column], way)
                 vx, vy, vz = way[0], way[1], way[2]
@@ -196,13 +196,13 @@ def add_skin(soft, fat, beam, matrices, lengths, radii, scales, fat_depth, blend
                 if inside > 0:
                     root = np.sqrt(inside)
                     entry, leave = min(entry, (-b - root) / a), max(leave, (-b + root) / a)
-                    slopes[found, 0], slopes[found, 1], slopes[found, 2] = vx, vy, vz
-                    active[found] = k
-                    found += 1
+                    slopes[hits, 0], slopes[hits, 1], slopes[hits, 2] = vx, vy, vz
+                    active[hits] = k
+                    hits += 1
             t = max(entry, 0.0)
             while t < leave:
                 distance = 1.0
-                for n in range(found):
+                for n in range(hits):
                     k = active[n]
                     px = starts[k, 0] + t * slopes[n, 0]
                     py = starts[k, 1] + t * slopes[n, 1]

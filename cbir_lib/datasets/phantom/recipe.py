@@ -72,18 +72,18 @@ def plan_images(count: int = COUNT, seed: int = SEED) -> list[PlannedImage]:
 
     rng = np.random.default_rng([seed, 0])
     sizes = compute_split_sizes(count)
-    found, first = [], 0  # first subject of the split
+    planned, first = [], 0  # first subject of the split
     for split, classes in sizes.items():
         subjects = max(1, round(sum(classes.values()) / IMAGES_PER_SUBJECT))
         for name, number in classes.items():
             kinds = [i for i, view in enumerate(VIEWS) if view.region == name]
             weights = np.array([VIEWS[i].weight for i in kinds])
             for kind in rng.choice(kinds, number, p=weights / weights.sum()):
-                found.append((split, int(kind), first + int(rng.integers(subjects))))
+                planned.append((split, int(kind), first + int(rng.integers(subjects))))
         first += subjects
-    order = rng.permutation(len(found))
+    order = rng.permutation(len(planned))
     return [
-        PlannedImage(f"p{i:05d}", found[j][0], found[j][1], f"s{found[j][2]:04d}")
+        PlannedImage(f"p{i:05d}", planned[j][0], planned[j][1], f"s{planned[j][2]:04d}")
         for i, j in enumerate(order)
     ]
 

@@ -286,7 +286,7 @@ def _trace_ellipsoids(
         "mineral": ("bone", 1.0),
         "metal": ("metal", 0.5),  # some implants are of titanium, none is solid iron
     }
-    found = {name: np.zeros(beam.directions.shape[:2]) for name in ("soft", "bone", "metal")}
+    lengths = {name: np.zeros(beam.directions.shape[:2]) for name in ("soft", "bone", "metal")}
     for tissue, (layer, factor) in counts_as.items():
         chosen = [e for e in pieces if e.tissue == tissue and body.belongs_to(e.body, parts)]
         if chosen:
@@ -294,9 +294,9 @@ def _trace_ellipsoids(
             windows = np.array([beam.window(body.compute_box(*shape)) for shape in shapes])
             weights = np.array([e.weight * factor for e in chosen])
             rays.add_ellipsoids(
-                found[layer], beam, windows, body.compute_unit_transforms(shapes), weights
+                lengths[layer], beam, windows, body.compute_unit_transforms(shapes), weights
             )
-    return found
+    return lengths
 
 
 def _compute_opening(rows: int, columns: int, margin: float) -> np.ndarray:

@@ -22,7 +22,7 @@ def get_scene(view: str) -> Scene:
     CbirError
         When there is no such view.
     """
-    views = {each.name: each for each in VIEWS}
+    views = {row.name: row for row in VIEWS}
     if view not in views:
         raise unknown_name_error("view", view, views)
     return Scene.middle(views[view])

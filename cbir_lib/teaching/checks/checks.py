@@ -13,11 +13,11 @@ def find_copies() -> tuple[Expected, ...]:
     """Find the planted near copies across two splits."""
     train, test = plant_copies()
     rows, similarity = find_nearest(compute_thumbnails(test), compute_thumbnails(train))
-    found = np.flatnonzero(similarity >= THRESHOLD)
+    copies = np.flatnonzero(similarity >= THRESHOLD)
     return (
         Items(
             "pairs",
-            frozenset((int(row), int(rows[row])) for row in found),
+            frozenset((int(row), int(rows[row])) for row in copies),
             "Pairs are (row of test, row of train). A copy may be brighter or saved as JPEG: "
             "compare thumbnails, not pixels.",
         ),
@@ -31,7 +31,7 @@ def miss_copies() -> tuple[Expected, ...]:
     _, similarity = find_nearest(compute_thumbnails(altered), compute_thumbnails(image[None]))
     return (
         Array(
-            "found",
+            "detected",
             similarity >= THRESHOLD,
             "The check calls two images copies if their thumbnails correlate with THRESHOLD or "
             "more.",

@@ -50,9 +50,9 @@ def compute_by_hand() -> tuple[Expected, ...]:
 
 def rank_twice() -> tuple[Expected, ...]:
     """Correlate the orders of the handcrafted descriptors by accuracy and by mAP."""
-    found = [read_published(f"phantom-{name}") for name in DESCRIPTORS]
-    accuracy = [result.classification.accuracy for result in found]
-    precision = [result.retrieval.mean_average_precision for result in found]
+    results = [read_published(f"phantom-{name}") for name in DESCRIPTORS]
+    accuracy = [result.classification.accuracy for result in results]
+    precision = [result.retrieval.mean_average_precision for result in results]
     return (
         Number(
             "rho",

@@ -72,7 +72,7 @@ def move_square() -> tuple[Expected, ...]:
 
 def _measure(one: np.ndarray, other: np.ndarray) -> float:
     descriptor = FourierMellin()
-    vectors = [descriptor.transform(np.ascontiguousarray(each)) for each in (one, other)]
+    vectors = [descriptor.transform(np.ascontiguousarray(image)) for image in (one, other)]
     return float(pairwise(descriptor.distance, *vectors)[0, 0])
 
 

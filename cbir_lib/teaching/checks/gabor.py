@@ -13,7 +13,7 @@ BANKS = {"octaves": (5, 3), "manjunath-ma": (6, 4)}  # orientations, scales
 
 def find_strongest_filter() -> tuple[Expected, ...]:
     """Find the scale and the orientation that answer most to stripes, upright and turned."""
-    found = {}
+    strongest = {}
     for degrees in (0, 60):
         stripes = draw_stripes(10, degrees)[None]
         rows = []
@@ -22,12 +22,12 @@ def find_strongest_filter() -> tuple[Expected, ...]:
                 axis=(3, 4)
             )
             rows.append(np.unravel_index(answers.argmax(), answers.shape))
-        found[degrees] = np.array(rows)
+        strongest[degrees] = np.array(rows)
     hint = (
         "One row per bank: scale and orientation of the largest mean of the responses over the "
         "image. An orientation is 180 degrees divided by their number."
     )
-    return (Array("upright", found[0], hint), Array("turned", found[60], hint))
+    return (Array("upright", strongest[0], hint), Array("turned", strongest[60], hint))
 
 
 def halve_grey_values() -> tuple[Expected, ...]:
@@ -54,8 +54,8 @@ def mirror_image() -> tuple[Expected, ...]:
     orientations, scales = BANKS["manjunath-ma"]
     descriptor = GaborVector("manjunath-ma", orientations, scales, scaled=False)
     here, there = (
-        descriptor.transform(np.ascontiguousarray(each)).reshape(scales, orientations, 2)
-        for each in (image, image[:, :, ::-1])
+        descriptor.transform(np.ascontiguousarray(picture)).reshape(scales, orientations, 2)
+        for picture in (image, image[:, :, ::-1])
     )
     gaps = np.abs(here[:, :, None] - there[:, None]).sum(axis=(0, 3))
     return (

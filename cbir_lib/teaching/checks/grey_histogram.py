@@ -52,8 +52,8 @@ def brighten_image() -> tuple[Expected, ...]:
     gallery = GreyHistogram().transform(np.concatenate([brighter, data.images]))
     ratios = {}
     for distance in ("Jensen-Shannon", "earth mover"):
-        (found,) = pairwise(distance, gallery[1:2], gallery)
-        ratios[distance] = float(found[0] / found[1:][data.labels != data.labels[0]].min())
+        (distances,) = pairwise(distance, gallery[1:2], gallery)
+        ratios[distance] = float(distances[0] / distances[1:][data.labels != data.labels[0]].min())
     return (
         Array(
             "ratios",

@@ -65,18 +65,21 @@ def stack_small_filters() -> tuple[Expected, ...]:
 
 def compare_a_with_e() -> tuple[Expected, ...]:
     """Find which of A and E has more parameters, and in which layer."""
-    of = {
+    parameters_of = {
         name: {layer.name: layer.parameters for layer in list_layers(name, classes=CLASSES)}
         for name in "AE"
     }
-    larger = max(of, key=lambda name: sum(of[name].values()))
-    most = max(of["A"], key=lambda layer: abs(of["A"][layer] - of["E"][layer]))
+    larger = max(parameters_of, key=lambda name: sum(parameters_of[name].values()))
+    most = max(
+        parameters_of["A"],
+        key=lambda layer: abs(parameters_of["A"][layer] - parameters_of["E"][layer]),
+    )
     return (
         Word("larger", larger, ("A", "E"), "Add up the parameters of all layers."),
         Word(
             "where",
             most,
-            tuple(of["A"]),
+            tuple(parameters_of["A"]),
             "Compare the two layer by layer: which one differs most?",
         ),
     )

@@ -26,7 +26,7 @@ def tabulate_invariances() -> tuple[Expected, ...]:
     for name in NAMES:
         descriptor = build_descriptor(name).fit(images)
         vectors = descriptor.transform(images)
-        gaps = [np.abs(vectors - descriptor.transform(each)).max() for each in changed]
+        gaps = [np.abs(vectors - descriptor.transform(altered)).max() for altered in changed]
         table.append([gap < ROUNDING * np.abs(vectors).max() for gap in gaps])
     return (
         Array(

@@ -72,20 +72,20 @@ def find_oneself() -> tuple[Expected, ...]:
     index = Index("L2")
     vectors = Thumbnail(16).transform(data.images)
     index.add(vectors, data.image_ids)
-    found = {}
+    scores = {}
     for name, ids in (("with_self", None), ("without_self", data.image_ids)):
         ranking = index.search(vectors, ids=ids)
         relevant = measures.find_relevant(ranking, data.labels, data.labels)
-        found[name] = [
+        scores[name] = [
             float(measures.precision_at(relevant, 1, ranking.distances).mean()),
             float(measures.average_precision(relevant, ranking.distances).mean()),
         ]
     hint = "P@1, then mAP, as shares, from precision_at and average_precision with the distances. "
     return (
-        Array("with_self", found["with_self"], hint, tolerance=5e-3),
+        Array("with_self", scores["with_self"], hint, tolerance=5e-3),
         Array(
             "without_self",
-            found["without_self"],
+            scores["without_self"],
             hint + "Give the queries' identifiers to the search: ids=data.image_ids.",
             tolerance=5e-3,
         ),

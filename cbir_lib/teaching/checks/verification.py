@@ -37,7 +37,9 @@ def count_tolerated_images() -> tuple[Expected, ...]:
     """Count the test images on which a rerun may answer differently."""
     reruns = tolerances.measure_reruns(tolerances.read_spread())
     images = len(read_published("phantom-B-s0").data.test_labels)
-    shares = [each.tolerance("rules.0.accuracy") for each in (reruns.networks, reruns.steady)]
+    shares = [
+        measured.tolerance("rules.0.accuracy") for measured in (reruns.networks, reruns.steady)
+    ]
     return (
         Array(
             "images",
