@@ -1,7 +1,8 @@
 """Generate the parameter cells of the run notebooks from the models of the runs.
 
 ``python -m cbir_lib.book.parameters`` rewrites, in every ``notebooks/run_*.md``, the cell that sets
-the parameters (those of an example of profile ``quick``) and the line that creates the run.
+the parameters (those of an example of profile ``quick``) and the call that creates the run.
+It writes each value on one line; wrap the long ones as the formatter does.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ def generate_parameters(run: Run) -> str:
 
 
 def generate_run(run: Run) -> str:
-    """Return the line that creates the run from the parameters."""
+    """Return the call that creates the run from the parameters."""
     kind = type(run)
-    return f"run = {kind.__name__}({', '.join(f'{n}={n}' for n in kind.model_fields)},)"
+    arguments = "".join(f"    {name}={name},\n" for name in kind.model_fields)
+    return f"run = {kind.__name__}(\n{arguments})"
 
 
 def _literal(value: object) -> str:

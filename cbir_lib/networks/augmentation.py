@@ -1,4 +1,4 @@
-"""Augmentation: training images turned, flipped and cropped at random, whole batches at once."""
+"""Augmentation: training images turned and cropped at random, whole batches at once."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from torch import Tensor, nn
 from cbir_lib.errors import CbirError
 
 
-def move_images(
-    images: Tensor, turns: Tensor, flips: Tensor, tops: Tensor, lefts: Tensor, side: int
-) -> Tensor:
-    """Turn, then flip, then crop each image of a batch in its own way; pixels are only copied.
+def move_images(images: Tensor, turns: Tensor, tops: Tensor, lefts: Tensor, side: int) -> Tensor:
+    """Turn, then crop each image of a batch in its own way; pixels are only copied.
 
-    Equals ``numpy.fliplr(numpy.rot90(image, turn))[top : top + side, left : left + side]``, without
-    the ``fliplr`` where ``flip`` is false.
+    Equals ``numpy.rot90(image, turn)[top : top + side, left : left + side]``.
 
     Parameters
     ----------
@@ -22,10 +19,8 @@ def move_images(
         Of any type, on any device.
     turns : (N,) int64
         Quarter turns against the clock, 0 to 3.
-    flips : (N,) bool
-        Whether left and right are exchanged after the turn.
     tops, lefts : (N,) int64
-        Corner of the crop in the turned and flipped image, 0 to S - side.
+        Corner of the crop in the turned image, 0 to S - side.
     side
         Of the crop, in pixels.
 
@@ -37,7 +32,6 @@ def move_images(
     steps = torch.arange(side, device=images.device)
     down = tops[:, None] + steps  # (N, side), row in the turned image
     across = lefts[:, None] + steps
-    across = torch.where(flips[:, None], size - 1 - across, across)
     # Where a pixel of the turned image was before: a quarter turn takes (r, c) from (c, S - 1 - r).
     odd, turns = (turns % 2 == 1)[:, None, None], turns[:, None, None]
     down, across = down[:, :, None], across[:, None, :]
@@ -59,8 +53,8 @@ class Augmentation(nn.Module):
     ----------
     size
         Side of the input in pixels.
-    turns, flips
-        Turn by 0 to 3 quarters, exchange left and right, each with the same probability.
+    turns
+        Turn by 0 to 3 quarters, each with the same probability.
     crop
         Side of the crop in pixels; None takes the whole image.
     shifts
@@ -77,7 +71,6 @@ class Augmentation(nn.Module):
         size: int,
         *,
         turns: bool = False,
-        flips: bool = False,
         crop: int | None = None,
         shifts: bool = False,
     ):
@@ -87,17 +80,16 @@ class Augmentation(nn.Module):
             raise CbirError(
                 f"a crop of {crop} px from an image of {size} px", f"give 1 to {size} pixels"
             )
-        self.size, self.turns, self.flips, self.shifts = size, turns, flips, shifts
+        self.size, self.turns, self.shifts = size, turns, shifts
 
     def extra_repr(self) -> str:
         # The text of a network tells a checkpoint of one training from that of another.
-        moves = f"turns={self.turns}, flips={self.flips}, shifts={self.shifts}"
-        return f"{self.size}, crop={self.side}, {moves}"
+        return f"{self.size}, crop={self.side}, turns={self.turns}, shifts={self.shifts}"
 
     def forward(self, images: Tensor) -> Tensor:
         """Move (N, C, size, size) in training, and cut out (N, C, crop, crop)."""
         room = self.size - self.side
-        if not (self.training and (self.turns or self.flips or (self.shifts and room))):
+        if not (self.training and (self.turns or (self.shifts and room))):
             corner = room // 2
             return images[..., corner : corner + self.side, corner : corner + self.side]
 
@@ -105,11 +97,8 @@ class Augmentation(nn.Module):
             return torch.randint(low, high, (len(images),), device=images.device)
 
         corners = (0, room + 1) if self.shifts else (room // 2, room // 2 + 1)
-        return move_images(
-            images,
-            drawn(0, 4 if self.turns else 1),
-            drawn(0, 2 if self.flips else 1).bool(),
-            drawn(*corners),
-            drawn(*corners),
-            self.side,
-        ).contiguous(memory_format=torch.channels_last)
+        turns = drawn(0, 4 if self.turns else 1)
+        drawn(0, 1)  # for nothing: the published networks were trained with this draw
+        tops, lefts = drawn(*corners), drawn(*corners)
+        moved = move_images(images, turns, tops, lefts, self.side)
+        return moved.contiguous(memory_format=torch.channels_last)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.errors import CbirError
 from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.networks import architectures
 from cbir_lib.networks.augmentation import Augmentation
@@ -22,7 +22,6 @@ FORMAT = "cbir_lib network 3"
 # Files of the version before have no checksum; their description is the same.
 UNSUMMED = "cbir_lib network 2"
 DESCRIBED = ("format", "name", "options", "class_names", "preprocessing")
-INITIALISATIONS = ("he", "torch")
 
 
 class Centre(nn.Module):
@@ -43,11 +42,9 @@ def build_network(
     *,
     classes: int,
     reading: str = "units",
-    initialisation: str = "he",
     dropout: float = 0.0,
     batch_norm: bool = False,
     turns: bool = False,
-    flips: bool = False,
     crop: int | None = None,
     shifts: bool = False,
 ) -> nn.Sequential:
@@ -59,13 +56,13 @@ def build_network(
     activation: ``conv1``, ``relu_conv1``, ``pool1``, ..., ``fc1``, ``relu_fc1``, ``scores``;
     ``norm_`` and ``dropout_`` likewise.
 
+    Weights start normal with variance 2 / inputs, biases at zero (He et al. 2015,
+    DOI 10.1109/ICCV.2015.123). The paper names no initialisation.
+
     Parameters
     ----------
     mean_image : (size, size) float32
         Mean of the training images, grey values 0..255; its side is the input size.
-    initialisation
-        ``he``: normal with variance 2 / inputs, biases zero (He et al. 2015,
-        DOI 10.1109/ICCV.2015.123). ``torch``: the library's default. The paper names none.
     dropout
         Share of values set to zero in training after the first two fully connected layers, 0 to
         below 1; the paper has 0.5. Where FC-n is not a layer (``reading``), its values are those of
@@ -73,7 +70,7 @@ def build_network(
     batch_norm
         Normalise each channel of a convolution before its ReLU (Ioffe and Szegedy 2015,
         arXiv:1502.03167).
-    turns, flips, crop, shifts
+    turns, crop, shifts
         See :class:`cbir_lib.networks.augmentation.Augmentation`. With a crop the network itself is
         built for images of that side.
 
@@ -82,14 +79,12 @@ def build_network(
     CbirError
         When a name is unknown, a value out of range, or the image too small for the poolings.
     """
-    if initialisation not in INITIALISATIONS:
-        raise unknown_name_error("initialisation", initialisation, INITIALISATIONS)
     if not 0 <= dropout < 1:
         raise CbirError(f"dropout {dropout} is out of range", "give 0 or more, below 1")
     modules = OrderedDict(centre=Centre(torch.tensor(mean_image)))
     shape = (1, *mean_image.shape)
-    if turns or flips or crop is not None:
-        augmentation = Augmentation(shape[-1], turns=turns, flips=flips, crop=crop, shifts=shifts)
+    if turns or crop is not None:
+        augmentation = Augmentation(shape[-1], turns=turns, crop=crop, shifts=shifts)
         modules["augmentation"] = augmentation
         shape = (1, augmentation.side, augmentation.side)
     for layer in architectures.list_layers(name, classes=classes, size=shape[-1], reading=reading):
@@ -114,11 +109,10 @@ def build_network(
                 modules["dropout_" + layer.name] = nn.Dropout(dropout)
         shape = layer.shape
     built = nn.Sequential(modules)
-    if initialisation == "he":
-        for module in built:
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+    for module in built:
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias)
     return built.to(memory_format=torch.channels_last)
 
 
@@ -175,7 +169,11 @@ def read_network(path: Path | str) -> TrainedNetwork:
         )
         if not all(isinstance(name, str) for name in trained.class_names):
             raise TypeError("class_names")
-        for switch in ("batch_norm", "turns", "flips", "shifts"):
+        if (
+            trained.options.pop("flips", False) is not False
+        ):  # networks of an earlier version have it
+            raise TypeError("flips")
+        for switch in ("batch_norm", "turns", "shifts"):
             if not isinstance(trained.options.get(switch, False), bool):
                 raise TypeError(switch)  # any text would count as true
         mean_image = arrays["centre.mean_image"]
@@ -186,7 +184,7 @@ def read_network(path: Path | str) -> TrainedNetwork:
                 trained.name,
                 mean_image,
                 classes=len(trained.class_names),
-                **trained.options | {"initialisation": "torch"},
+                **trained.options,
             )
         types = {key: value.dtype for key, value in module.state_dict().items()}
         tensors = {key: torch.from_numpy(array).to(types[key]) for key, array in arrays.items()}

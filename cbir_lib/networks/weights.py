@@ -40,9 +40,7 @@ def expect_energy(side: int) -> dict[str, float]:
 
 
 @torch.no_grad()
-def measure_training_changes(
-    trained: TrainedNetwork, seed: int, initialisation: str
-) -> pd.DataFrame:
+def measure_training_changes(trained: TrainedNetwork, seed: int) -> pd.DataFrame:
     """Measure how far training moved the weights of each layer from where they started.
 
     The seed of the run draws the same first weights again.
@@ -58,7 +56,6 @@ def measure_training_changes(
         trained.name,
         trained.module.centre.mean_image.numpy(),
         classes=len(trained.class_names),
-        initialisation=initialisation,
         **trained.options,
     )
     rows = {}

@@ -80,12 +80,10 @@ class NetworkRun(Run):
     classes: list[str] = []  # only these; empty: all
     reading: Literal[READINGS] = "units"
     batch_norm: bool = False
-    initialisation: Literal["he", "torch"] = "he"
     clahe: bool = True
     mean: bool = True  # subtract the mean image
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     augment: bool = False  # random crops and rotations by 90, 180, 270 degrees, as in the paper
-    flips: bool = False
     crop: AtLeastOne | None = None  # pixels; default with augment: 120 of 128
     seed: int = 0
     epochs: AtLeastOne = 1000
@@ -147,7 +145,6 @@ class NetworkRun(Run):
             "dropout": self.dropout,
             "batch_norm": self.batch_norm,
             "turns": self.augment,
-            "flips": self.flips,
             "crop": crop,
             "shifts": self.augment,
         }
@@ -164,12 +161,10 @@ VARIANTS = {
     "reading": lambda reading: reading,
     "crop": lambda px: f"crop{px}",
     "batch_norm": "normalised",
-    "initialisation": lambda name: f"{name}init",
     "clahe": "raw",
     "mean": "uncentred",
     "dropout": lambda share: "dropout" if share == 0.5 else f"dropout{share:g}",
     "augment": "augment",
-    "flips": "flips",
     "schedule": lambda name: name,
     "early_stopping": "stopped",
     "learning_rate": lambda value: f"rate{value:g}",

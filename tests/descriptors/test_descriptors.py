@@ -261,7 +261,7 @@ def test_default_is_the_last_hidden_layer(reading, layer):
 
 def test_default_layer_is_that_of_a_network_with_everything_and_nothing_in_it_is_random():
     torch.manual_seed(0)
-    options = {"dropout": 0.5, "batch_norm": True, "turns": True, "flips": True}
+    options = {"dropout": 0.5, "batch_norm": True, "turns": True}
     options |= {"crop": 24, "shifts": True}
     module = build_network("F", np.zeros((32, 32), np.float32), classes=3, **options).train()
     trained = TrainedNetwork("F", options, ("a", "b", "c"), NETWORK.preprocessing, module)

@@ -18,7 +18,7 @@ OPTIONS = [
     ("C", {}),
     ("G", {"reading": "flattened", "dropout": 0.5}),
     ("D", {"reading": "pooled", "batch_norm": True}),
-    ("E", {"turns": True, "flips": True, "crop": 27, "shifts": True, "dropout": 0.5}),
+    ("E", {"turns": True, "crop": 27, "shifts": True, "dropout": 0.5}),
 ]
 
 

@@ -546,7 +546,7 @@ EPOCHS, STEPS = 6, 4  # of the training that is broken off, with all that is ran
 
 def lively_network(seed=0, **options):
     torch.manual_seed(seed)
-    given = {"dropout": 0.5, "turns": True, "flips": True, "crop": 24, "shifts": True} | options
+    given = {"dropout": 0.5, "turns": True, "crop": 24, "shifts": True} | options
     options = {"classes": 6, "reading": "flattened", "batch_norm": True, **given}
     return build_network("F", compute_mean_image(IMAGES), **options)
 

@@ -219,12 +219,10 @@ WORDS = {
     "reading": ("flattened", "flattened"),
     "crop": (48, "crop48"),
     "batch_norm": (True, "normalised"),
-    "initialisation": ("torch", "torchinit"),
     "clahe": (False, "raw"),
     "mean": (False, "uncentred"),
     "dropout": (0.5, "dropout"),
     "augment": (True, "augment"),
-    "flips": (True, "flips"),
     "schedule": ("constant", "constant"),
     "early_stopping": (True, "stopped"),
     "learning_rate": (0.0025, "rate0.0025"),
@@ -281,7 +279,6 @@ def test_digests_tell_every_parameter_apart():
         (64, {"augment": True}, 60),
         (128, {"augment": True, "crop": 100}, 100),
         (128, {"crop": 120}, 120),
-        (128, {"flips": True}, None),
         (128, {}, None),
     ],
 )
@@ -289,7 +286,6 @@ def test_augmentation_crops_as_120_of_128_unless_told(size, given, crop):
     options = NetworkRun(**COMMON | {"size": size}, network="C", **given).options
     assert options["crop"] == crop
     assert options["turns"] == options["shifts"] == given.get("augment", False)
-    assert options["flips"] == given.get("flips", False)
 
 
 def test_an_unknown_profile_or_run_is_refused(study):
@@ -483,7 +479,7 @@ def test_defaults_agree_wherever_they_stand():
     profile = Profile.model_fields
     assert Preprocessing().size == profile["size"].default
     build = modules.build_network.__kwdefaults__
-    for name in ("reading", "initialisation", "dropout", "batch_norm", "flips", "crop"):
+    for name in ("reading", "dropout", "batch_norm", "crop"):
         assert build[name] == run[name]
     assert build["turns"] is build["shifts"] is run["augment"] is False
 
@@ -491,7 +487,6 @@ def test_defaults_agree_wherever_they_stand():
 @pytest.mark.parametrize(
     ("field", "names"),
     [
-        ("initialisation", modules.INITIALISATIONS),
         ("reading", READINGS),
         ("schedule", training.SCHEDULES),
         ("precision", ("auto", *training.PRECISIONS)),

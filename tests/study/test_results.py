@@ -595,8 +595,8 @@ def test_the_difference_of_a_run_to_itself_is_none_at_all():
     ("one", "other"),
     [
         (("A", "dropout"), ("B", "")),  # no such network
-        (("A", "flips"), ("A", "")),
-        (("A", ""), ("A", "flips")),
+        (("A", "raw"), ("A", "")),
+        (("A", ""), ("A", "raw")),
     ],
 )
 def test_without_a_seed_in_common_there_is_no_difference(one, other):
