@@ -15,8 +15,7 @@ from cbir_lib.errors import CbirError
 if TYPE_CHECKING:
     import torch
 
-PIXELS = 1 << 18  # of the images that a thread of a processor takes at once
-PIXELS_GPU = 1 << 23
+PIXELS = 1 << 18  # of the images that a thread takes at once
 COMPILING = threading.Lock()  # else each thread would make its own
 
 
@@ -39,20 +38,18 @@ def map_blocks(
 ) -> None:
     """Call ``work(block, part)`` for every part of a batch (N, H, W), in any order.
 
-    On as many threads as torch may use; with a GPU one after the other, larger ones. The block is
-    a copy, row by row: compiled loops then need no version for other orders or memory maps.
+    On as many threads as torch may use. The block is a copy, row by row: compiled loops then need
+    no version for other orders or memory maps.
     ``values`` are what the work has to remember of one image, where these are more than pixels.
     """
     import torch
 
-    on_gpu = choose_device().type == "cuda"
-    pixels = PIXELS_GPU if on_gpu else PIXELS
-    parts = split_into_blocks(images, pixels * images[0].size // max(images[0].size, values))
+    parts = split_into_blocks(images, PIXELS * images[0].size // max(images[0].size, values))
 
     def work_on(part: slice) -> None:
         work(np.array(images[part], order="C"), part)
 
-    with ThreadPoolExecutor(1 if on_gpu else torch.get_num_threads()) as pool:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(work_on, parts))  # raises what they raise
 
 

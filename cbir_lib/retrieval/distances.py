@@ -28,7 +28,7 @@ def pairwise(
     gallery : (G, D) float32
     device
         Of torch, as ``cuda``: computed there in float32, so last digits differ. None: by NumPy and
-        SciPy, as the study does.
+        SciPy, as the study does; so is the image distortion always.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def pairwise(
         )
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise CbirError("a vector has a value that is not finite", "look for NaN in the vectors")
-    if device is not None and distance != "image distortion":  # which has a device of its own
+    if device is not None and distance != "image distortion":  # by compiled loops alone
         return compute_on_device(distance, a, b, device)
     return DISTANCES[distance](a, b).astype(np.float32, copy=False)
 

@@ -85,7 +85,6 @@ def test_grid_out_of_range(grid):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_blocks_are_small_and_hold_every_image_once(pixels, values, most, threads, monkeypatch):
     monkeypatch.setattr(blocks, "PIXELS", pixels)
-    monkeypatch.setattr(blocks, "choose_device", lambda: torch.device("cpu"))
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     images = np.zeros_like(NOISE)
     sizes = []
