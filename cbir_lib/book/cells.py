@@ -95,7 +95,7 @@ def show_rankings(
 ) -> None:
     """Display the example rankings of one choice, ``median`` or ``lowest``, one figure per result.
 
-    A note instead if there are no pictures, which are by image.
+    ``pictures`` are by identifier; without any, a note is shown instead.
     """
     for result in results if pictures else ():
         show_text(f"**{name_method(result)}**, {result.retrieval.distance} distance")
@@ -109,7 +109,7 @@ def show_rankings(
 def show_confused_pairs(*results: Result) -> None:
     """Display test images whose nearest image is of another class, one figure per result.
 
-    A note instead if there is none, or if the images are not on this machine.
+    A note is shown instead if there is none, or if the images are not on this machine.
     """
     confused = [result for result in results if result.confused]
     if not confused:

@@ -1,4 +1,4 @@
-"""Vectors of descriptors arranged as maps, for figures."""
+"""Descriptor vectors arranged as maps, for figures."""
 
 from __future__ import annotations
 

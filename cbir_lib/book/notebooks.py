@@ -69,8 +69,8 @@ def execute(
         With ``result``: the notebook that measured it. Its measuring cells are shown with their
         outputs; without it they are shown as text.
     lab
-        What the parameter ``folder`` is in the copy: whoever executes it by hand repeats the run
-        there, and overwrites nothing of the study.
+        The value of the parameter ``folder`` in the copy: executed by hand, the copy repeats the
+        run there and overwrites nothing of the study.
     echo
         Receives each line the cells print.
 
@@ -137,7 +137,7 @@ def _is_measuring(cell: nbformat.NotebookNode) -> bool:
 
 
 def _read_instead_of_measuring(notebook: nbformat.NotebookNode, result: Path, reader: str) -> None:
-    """Let the measuring cells wait as text, and read the result file before the first of them."""
+    """Turn the measuring cells into text for now, and read the result file before the first."""
     first = next(number for number, cell in enumerate(notebook.cells) if _is_measuring(cell))
     for number, cell in enumerate(notebook.cells):
         if _is_measuring(cell):
@@ -170,7 +170,7 @@ def _show_what_measured(executed: nbformat.NotebookNode, measured: Path | None) 
 def _change_exercises(
     notebook: nbformat.NotebookNode, new_cell: Callable[..., nbformat.NotebookNode]
 ) -> None:
-    """Make the cells of exercises cells of another kind."""
+    """Change the type of the cells of exercises."""
     for number, cell in enumerate(notebook.cells):
         if "exercise" in cell.metadata.get("tags", []):
             notebook.cells[number] = new_cell(cell.source, metadata=cell.metadata)
@@ -190,7 +190,7 @@ def _tidy(notebook: nbformat.NotebookNode, lab: str | None) -> None:
 
 
 class _Lines:
-    """A file that hands on whole lines."""
+    """A file that passes on whole lines."""
 
     def __init__(self, echo: Callable[[str], None]):
         self.echo, self.rest = echo, ""
@@ -201,11 +201,11 @@ class _Lines:
             self.echo(line)
 
     def flush(self) -> None:
-        """Nothing waits but an unfinished line."""
+        """Do nothing: only an unfinished line is waiting."""
 
 
 def quiet_kernel(folder: Path) -> None:
-    """Let kernels started from this process log errors only, one thread each, in ``folder``."""
+    """Configure kernels started from here in ``folder``: one thread each, only errors logged."""
     profile = folder / "ipython" / "profile_default"
     profile.mkdir(parents=True, exist_ok=True)
     with replacing(profile / "ipython_kernel_config.py") as part:

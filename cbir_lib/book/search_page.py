@@ -1,8 +1,8 @@
-"""The data of the page that searches in the reader's browser: ``search_in_page.html`` of the book.
+"""The data of the book's page ``search_in_page.html``, which searches in the reader's browser.
 
 A sample of the phantom's training images is the archive, described by a network of ``models/`` and
-by the grey histogram. The page describes a query by the same two, the network exported to ONNX, and
-compares. Its scripts are in ``book/assets/search/``.
+by the grey histogram. The page describes a query in the same two ways, the network as ONNX, and
+compares the vectors. Its scripts are in ``book/assets/search/``.
 
 Files of the folder that :func:`write` makes (numbers are little-endian; ``.zst`` is Zstandard):
 
@@ -59,7 +59,7 @@ MANIFEST = "search.json"
 
 
 class Method(NamedTuple):
-    """A way to describe an image: a descriptor, and what is done to images before it."""
+    """A way to describe an image: a descriptor, and the preprocessing."""
 
     name: str
     title: str
@@ -145,7 +145,7 @@ def choose_samples(queries: RadiographSet) -> RadiographSet:
 def measure(
     method: Method, vectors: np.ndarray, archive: RadiographSet, queries: RadiographSet
 ) -> dict:
-    """Measure the share of queries whose nearest image, and of the first ten, is of their class."""
+    """Measure how many of the nearest image, and of the first ten, are of the query's class."""
     index = Index(method.descriptor.distance)
     index.add(vectors, archive.image_ids)
     rows = index.search(method.describe(queries.images), 10).rows
@@ -188,7 +188,7 @@ def compress(data: bytes) -> bytes:
 def _choose_network() -> Method:
     """Return the smallest network of the project, described at its last pooling layer.
 
-    The last hidden layer, which the study retrieves with, has a hundred times the weights.
+    Up to the last hidden layer, which the study uses, there are a hundred times the weights.
     """
     files = sorted(
         paths.models_folder().glob("*.safetensors"), key=lambda file: file.stat().st_size

@@ -41,7 +41,7 @@ ICONS = re.compile(r"<script[^>]*/fontawesome\.js[^>]*>(\s*</script>)?")
 def assemble(work: Path, runs: list[str], solutions: Shown = "folded") -> Path:
     """Gather configuration, prose and executed notebooks in ``work/site``; return that folder.
 
-    With ``solutions`` ``omitted``, no page has a solution of an exercise or an answer of a quiz.
+    If ``solutions`` is ``omitted``, no page has a solution of an exercise or an answer of a quiz.
     """
     root, site = paths.project_root(), work / "site"
     shutil.rmtree(site, ignore_errors=True)
@@ -66,7 +66,7 @@ def assemble(work: Path, runs: list[str], solutions: Shown = "folded") -> Path:
 
 
 def _omit_solutions(site: Path) -> None:
-    """Take them out of the sources, so that neither a page nor the search index has them."""
+    """Take solutions out of the sources, so that neither a page nor the search index has them."""
     for page in site.glob("*.md"):
         page.write_text(omit_solutions(page.read_text(encoding="utf-8")), encoding="utf-8")
     for page in site.glob("chapters/*.ipynb"):

@@ -1,8 +1,7 @@
 """Solutions of exercises and answers of quizzes: folded in a page, or left out of it.
 
 Both are written as HTML that browsers, JupyterLab and Colab fold: ``<details class="solution">``,
-and one ``<details class="option">`` for each answer to choose from, which says when it is opened
-whether it is right.
+and one ``<details class="option">`` for each option of a quiz; opened, it says whether it is right.
 """
 
 from __future__ import annotations

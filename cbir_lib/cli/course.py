@@ -16,8 +16,8 @@ def course(
 ) -> None:
     """Write the exercises of the book as notebooks: for students, for instructors, for nbgrader.
 
-    The students' notebooks have no solutions; their checks say right, or give a hint. They run
-    alone, in seconds, on published results and embedded images.
+    The students' notebooks have no solutions; their checks say that an answer is right, or give a
+    hint. They run in seconds, on published results and embedded images.
     Examples: `cbir course --out build/course`, `cbir course --out lab --chapter networks`
     """
     from cbir_lib.teaching.course import write_course

@@ -25,7 +25,7 @@ Collection = Annotated[
 
 @app.command("build")
 def index_build(
-    folder: Annotated[Path, typer.Argument(help="The images, in sub-folders of any depth.")],
+    folder: Annotated[Path, typer.Argument(help="The folder of the images, at any depth.")],
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="The archive: a new folder, or an existing one.")
     ],
@@ -129,7 +129,7 @@ def index_search(
 
 
 def _search_archive(place, folder, queries, k, milvus, collection, method):
-    """Return the results, a function that reads their images, and a line on what was searched."""
+    """Return the results, a function that reads their images, and a line describing the archive."""
     from contextlib import nullcontext
 
     from cbir_lib.archive.page import make_picture_reader

@@ -141,7 +141,7 @@ def job_book(
 
 
 def _report(job: str, do: Callable[[], object]) -> None:
-    """Do a job that is not a notebook, and report to the conductor."""
+    """Do a job that does not execute a notebook, and report to the conductor."""
     from cbir_lib.messages import send_message
 
     send_message(job, "start")

@@ -54,7 +54,7 @@ def _options(
 def main() -> None:
     """Run the command; an error that the user can fix is two lines and exit code 2.
 
-    No exception leaves it: a fault of the code is two lines and a log to report, exit code 70.
+    No exception escapes: a bug is two lines and a log to report, exit code 70.
     """
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError):  # closed, or a notebook's
@@ -66,7 +66,7 @@ def main() -> None:
         if sys.stdout is not None:
             sys.stdout.flush()  # a full disk behind a redirection shows here
     except BrokenPipeError:
-        code = 1  # whoever read the output has enough of it: no error
+        code = 1  # the reader of the output has closed it: not an error
         _close_output()
     except RunsFailedError as error:
         code = _complain(str(error), 1)
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def _complain(text: str, code: int) -> int:
-    """Print a text to stderr, without the credentials of the command's addresses."""
+    """Print a text to stderr, without the credentials in the command's addresses."""
     with suppress(OSError, AttributeError):  # closed
         print(scrub(text, _addresses()), file=sys.stderr)
     return code
@@ -100,7 +100,7 @@ def _addresses() -> list[str]:
 
 
 def _report_fault(error: Exception) -> CbirError:
-    """Write the traceback of a fault of the code to a file; return what to say about it."""
+    """Write the traceback of a bug to a file; return the error to show."""
     lines = traceback.format_exception(error)
     lines += [f"cbir {cbir_lib.__version__}, Python {sys.version}, {sys.platform}\n"]
     what = f"a fault in cbir itself: {type(error).__name__}: {first_line(error)}"
@@ -114,6 +114,6 @@ def _report_fault(error: Exception) -> CbirError:
 
 
 def _close_output() -> None:
-    """Discard what is still to be written, which Python would try again when it ends."""
+    """Discard pending output, which Python would try to write again on exit."""
     with suppress(OSError, AttributeError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

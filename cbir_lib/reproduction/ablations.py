@@ -1,4 +1,4 @@
-"""Changes of one design choice at a time: which trainings they compare, and what they change."""
+"""Changes of one design choice at a time: what they compare, and what they change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Side = tuple[str, str]  # a network and its variant
 
 @dataclass(frozen=True)
 class Ablation:
-    """A change: its section of the chapter, its name, and the trainings with it and without it."""
+    """A change: its section of the chapter, its name, and the networks with it and without it."""
 
     section: str
     effect: str
@@ -89,7 +89,7 @@ def judge_sign(difference: Mapping[str, float]) -> int:
 def measure_ablations(
     results: Sequence[Result], ablations: Sequence[Ablation] = ABLATIONS
 ) -> list[MeasuredAblation]:
-    """Measure each change, in order; changes without a common seed of both sides are left out."""
+    """Measure each change, in order; changes whose sides have no common seed are left out."""
     measured = []
     for ablation in ablations:
         differences = {

@@ -1,7 +1,7 @@
 """The evidence: the published results that the book's statements are based on.
 
 For each data set one profile is the evidence: of those published in ``results/``, the one with the
-most training images; of equals the one with the larger images, then the one with more runs. A
+most training images; on a tie, the one with larger images, then the one with more runs. A
 profile that is still being trained counts once it has everything that the comparison shows: each of
 the paper's networks with plain training and at least one seed, and every handcrafted descriptor. A
 reader's own results are shown next to it as "your run" and never replace it. If nothing is
@@ -110,10 +110,10 @@ def find_report_evidence(
 
 
 def read_study_results(folder: Path | str, runs: Sequence[str] | None = None) -> list[Result]:
-    """Read the results of the study in a folder, or else those published of its profile.
+    """Read the results of the study in a folder, or else the published ones of its profile.
 
-    With published results a chapter can be executed by hand before anything was run. Runs that are
-    named have to be in the folder.
+    With published results a chapter can be executed by hand before anything has been run. Runs that
+    are named have to be in the folder.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The paper's formula of accuracy, and what its published values mean if it was used.
+"""The paper's formula for accuracy, and what its published values mean if it was used.
 
 The paper defines accuracy as (TP + TN) / (TP + TN + FP + FN), which is for two classes. With more
 classes, it can be computed for each class against the rest and averaged over the classes.
@@ -54,7 +54,7 @@ def tabulate_readings(classes: Sequence[int] = (3, 4, 5)) -> pd.DataFrame:
 def list_excluded_networks() -> list[str]:
     """Return the networks of Table 4 whose value the formula cannot give.
 
-    With none of the numbers of classes that the paper gives for the network.
+    It cannot for any of the numbers of classes that the paper gives for the network.
     """
     return [
         name

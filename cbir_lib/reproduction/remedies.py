@@ -21,7 +21,7 @@ TABLE_OF = {"dropout": 5, "augmentation": 6, "both": 7}  # the paper's table of 
 def select_trainings(
     results: Sequence[Result], variants: Collection[str] = tuple(TRAININGS.values())
 ) -> list[Result]:
-    """Return the results of the paper's networks A to G, trained in one of these variants."""
+    """Return the results of the paper's networks A to G, trained in one of these ways."""
     return [
         r
         for r in results
@@ -78,7 +78,7 @@ def tabulate_differences(differences: dict[str, dict[str, float]], remedy: str) 
 
 
 def measure_doubled_epochs(results: Sequence[Result]) -> pd.DataFrame:
-    """Measure what twice the epochs change, one row per network and training that has them.
+    """Measure the effect of twice the epochs, one row per network and way of training.
 
     Returns
     -------

@@ -15,7 +15,7 @@ from cbir_lib.study.results import Result
 
 @dataclass(frozen=True)
 class MeasuredNetwork:
-    """A network whose weights and whose result are both here."""
+    """A network whose weights and result are both available."""
 
     profile: str  # in which it was measured
     result: Result

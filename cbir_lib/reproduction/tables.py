@@ -1,4 +1,4 @@
-"""The paper's tables next to the same numbers of this study."""
+"""The paper's tables next to the corresponding numbers of this study."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ ANSWERS = {"answers", "candidates.accuracy", "distances.accuracy"}  # of the nea
 
 
 class Rerun(StrictModel):
-    """How much a run in other circumstances differs from the run as the study makes it."""
+    """How much a run under other circumstances differs from the run as part of the study."""
 
     run: str
     trained: bool  # whether it is a network
@@ -34,7 +34,7 @@ class Rerun(StrictModel):
 
 
 class Spread(StrictModel):
-    """Reruns in other circumstances, stored as differences, since the numbers may change."""
+    """Reruns under other circumstances, stored as differences, since the numbers may change."""
 
     format: Literal[2] = 2
     profile: str

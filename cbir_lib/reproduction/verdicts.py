@@ -154,7 +154,7 @@ def compute_scores(result: Result, measure: str) -> np.ndarray:
 
 
 def score_halfway(result: Result) -> np.ndarray:
-    """Compute (Q,) in percent: halfway between always giving the most frequent answer and 100."""
+    """Compute (Q,) in percent: halfway between always answering with the largest class and 100."""
     labels = np.array(result.data.test_labels)
     return 50.0 + 50 * (labels == np.bincount(labels).argmax())
 

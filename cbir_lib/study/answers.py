@@ -10,7 +10,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 
 def compute_margins(scores: np.ndarray) -> np.ndarray:
-    """Compute the margin of each answer, (N,): the highest of (N, classes) scores less the second.
+    """Compute the margin of each answer, (N,): the highest of its scores minus the second highest.
 
     >>> compute_margins(np.array([[1.0, 4.0, 2.0]])).tolist()
     [2.0]
@@ -88,7 +88,7 @@ def tabulate_accuracy(correct: np.ndarray, groups: Mapping[str, np.ndarray]) -> 
 def tabulate_views(
     views: Sequence[str], labels: np.ndarray, answers: np.ndarray, class_names: Sequence[str]
 ) -> pd.DataFrame:
-    """Return the errors of each view, the most first.
+    """Return the errors of each view, the one with the most errors first.
 
     ``region``, ``images``, ``wrong``; ``accuracy``, ``low`` and ``high`` in percent; ``mostly``,
     the most frequent wrong answer, empty without any.

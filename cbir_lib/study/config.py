@@ -450,7 +450,7 @@ def read_study(path: Path | str) -> Study:
     ------
     CbirError
         Naming the file, the key and the fault, when it cannot be read, a key is unknown, a value
-        has a wrong type, or a name is not in its table.
+        has the wrong type, or a name is unknown.
     """
     path = Path(path)
     hint = f"correct {path.name}; its keys are described in cbir_lib/study/config.py"
@@ -538,7 +538,7 @@ def list_combinations(values: dict[str, list]) -> list[dict]:
 
 
 def _check_row(where: str, values: dict[str, list]) -> None:
-    # The profile decides the rest. Patience is no variant: early stopping, which is, names the run.
+    # The profile decides the rest. Patience is not a variant: early stopping is, and names the run.
     settable = ("network", "patience", *VARIANTS)
     for name in values:
         _known(where, "parameter", name, settable)

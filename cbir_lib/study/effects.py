@@ -187,7 +187,7 @@ class Search:
 
 
 def select_best_network(work: Path, runs: Sequence[str]) -> tuple[results.Result, TrainedNetwork]:
-    """Read the network run with the best validation accuracy; of equals the first.
+    """Read the network run with the best validation accuracy; on a tie, the first.
 
     ``work`` is the study's folder. A run that is not finished there is read from ``results/`` and
     ``models/``, where the best networks of the evidence are published.

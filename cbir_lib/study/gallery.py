@@ -56,12 +56,12 @@ class RunGallery:
         return len(self.index)
 
     def search(self, images: Sequence[Path | str], k: int | None = None) -> pd.DataFrame:
-        """Rank the gallery for each of some image files.
+        """Rank the gallery for each image file.
 
         Parameters
         ----------
         k
-            How many for each, 1 to the size of the gallery; 10 by default, or all of fewer.
+            Results per image, 1 to the size of the gallery; by default 10, or all if fewer.
 
         Returns
         -------

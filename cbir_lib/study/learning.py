@@ -1,4 +1,4 @@
-"""What the trainings of a study show: learning rate, number of epochs, losses, parameters."""
+"""What the training runs of a study show: learning rate, number of epochs, losses, parameters."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def tabulate_learning_rates(results: Sequence[Result]) -> pd.DataFrame:
 def pair_doubled_epochs(
     short: Sequence[Result], long: Sequence[Result]
 ) -> list[tuple[Result, Result]]:
-    """Pair each training with the same one over twice the epochs, where there is one.
+    """Pair each training run with the one over twice the epochs, if there is one.
 
-    The same network, variant, seed and images.
+    Both have the same network, variant, seed and images.
     """
     by_training = {_identify(r): r for r in long}
     return [
@@ -42,7 +42,7 @@ def pair_doubled_epochs(
 
 
 def tabulate_doubled_epochs(pairs: Sequence[tuple[Result, Result]]) -> pd.DataFrame:
-    """Return the validation accuracy of pairs of trainings in percent, and the gain in points.
+    """Return the validation accuracy of pairs of training runs in percent, and the gain in points.
 
     One row per pair of :func:`pair_doubled_epochs`, by the name of the method; a column per number
     of epochs, and ``gain``.
@@ -56,9 +56,9 @@ def tabulate_doubled_epochs(pairs: Sequence[tuple[Result, Result]]) -> pd.DataFr
 
 
 def select_bfloat16_comparison(results: Sequence[Result]) -> list[Result]:
-    """Select the trainings that compare precisions: asked for in float32, or done in bfloat16.
+    """Select the training runs that compare precisions: float32 on request, or bfloat16.
 
-    Trainings that used float32 because the processor seemed to lack bfloat16 are left out.
+    Runs that used float32 because the processor seemed to lack bfloat16 are left out.
     """
     return [
         r

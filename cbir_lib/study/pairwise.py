@@ -83,7 +83,7 @@ def score_queries(result: Result, measure: Measure) -> np.ndarray:
 
 
 def run_paired_tests(results: Mapping[str, Result], measure: Measure, against: str) -> pd.DataFrame:
-    """Test one method, ``against``, against each other one on the same queries; one row each.
+    """Compare one method, ``against``, with every other one on the same queries; one row each.
 
     ``difference``, ``low`` and ``high`` (95 % interval) in percentage points; ``p``, McNemar's for
     accuracy, by permutation for mAP; ``holm``, the same adjusted for the number of rows. Intervals

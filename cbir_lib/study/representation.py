@@ -155,7 +155,7 @@ def measure_normalisations(vectors: Vectors, search: Search) -> list[Effect]:
 def reduce_dimensions(
     gallery: np.ndarray, queries: np.ndarray, counts: Sequence[int], whiten: bool
 ) -> Iterable[tuple[int, np.ndarray, np.ndarray]]:
-    """Project on the first principal components of the gallery, as many as each count says.
+    """Project onto the first principal components of the gallery, for each number of them.
 
     Yields ``(count, gallery, queries)``; counts beyond the dimension that the gallery's vectors
     span are left out. ``whiten`` divides each component by its standard deviation over the gallery.

@@ -1,4 +1,4 @@
-"""The result file: what one run measured, and in which circumstances."""
+"""The result file: what one run measured, and under what circumstances."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Rule(StrictModel):
 
 
 class Candidate(StrictModel):
-    """Settings that were tried, and how the nearest neighbour did with them on validation."""
+    """Settings that were tried, and the nearest neighbour's accuracy on the validation split."""
 
     settings: dict
     values: int | None  # per vector; None without a vector
@@ -182,7 +182,7 @@ class Circumstances(StrictModel):
 
 
 class Result(StrictModel):
-    """What one run measured, and in which circumstances."""
+    """What one run measured, and under what circumstances."""
 
     format: Literal[5] = 5
     run: str
@@ -286,7 +286,7 @@ def read(path: Path | str) -> Result:
 def read_all(folder: Path | str, runs: Sequence[str] | None = None) -> list[Result]:
     """Read the results of these runs of a study, or of all of them, sorted by name.
 
-    A relative folder is taken as part of the project.
+    A relative folder is relative to the project.
 
     Raises
     ------
@@ -307,7 +307,7 @@ def read_published(profile: str) -> list[Result]:
 
 
 def same_images(one: Result, other: Result) -> bool:
-    """Return whether both were measured on the same images and classes."""
+    """Return whether two results were measured on the same images and classes."""
     return one.data == other.data
 
 

@@ -39,7 +39,7 @@ class Method:
 
 
 def make_network_method(name: str, trained: TrainedNetwork, gallery: np.ndarray) -> Method:
-    """Return the method that a network is on a gallery of (G, H, W) uint8 images."""
+    """Return a network as a method, with its vectors of a gallery of (G, H, W) uint8 images."""
     descriptor = LearnedDescriptor(trained)
     vectors = descriptor.transform(gallery)
     return Method(name, descriptor.distance, descriptor.transform, vectors)
@@ -54,7 +54,7 @@ class StoredDescriptor:
     validation: np.ndarray  # (V, D)
 
     def make_method(self, preprocessing: Preprocessing) -> Method:
-        """Return it as a method; ``preprocessing`` is that of its run."""
+        """Return the descriptor as a method; ``preprocessing`` is that of its run."""
 
         def describe(images: np.ndarray) -> np.ndarray:
             return self.descriptor.transform(preprocessing.transform(images))

@@ -135,7 +135,7 @@ def predict(sizes: Sequence[int], values: Sequence[float], wanted: Sequence[int]
 
 
 def predict_all(points: pd.DataFrame, wanted: Sequence[int]) -> dict[tuple[str, str], pd.DataFrame]:
-    """Predict every quantity of every method, by both; methods with too few sizes are left out."""
+    """Predict by method and quantity; methods measured at too few sizes are left out."""
     predicted = {}
     for method, rows in points.groupby("method", sort=False):
         if rows["vectors"].nunique() >= MIN_SIZES:
@@ -152,7 +152,7 @@ def plan_search(
     prices: Mapping[str, float],
     queries_per_s: float,
 ) -> pd.DataFrame:
-    """Plan the engine, the machines and the price of a search, a row per gallery size.
+    """Plan the engine, the machines and the price of a search, one row per gallery size.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def plan_search(
     prices
         ``per_gb`` of memory and ``per_core``, a month.
     queries_per_s
-        At the busiest time.
+        At peak load.
     """
     cores = measured.circumstances.cores
     rows = {}
@@ -190,7 +190,7 @@ def plan_search(
 def recommend_engine(
     memory_gb: float, latency_ms: float, exact_ms: float, limits: Mapping[str, float]
 ) -> str:
-    """Return which engine suits a gallery; it is a rule, so that it can be discussed.
+    """Recommend an engine for a gallery, by a rule that can be discussed.
 
     Parameters
     ----------

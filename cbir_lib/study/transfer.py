@@ -1,7 +1,7 @@
 """Transfer: a network trained on one data set and used on another.
 
 The control is the same network with random weights: random filters still describe the edges and
-shades of an image, and training on other images may add little to that.
+shades of an image, and training on other images may add little.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Conduct a study: let Snakemake run the graph, show its progress, and clean up after a kill.
+"""Conduct a study: let Snakemake run the graph, show progress, and clean up after a kill.
 
-Only one study at a time runs in a project. The environment of all its processes has the project's
-folder, so that the next start finds and ends the processes that a killed study left running.
+Only one study at a time runs in a project. The environment of each of its processes names the
+project's folder, so that the next start can find and end what a killed study left running.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ def conduct(
     book
         Build the chapters and the book after the runs.
     runs
-        Names of the only runs and effects to do, with the runs they depend on; then no book is
-        built, and effects choose from the networks that are trained or published.
+        Do only these runs and effects and the runs they depend on, and build no book; effects then
+        choose from the networks that are trained or published.
     fresh
-        Use a separate folder, not that of the study.
+        Use a separate folder instead of the study's.
     cores
-        Number of runs at a time, each on one core; by default all cores. On a GPU, one at a time.
+        Number of simultaneous runs, each on one core; by default all cores. On a GPU, one.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def _result(root: Path, profile: str, run_id: str) -> Path:
 
 
 def _prepared_data(study: Study, profile: str, console: Console) -> str:
-    """Decode the data set if that has not been done, and return its checksum."""
+    """Decode the data set unless that has been done, and return its checksum."""
     name = study.profile(profile).dataset
     with console.status(f"reading {name} (decoded once, about half a minute)"):
         return load(name).checksum
@@ -191,13 +191,13 @@ def _find_study_processes(build: Path) -> list[psutil.Process]:
         try:
             if process.environ().get(MARK) == str(build) and process.pid != os.getpid():
                 processes.append(process)
-        except psutil.Error:  # not ours, or gone
+        except psutil.Error:  # another user's, or it has ended
             continue
     return processes
 
 
 def end_processes(processes: list[psutil.Process]) -> None:
-    """End processes: first terminate them, then kill those that are left."""
+    """Terminate processes, then kill those that are left."""
     for process in processes:
         try:
             process.terminate()
@@ -247,7 +247,7 @@ class _Graph:
             "OMP_NUM_THREADS": "1",
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
             "PYTHONUNBUFFERED": "1",
-            # glibc keeps the memory that training frees instead of requesting it again every step.
+            # glibc keeps memory that training frees instead of requesting it again at every step.
             "MALLOC_MMAP_THRESHOLD_": str(2**32),
             "MALLOC_TRIM_THRESHOLD_": str(2**32),
         }

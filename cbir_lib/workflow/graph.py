@@ -1,4 +1,4 @@
-"""What each step of the study depends on: the code that decides its numbers, and no other.
+"""What each step of the study depends on: the code that decides its numbers, and nothing else.
 
 A run's notebook has cells that measure, tagged ``measure``, and cells that show what was measured.
 Only the former decide the run's numbers, together with the modules that they import, directly or
@@ -41,7 +41,7 @@ def select_measuring_code(notebook: Path) -> str:
 
 
 def write_if_changed(target: Path, text: str) -> str:
-    """Write a text unless the file holds it already, so that its time says when it changed."""
+    """Write a text unless the file has it already: the file's time is that of the last change."""
     if not target.is_file() or target.read_text(encoding="utf-8") != text:
         with replacing(target) as part:
             part.write_text(text, encoding="utf-8")

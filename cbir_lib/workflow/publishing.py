@@ -19,7 +19,7 @@ SHIPPED_BYTES = 29e6  # limit for all networks in the repository
 
 
 def unpublished_runs(study: Study, profile: str) -> list[str]:
-    """Return the runs of a profile without a result of the same parameters in ``results/``."""
+    """Return the runs of a profile that have no result with the same parameters in ``results/``."""
     published = {r.run: r.parameters for r in results.read_published(profile)}
     runs = study.runs(profile)
     return [run.id for run in runs if published.get(run.id) != run.model_dump()]
@@ -44,7 +44,7 @@ def finished_networks(study: Study, profile: str, work: Path, runs: Sequence[str
 def publish(study: Study, profile: str) -> list[str]:
     """Copy the finished results of a study to ``results/``; return a report as lines of text.
 
-    Results that were published before and are not finished here stay. If the profile is the
+    Results that were published before and are not finished here are kept. If the profile is the
     evidence, also draw the README's pictures and copy the best networks to ``models/``. Each of the
     two folders is replaced as a whole and each picture as one file, when it is complete: a kill or
     a failure at any moment leaves the old or the new, and publishing again completes the rest.
@@ -85,7 +85,7 @@ def publish(study: Study, profile: str) -> list[str]:
 
 
 def _ship_models(work: Path, folder: Path) -> list[str]:
-    """Write the best published run of each network, best first, up to the size limit.
+    """Write the network of the best published run of each kind, best first, up to the size limit.
 
     The weights are those trained here, or else those in ``folder``. A run trained elsewhere has
     neither, and the best of the others takes its place.

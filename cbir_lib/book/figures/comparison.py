@@ -62,7 +62,7 @@ def plot_accuracies_beside_paper(
         One row per method, indexed by name: ``accuracy``, ``accuracy low`` and ``accuracy high``,
         in percent.
     published
-        Percent, by name; the names need not be those of ``measured``.
+        Percent, by name; the names may differ from those of ``measured``.
     dataset
         Name of the set of images used here, for the title.
     """
