@@ -270,7 +270,7 @@ class EffectsRun(Run):
 
     name: Literal["representation", "robustness"]
     networks: list[str]  # runs; the best on the validation split are used
-    levels: dict  # a Representation or a Robustness
+    plan: dict  # a Representation or a Robustness
 
     @property
     def id(self) -> str:
@@ -294,7 +294,7 @@ class EffectsRun(Run):
     @property
     def descriptor_names(self) -> list[str]:
         """Names of the handcrafted descriptors that are used."""
-        return [*dict.fromkeys([*self.levels["descriptors"], *self.levels.get("fused", ())])]
+        return [*dict.fromkeys([*self.plan["descriptors"], *self.plan.get("fused", ())])]
 
     @property
     def descriptor_runs(self) -> list[str]:
@@ -424,8 +424,8 @@ class Study(StudyModel):
             return []
         common = {name: getattr(networks[0], name) for name in Run.model_fields}
         return [
-            EffectsRun(**common, name=name, networks=[run.id for run in networks], levels=levels)
-            for name, levels in self.grid.effects.model_dump(exclude_none=True).items()
+            EffectsRun(**common, name=name, networks=[run.id for run in networks], plan=plan)
+            for name, plan in self.grid.effects.model_dump(exclude_none=True).items()
             if name in ("representation", "robustness")
         ]
 
@@ -474,13 +474,13 @@ def read_study(path: Path | str) -> Study:
         _known(f"{path}: grid.descriptors", "descriptor", name, DESCRIPTORS)
     for name in study.grid.combination:
         _known(f"{path}: grid.combination", "run of a descriptor", name, study.grid.descriptors)
-    for name, levels in study.grid.effects.model_dump(exclude_none=True).items():
+    for name, plan in study.grid.effects.model_dump(exclude_none=True).items():
         where = f"{path}: grid.effects.{name}"
-        for descriptor in [*levels.get("descriptors", ()), *levels.get("fused", ())]:
+        for descriptor in [*plan.get("descriptors", ()), *plan.get("fused", ())]:
             _known(where, "run of a descriptor", descriptor, study.grid.descriptors)
-        for change in levels.get("levels", ()):
+        for change in plan.get("levels", ()):
             _known(f"{where}.levels", "change", change, PERTURBATIONS)
-        for name in (*levels.get("datasets", ()), *levels.get("regions", ())):
+        for name in (*plan.get("datasets", ()), *plan.get("regions", ())):
             _known(f"{where}.datasets", "data set", name, SOURCES)
     for name, grid in study.grid.descriptors.items():
         _check_number(f"{path}: grid.descriptors.{name}", "settings", count_combinations(grid))
