@@ -299,8 +299,8 @@ def test_archives(name, images, tmp_path):
         archive = Archive(place)
         update.read_faults(place / "faults.csv")
         archive.read_recalls()
-        found = archive.search([query], 5, archive.engine("hnsw"))
-        return found.to_dict("list")
+        results_table = archive.search([query], 5, archive.engine("hnsw"))
+        return results_table.to_dict("list")
 
     def restore():
         shutil.rmtree(place)
@@ -346,7 +346,9 @@ def test_shards_of_phantom_images(tmp_path):
     for number in range(COUNT):
         name = list(mutated)[number % 2]
         (place / name).write_bytes(mutate(mutated[name], rng))
-        sums = [f"{compute_file_checksum(place / each)}  {each}\n" for each in mutated]
+        sums = [
+            f"{compute_file_checksum(place / file_name)}  {file_name}\n" for file_name in mutated
+        ]
         (place / "SHA256SUMS").write_text("".join(sums))
         try:
             guarded(phantom.read, place)

@@ -235,10 +235,10 @@ def test_published_example():
         "1000": 1.000,
     }
     rest = "-000-000-000"
-    found = compute_hierarchical_errors(
+    errors = compute_hierarchical_errors(
         ["318a" + rest] * 9, [text + rest for text in published], branching
     )
-    assert (4 * found).round(3).tolist() == list(published.values())
+    assert (4 * errors).round(3).tolist() == list(published.values())
 
 
 # One axis, three positions: 1 + 1/2 + 1/3 = 11/6 where all positions have as many labels.
@@ -278,8 +278,8 @@ BY_HAND = [
 
 @pytest.mark.parametrize(("true", "answer", "branching", "share"), BY_HAND)
 def test_error_by_hand(true, answer, branching, share):
-    found = compute_hierarchical_error(f"1121-120-{true}-700", f"1121-120-{answer}-700", branching)
-    assert found == pytest.approx(float(share / 4), abs=1e-12)
+    error = compute_hierarchical_error(f"1121-120-{true}-700", f"1121-120-{answer}-700", branching)
+    assert error == pytest.approx(float(share / 4), abs=1e-12)
 
 
 def test_axes_add_up():
@@ -316,10 +316,10 @@ def naive(true, answer, labels):
 @given(st.lists(st.tuples(few_codes, answers), max_size=10), branchings)
 def test_error_as_written_out(pairs, branching):
     true, given_ = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    found = compute_hierarchical_errors(true, given_, branching)
-    assert found.dtype == np.float64
+    errors = compute_hierarchical_errors(true, given_, branching)
+    assert errors.dtype == np.float64
     expected = [naive(*pair, branching.labels) for pair in pairs]
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(errors, expected, rtol=0, atol=1e-12)
 
 
 @given(few_codes, few_codes, answers, branchings)

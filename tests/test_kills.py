@@ -103,7 +103,7 @@ def project(tmp_path, monkeypatch):
     root = tmp_path / "project"
     root.mkdir()
     monkeypatch.setattr(paths, "project_root", lambda: root)
-    monkeypatch.setattr(publishing, "_draw_pictures", lambda found, folder: "")
+    monkeypatch.setattr(publishing, "_draw_pictures", lambda shown, folder: "")
     study = {
         "profiles": {"full": {"dataset": "phantom", "size": 32}},
         "grid": {
@@ -115,24 +115,24 @@ def project(tmp_path, monkeypatch):
     read = read_study(root / "study.yml")
     work = root / "build" / "full"
     for accuracy in (0.5, 0.75):
-        for each in read.runs("full"):
+        for planned in read.runs("full"):
             run_result = results.Result(
                 **changed(
-                    run=each.id,
-                    parameters=each.model_dump(),
+                    run=planned.id,
+                    parameters=planned.model_dump(),
                     data__dataset="phantom",
                     rules__0__validation_accuracy=accuracy,
                 )
             )
-            results.write(work / "runs" / each.id / "result.json", run_result)
-            if letter := getattr(each, "network", None):
+            results.write(work / "runs" / planned.id / "result.json", run_result)
+            if letter := getattr(planned, "network", None):
                 mean = np.full((32, 32), accuracy, np.float32)
                 module = build_network(letter, mean, classes=5, reading="flattened")
                 with torch.no_grad():
                     module.scores.bias[:] = accuracy
                 options, names = {"reading": "flattened"}, tuple("abcde")
                 trained = TrainedNetwork(letter, options, names, Preprocessing(size=32), module)
-                save_network(work / "runs" / each.id / "model.safetensors", trained)
+                save_network(work / "runs" / planned.id / "model.safetensors", trained)
         if accuracy == 0.5:
             publishing.publish(read, "full")
             (root / "results/full/phantom-left-the-study.json").write_bytes(
@@ -209,8 +209,8 @@ def test_updating_an_archive_killed_at_any_moment(folder, tmp_path, monkeypatch)
     for at in moments(operations):
         copy(before, place)
         assert run(build, at) is None
-        found = Archive(place).search([query], 3)  # at every moment
-        assert len(found) == 3
+        answers = Archive(place).search([query], 3)  # at every moment
+        assert len(answers) == 3
         run(build)
         assert contents(place, "hnsw.safetensors") == whole, at
         assert not list(place.rglob("*.part"))

@@ -337,7 +337,7 @@ def _check_class_folders(folder: Path, names: list[str]) -> None:
     words = [
         [SPLIT_NAMES[word] for word in name.split("_") if word in SPLIT_NAMES] for name in lower
     ]
-    both = all(len(found) == 1 for found in words) and len({found[0] for found in words}) > 1
+    both = all(len(splits) == 1 for splits in words) and len({splits[0] for splits in words}) > 1
     if both:
         raise CbirError(
             f"{folder} has folders that name a split and a class at once: {', '.join(names[:3])}",

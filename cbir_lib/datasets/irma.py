@@ -156,7 +156,9 @@ def read(folder: Path, size: int = 128) -> RadiographSet:
             rows.append((image_id, label, split, "", str(code), width, height))
             contents.append(hash_pixels(image))
             images.append(fit_to_square(image, size))
-    for file in sorted({file for found in file_of.values() for file in found.values()} - listed):
+    for file in sorted(
+        {file for by_name in file_of.values() for file in by_name.values()} - listed
+    ):
         remarks.append((str(file), "no code in the tables", False))
     records = pd.DataFrame(rows, columns=list(RECORD))
     records.loc[choose_validation_rows(records, contents), "split"] = "validation"

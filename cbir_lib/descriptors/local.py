@@ -111,9 +111,9 @@ class Vocabulary(TransformerMixin, BaseEstimator):
         rng = np.random.default_rng(self.seed)
         # Of all local features those with the smallest random keys, so that few more are kept.
         kept, keys, threshold = [], [], 1.0
-        for _, _, found in self._found(check_images(images)):
-            drawn = rng.random(len(found))
-            kept.append(found[drawn < threshold])
+        for _, _, features in self._describe_blocks(check_images(images)):
+            drawn = rng.random(len(features))
+            kept.append(features[drawn < threshold])
             keys.append(drawn[drawn < threshold])
             if sum(map(len, keys)) > 2 * self.sample:
                 kept, keys = select_smallest(kept, keys, self.sample)
@@ -130,11 +130,11 @@ class Vocabulary(TransformerMixin, BaseEstimator):
             )
         if self.features == "patches":
             # Fewer local features than components: the rest of the axes are 0.
-            found = min(self.components, len(kept))
-            pca = PCA(found, svd_solver="covariance_eigh").fit(kept.astype(np.float64))
+            components = min(self.components, len(kept))
+            pca = PCA(components, svd_solver="covariance_eigh").fit(kept.astype(np.float64))
             self.mean_ = pca.mean_.astype(np.float32)
             self.axes_ = np.zeros((kept.shape[1], self.components), np.float32)
-            self.axes_[:, :found] = pca.components_.T
+            self.axes_[:, :components] = pca.components_.T
             kept = self._reduced(kept)
         # No early end: it would compare sums whose last bits depend on the threads.
         means = MiniBatchKMeans(
@@ -161,7 +161,7 @@ class Vocabulary(TransformerMixin, BaseEstimator):
         if not hasattr(self, "vocabulary_"):
             raise CbirError("the vocabulary has not been learnt", "call fit with training images")
         vectors, start = None, 0
-        for count, owner, features in self._found(images):
+        for count, owner, features in self._describe_blocks(images):
             features = self._reduced(features) if self.features == "patches" else features
             word = assign_words(features, self.vocabulary_)
             part = self._gathered(count, owner, features, word)
@@ -181,7 +181,7 @@ class Vocabulary(TransformerMixin, BaseEstimator):
         check_integer("sample", self.sample, 100, 10_000_000)
         check_integer("seed", self.seed, 0, 2**32 - 1)
 
-    def _found(self, images: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    def _describe_blocks(self, images: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Of each block: its images, which of them each local feature is of, and the features."""
         block = max(1, BLOCK_PX // images[0].size)
         for start in range(0, len(images), block):

@@ -136,7 +136,7 @@ def find_evidence(dataset: str, profile: str | None, study: Study) -> Evidence:
     CbirError
         When there is none; the hint is the command that makes it.
     """
-    names = [name for name, each in study.profiles.items() if each.dataset == dataset]
+    names = [name for name, planned in study.profiles.items() if planned.dataset == dataset]
     if profile is not None:
         if profile not in study.profiles:
             raise unknown_name_error("profile", profile, study.profiles)

@@ -42,12 +42,12 @@ def uri(tmp_path):
 
 def index_for(archive, uri, **changes):
     described = archive.description
-    given = {
+    settings = {
         "collection": name_collection(archive),
         "distance": described.distance,
         "descriptor": described.identity,
     }
-    return MilvusIndex(uri, **given | changes)
+    return MilvusIndex(uri, **settings | changes)
 
 
 def free_port():
@@ -83,10 +83,10 @@ def test_neighbours_and_distances_are_those_of_the_exact_index(uri, distance, me
     with MilvusIndex(uri, "vectors", distance, "d", method) as index:
         index.add(vectors, paths, [""] * 300)
         assert len(index) == 300
-        found = index.search(queries, 9)
-    assert found.distances.dtype == np.float32
-    np.testing.assert_allclose(found.distances, expected.distances, rtol=2e-5, atol=2e-5)
-    assert (found.ids == exact.ids[expected.rows]).all()
+        ranking = index.search(queries, 9)
+    assert ranking.distances.dtype == np.float32
+    np.testing.assert_allclose(ranking.distances, expected.distances, rtol=2e-5, atol=2e-5)
+    assert (ranking.ids == exact.ids[expected.rows]).all()
 
 
 @pytest.mark.parametrize(("name", "distance"), [("hog", "L2"), (NETWORK, "cosine")])
@@ -153,9 +153,9 @@ def test_many_rows_travel_in_small_calls_and_are_all_listed(uri, monkeypatch):
         calls = []
         upsert = index._client.upsert
 
-        def count(*given, data, **more):
+        def count(*arguments, data, **more):
             calls.append(len(data))
-            return upsert(*given, data=data, **more)
+            return upsert(*arguments, data=data, **more)
 
         monkeypatch.setattr(index._client, "upsert", count)
         index.add(vectors, paths, contents)
@@ -254,9 +254,9 @@ def test_a_server_that_goes_away_in_the_middle(cbir, tmp_path, images, server, m
     archive = build(images, place, "hog").archive
     add, sent = MilvusIndex.add, []
 
-    def die_after_two(*given):
-        add(*given)
-        sent.append(given)
+    def die_after_two(*arguments):
+        add(*arguments)
+        sent.append(arguments)
         if len(sent) == 2:
             process.kill()
             process.wait()

@@ -62,15 +62,15 @@ def pixels(file):
 
 def described(folder, name=NAME):
     """Every readable image of a folder described in one go, by path; nothing of the archive's."""
-    found = {}
+    image_of = {}
     for file in sorted(folder.rglob("*")):
         if file.is_file() and (image := pixels(file)) is not None:
-            found[file.relative_to(folder).as_posix()] = image
+            image_of[file.relative_to(folder).as_posix()] = image
     descriptor = build_descriptor(name) if name in DESCRIPTORS else cbir_lib.load_network(name)
     vectors = descriptor.transform(
-        np.stack([fit_to_square(image, 128) for image in found.values()])
+        np.stack([fit_to_square(image, 128) for image in image_of.values()])
     )
-    return found, dict(zip(found, vectors, strict=True)), descriptor.distance
+    return image_of, dict(zip(image_of, vectors, strict=True)), descriptor.distance
 
 
 def assert_holds(place, folder, name=NAME):
@@ -83,12 +83,12 @@ def assert_holds(place, folder, name=NAME):
 
 def naive(folder, query, k, name=NAME):
     """The k nearest paths and their distances, by a loop over the folder."""
-    found, vectors, distance = described(folder, name)
-    own = found[query]
+    image_of, vectors, distance = described(folder, name)
+    own = image_of[query]
     pairs = sorted(
         (float(pairwise(distance, vectors[query][None], vector[None])[0, 0]), path)
         for path, vector in vectors.items()
-        if not (found[path].shape == own.shape and (found[path] == own).all())
+        if not (image_of[path].shape == own.shape and (image_of[path] == own).all())
     )
     return pairs[:k]
 
@@ -102,10 +102,10 @@ def test_search_is_a_search_by_brute_force(tmp_path, images, name):
     report = build(images, tmp_path / "archive", name)
     assert (report.added, report.faults) == (21, {})
     queries = [images / "0" / "000.png", images / "1" / "002.png"]
-    found = Archive(tmp_path / "archive").search(queries, 7)
-    assert list(found.columns) == ["query", "rank", "path", "distance"]
+    table = Archive(tmp_path / "archive").search(queries, 7)
+    assert list(table.columns) == ["query", "rank", "path", "distance"]
     for query in queries:
-        answers = found[found["query"] == str(query)]
+        answers = table[table["query"] == str(query)]
         expected = naive(images, query.relative_to(images).as_posix(), 7, name)
         assert answers["rank"].tolist() == [1, 2, 3, 4, 5, 6, 7]
         np.testing.assert_allclose(answers["distance"], [d for d, _ in expected], atol=1e-5)
@@ -240,9 +240,9 @@ def test_a_descriptor_learns_from_images_spread_over_the_paths(tmp_path, images)
     scan = update.scan_folder(images)
     paths = list(scan.images)
     (images / paths[6]).write_bytes(b"")  # the next one stands in for it
-    found = update._sample(images, scan, 7)  # of 20: every second
+    sample = update._sample(images, scan, 7)  # of 20: every second
     wanted = [*paths[:6:2], *paths[8:16:2]]
-    assert np.array_equal(found, [fit_to_square(pixels(images / path), 128) for path in wanted])
+    assert np.array_equal(sample, [fit_to_square(pixels(images / path), 128) for path in wanted])
 
 
 def test_memory_holds_a_shard_and_not_the_folder(tmp_path, images, small_shards, monkeypatch):
@@ -438,8 +438,8 @@ def test_a_search_reads_again_what_a_build_has_removed(tmp_path, images, small_s
     assert len(there.search([np.zeros((9, 9), np.uint8)], 20)) == 20
     shutil.rmtree(images / "1")
     build(images, tmp_path / "archive")
-    found = there.search([np.zeros((9, 9), np.uint8)])
-    assert not found["path"].str.startswith("1/").any()
+    table = there.search([np.zeros((9, 9), np.uint8)])
+    assert not table["path"].str.startswith("1/").any()
     with pytest.raises(CbirError, match="k = 20 is out of range"):
         there.search([np.zeros((9, 9), np.uint8)], 20)
 
@@ -651,13 +651,13 @@ def stored(tmp_path_factory):
     (images / "bad.png").write_bytes(b"bad")
     build(images, root / "archive", "gabor-histogram")  # it learns
     build(images, root / "network", NETWORK)
-    found = {}
+    results = {}
     for name in ("archive", "network"):
         there = Archive(root / name)
-        found[name] = there.search([images / "0" / "000.png"], 5)
+        results[name] = there.search([images / "0" / "000.png"], 5)
         approximate = Archive(root / "network")
         approximate.engine("hnsw")
-    return root, found
+    return root, results
 
 
 STORED = (
@@ -686,12 +686,12 @@ def test_a_flipped_bit_is_refused_and_never_searched(stored, name, data):
         there = Archive(root / kind)
         method = "hnsw" if "hnsw" in name else "exact"
         there.read_recalls()
-        found = there.search([query], 5, there.engine(method))
+        results = there.search([query], 5, there.engine(method))
     except CbirError as error:
         assert len(str(error).splitlines()) == 2
         assert name not in ("archive/faults.csv", "network/hnsw.safetensors")  # made again
     else:  # a file that is made again, or a byte without meaning, as a space between two words
-        assert found.equals(expected[kind])
+        assert results.equals(expected[kind])
         faults = update.read_faults(root / "archive" / "faults.csv")
         assert {f.reason for f in faults.values()} <= {"not an image"}
     finally:
@@ -998,8 +998,8 @@ def test_the_widget_finds_what_a_search_finds(tmp_path, images):
     assert (number.min, number.value, number.max) == (1, 10, 20)
 
     def expected(file, k):
-        found = there.search([file], k)
-        return list(zip(found["rank"], found["path"], strict=True))
+        results = there.search([file], k)
+        return list(zip(results["rank"], results["path"], strict=True))
 
     path.value = str(query)
     assert shown_by(widget) == expected(query, 10)

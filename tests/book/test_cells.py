@@ -18,19 +18,21 @@ def decoded(phantom_set, phantom_cache, monkeypatch):
 
 @pytest.fixture(scope="module")
 def published():
-    found = summaries.select_descriptors(results.read_published("quick"), ["haralick", "zernike"])
-    assert all(result.confused for result in found.values())
-    return list(found.values())
+    result_of = summaries.select_descriptors(
+        results.read_published("quick"), ["haralick", "zernike"]
+    )
+    assert all(result.confused for result in result_of.values())
+    return list(result_of.values())
 
 
 @pytest.fixture
 def displayed(monkeypatch):
     """Call ``show_confused_pairs``; what it displays, Markdown as text."""
 
-    def show(*found):
+    def show(*shown_results):
         outputs = []
         monkeypatch.setattr(cells, "display", outputs.append)
-        cells.show_confused_pairs(*found)
+        cells.show_confused_pairs(*shown_results)
         return [output if isinstance(output, Figure) else output.data for output in outputs]
 
     return show

@@ -34,21 +34,21 @@ LEVELS = np.linspace(0, 1, 101)
 
 def test_every_curve_is_drawn_and_carries_a_tag_that_the_key_explains():
     curves = {"one": 1 - LEVELS, "two": 1 - LEVELS**2, "three": (1 - LEVELS) ** 2}
-    found = {
+    result_of = {
         name: method(retrieval__precision_recall=curve.tolist(), parameters__network=letter)
         if letter
         else handcrafted(retrieval__precision_recall=curve.tolist())
         for (name, curve), letter in zip(curves.items(), ("B", "", ""), strict=True)
     }
     axes = figures.plot_precision_recall_of_all_methods(
-        {"one": found["one"]}, {name: found[name] for name in ("two", "three")}
+        {"one": result_of["one"]}, {name: result_of[name] for name in ("two", "three")}
     ).axes[0]
     drawn = [line.get_ydata() for line in axes.lines]
     for curve in curves.values():
         assert any(len(line) == 101 and np.allclose(line, curve) for line in drawn)
     words = [text.get_text() for text in axes.texts]
     assert [words.count(tag) for tag in ("B", "1", "2")] == [2, 2, 2]  # on the curve, in the key
-    for name, result in found.items():
+    for name, result in result_of.items():
         measured = 100 * result.retrieval.mean_average_precision
         assert f"{name}: {measured:.1f}" in words
 
@@ -74,7 +74,9 @@ def test_the_best_of_either_kind_is_named_in_each_class():
         name: {"hand": of_hand | {"mean_average_precision": value}}
         for name, value in (("better", 0.7), ("worse", 0.2))
     }
-    others = {name: handcrafted(retrieval__per_class=each) for name, each in measured.items()}
+    others = {
+        name: handcrafted(retrieval__per_class=per_class) for name, per_class in measured.items()
+    }
     networks = {"net": method(retrieval__per_class=measured["worse"])}
     figure = figures.plot_precision_recall_by_class(networks, others)
     hand, other = figure.axes[:2]
@@ -135,13 +137,13 @@ def test_the_epoch_kept_is_drawn_if_it_is_not_the_last(best, kept):
 
 def test_the_search_has_a_line_a_network_and_their_mean():
     rates = {0.01: (0.9, 0.7), 0.1: (0.8, 0.4)}
-    found = []
+    results = []
     for rate, accuracies in rates.items():
         for name, accuracy in zip("BG", accuracies, strict=True):
             run = {"run": f"{name}{rate}", "parameters__network": name}
             values = {"parameters__learning_rate": rate, "rules__0__validation_accuracy": accuracy}
-            found.append(method(**run, **values))
-    axes = figures.plot_learning_rate_search(found, 0.01).axes[0]
+            results.append(method(**run, **values))
+    axes = figures.plot_learning_rate_search(results, 0.01).axes[0]
     lines = {line.get_label(): np.array(line.get_xydata()) for line in axes.lines}
     np.testing.assert_allclose(lines["Network B"], [[0.01, 90], [0.1, 80]])
     np.testing.assert_allclose(lines["Network G"], [[0.01, 70], [0.1, 40]])

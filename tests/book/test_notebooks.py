@@ -220,7 +220,7 @@ def test_the_parameters_of_a_run_notebook_are_generated(run):
 
 
 @pytest.mark.parametrize(
-    ("parameters", "given", "what", "hint"),
+    ("parameters", "values", "what", "hint"),
     [
         (PARAMETERS, {"cuont": 2}, "'cuont'", "did you mean 'count'?"),
         (None, {}, "no cell tagged 'parameters'", "tag the one"),
@@ -228,11 +228,11 @@ def test_the_parameters_of_a_run_notebook_are_generated(run):
     ids=["unknown", "none declared"],
 )
 def test_parameters_the_notebook_does_not_declare_are_refused(
-    parameters, given, what, hint, tmp_path
+    parameters, values, what, hint, tmp_path
 ):
     source = written(tmp_path / "small.md", ("1", "show"), parameters=parameters)
     with pytest.raises(CbirError) as caught:
-        execute(source, tmp_path / "small.ipynb", given, log=tmp_path / "log.ipynb")
+        execute(source, tmp_path / "small.ipynb", values, log=tmp_path / "log.ipynb")
     assert what in caught.value.what
     assert "small.md" in caught.value.what
     assert hint in caught.value.hint

@@ -73,7 +73,7 @@ def gather(notebook: Path) -> list[Statement]:
     """Every accuracy of a network that an executed chapter states."""
     pieces = list(_pieces(nbformat.read(notebook, as_version=4)))
     profiles = [m[1] if (m := PROFILE.search(text)) else None for _, text in pieces]
-    found = []
+    statements = []
     for number, (kind, text) in enumerate(pieces):
         known = [p for p in [*profiles[number:], *reversed(profiles[:number])] if p]
         profile = known[0] if known else ""
@@ -86,24 +86,26 @@ def gather(notebook: Path) -> list[Statement]:
             profile = stated[1] if stated else profile
         else:
             rows = _of_words(text)
-        found += [
+        statements += [
             Statement(notebook.stem, network, variant, profile, seed, value)
             for network, variant, seed, value in rows
         ]
-    return found
+    return statements
 
 
-def contradictions(found: list[Statement]) -> list[str]:
+def contradictions(statements: list[Statement]) -> list[str]:
     """What is stated with two values, a line each."""
     stated = defaultdict(lambda: defaultdict(set))
-    for statement in found:
+    for statement in statements:
         stated[statement.key][statement.accuracy].add(statement.chapter)
     lines = []
     for (network, variant, profile, seed), values in stated.items():
         if len(values) > 1:
             what = f"network {network} {variant or 'plain'}, profile {profile}, seed {seed}: "
-            each = (f"{value} in {', '.join(sorted(of))}" for value, of in sorted(values.items()))
-            lines.append(what + "; ".join(each))
+            readings = (
+                f"{value} in {', '.join(sorted(pages))}" for value, pages in sorted(values.items())
+            )
+            lines.append(what + "; ".join(readings))
     return lines
 
 
@@ -152,10 +154,10 @@ def _of_table(html: str, before: str, after: str):
         if len(line) != len(header):
             continue
         name = line[label]
-        of = _named(f"Network {name}" if re.fullmatch("[A-H]", name) else name)
-        if not of:
+        named = _named(f"Network {name}" if re.fullmatch("[A-H]", name) else name)
+        if not named:
             continue
-        network, variant, seed = of
+        network, variant, seed = named
         for title, cell in zip(header, line, strict=True):
             values = [float(v) for v in re.findall(r"(?<![\d.])\d{1,2}\.\d(?!\d)", cell)]
             one_seed = re.fullmatch(r"seed (\d+)", title)
@@ -185,8 +187,8 @@ def _of_your_run(text: str):
     lines = [[c.strip() for c in row.strip("|").split("|")] for row in text.splitlines()]
     header = next((line for line in lines if "published" in line), None)
     for line in lines if header else ():
-        if len(line) == len(header) and (of := _named(line[0])):
-            yield *of, float(line[header.index("published")])
+        if len(line) == len(header) and (named := _named(line[0])):
+            yield *named, float(line[header.index("published")])
 
 
 def _of_words(text: str):
@@ -248,9 +250,9 @@ CAPTION = "*Profile full: simulated images; 20 epochs.*"
     ],
 )  # fmt: skip
 def test_numbers_in_sentences(words, expected, tmp_path):
-    found = gather(page(tmp_path / "a.ipynb", words, CAPTION))
-    assert [(s.network, s.variant, s.seed, s.accuracy) for s in found] == expected
-    assert {s.profile for s in found} <= {"full"}
+    statements = gather(page(tmp_path / "a.ipynb", words, CAPTION))
+    assert [(s.network, s.variant, s.seed, s.accuracy) for s in statements] == expected
+    assert {s.profile for s in statements} <= {"full"}
 
 
 def test_numbers_in_tables(tmp_path):
@@ -347,18 +349,18 @@ def agreeing(result):
 
 
 def test_chapters_on_small_results_tell_one_story(executed):
-    found = [statement for of in executed for statement in of]
-    assert contradictions(found) == []
-    assert {s.profile for s in found} == {"full"}
-    stated = {s.key for s in found}
+    statements = [statement for of_page in executed for statement in of_page]
+    assert contradictions(statements) == []
+    assert {s.profile for s in statements} == {"full"}
+    stated = {s.key for s in statements}
     assert {(name, way, "full", None) for name, way in paper.TRAINED.items()} <= stated
-    of_pages = [{s.key for s in of} for of in executed]
+    of_pages = [{s.key for s in of_page} for of_page in executed]
     assert min(map(len, of_pages)) > 0
     assert len(of_pages[1] & of_pages[2]) >= 13  # so that there is something to compare
 
 
 def test_one_number_changed_in_one_chapter_is_found(executed):
-    first, *others = (s for of in executed for s in of)
+    first, *others = (s for of_page in executed for s in of_page)
     changed = Statement("elsewhere", *first.key, first.accuracy + 0.1)
     assert len(contradictions([first, *others, changed])) == 1
 
@@ -367,6 +369,6 @@ def test_the_executed_chapters_of_this_checkout_tell_one_story():
     if not (ROOT / "build" / "quick" / "html" / "index.html").is_file():
         pytest.skip("no book was built here: make study")
     chapters = sorted((ROOT / "build" / "quick" / "chapters").glob("*.ipynb"))
-    found = [statement for chapter in chapters for statement in gather(chapter)]
-    assert len({s.chapter for s in found}) >= 3
-    assert contradictions(found) == []
+    statements = [statement for chapter in chapters for statement in gather(chapter)]
+    assert len({s.chapter for s in statements}) >= 3
+    assert contradictions(statements) == []

@@ -34,8 +34,8 @@ def project(folder, **published):
     shutil.copytree(ROOT / "cbir_lib", folder / "cbir_lib", ignore=shutil.ignore_patterns("*.pyc"))
     for name in ("study.yml", "notebooks", "book", "data", "models"):
         (folder / name).symlink_to(ROOT / name)
-    for profile, found in published.items():
-        for result in found:
+    for profile, results_of in published.items():
+        for result in results_of:
             results.write(folder / "results" / profile / f"{result.run}.json", result)
     return folder
 
@@ -54,7 +54,7 @@ def cbir_in(folder, *arguments):
     return done.stdout
 
 
-def on_irma(found):
+def on_irma(irma_results):
     return [
         r.model_copy(
             update={
@@ -63,19 +63,19 @@ def on_irma(found):
                 "data": r.data.model_copy(update={"dataset": "irma"}),
             }
         )
-        for r in found
+        for r in irma_results
     ]
 
 
 @pytest.fixture(scope="module")
-def found():
+def irma_results():
     return on_irma(series(SHARES, seeds=range(2)) + series(LONGER, seeds=range(2), budget=2))
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory, found):
+def page(tmp_path_factory, irma_results):
     """What `cbir report --dataset irma` writes, and what it prints."""
-    folder = project(tmp_path_factory.mktemp("report"), paper=found)
+    folder = project(tmp_path_factory.mktemp("report"), paper=irma_results)
     out = folder / "page" / "irma.html"
     out.parent.mkdir()
     arguments = ("report", "--dataset", "irma", "--profile", "paper", "--out", out)
@@ -88,12 +88,12 @@ def words(path):
     return " ".join(text.split())
 
 
-def test_the_page_has_every_claim_and_its_verdict(page, found):
+def test_the_page_has_every_claim_and_its_verdict(page, irma_results):
     out, printed = page
-    verdicts = claims.judge_all(found)
+    verdicts = claims.judge_all(irma_results)
     assert {v.word for v in verdicts} == set(paper.VERDICTS)
     text = words(out)
-    assert f"{len(found)} results of profile paper on irma: {out}" in printed
+    assert f"{len(irma_results)} results of profile paper on irma: {out}" in printed
     counts = [sum(v.word == word for v in verdicts) for word in paper.VERDICTS]
     be = "is" if counts[0] == 1 else "are"
     assert "Of ten claims, {} {} supported, {} contradicted, and {} undecided".format(
@@ -107,9 +107,9 @@ def test_the_page_has_every_claim_and_its_verdict(page, found):
         assert text.count(word) >= 2 * sum(v.word == word for v in verdicts)
 
 
-def test_the_page_says_what_twice_the_epochs_change(page, found):
+def test_the_page_says_what_twice_the_epochs_change(page, irma_results):
     text = words(page[0])
-    again = [v for v in claims.judge_all(found) if len(v.doubled)]
+    again = [v for v in claims.judge_all(irma_results) if len(v.doubled)]
     assert {v.claim.number for v in again} == {1, 3, 4}
     for verdict in again:
         number, changed = (
@@ -122,8 +122,8 @@ def test_the_page_says_what_twice_the_epochs_change(page, found):
     assert text.count("No comparison of this claim was measured with them") >= 4
 
 
-def test_what_claim_9_reports_is_there_for_both_measures(page, found):
-    text, verdict = words(page[0]), claims.judge_all(found)[8]
+def test_what_claim_9_reports_is_there_for_both_measures(page, irma_results):
+    text, verdict = words(page[0]), claims.judge_all(irma_results)[8]
     assert set(verdict.reported["measure"]) == {"P@1", "P@10"}
     for _, row in verdict.reported.iterrows():
         assert wording.format_difference(row) in text
@@ -145,9 +145,9 @@ def test_no_words_say_on_what_the_handcrafted_rows_were_measured(page):
     assert "cut short" not in text
 
 
-def test_the_numbers_are_those_of_the_results(page, found):
+def test_the_numbers_are_those_of_the_results(page, irma_results):
     text = words(page[0])
-    for row in tables.compare_table_4(found).dropna(subset="here").itertuples():
+    for row in tables.compare_table_4(irma_results).dropna(subset="here").itertuples():
         assert f"{row.paper:.2f} {row.here:.1f} ({row.low:.1f} to {row.high:.1f})" in text
 
 

@@ -56,8 +56,8 @@ def test_the_code_of_others_is_what_they_published():
 
 
 def test_the_histogram_is_the_one_that_the_study_chose():
-    found = {result.run: result for result in results.read_published("full")}
-    chosen = found["phantom-grey-histogram"]
+    result_of = {result.run: result for result in results.read_published("full")}
+    chosen = result_of["phantom-grey-histogram"]
     assert {name: chosen.settings[name] for name in search_page.HISTOGRAM} == search_page.HISTOGRAM
     assert chosen.parameters["size"] == search_page.HISTOGRAM_SIZE
 
@@ -164,21 +164,21 @@ def dicom(pixels, modality="DX", **elements):
 def library(phantom_set):
     """Both methods of the library, each with an index of the same archive."""
     archive, queries = search_page.sample(phantom_set)
-    found = {}
+    library_methods = {}
     for name, method in methods().items():
         index = Index(method.descriptor.distance)
         index.add(method.describe(archive.images), np.arange(len(archive)).astype(str))
-        found[name] = method, index
-    return found, queries
+        library_methods[name] = method, index
+    return library_methods, queries
 
 
-def compare(found, image, library):
+def compare(answer, image, library):
     """Compare an answer of the page with the library's to the image that the page compared."""
     for name, (method, index) in library[0].items():
         vector = method.describe(image[None])
-        np.testing.assert_allclose(found["vectors"][name], vector[0], atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(answer["vectors"][name], vector[0], atol=1e-3, err_msg=name)
         ranking = index.search(vector, 10)
-        answers = found["answers"][name]
+        answers = answer["answers"][name]
         np.testing.assert_allclose(
             [a["distance"] for a in answers], ranking.distances[0], atol=1e-4
         )
@@ -190,10 +190,10 @@ def test_the_page_answers_as_the_library_does(page, library):
     times = []
     for row in range(0, len(queries), 16):
         image = queries.images[row]
-        found = search(page, f"{row}.png", encode(image))
-        assert found["image"] == image.ravel().tolist()
-        compare(found, image, library)
-        times.append(found["milliseconds"])
+        answer = search(page, f"{row}.png", encode(image))
+        assert answer["image"] == image.ravel().tolist()
+        compare(answer, image, library)
+        times.append(answer["milliseconds"])
     print(f"a query takes {np.median(times):.0f} ms, the slowest {max(times):.0f} ms")
 
 
@@ -202,36 +202,36 @@ def test_the_page_answers_as_the_library_does(page, library):
 )
 def test_a_changed_query_is_the_library_s(page, library, sliders):
     image = library[1].images[5]
-    found = search(page, f"{sliders}.png", encode(image), **sliders)
+    answer = search(page, f"{sliders}.png", encode(image), **sliders)
     for name in ("contrast", "noise"):
         if name in sliders:
             image = perturb(image[None], name, sliders[name])[0]
-    assert found["image"] == image.ravel().tolist()
-    compare(found, image, library)
+    assert answer["image"] == image.ravel().tolist()
+    compare(answer, image, library)
 
 
 def test_a_turned_query_is_the_library_s_but_for_rounding(page, library):
     image = library[1].images[7]
     for degrees in (-90, 10, 33):
-        found = search(page, f"{degrees} degrees.png", encode(image), rotation=degrees)
+        answer = search(page, f"{degrees} degrees.png", encode(image), rotation=degrees)
         expected = perturb(image[None], "rotation", float(degrees))[0].astype(int)
-        off = np.abs(np.array(found["image"]).reshape(expected.shape) - expected)
+        off = np.abs(np.array(answer["image"]).reshape(expected.shape) - expected)
         assert off.max() <= 1 and (off > 0).mean() < 0.02
-        compare(found, np.array(found["image"], np.uint8).reshape(expected.shape), library)
+        compare(answer, np.array(answer["image"], np.uint8).reshape(expected.shape), library)
 
 
 @pytest.mark.parametrize("shape", [(512, 256), (300, 417), (1001, 777), (128, 90)])
 def test_images_of_any_size_are_fitted_as_in_the_library(page, library, shape):
     image = cv2.resize(library[1].images[3], shape[::-1], interpolation=cv2.INTER_CUBIC)
-    found = search(page, f"{shape}.png", encode(image))
-    off = np.abs(np.array(found["image"]) - fit_to_square(image, 128).ravel())
+    answer = search(page, f"{shape}.png", encode(image))
+    off = np.abs(np.array(answer["image"]) - fit_to_square(image, 128).ravel())
     assert off.max() <= 1 and (off > 0).mean() < 0.01
 
 
 def test_a_small_image_is_enlarged_as_in_the_library(page, library):
     image = cv2.resize(library[1].images[3], (70, 50))
-    found = search(page, "small.png", encode(image))
-    assert np.abs(np.array(found["image"]) - fit_to_square(image, 128).ravel()).max() <= 1
+    answer = search(page, "small.png", encode(image))
+    assert np.abs(np.array(answer["image"]) - fit_to_square(image, 128).ravel()).max() <= 1
 
 
 def test_jpeg_dicom_and_png_of_16_bits_are_read_as_in_the_library(page, library):
@@ -254,8 +254,8 @@ def test_jpeg_dicom_and_png_of_16_bits_are_read_as_in_the_library(page, library)
     for name, content in files.items():
         expected = decode(content)
         assert expected.image is not None, expected.remark
-        found = search(page, name, content)
-        off = np.abs(np.array(found["image"]) - fit_to_square(expected.image, 128).ravel())
+        answer = search(page, name, content)
+        off = np.abs(np.array(answer["image"]) - fit_to_square(expected.image, 128).ravel())
         assert off.max() <= 1 and (off > 0).mean() < 0.02, name
 
 

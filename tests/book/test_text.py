@@ -33,14 +33,14 @@ def test_a_parameter_of_the_exposure_is_described_with_its_range(name):
 
 
 def test_accuracies_are_in_order_and_next_to_the_paper():
-    found = [made(("B", "dropout"), 0.8), made(("A", ""), 0.6), made("Tamura histogram", 0.7)]
-    published = tables.find_comparable_rows(found)
+    measured = [made(("B", "dropout"), 0.8), made(("A", ""), 0.6), made("Tamura histogram", 0.7)]
+    published = tables.find_comparable_rows(measured)
     assert published == {
         "Network B, dropout": "B",
         "Network A": "A",
-        name_method(found[2]): "Tamura histogram",
+        name_method(measured[2]): "Tamura histogram",
     }
-    methods_table = summaries.tabulate_methods(found)
+    methods_table = summaries.tabulate_methods(measured)
     table = text.tabulate_accuracies(methods_table, published)
     by_accuracy = methods_table["accuracy"].sort_values(ascending=False)
     assert table.index.tolist() == by_accuracy.index.tolist()
@@ -82,13 +82,13 @@ def test_paired_tests_keep_their_rows():
 
 
 def test_changes_have_their_title_their_parameters_and_their_differences():
-    found = [made((name, ""), share) for name, share in zip("ABE", (0.6, 0.7, 0.8), strict=True)]
+    trained = [made((name, ""), share) for name, share in zip("ABE", (0.6, 0.7, 0.8), strict=True)]
     changes = [
         ablations.Ablation("filters", "5 x 5 for 3 x 3", ("E", ""), ("A", "")),
         ablations.Ablation("decay", "none", ("B", ""), ("B", "")),
     ]
     assert [c.title for c in changes] == ["5 x 5 for 3 x 3, A → E", "none, B"]
-    measured = ablations.measure_ablations(found, changes)
+    measured = ablations.measure_ablations(trained, changes)
     millions = {("A", ""): 12.34, ("B", ""): 0.5, ("E", ""): 56.0}
     table = text.tabulate_ablations(measured, millions)
     assert table["million"].tolist() == ["12.3 → 56.0", "0.50 → 0.50"]
@@ -102,8 +102,8 @@ def test_changes_have_their_title_their_parameters_and_their_differences():
 
 
 def test_a_remedy_is_next_to_the_papers_numbers():
-    found = [made(("B", ""), 0.7), made(("B", "dropout"), 0.8), made(("A", ""), 0.6)]
-    differences = remedies.measure_remedies(found)
+    trained = [made(("B", ""), 0.7), made(("B", "dropout"), 0.8), made(("A", ""), 0.6)]
+    differences = remedies.measure_remedies(trained)
     accuracies = pd.Series({("B", ""): 70.0, ("B", "dropout"): 80.0, ("A", ""): 60.0})
     table = text.tabulate_remedy(differences["dropout"], "dropout", accuracies)
     assert table.index.tolist() == ["B"]

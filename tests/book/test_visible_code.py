@@ -132,14 +132,14 @@ def convert(folder, without=frozenset()):
 
 def test_the_cells_of_all_notebooks_pass_ruff(converted):
     lines_may_be_long = ("--extend-ignore", "E501")
-    found = run_ruff(converted, "check", *lines_may_be_long, "--output-format", "concise")
-    assert found == "All checks passed!\n"
+    output = run_ruff(converted, "check", *lines_may_be_long, "--output-format", "concise")
+    assert output == "All checks passed!\n"
 
 
 def test_the_cells_of_all_notebooks_are_formatted(tmp_path):
     # The text of a measuring cell decides what a run depends on: another line break repeats it.
-    found = run_ruff(convert(tmp_path, without={"measure"}), "format", "--check")
-    assert found == f"{len(NOTEBOOKS)} files already formatted\n"
+    output = run_ruff(convert(tmp_path, without={"measure"}), "format", "--check")
+    assert output == f"{len(NOTEBOOKS)} files already formatted\n"
 
 
 def execute(chapter, folder):

@@ -287,7 +287,9 @@ def published(tmp_path, monkeypatch):
     }
     (tmp_path / "study.yml").write_text(yaml.safe_dump(study, sort_keys=False))
     shown = []
-    monkeypatch.setattr(publishing, "_draw_pictures", lambda found, folder: shown.append(found))
+    monkeypatch.setattr(
+        publishing, "_draw_pictures", lambda shown_results, folder: shown.append(shown_results)
+    )
 
     class Project:
         root = tmp_path
@@ -401,8 +403,8 @@ def test_of_the_evidence_the_best_network_of_each_kind_is_shipped(cbir, publishe
     whole = published.root / "build/full/runs/phantom-F-s0/model.safetensors"
     file = published.root / "models" / "phantom-F-s0.safetensors"
     assert file.stat().st_size < 0.6 * whole.stat().st_size
-    [found] = published.pictures
-    assert {r.run for r in found} == {*published.runs["full"]}
+    [shown_results] = published.pictures
+    assert {r.run for r in shown_results} == {*published.runs["full"]}
     # A later, better one of a kind takes its place; the other stays, though it lies no longer here.
     whole.unlink()
     with_network(published, "phantom-G-s0", 0.9375)

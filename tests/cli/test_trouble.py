@@ -127,9 +127,9 @@ def test_credentials_are_hidden_in_errors_and_logs(place, monkeypatch, capsys, t
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(index, "_search_archive", fail)
-    for given in (["--milvus", address], [f"--milvus={address}"]):
+    for option in (["--milvus", address], [f"--milvus={address}"]):
         monkeypatch.setattr(
-            sys, "argv", ["cbir", "index", "search", str(place / "archive"), "q.png", *given]
+            sys, "argv", ["cbir", "index", "search", str(place / "archive"), "q.png", *option]
         )
         with pytest.raises(SystemExit):
             main.main()

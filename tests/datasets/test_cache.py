@@ -35,8 +35,8 @@ def load(root):
 
 
 def own(root):
-    (found,) = Path(os.environ["CBIR_CACHE"]).glob("toy-*")
-    return found
+    (folder,) = Path(os.environ["CBIR_CACHE"]).glob("toy-*")
+    return folder
 
 
 @pytest.mark.parametrize("name", [cache.IMAGES, cache.RECORDS, cache.DESCRIPTION])
@@ -48,8 +48,8 @@ def test_a_flipped_bit_is_seen_and_the_cache_made_again(root, name):
         damaged = bytearray(whole)
         damaged[place] ^= 1 << RNG.integers(8)
         file.write_bytes(damaged)
-        found, again = load(root)
-        assert_same_set(found, expected)
+        loaded, again = load(root)
+        assert_same_set(loaded, expected)
         assert again or (name == cache.IMAGES and place < 128)  # white space of NumPy's head
         file.write_bytes(whole)
     assert not load(root)[1]

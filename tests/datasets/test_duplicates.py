@@ -137,11 +137,11 @@ def by_hand(data, threshold):
 @pytest.mark.parametrize("threshold", [-1.0, 0.2, 0.5])
 def test_pairs_are_those_of_brute_force(threshold):
     data = gathered(cloudy(30), RNG.choice(SPLITS, 30).tolist())
-    found = find_near_duplicates(data, threshold)
+    table = find_near_duplicates(data, threshold)
     pairs, similar = by_hand(data, threshold)
-    assert list(found.columns) == COLUMNS
-    assert list(found[COLUMNS[:4]].itertuples(index=False, name=None)) == pairs
-    assert np.allclose(found["similarity"], similar, atol=1e-5)
+    assert list(table.columns) == COLUMNS
+    assert list(table[COLUMNS[:4]].itertuples(index=False, name=None)) == pairs
+    assert np.allclose(table["similarity"], similar, atol=1e-5)
 
 
 def jpeg(image, quality):
@@ -166,11 +166,11 @@ def test_planted_copies_are_found_and_no_others(change):
     data = gathered(
         np.concatenate([images, copies]), ["train"] * 180 + ["validation"] * 20 + ["test"] * 20
     )
-    found = find_near_duplicates(data)
-    assert set(zip(found["image_id"], found["other_id"], strict=True)) == {
+    table = find_near_duplicates(data)
+    assert set(zip(table["image_id"], table["other_id"], strict=True)) == {
         (f"image {200 + i}", f"image {i}") for i in range(20)
     }
-    assert set(found["other_split"]) == {"train"}
+    assert set(table["other_split"]) == {"train"}
 
 
 def test_copies_inside_one_split_and_constant_images_are_no_pairs():
@@ -183,9 +183,9 @@ def test_copies_inside_one_split_and_constant_images_are_no_pairs():
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_one_split_alone_has_no_pairs(split):
-    found = find_near_duplicates(gathered(cloudy(3), [split] * 3))
-    assert found.empty
-    assert list(found.columns) == COLUMNS
+    table = find_near_duplicates(gathered(cloudy(3), [split] * 3))
+    assert table.empty
+    assert list(table.columns) == COLUMNS
 
 
 # Subjects
@@ -194,8 +194,8 @@ def test_one_split_alone_has_no_pairs(split):
 def test_subjects_in_several_splits():
     subjects = ["a", "a", "b", "b", "", "", "c", "c", "c"]
     splits = ["train", "train", "train", "test", "train", "test", "test", "validation", "test"]
-    found = find_subject_overlap(gathered(cloudy(9), splits, subjects))
-    assert found.to_dict("index") == {
+    table = find_subject_overlap(gathered(cloudy(9), splits, subjects))
+    assert table.to_dict("index") == {
         "b": {"train": 1, "validation": 0, "test": 1},
         "c": {"train": 0, "validation": 1, "test": 2},
     }

@@ -78,8 +78,8 @@ def test_every_kind_of_file(root):
     for name in ("a.jpg", "b.JPEG", "c.tiff"):
         write(root / "hand" / name)
     data = folder.load(root, size=20)
-    found = {"IM000001", "1.2.840.113", "scan.DCM", "loose.webp", "a.jpg", "b.JPEG", "c.tiff"}
-    assert found <= {image_id.removeprefix("hand/") for image_id in data.image_ids}
+    names = {"IM000001", "1.2.840.113", "scan.DCM", "loose.webp", "a.jpg", "b.JPEG", "c.tiff"}
+    assert names <= {image_id.removeprefix("hand/") for image_id in data.image_ids}
     rows = np.isin(
         data.image_ids, [f"hand/{name}" for name in ("IM000001", "1.2.840.113", "scan.DCM")]
     )
@@ -187,9 +187,9 @@ def test_without_validation_a_tenth_of_train_becomes_it(tmp_path):
     data = folder.load(tmp_path)
     assert data.counts().loc["foot"].tolist() == [18, 2, 20]
     assert data.counts().loc["hand", "test"] == 20
-    found = split_of(data)
-    assert all((found[i] == "test") == i.startswith("Testing") for i in found)
-    assert len({found[f"Training/hand/{number}.png"] for number in range(5)}) == 1
+    split_by_id = split_of(data)
+    assert all((split_by_id[i] == "test") == i.startswith("Testing") for i in split_by_id)
+    assert len({split_by_id[f"Training/hand/{number}.png"] for number in range(5)}) == 1
     assert data.remarks.to_numpy().tolist() == [
         ["the split train", "no validation beside it: a tenth of its images became that", True]
     ]
@@ -684,11 +684,11 @@ def test_whatever_is_written_is_read(rows, delimiter, encoding, end, said):
     writer.writerow(["note", "File", "Class"])
     writer.writerows([f"x{i}", *row] for i, row in enumerate(rows))
     text = (f"sep={delimiter}{end}" if said else "") + out.getvalue()
-    found = read_table(text.encode(encoding), "t", ("file", "class"))
+    table = read_table(text.encode(encoding), "t", ("file", "class"))
     expected = [{"file": file.strip(), "class": name.strip()} for file, name in rows]
     whole = [[row[column] for row in expected] for column in ("file", "class")]
     if not any(re.fullmatch(r"0+[.,]00?", cell) for column in whole for cell in column):
-        assert [row.cells for row in found] == expected
+        assert [row.cells for row in table] == expected
 
 
 @given(st.binary(max_size=60))
@@ -738,29 +738,29 @@ images = st.lists(
 
 @given(images, st.randoms())
 def test_groups_stay_together_and_the_order_means_nothing(drawn, random):
-    def splits(of):
-        labels, contents, subjects = zip(*of, strict=True)
+    def splits(triples):
+        labels, contents, subjects = zip(*triples, strict=True)
         return split_by_class(labels, [bytes([c]) for c in contents], subjects)
 
-    found = splits(drawn)
-    assert set(found) <= set(SPLITS)
+    assigned = splits(drawn)
+    assert set(assigned) <= set(SPLITS)
     for column in (1, 2):
         split_of_group = {}
-        for image, split in zip(drawn, found, strict=True):
+        for image, split in zip(drawn, assigned, strict=True):
             if image[column] != "":
                 assert split_of_group.setdefault(image[column], split) == split
     order = list(range(len(drawn)))
     random.shuffle(order)
-    assert splits([drawn[i] for i in order]) == [found[i] for i in order]
+    assert splits([drawn[i] for i in order]) == [assigned[i] for i in order]
 
 
 @given(st.lists(st.integers(1, 120), min_size=1, max_size=4))
 def test_each_class_has_its_shares(counts):
     labels = np.repeat(np.arange(len(counts)), counts)
     contents = [i.to_bytes(2, "big") for i in range(len(labels))]
-    found = np.array(split_by_class(labels, contents, [""] * len(labels)))
+    assigned = np.array(split_by_class(labels, contents, [""] * len(labels)))
     for label, count in enumerate(counts):
-        train, validation, test = ((found[labels == label] == split).sum() for split in SPLITS)
+        train, validation, test = ((assigned[labels == label] == split).sum() for split in SPLITS)
         assert train + validation + test == count
         if count == 1:
             assert train == 1
@@ -777,15 +777,15 @@ def test_groups_that_a_rarer_class_has_placed_count():
     subjects = [f"p{i}" for i in [*range(10), *range(3)]]
     for seed in range(20):
         contents = [f"{seed} {i}".encode() for i in range(13)]
-        found = split_by_class(labels, contents, subjects)
-        assert sorted(found[10:]) == ["test", "train", "validation"]
-        assert [found[:10].count(split) for split in SPLITS] == [7, 1, 2]
+        assigned = split_by_class(labels, contents, subjects)
+        assert sorted(assigned[10:]) == ["test", "train", "validation"]
+        assert [assigned[:10].count(split) for split in SPLITS] == [7, 1, 2]
 
 
 def test_the_order_is_that_of_no_name():
     # Contents in ascending order: were they not hashed, the first would all be test.
-    found = split_by_class([0] * 1000, [i.to_bytes(2, "big") for i in range(1000)], [""] * 1000)
-    halves = [found[:500].count("test"), found[500:].count("test")]
+    assigned = split_by_class([0] * 1000, [i.to_bytes(2, "big") for i in range(1000)], [""] * 1000)
+    halves = [assigned[:500].count("test"), assigned[500:].count("test")]
     assert sum(halves) == 200
     assert abs(halves[0] - 100) < 4 * np.sqrt(200 * 0.25)
 

@@ -147,8 +147,8 @@ def test_a_table_that_went_through_a_spreadsheet(folder, change):
     elif change == "semicolons":
         text = text.replace(",", ";")
     file.write_text(text, "utf-16" if change == "UTF-16" else "utf-8")
-    found = read(folder, 16)
-    assert found.checksum == expected.checksum and found.dropped == expected.dropped
+    loaded = read(folder, 16)
+    assert loaded.checksum == expected.checksum and loaded.dropped == expected.dropped
 
 
 @pytest.mark.parametrize("region", CLASSES)

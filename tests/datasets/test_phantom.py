@@ -50,11 +50,11 @@ def assert_mendable(error):
 
 def by_largest_remainder(total, weights):
     exact = [Fraction(total * weight, sum(weights)) for weight in weights]
-    found = [value.numerator // value.denominator for value in exact]
-    rests = sorted(range(len(exact)), key=lambda i: found[i] - exact[i])
-    for i in rests[: total - sum(found)]:
-        found[i] += 1
-    return found
+    counts = [value.numerator // value.denominator for value in exact]
+    rests = sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])
+    for i in rests[: total - sum(counts)]:
+        counts[i] += 1
+    return counts
 
 
 def counted(planned):
@@ -64,16 +64,16 @@ def counted(planned):
 
 def test_the_whole_set_has_irmas_sizes_and_proportions():
     planned = recipe.plan_images()
-    found = counted(planned)
-    assert {split: sum(numbers) for split, numbers in found.items()} == {
+    counts = counted(planned)
+    assert {split: sum(numbers) for split, numbers in counts.items()} == {
         "train": 12677 - 1268,
         "validation": 1268,
         "test": 1733,
     }
     train, test = list(recipe.TRAIN.values()), list(recipe.TEST.values())
-    assert found["train"] == by_largest_remainder(11409, train) == [1211, 1434, 1981, 4692, 2091]
-    assert found["validation"] == by_largest_remainder(1268, train) == [135, 159, 220, 522, 232]
-    assert found["test"] == by_largest_remainder(1733, test) == [165, 247, 692, 108, 521]
+    assert counts["train"] == by_largest_remainder(11409, train) == [1211, 1434, 1981, 4692, 2091]
+    assert counts["validation"] == by_largest_remainder(1268, train) == [135, 159, 220, 522, 232]
+    assert counts["test"] == by_largest_remainder(1733, test) == [165, 247, 692, 108, 521]
 
 
 def test_the_sizes_that_the_source_names_are_those_of_the_plan():
@@ -82,13 +82,13 @@ def test_the_sizes_that_the_source_names_are_those_of_the_plan():
 
 @pytest.mark.parametrize("count", [200, 201, 333, 1000, 5000])
 def test_every_class_is_in_every_split(count):
-    found = counted(recipe.plan_images(count, 1))
-    assert sum(map(sum, found.values())) == count
-    assert min(map(min, found.values())) >= 1
+    counts = counted(recipe.plan_images(count, 1))
+    assert sum(map(sum, counts.values())) == count
+    assert min(map(min, counts.values())) >= 1
     for split, weights in (("train", recipe.TRAIN), ("test", recipe.TEST)):
         weights = np.array(list(weights.values()))
-        exact = sum(found[split]) * weights / weights.sum()
-        assert np.abs(found[split] - exact).max() < 1
+        exact = sum(counts[split]) * weights / weights.sum()
+        assert np.abs(counts[split] - exact).max() < 1
 
 
 def test_a_subject_is_in_one_split_and_an_identifier_there_once():
@@ -96,7 +96,7 @@ def test_a_subject_is_in_one_split_and_an_identifier_there_once():
     splits = {}
     for p in planned:
         splits.setdefault(p.subject_id, set()).add(p.split)
-    assert {len(found) for found in splits.values()} == {1}
+    assert {len(names) for names in splits.values()} == {1}
     assert [p.image_id for p in planned] == [f"p{i:05d}" for i in range(len(planned))]
     per_subject = Counter(p.subject_id for p in planned).values()
     assert np.mean(list(per_subject)) == pytest.approx(recipe.IMAGES_PER_SUBJECT, rel=0.02)

@@ -137,14 +137,14 @@ def is_closed(vertices, faces):
 
 
 def test_closed_bones_keep_their_volume():
-    found = {
+    ratios = {
         bone.name: filled(bone.volume) / mesh_volume(vertices, faces)
         for bone, vertices, faces in meshes()
         if is_closed(vertices, faces)
     }
-    assert len(found) > 40
-    assert {"femur", "patella", "sacrum", "lunate_r", "3proxph_l"} <= set(found)
-    assert all(0.95 < ratio < 1.02 for ratio in found.values()), found
+    assert len(ratios) > 40
+    assert {"femur", "patella", "sacrum", "lunate_r", "3proxph_l"} <= set(ratios)
+    assert all(0.95 < ratio < 1.02 for ratio in ratios.values()), ratios
 
 
 def winding(points, vertices, faces):
@@ -223,9 +223,9 @@ def bone_path(
     return path
 
 
-def assert_near(found, exact, step):
+def assert_near(lengths, exact, step):
     """Within steps along the ray; more where it only grazes, which is short."""
-    error = np.abs(found - exact)
+    error = np.abs(lengths - exact)
     assert error[exact > 20 * step].max() < 1.2 * step
     assert error.max() < 8 * step
     assert error.mean() < 0.4 * step
@@ -372,11 +372,11 @@ OTHER = ((0.03, -0.01, 0.02), (-0.02, 0.0, 0.05), 0.012, 0.016)
 WIDE = {"width": 0.14}
 
 
-def assert_nearly(found, exact, bound=1.1 * PACE):
-    error = np.abs(found - exact)
+def assert_nearly(lengths, exact, bound=1.1 * PACE):
+    error = np.abs(lengths - exact)
     assert error[exact > 0.01].max() < bound
     assert error.mean() < 0.25 * bound
-    assert found[exact > 0.01].mean() == pytest.approx(exact[exact > 0.01].mean(), rel=0.03)
+    assert lengths[exact > 0.01].mean() == pytest.approx(exact[exact > 0.01].mean(), rel=0.03)
 
 
 def test_a_capsule_of_no_length_is_a_sphere():
@@ -471,8 +471,8 @@ def test_primary_is_beer_and_lambert(tissue, energy):
             share * np.exp(-mass * density * centimetres)
             for share, mass in zip(SPECTRA[energy], coefficients, strict=True)
         )
-        found = exposure.compute_primary(paths(**{tissue: centimetres / 100}), energy)
-        assert found == pytest.approx(by_hand, rel=1e-9)
+        primary = exposure.compute_primary(paths(**{tissue: centimetres / 100}), energy)
+        assert primary == pytest.approx(by_hand, rel=1e-9)
 
 
 def test_one_energy_multiplies(monkeypatch):
@@ -480,9 +480,11 @@ def test_one_energy_multiplies(monkeypatch):
         monkeypatch.setattr(exposure, name, np.full(4, getattr(exposure, name)[1]))
     layers = {"soft": 0.1, "fat": 0.02, "bone": 0.01, "metal": 0.001}
     together = exposure.compute_primary(paths(**layers), 0.4)
-    each = [exposure.compute_primary(paths(**{name: depth}), 0.4) for name, depth in layers.items()]
-    assert together == pytest.approx(np.prod(each, axis=0), rel=1e-9)
-    assert each[0] == pytest.approx(np.exp(-0.2683 * 1.04 * 10), rel=1e-9)
+    alone = [
+        exposure.compute_primary(paths(**{name: depth}), 0.4) for name, depth in layers.items()
+    ]
+    assert together == pytest.approx(np.prod(alone, axis=0), rel=1e-9)
+    assert alone[0] == pytest.approx(np.exp(-0.2683 * 1.04 * 10), rel=1e-9)
 
 
 def test_more_tissue_passes_less_and_a_harder_beam_more():
@@ -696,13 +698,13 @@ def test_denser_bones_and_a_larger_girth_are_seen():
 def test_quarter_turns_turn_the_picture(turns):
     scene = render.Scene.middle(BY_NAME["ankle, lateral"])
     upright, turned = traced(scene).bone, traced(replace(scene, quarter_turns=turns)).bone
-    found = [
+    correlations = [
         np.corrcoef(np.rot90(turned, k).ravel(), upright.ravel())[0, 1]
         if np.rot90(turned, k).shape == upright.shape
         else 0
         for k in range(4)
     ]
-    assert max(found) > 0.99 and int(np.argmax(found)) in (turns, 4 - turns)
+    assert max(correlations) > 0.99 and int(np.argmax(correlations)) in (turns, 4 - turns)
 
 
 # Finishing

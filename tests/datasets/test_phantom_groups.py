@@ -38,11 +38,11 @@ def test_a_view_is_selected_by_name(test_split):
 
 def test_examples_are_of_one_region_and_of_different_views(test_split):
     region = "upper extremity"
-    found = selection.select_examples(test_split, region, 6)
+    examples = selection.select_examples(test_split, region, 6)
     everything = test_split.select_classes([region]).records
-    assert len(found) == 6 and set(found.records["image_id"]) <= set(everything["image_id"])
-    assert found.records["view"].value_counts().max() <= 2
-    of_views = found.records["view"].to_list()
+    assert len(examples) == 6 and set(examples.records["image_id"]) <= set(everything["image_id"])
+    assert examples.records["view"].value_counts().max() <= 2
+    of_views = examples.records["view"].to_list()
     assert of_views == sorted(of_views, key=of_views.index)  # view by view
     assert len(set(of_views)) >= 3
     many = selection.select_examples(test_split, region, 10_000)
@@ -109,14 +109,14 @@ def test_quartiles_are_quarters_named_by_their_end(test_split):
 
 
 def test_a_series_is_each_value_rendered_alone():
-    found = series.render_series("knee, frontal", "gamma", (0, 1), size=48, blur_px=0.5)
+    rendered = series.render_series("knee, frontal", "gamma", (0, 1), size=48, blur_px=0.5)
     scene = Scene.middle(next(view for view in VIEWS if view.name == "knee, frontal"))
-    assert list(found) == [Exposure.at("gamma", 0), Exposure.at("gamma", 1)]
-    for gamma, image in found.items():
+    assert list(rendered) == [Exposure.at("gamma", 0), Exposure.at("gamma", 1)]
+    for gamma, image in rendered.items():
         exposure = scene.exposure.with_(gamma=gamma, blur_px=0.5)
         film = render(replace(scene, exposure=exposure), 48, np.random.default_rng(5))
         assert (image == film.grey).all()
-    one, other = found.values()
+    one, other = rendered.values()
     assert (one != other).any()
 
 
@@ -141,7 +141,7 @@ def test_the_steps_end_in_the_film_and_bone_absorbs():
     assert (steps["film"] == render(scene, 48, np.random.default_rng(1)).grey).all()
     bone, exposure = steps["bone (length)"], steps["exposure (log)"]
     tissue = steps["soft tissue (length)"]
-    assert all((each >= 0).all() and each.shape == bone.shape for each in (bone, tissue, exposure))
+    assert all((step >= 0).all() and step.shape == bone.shape for step in (bone, tissue, exposure))
     thick = bone > np.quantile(bone, 0.9)
     alike = (tissue > 0) & (bone == 0)
     assert exposure[thick].mean() > exposure[alike].mean() > exposure[(tissue + bone) == 0].mean()

@@ -85,9 +85,9 @@ def test_unknown_split():
 def test_sample_has_the_wanted_number_or_all(wanted, seed):
     sample = DATA.sample(dict(zip(SPLITS, wanted, strict=True)), seed)
     for split, number in zip(SPLITS, wanted, strict=True):
-        found = np.bincount(sample.split(split).labels, minlength=3)
-        assert found.sum() == min(sum(COUNTS[split]), number)
-        assert (found >= 1).all() and (found <= COUNTS[split]).all()
+        counts = np.bincount(sample.split(split).labels, minlength=3)
+        assert counts.sum() == min(sum(COUNTS[split]), number)
+        assert (counts >= 1).all() and (counts <= COUNTS[split]).all()
     assert len(set(sample.image_ids)) == len(sample)  # without replacement
     assert_rows_belong_together(sample)
 
@@ -96,17 +96,17 @@ def test_sample_has_the_wanted_number_or_all(wanted, seed):
 def test_only_keeps_images_order_and_labels_of_the_named_classes(chosen):
     for data in (DATA, shuffled(DATA, 3)):
         names = [CLASS_NAMES[label] for label in chosen]
-        found = data.select_classes(names)
-        assert found.class_names == tuple(names)
+        selected = data.select_classes(names)
+        assert selected.class_names == tuple(names)
         rows = [row for row in range(len(data)) if data.labels[row] in chosen]
-        assert found.image_ids.tolist() == data.image_ids[rows].tolist()
-        assert found.images[:, 0, 0].tolist() == data.images[rows, 0, 0].tolist()
-        assert found.records["split"].tolist() == data.records["split"].iloc[rows].tolist()
+        assert selected.image_ids.tolist() == data.image_ids[rows].tolist()
+        assert selected.images[:, 0, 0].tolist() == data.images[rows, 0, 0].tolist()
+        assert selected.records["split"].tolist() == data.records["split"].iloc[rows].tolist()
         before = [CLASS_NAMES[label] for label in data.labels[rows]]
-        assert [found.class_names[label] for label in found.labels] == before
-        assert found.labels.dtype == np.int64
-        assert found.records.index.tolist() == list(range(len(rows)))
-        assert (found.name, found.checksum) == (data.name, data.checksum)
+        assert [selected.class_names[label] for label in selected.labels] == before
+        assert selected.labels.dtype == np.int64
+        assert selected.records.index.tolist() == list(range(len(rows)))
+        assert (selected.name, selected.checksum) == (data.name, data.checksum)
 
 
 def test_only_of_no_class_in_particular_is_all():
@@ -145,12 +145,12 @@ def test_sample_keeps_the_share_of_each_class():
 )
 def test_in_proportion_is_within_one_of_the_exact_share(counts, share):
     total = max(len(counts), round(share * sum(counts)))
-    found = apportion(total, counts)
-    assert sum(found) == total
+    shares = apportion(total, counts)
+    assert sum(shares) == total
     exact = total * np.array(counts) / sum(counts)
-    assert min(found) >= 1
+    assert min(shares) >= 1
     if min(exact) >= 1:
-        assert (np.abs(found - exact) < 1).all()
+        assert (np.abs(shares - exact) < 1).all()
 
 
 def test_fewer_images_than_classes():

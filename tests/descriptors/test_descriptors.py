@@ -332,10 +332,10 @@ def test_a_network_is_found_by_its_run_shipped_ones_first_then_the_latest(projec
 def test_a_network_by_its_run_is_the_descriptor_of_its_file(project):
     path = project("models/phantom-G-s0.safetensors", 1)
     for layer in (None, "pool2"):
-        found = cbir_lib.load_network("phantom-G-s0", layer)
+        loaded = cbir_lib.load_network("phantom-G-s0", layer)
         expected = LearnedDescriptor.from_file(path, layer)
-        assert found.layer == expected.layer
-        vectors = found.transform(IMAGES["noise"])
+        assert loaded.layer == expected.layer
+        vectors = loaded.transform(IMAGES["noise"])
         assert np.array_equal(vectors, expected.transform(IMAGES["noise"]))
 
 

@@ -71,8 +71,8 @@ def test_log_polar_spectrum_is_a_slow_ones():
             polar[r, a] = map_coordinates(spectrum, place, order=1)[0]
     expected = (polar - polar.mean()) * np.hanning(66)[1:-1, None]
     inner = slice(0, 60)  # the other half has no bin at the highest frequency
-    found = FourierMellin().log_polar(NOISE[:1])[0]
-    assert np.allclose(found[inner], expected[inner], atol=0.01)
+    log_polar = FourierMellin().log_polar(NOISE[:1])[0]
+    assert np.allclose(log_polar[inner], expected[inner], atol=0.01)
 
 
 def test_vector_is_the_second_transforms_magnitude():

@@ -25,13 +25,13 @@ def bank_in_pixels(bank, orientations, scales, side):
 @pytest.mark.parametrize(("bank", "orientations", "scales"), [("octaves", 5, 3)])
 def test_maps_are_a_convolution_with_scikit_images_kernels(bank, orientations, scales):
     images = RNG.integers(0, 256, (2, 30, 22), dtype=np.uint8)
-    found = compute_response_maps(images, bank, orientations, scales).reshape(2, -1, 30, 22)
+    responses = compute_response_maps(images, bank, orientations, scales).reshape(2, -1, 30, 22)
     side = 128
     filters = bank_in_pixels(bank, orientations, scales, side)
     for number in (0, 3, 5, 9, 11, 14):
         frequency, angle, along, across = filters[number]
         kernel = gabor_kernel(frequency, angle, sigma_x=along, sigma_y=across, n_stds=4.5)
-        for image, maps in zip(images, found, strict=True):
+        for image, maps in zip(images, responses, strict=True):
             expected = abs(convolve(image / 255 + 0j, kernel, mode="constant"))
             assert np.allclose(maps[number], expected, atol=0.01 * expected.max())
 
@@ -41,8 +41,8 @@ def test_maps_are_a_convolution_with_scikit_images_kernels(bank, orientations, s
 @pytest.mark.parametrize("shape", [(3, 30, 22), (2, 65, 9)])
 def test_maps_are_those_of_the_definition(bank, orientations, scales, shape):
     images = RNG.integers(0, 256, shape, dtype=np.uint8)
-    found = compute_response_maps(images, bank, orientations, scales)
-    for image, maps in zip(images, found, strict=True):
+    responses = compute_response_maps(images, bank, orientations, scales)
+    for image, maps in zip(images, responses, strict=True):
         expected = gabor.compute_reference(image, bank, orientations, scales)
         np.testing.assert_allclose(maps.reshape(expected.shape), expected, atol=1e-5)
 
@@ -52,8 +52,8 @@ def test_manjunath_ma_map_is_a_convolution():
     frequency, angle, along, across = bank_in_pixels("manjunath-ma", 6, 4, 128)[13]
     kernel = gabor_kernel(frequency, angle, sigma_x=along, sigma_y=across, n_stds=5)
     expected = abs(convolve(NOISE[0] / 255 + 0j, kernel, mode="constant"))
-    found = compute_response_maps(NOISE[:1], "manjunath-ma", 6, 4)[0, 2, 1]
-    assert np.allclose(found, expected, atol=0.01 * expected.max())
+    response = compute_response_maps(NOISE[:1], "manjunath-ma", 6, 4)[0, 2, 1]
+    assert np.allclose(response, expected, atol=0.01 * expected.max())
 
 
 def test_manjunath_mas_filters_touch_at_half_their_peaks():
@@ -106,8 +106,8 @@ def test_vector_is_mean_and_deviation_of_the_scaled_maps():
     assert np.allclose(GaborVector().fit(NOISE).transform(NOISE), own, rtol=0.01)
     raw = compute_response_maps(NOISE, "manjunath-ma", 6, 4).reshape(4, 24, -1)
     expected = np.stack([raw.mean(axis=2), raw.std(axis=2)], axis=2).reshape(4, 48)
-    found = GaborVector("manjunath-ma", 6, 4, scaled=False).transform(NOISE)
-    assert np.allclose(found, expected, atol=1e-5)
+    vectors = GaborVector("manjunath-ma", 6, 4, scaled=False).transform(NOISE)
+    assert np.allclose(vectors, expected, atol=1e-5)
 
 
 def test_histogram_is_numpys_and_full_alike_on_the_training_images():
@@ -115,10 +115,10 @@ def test_histogram_is_numpys_and_full_alike_on_the_training_images():
     maps = compute_response_maps(NOISE, "manjunath-ma", 6, 4).reshape(4, 24, -1)
     vectors = descriptor.transform(NOISE).reshape(4, 24, 5)
     edges = np.pad(descriptor.edges_, ((0, 0), (1, 1)), constant_values=(-1, 99))
-    for found, one in zip(vectors, maps, strict=True):
+    for histograms, one in zip(vectors, maps, strict=True):
         for number in range(24):
             expected = np.histogram(one[number], edges[number])[0] / one[number].size / 24
-            assert np.allclose(found[number], expected, atol=2 / one[number].size / 24)
+            assert np.allclose(histograms[number], expected, atol=2 / one[number].size / 24)
     assert np.allclose(vectors.sum(axis=(1, 2)), 1, atol=1e-5)
     assert np.allclose(vectors.mean(axis=0), 1 / 24 / 5, rtol=0.01)
 

@@ -37,12 +37,12 @@ ANGLES = [0, np.pi / 4, np.pi / 2, 3 * np.pi / 4]
 def test_vectors_are_those_of_the_definition(images, levels, offset):
     vectors = Haralick(levels, offset, scaled=False).transform(images)
     matrices = compute_co_occurrence(images, levels, offset)
-    for image, vector, found in zip(images, vectors, matrices, strict=True):
+    for image, vector, matrix in zip(images, vectors, matrices, strict=True):
         expected = [
             haralick.compute_reference_matrix(image, levels, offset * down, offset * right)
             for down, right in DIRECTIONS
         ]
-        np.testing.assert_allclose(found, expected, atol=1e-7)
+        np.testing.assert_allclose(matrix, expected, atol=1e-7)
         features = np.array([haralick.compute_reference(p) for p in expected])
         np.testing.assert_allclose(vector[:13], features.mean(0), rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(vector[13:], np.ptp(features, 0), rtol=1e-4, atol=1e-5)
@@ -51,8 +51,8 @@ def test_vectors_are_those_of_the_definition(images, levels, offset):
 @pytest.mark.parametrize("images", [NOISE, SMOOTH], ids=["noise", "smooth"])
 @pytest.mark.parametrize(("levels", "offset"), [(2, 1), (8, 3), (32, 1), (100, 2), (256, 1)])
 def test_matrices_are_scikit_images(images, levels, offset):
-    found = compute_co_occurrence(images, levels, offset)
-    for image, matrices in zip(images, found, strict=True):
+    computed = compute_co_occurrence(images, levels, offset)
+    for image, matrices in zip(images, computed, strict=True):
         level = (image.astype(int) * levels // 256).astype(np.uint8)
         # scikit-image moves by round(distance sin), round(distance cos).
         for matrix, angle in zip(matrices, ANGLES, strict=True):
@@ -147,9 +147,9 @@ def test_features_keep_their_bounds(images, levels, offset):
     assert vectors.shape == (len(images), 26)
     assert vectors.dtype == np.float32
     assert np.isfinite(vectors).all()
-    least = np.zeros(26)
-    least[[FEATURES.index("correlation"), 11]] = -1
-    assert (vectors >= least - 1e-4).all()
+    lowest = np.zeros(26)
+    lowest[[FEATURES.index("correlation"), 11]] = -1
+    assert (vectors >= lowest - 1e-4).all()
     assert (np.abs(vectors[:, :13]) <= 1 + 1e-4).all()
     unscaled = Haralick(levels, offset, scaled=False).transform(images)
     np.testing.assert_allclose(vectors * np.tile(list_greatest(levels), 2), unscaled, rtol=1e-4)

@@ -31,10 +31,10 @@ def skimages(image, neighbours, radius, method):
 @pytest.mark.parametrize(("neighbours", "radius"), CIRCLES)
 @pytest.mark.parametrize(("invariant", "method"), [(True, "uniform"), (False, "nri_uniform")])
 def test_patterns_are_scikit_images(neighbours, radius, invariant, method):
-    found = compute_patterns(NOISE, neighbours, radius, invariant)
+    patterns = compute_patterns(NOISE, neighbours, radius, invariant)
     expected = np.stack([skimages(image, neighbours, radius, method) for image in NOISE])
     # Neighbours within 1/1000 grey value of the pixel may go either way: rounding of theirs.
-    different = (found != expected).mean()
+    different = (patterns != expected).mean()
     assert different <= (0 if neighbours == 4 and radius == 1 else 1e-3)
 
 
@@ -42,22 +42,22 @@ def test_patterns_are_scikit_images(neighbours, radius, invariant, method):
 @pytest.mark.parametrize("invariant", [True, False])
 def test_patterns_are_those_of_the_definition(circle, invariant):
     expected = [lbp.compute_reference(image, *circle, invariant) for image in NOISE]
-    found = compute_patterns(NOISE, *circle, invariant)
-    assert (found != expected).mean() < 1e-4  # rounding
+    patterns = compute_patterns(NOISE, *circle, invariant)
+    assert (patterns != expected).mean() < 1e-4  # rounding
 
 
 @pytest.mark.parametrize("invariant", [True, False])
 def test_histogram_counts_the_patterns_of_each_cell(invariant):
     bins = 10 if invariant else 59
     patterns = compute_patterns(NOISE, rotation_invariant=invariant)
-    found = LBPHistogram(rotation_invariant=invariant, grid=3).transform(NOISE)
-    assert found.shape == (3, 9 * bins)
+    histograms = LBPHistogram(rotation_invariant=invariant, grid=3).transform(NOISE)
+    assert histograms.shape == (3, 9 * bins)
     rows, columns = np.arange(37) * 3 // 37, np.arange(50) * 3 // 50
     for i, j in np.ndindex(3, 3):
         cell = patterns[:, rows == i][:, :, columns == j].reshape(3, -1)
         counts = [np.bincount(values, minlength=bins) for values in cell]
         start = (3 * i + j) * bins
-        np.testing.assert_allclose(found[:, start : start + bins], np.divide(counts, 37 * 50))
+        np.testing.assert_allclose(histograms[:, start : start + bins], np.divide(counts, 37 * 50))
 
 
 def test_by_hand():

@@ -70,26 +70,26 @@ def test_dense_sift_is_opencvs(images, patch):
     points = [cv2.KeyPoint(float(x), float(y), patch / 6, 0) for y in rows for x in columns]
     sift = cv2.SIFT_create()
     expected = np.stack([sift.compute(image, points)[1] for image in images])
-    found = local.describe_upright(images, rows, columns, patch).reshape(expected.shape)
+    histograms = local.describe_upright(images, rows, columns, patch).reshape(expected.shape)
     # Whole numbers 0 to 255: OpenCV's arc tangent is not exact, and a half may round either way.
-    assert np.abs(found - expected).max() <= 2
-    assert np.abs(found - expected).mean() < 0.02
+    assert np.abs(histograms - expected).max() <= 2
+    assert np.abs(histograms - expected).mean() < 0.02
 
 
 @pytest.mark.parametrize("features", ["sift-dense", "sift-keypoints"])
 def test_root_sift_has_norm_one(features):
-    owner, found = FEATURES[features](IMAGES, 8, 16)
-    assert len(owner) == len(found) > 50
-    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    owner, features_of = FEATURES[features](IMAGES, 8, 16)
+    assert len(owner) == len(features_of) > 50
+    assert np.allclose(np.linalg.norm(features_of, axis=1), 1, atol=1e-5)
 
 
 def test_keypoint_sift_is_opencvs():
-    owner, found = local.describe_keypoints(IMAGES, 8, 16)
+    owner, features = local.describe_keypoints(IMAGES, 8, 16)
     sift = cv2.SIFT_create()
     for i, image in enumerate(IMAGES):
         expected = sift.detectAndCompute(image, None)[1]
         expected = np.sqrt(expected / expected.sum(axis=1, keepdims=True))
-        assert np.allclose(found[owner == i], expected, atol=1e-6)
+        assert np.allclose(features[owner == i], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("images", [IMAGES[:2], *ODD.values()], ids=["blobs", *ODD])
@@ -103,9 +103,9 @@ def test_patches_are_cut_one_by_one(images, patch):
         for y in place_grid(images.shape[1], patch, 3)
         for x in place_grid(images.shape[2], patch, 3)
     ]
-    owner, found = local.cut_patches(images, 3, patch)
-    assert np.allclose(found, expected, atol=1e-6)
-    assert np.array_equal(owner, np.repeat(np.arange(len(images)), len(found) // len(images)))
+    owner, patches = local.cut_patches(images, 3, patch)
+    assert np.allclose(patches, expected, atol=1e-6)
+    assert np.array_equal(owner, np.repeat(np.arange(len(images)), len(patches) // len(images)))
 
 
 # From local features to one vector
@@ -113,12 +113,14 @@ def test_patches_are_cut_one_by_one(images, patch):
 
 def literal(descriptor, image):
     """One image, one local feature at a time, from the definition."""
-    _, found = FEATURES[descriptor.features](image[None], descriptor.step_px, descriptor.patch_px)
+    _, local_features = FEATURES[descriptor.features](
+        image[None], descriptor.step_px, descriptor.patch_px
+    )
     if descriptor.features == "patches":
-        found = (found - descriptor.mean_) @ descriptor.axes_
+        local_features = (local_features - descriptor.mean_) @ descriptor.axes_
     words = descriptor.vocabulary_
     counts, residuals = np.zeros(len(words)), np.zeros(words.shape)
-    for feature in found:
+    for feature in local_features:
         word = ((words - feature) ** 2).sum(axis=1).argmin()
         counts[word] += 1
         residuals[word] += feature - words[word]
@@ -181,10 +183,10 @@ def test_own_images_are_nearest(descriptor, length):
 @given(st.integers(1, 30), st.integers(1, 9), st.integers(1, 5), st.integers(0, 99))
 def test_nearest_word(count, words, length, seed):
     rng = np.random.default_rng(seed)
-    found = rng.integers(-3, 4, (count, length)).astype(np.float32)  # ties are exact
+    features = rng.integers(-3, 4, (count, length)).astype(np.float32)  # ties are exact
     vocabulary = rng.integers(-3, 4, (words, length)).astype(np.float32)
-    expected = ((found[:, None] - vocabulary) ** 2).sum(-1).argmin(1)
-    assert np.array_equal(assign_words(found, vocabulary), expected)
+    expected = ((features[:, None] - vocabulary) ** 2).sum(-1).argmin(1)
+    assert np.array_equal(assign_words(features, vocabulary), expected)
 
 
 def test_bag_of_words_forgets_the_places():
@@ -244,9 +246,9 @@ def test_words_are_learnt_from_so_many_features_of_all_images(monkeypatch):
 
     monkeypatch.setattr(local, "MiniBatchKMeans", Watched)
     BagOfWords(words=4, sample=300).fit(IMAGES)
-    owner, found = local.describe_densely(IMAGES, 4, 16)
+    owner, described = local.describe_densely(IMAGES, 4, 16)
     assert seen[0].shape == (300, 128)
-    place = {row.tobytes(): i for row, i in zip(found, owner, strict=True)}
+    place = {row.tobytes(): i for row, i in zip(described, owner, strict=True)}
     drawn = np.bincount([place[row.tobytes()] for row in seen[0]], minlength=len(IMAGES))
     assert len(np.unique(seen[0], axis=0)) == 300  # none twice
     assert drawn.min() >= 8  # 25 are expected of each
@@ -255,9 +257,9 @@ def test_words_are_learnt_from_so_many_features_of_all_images(monkeypatch):
 
 def test_patches_are_reduced_by_scikit_learns_components():
     descriptor = BagOfWords("patches", words=4, components=6).fit(IMAGES)
-    _, found = local.cut_patches(IMAGES, 4, 16)
-    reference = PCA(6, svd_solver="full").fit(found)
-    ours, expected = descriptor._reduced(found), reference.transform(found)
+    _, patches = local.cut_patches(IMAGES, 4, 16)
+    reference = PCA(6, svd_solver="full").fit(patches)
+    ours, expected = descriptor._reduced(patches), reference.transform(patches)
     signs = np.sign((ours * expected).sum(axis=0))
     assert np.allclose(ours * signs, expected, atol=1e-3)
     assert descriptor.vocabulary_.shape == (4, 6)

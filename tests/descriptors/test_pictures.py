@@ -33,8 +33,8 @@ def test_a_wave_is_the_inverse_transform_of_its_filter(bank, orientations, scale
         inverse = np.fft.fftshift(np.fft.ifft2(gain).real)[::finer, ::finer]  # whole pixels
         middle = slice(side // 2 - reach, side // 2 + reach + 1)
         expected = inverse[middle, middle] / inverse[side // 2, side // 2]
-        found = waves[number // orientations, number % orientations]
-        assert np.allclose(found, expected, atol=1e-6)
+        wave = waves[number // orientations, number % orientations]
+        assert np.allclose(wave, expected, atol=1e-6)
 
 
 def test_the_word_of_a_point_is_the_nearest():
@@ -91,8 +91,8 @@ def test_zernike_polynomials_are_reconstructed_by_their_own_order(side):
     disc = np.hypot(x, y) <= 0.95  # the rim is pixels cut by the circle
     for order, polynomial in ((0, 0 * x + 1), (1, x), (1, y), (2, 2 * (x**2 + y**2) - 1)):
         image = np.rint(128 + 100 * polynomial * (np.hypot(x, y) <= 1)).astype(np.uint8)
-        found = reconstruct(image[None], max(order, 2))[0]
-        assert np.abs(found - image)[disc].mean() < 4
+        restored = reconstruct(image[None], max(order, 2))[0]
+        assert np.abs(restored - image)[disc].mean() < 4
         if order:
             assert np.abs(reconstruct(image[None], order - 1)[0] - image)[disc].mean() > 15
 

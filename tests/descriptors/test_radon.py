@@ -16,8 +16,8 @@ EDGE_CASES = draw_edge_cases()
 def test_projections_are_scikit_images(size, angles):
     images = RNG.integers(0, 256, (3, size, size), dtype=np.uint8)
     theta = np.arange(angles) * 180 / angles
-    found = RadonBarcode(size, angles).projections(images)
-    for image, lines in zip(images, found, strict=True):
+    projections = RadonBarcode(size, angles).projections(images)
+    for image, lines in zip(images, projections, strict=True):
         expected = radon(image.astype(float), theta, circle=False, preserve_range=True)
         assert np.allclose(lines, expected.T, atol=0.05)  # of some thousands
 
@@ -27,8 +27,8 @@ def test_bits_are_those_of_a_loop(angles):
     descriptor = RadonBarcode(angles=angles)
     images = np.concatenate([NOISE, np.pad(NOISE[:, 8:20, 8:20], ((0, 0), (3, 17), (9, 11)))])
     bits = descriptor.transform(images).reshape(len(images), angles, -1)
-    for lines, found in zip(descriptor.projections(images), bits, strict=True):
-        for line, bit in zip(lines, found, strict=True):
+    for lines, barcode in zip(descriptor.projections(images), bits, strict=True):
+        for line, bit in zip(lines, barcode, strict=True):
             expected = line >= np.median(line[line > 0])
             assert np.array_equal(bit, expected & (line > 0))
 

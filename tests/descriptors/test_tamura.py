@@ -71,9 +71,9 @@ def test_maps_follow_their_parameters(scales, side):
 def test_histogram_is_that_of_the_definition(shape):
     images = smooth(shape)
     expected = [reference_histogram(v) for v in images]
-    found = TamuraHistogram().transform(images)
+    histograms = TamuraHistogram().transform(images)
     # Half of L1 is the share of pixels in another bin.
-    assert (abs(found - expected).sum(1) / 2 <= 0.01).all()
+    assert (abs(histograms - expected).sum(1) / 2 <= 0.01).all()
 
 
 def test_an_edge_by_hand():

@@ -18,10 +18,10 @@ EDGE_CASES = draw_edge_cases()
 def test_moments_are_mahotas(side, order):
     images = RNG.integers(0, 256, (3, side, side), dtype=np.uint8)
     centre = ((side - 1) / 2, (side - 1) / 2)
-    for image, found in zip(images, ZernikeMoments(order).transform(images), strict=True):
+    for image, moments in zip(images, ZernikeMoments(order).transform(images), strict=True):
         expected = mahotas.features.zernike_moments(image, side / 2, order, cm=centre)
-        assert np.allclose(found, expected, atol=1e-5)
-        assert found[0] == pytest.approx(1 / np.pi)
+        assert np.allclose(moments, expected, atol=1e-5)
+        assert moments[0] == pytest.approx(1 / np.pi)
 
 
 def test_rotation_by_right_angles_changes_nothing():

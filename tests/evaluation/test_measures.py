@@ -68,49 +68,49 @@ relevances = arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=15)).map
 def test_classification_counts_as_a_loop_does():
     rng = np.random.default_rng(0)
     labels, predicted = rng.integers(0, 4, 200), rng.integers(0, 4, 200)
-    found = summary.summarise_classification(labels, predicted, 4)
+    measured = summary.summarise_classification(labels, predicted, 4)
     counts = [[0] * 4 for _ in range(4)]
     for label, answer in zip(labels, predicted, strict=True):
         counts[label][answer] += 1
-    assert found["confusion"] == counts
-    assert found["accuracy"] == sum(counts[c][c] for c in range(4)) / 200
+    assert measured["confusion"] == counts
+    assert measured["accuracy"] == sum(counts[c][c] for c in range(4)) / 200
     recalls = [counts[c][c] / sum(counts[c]) for c in range(4)]
-    assert found["balanced_accuracy"] == pytest.approx(sum(recalls) / 4)
-    assert found["accuracy"] == metrics.accuracy_score(labels, predicted)
-    assert found["balanced_accuracy"] == metrics.balanced_accuracy_score(labels, predicted)
+    assert measured["balanced_accuracy"] == pytest.approx(sum(recalls) / 4)
+    assert measured["accuracy"] == metrics.accuracy_score(labels, predicted)
+    assert measured["balanced_accuracy"] == metrics.balanced_accuracy_score(labels, predicted)
 
 
 def test_classification_by_hand():
-    found = summary.summarise_classification([0, 0, 0, 1], [0, 0, 1, 1], 3)  # nothing of class 2
-    assert found["accuracy"] == 3 / 4
-    assert found["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 1) / 2)
-    assert found["confusion"] == [[2, 1, 0], [0, 1, 0], [0, 0, 0]]
+    measured = summary.summarise_classification([0, 0, 0, 1], [0, 0, 1, 1], 3)  # nothing of class 2
+    assert measured["accuracy"] == 3 / 4
+    assert measured["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 1) / 2)
+    assert measured["confusion"] == [[2, 1, 0], [0, 1, 0], [0, 0, 0]]
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 5), (5, 5), (1, 2), (7, 10), (900, 1000)])
 def test_accuracy_interval_is_wilson_s(right, n):
     labels = np.arange(n) % 2
-    found = summary.summarise_classification(
+    measured = summary.summarise_classification(
         labels, np.where(np.arange(n) < right, labels, 1 - labels), 2
     )
     z, p = NormalDist().inv_cdf(0.975), right / n
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    assert found["accuracy_interval"] == pytest.approx([middle - half, middle + half], abs=1e-9)
-    assert found["accuracy"] == p
+    assert measured["accuracy_interval"] == pytest.approx([middle - half, middle + half], abs=1e-9)
+    assert measured["accuracy"] == p
 
 
 def test_balanced_interval_is_that_of_drawing_images():
     rng = np.random.default_rng(1)
     labels = rng.choice(3, 240, p=[0.6, 0.3, 0.1])
     predicted = np.where(rng.random(240) < 0.8, labels, (labels + 1) % 3)
-    found = summary.summarise_classification(labels, predicted, 3)["balanced_accuracy_interval"]
+    interval = summary.summarise_classification(labels, predicted, 3)["balanced_accuracy_interval"]
     drawn = []
     for _ in range(2000):
         rows = rng.integers(0, 240, 240)
         drawn.append(metrics.balanced_accuracy_score(labels[rows], predicted[rows]))
     # Two bootstraps of 2,000 draws each differ by chance in their quantiles.
-    np.testing.assert_allclose(found, np.quantile(drawn, [0.025, 0.975]), atol=0.012)
+    np.testing.assert_allclose(interval, np.quantile(drawn, [0.025, 0.975]), atol=0.012)
 
 
 def test_balanced_interval_of_all_right_and_of_an_empty_class():
@@ -252,20 +252,20 @@ def test_a_relevant_item_further_forward_raises_average_precision(ranking, data)
 
 def test_queries_without_relevant_item_are_left_out_and_counted():
     relevant = rankings("X.X", "...", ".XX", "...")
-    found = summary.summarise_retrieval(relevant)
-    assert found["queries"] == 4
-    assert found["queries_without_relevant"] == 2
+    measured = summary.summarise_retrieval(relevant)
+    assert measured["queries"] == 4
+    assert measured["queries_without_relevant"] == 2
     first, third = (1 / 1 + 2 / 3) / 2, (1 / 2 + 2 / 3) / 2
-    assert found["mean_average_precision"] == pytest.approx((first + third) / 2)
-    assert found["mean_average_precision_interval"] == pytest.approx([third, first])
-    assert found["precision_at_1"] == pytest.approx((1 / 1 + 0 / 1) / 2)
-    assert found["precision_at_5"] == pytest.approx((2 / 5 + 2 / 5) / 2)
-    assert found["precision_at_10"] == pytest.approx((2 / 10 + 2 / 10) / 2)
-    assert found["r_precision"] == pytest.approx((1 / 2 + 1 / 2) / 2)
+    assert measured["mean_average_precision"] == pytest.approx((first + third) / 2)
+    assert measured["mean_average_precision_interval"] == pytest.approx([third, first])
+    assert measured["precision_at_1"] == pytest.approx((1 / 1 + 0 / 1) / 2)
+    assert measured["precision_at_5"] == pytest.approx((2 / 5 + 2 / 5) / 2)
+    assert measured["precision_at_10"] == pytest.approx((2 / 10 + 2 / 10) / 2)
+    assert measured["r_precision"] == pytest.approx((1 / 2 + 1 / 2) / 2)
     # Rounded to five places, in the order of the queries.
-    assert found["average_precisions"] == [0.83333, None, 0.58333, None]
+    assert measured["average_precisions"] == [0.83333, None, 0.58333, None]
     kept = relevant[[0, 2]]
-    np.testing.assert_allclose(found["precision_recall"], precision_recall(kept).mean(axis=0))
+    np.testing.assert_allclose(measured["precision_recall"], precision_recall(kept).mean(axis=0))
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -273,7 +273,7 @@ def test_the_precisions_of_each_query_are_those_at_its_ranks(tied):
     relevant = random_rankings(5)
     rng = np.random.default_rng(5)
     distances = np.sort(rng.integers(0, 9, relevant.shape), axis=1) if tied else None
-    found = summary.summarise_retrieval(relevant, distances=distances)
+    measured = summary.summarise_retrieval(relevant, distances=distances)
     known = relevant.any(axis=1)
     assert 0 < known.sum() < len(known)
     for name, values in (
@@ -281,15 +281,15 @@ def test_the_precisions_of_each_query_are_those_at_its_ranks(tied):
         ("precisions_at_1", precision_at(relevant, 1, distances)),
         ("precisions_at_10", precision_at(relevant, 10, distances)),
     ):
-        assert [value is not None for value in found[name]] == known.tolist()
-        of_known = [value for value in found[name] if value is not None]
+        assert [value is not None for value in measured[name]] == known.tolist()
+        of_known = [value for value in measured[name] if value is not None]
         np.testing.assert_allclose(of_known, values[known], atol=5.1e-6)  # rounded to 5 places
     for name, mean in (
         ("precisions_at_1", "precision_at_1"),
         ("precisions_at_10", "precision_at_10"),
     ):
-        assert found[mean] == pytest.approx(
-            np.mean([v for v in found[name] if v is not None]), abs=1e-5
+        assert measured[mean] == pytest.approx(
+            np.mean([v for v in measured[name] if v is not None]), abs=1e-5
         )
 
 
@@ -297,7 +297,7 @@ def measured_in_blocks(block, monkeypatch):
     """All that is measured of some rankings with ties, classes, subjects and gains."""
     relevant = random_rankings(6, queries=53, length=30)
     rng = np.random.default_rng(6)
-    given = {
+    options = {
         "distances": np.sort(rng.integers(0, 12, relevant.shape), axis=1).astype(np.float32),
         "classes": rng.choice(list("abc"), 53),
         "subjects": rng.integers(0, 20, 53),
@@ -305,9 +305,9 @@ def measured_in_blocks(block, monkeypatch):
     }
     monkeypatch.setattr(summary, "BLOCK", block)
     return [
-        summary.summarise_retrieval(relevant, **given),
+        summary.summarise_retrieval(relevant, **options),
         summary.summarise_retrieval(
-            relevant, 3, distances=given["distances"], classes=given["classes"]
+            relevant, 3, distances=options["distances"], classes=options["classes"]
         ),
         summary.summarise_retrieval(relevant),
     ]
@@ -355,25 +355,25 @@ def test_no_query_with_a_relevant_item_is_an_error():
 
 def test_only_relevant_items_give_one_everywhere():
     everything = np.ones((4, 12), bool)
-    found = summary.summarise_retrieval(
+    measured = summary.summarise_retrieval(
         everything, gains=everything, classes=list("aabb"), subjects=[0, 0, 1, 2]
     )
-    assert found.pop("queries") == 4
-    assert found.pop("queries_without_relevant") == 0
+    assert measured.pop("queries") == 4
+    assert measured.pop("queries_without_relevant") == 0
     for name in ("hierarchical_error", "hierarchical_error_by_chance"):
-        assert found.pop(name) == 0
-    assert found.pop("hierarchical_error_interval") == [0, 0]
+        assert measured.pop(name) == 0
+    assert measured.pop("hierarchical_error_interval") == [0, 0]
     for k in (1, 5, 10):
-        assert found.pop(f"recall_at_{k}") == k / 12
-    ranks = found.pop("ranks")
+        assert measured.pop(f"recall_at_{k}") == k / 12
+    ranks = measured.pop("ranks")
     assert ranks == [*range(1, 13)]
-    np.testing.assert_allclose(found.pop("recall_by_rank"), np.array(ranks) / 12, atol=1e-5)
-    for of_class in found.pop("per_class").values():
+    np.testing.assert_allclose(measured.pop("recall_by_rank"), np.array(ranks) / 12, atol=1e-5)
+    for of_class in measured.pop("per_class").values():
         assert of_class.pop("queries") == 2
         assert of_class.pop("hierarchical_error") == 0
         assert all(value == pytest.approx(1) for value in of_class.values() if np.isscalar(value))
         assert np.all(np.array(of_class["precision_recall"]) == 1)
-    for name, value in found.items():
+    for name, value in measured.items():
         np.testing.assert_allclose(value, 1, err_msg=name)
 
 
@@ -398,8 +398,8 @@ def test_a_query_in_the_gallery_does_not_count_itself():
 def test_relevance_compares_classes():
     ranking = Ranking(np.array([[2, 0, 1], [1, 2, -1]]), np.zeros((2, 3), np.float32))
     gallery_labels = np.array([5, 6, 5])  # row -1 is no row: it must not count as the last
-    found = find_relevant(ranking, [5, 5], gallery_labels)
-    assert found.tolist() == [[True, True, False], [False, True, False]]
+    relevant = find_relevant(ranking, [5, 5], gallery_labels)
+    assert relevant.tolist() == [[True, True, False], [False, True, False]]
 
 
 # Equal distances
@@ -436,12 +436,12 @@ def orders(relevant, distances):
 @given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=6))
 def test_equal_distances_are_the_mean_over_all_their_orders(measure, items):
     distances, relevant = (np.array(part) for part in zip(*sorted(items), strict=True))
-    found = measure(relevant[None], distances[None].astype(np.float32))
+    values = measure(relevant[None], distances[None].astype(np.float32))
     every = measure(orders(relevant, distances))
     if relevant.any():
-        np.testing.assert_allclose(found[0], every.mean(axis=0), atol=1e-12)
+        np.testing.assert_allclose(values[0], every.mean(axis=0), atol=1e-12)
     else:
-        np.testing.assert_array_equal(found[0], every[0])  # NaN or 0
+        np.testing.assert_array_equal(values[0], every[0])  # NaN or 0
 
 
 @unhurried
@@ -450,8 +450,8 @@ def test_graded_gain_of_equal_distances_is_the_mean_over_all_their_orders(items)
     distances, gains = (np.array(part) for part in zip(*sorted(items), strict=True))
     every = orders(gains, distances)
     for k in (None, 1, 3):
-        found = ndcg(gains[None] / 4, distances[None], k)[0]
-        assert found == pytest.approx(ndcg(every / 4, k=k).mean(), abs=1e-12, nan_ok=True)
+        gain = ndcg(gains[None] / 4, distances[None], k)[0]
+        assert gain == pytest.approx(ndcg(every / 4, k=k).mean(), abs=1e-12, nan_ok=True)
     np.testing.assert_allclose(
         average_over_ties(gains[None], distances[None])[0], every.mean(axis=0)
     )
@@ -484,10 +484,10 @@ def test_the_order_of_the_gallery_is_no_advantage():
     assert average_precision(relevant)[0] == 1
     luckless = average_precision(relevant, ranking.distances)
     assert luckless[0] == pytest.approx(luckless[1])
-    found = summary.summarise_retrieval(relevant, distances=ranking.distances)
-    assert found["precision_at_1"] == pytest.approx(1 / 2)
-    assert found["mean_average_precision"] == pytest.approx(luckless[0])
-    assert found["mean_average_precision_by_chance"] == pytest.approx(luckless[0])
+    measured = summary.summarise_retrieval(relevant, distances=ranking.distances)
+    assert measured["precision_at_1"] == pytest.approx(1 / 2)
+    assert measured["mean_average_precision"] == pytest.approx(luckless[0])
+    assert measured["mean_average_precision_by_chance"] == pytest.approx(luckless[0])
 
 
 def test_interpolation_of_equal_distances_by_hand():
@@ -558,7 +558,7 @@ def ranx():
         check=True,
     )
     answers = json.loads(done.stdout)
-    return [{name: np.array(values) for name, values in each.items()} for each in answers]
+    return [{name: np.array(values) for name, values in answer.items()} for answer in answers]
 
 
 def test_measures_are_those_of_ranx(ranx):
@@ -585,18 +585,18 @@ def of_metric_learning(queries, labels, gallery=None, gallery_labels=None):
 
     names = ("precision_at_1", "r_precision", "mean_average_precision")
     calculator = AccuracyCalculator(include=names, k=None)  # with another k the others are wrong
-    found = calculator.get_accuracy(queries, labels, gallery, gallery_labels)
-    return [found[name] for name in names]
+    accuracies = calculator.get_accuracy(queries, labels, gallery, gallery_labels)
+    return [accuracies[name] for name in names]
 
 
 def ours_on(queries, labels, gallery, gallery_labels, itself=False):
     ids = np.array([f"g{i}" for i in range(len(gallery))])
     index = Index("L2").add(gallery, ids)
     ranking = index.search(queries, ids=ids if itself else None)
-    found = summary.summarise_retrieval(
+    measured = summary.summarise_retrieval(
         find_relevant(ranking, labels, gallery_labels), distances=ranking.distances
     )
-    return [found[k] for k in ("precision_at_1", "r_precision", "mean_average_precision")]
+    return [measured[k] for k in ("precision_at_1", "r_precision", "mean_average_precision")]
 
 
 @pytest.mark.parametrize("classes", [2, 5, 40])
@@ -632,52 +632,56 @@ CODES = np.array(["1121-127-700-500", "1121-120-700-500", "1121-120-942-700"])
 def test_agreement_is_one_less_the_hierarchical_error():
     gallery_codes = CODES[[0, 1, 2, 2]]
     ranking = Ranking(np.array([[2, 0, 1, 3], [1, 0, 3, -1]]), np.zeros((2, 4), np.float32))
-    found = measures.compute_code_agreement(ranking, CODES[[0, 1]], gallery_codes)
+    agreement = measures.compute_code_agreement(ranking, CODES[[0, 1]], gallery_codes)
     branching = irma_code.Branching.from_codes(gallery_codes)
     for query in range(2):
         for rank, row in enumerate(ranking.rows[query]):
             wrong = irma_code.compute_hierarchical_error(
                 CODES[query], gallery_codes[row], branching
             )
-            assert found[query, rank] == pytest.approx(1 - wrong if row >= 0 else 0)
-    assert found[0, 1] == found[1, 0] == 1  # the same code
-    assert 0 < found[0, 0] < found[0, 2] < 1  # another anatomy as well, another direction only
+            assert agreement[query, rank] == pytest.approx(1 - wrong if row >= 0 else 0)
+    assert agreement[0, 1] == agreement[1, 0] == 1  # the same code
+    assert (
+        0 < agreement[0, 0] < agreement[0, 2] < 1
+    )  # another anatomy as well, another direction only
 
 
 def test_graded_measures_by_hand():
     # Gains 1/2, 1, 0 at distances 1, 2, 2: the second and third are expected to gain 1/2 each.
     gains, distances = np.array([[0.5, 1.0, 0.0]]), np.array([[1.0, 2.0, 2.0]])
-    found = summary.summarise_retrieval(rankings("X.."), distances=distances, gains=gains)
+    measured = summary.summarise_retrieval(rankings("X.."), distances=distances, gains=gains)
     best = 1 / np.log2(2) + 0.5 / np.log2(3)
-    assert found["ndcg"] == pytest.approx(
+    assert measured["ndcg"] == pytest.approx(
         (0.5 / np.log2(2) + 0.5 / np.log2(3) + 0.5 / np.log2(4)) / best
     )
-    assert found["hierarchical_error"] == pytest.approx(1 - 0.5)
-    assert found["hierarchical_error_by_chance"] == pytest.approx(1 - (0.5 + 1 + 0) / 3)
+    assert measured["hierarchical_error"] == pytest.approx(1 - 0.5)
+    assert measured["hierarchical_error_by_chance"] == pytest.approx(1 - (0.5 + 1 + 0) / 3)
 
 
 def test_raw_curve_by_hand():
     precision, recall = compute_curve_by_rank(rankings("X.X.", "..X."), np.array([1, 3, 4]))
     np.testing.assert_allclose(precision, [[1 / 1, 2 / 3, 2 / 4], [0 / 1, 1 / 3, 1 / 4]])
     np.testing.assert_allclose(recall, [[1 / 2, 2 / 2, 2 / 2], [0 / 1, 1 / 1, 1 / 1]])
-    found = summary.summarise_retrieval(np.tile(rankings("X" * 60 + "." * 1440), (2, 1)))
-    ranks = found["ranks"]
+    measured = summary.summarise_retrieval(np.tile(rankings("X" * 60 + "." * 1440), (2, 1)))
+    ranks = measured["ranks"]
     assert ranks[0] == 1 and ranks[-1] == 1500 and len(ranks) <= summary.RANKS
-    assert found["recall_by_rank"][-1] == 1
-    assert found["precision_by_rank"][-1] == pytest.approx(60 / 1500)
+    assert measured["recall_by_rank"][-1] == 1
+    assert measured["precision_by_rank"][-1] == pytest.approx(60 / 1500)
 
 
 def test_classes_count_alike_in_the_macro_mean():
     relevant = rankings("X.", ".X", ".X", "X.", "..")
-    found = summary.summarise_retrieval(relevant, classes=np.array(["a", "b", "b", "b", "b"]))
+    measured = summary.summarise_retrieval(relevant, classes=np.array(["a", "b", "b", "b", "b"]))
     of_a, of_b = 1 / 1, (1 / 2 + 1 / 2 + 1 / 1) / 3  # the last has nothing relevant
-    assert found["macro_mean_average_precision"] == pytest.approx((of_a + of_b) / 2)
-    assert found["mean_average_precision"] == pytest.approx((of_a + 3 * of_b) / 4)
-    assert found["per_class"]["a"]["queries"] == 1
-    assert found["per_class"]["b"]["queries"] == 3
-    assert found["per_class"]["b"]["mean_average_precision"] == pytest.approx(of_b)
+    assert measured["macro_mean_average_precision"] == pytest.approx((of_a + of_b) / 2)
+    assert measured["mean_average_precision"] == pytest.approx((of_a + 3 * of_b) / 4)
+    assert measured["per_class"]["a"]["queries"] == 1
+    assert measured["per_class"]["b"]["queries"] == 3
+    assert measured["per_class"]["b"]["mean_average_precision"] == pytest.approx(of_b)
     curve = precision_recall(relevant[1:4]).mean(axis=0)
-    np.testing.assert_allclose(found["per_class"]["b"]["precision_recall"], curve[::10], atol=1e-5)
+    np.testing.assert_allclose(
+        measured["per_class"]["b"]["precision_recall"], curve[::10], atol=1e-5
+    )
 
 
 def test_owners():
@@ -721,15 +725,17 @@ def test_interval_over_subjects_is_that_of_drawing_subjects():
     rng = np.random.default_rng(0)
     subjects = rng.integers(0, 30, 120)
     values = rng.normal(0, 1, 30)[subjects] + rng.normal(0, 0.3, 120)
-    found = compute_bootstrap_interval(values, subjects=subjects)
+    interval = compute_bootstrap_interval(values, subjects=subjects)
     images = [np.flatnonzero(subjects == s) for s in np.unique(subjects)]
     drawn = []
     for _ in range(4000):
         rows = np.concatenate([images[s] for s in rng.integers(0, len(images), len(images))])
         drawn.append(values[rows].mean())
-    np.testing.assert_allclose(found, np.quantile(drawn, [0.025, 0.975]), atol=0.2 * np.std(drawn))
+    np.testing.assert_allclose(
+        interval, np.quantile(drawn, [0.025, 0.975]), atol=0.2 * np.std(drawn)
+    )
     alone = compute_bootstrap_interval(values)
-    assert found[1] - found[0] > 1.3 * (alone[1] - alone[0])
+    assert interval[1] - interval[0] > 1.3 * (alone[1] - alone[0])
     # Each its own subject: as over queries, but for chance.
     own = compute_bootstrap_interval(values, subjects=np.arange(120))
     np.testing.assert_allclose(own, alone, atol=0.2 * values.std() / sqrt(120))
@@ -739,12 +745,14 @@ def test_interval_of_groups_is_that_of_drawing_queries():
     rng = np.random.default_rng(1)
     groups = rng.choice(list("aab"), 80)
     values = rng.random(80) + (groups == "b")
-    found = compute_bootstrap_interval(values, groups=groups)
+    interval = compute_bootstrap_interval(values, groups=groups)
     drawn = []
     for _ in range(4000):
         rows = rng.integers(0, 80, 80)
         drawn.append(np.mean([values[rows][groups[rows] == g].mean() for g in "ab"]))
-    np.testing.assert_allclose(found, np.quantile(drawn, [0.025, 0.975]), atol=0.2 * np.std(drawn))
+    np.testing.assert_allclose(
+        interval, np.quantile(drawn, [0.025, 0.975]), atol=0.2 * np.std(drawn)
+    )
 
 
 @pytest.mark.parametrize("of_subjects", [False, True])
@@ -766,15 +774,17 @@ def test_paired_interval_over_subjects_is_that_of_drawing_subjects():
     rng = np.random.default_rng(3)
     subjects = rng.integers(0, 15, 60)
     differences = rng.normal(0, 0.5, 15)[subjects] + rng.normal(0.1, 0.3, (4, 60))
-    found = compute_paired_interval(differences, subjects=subjects)
+    interval = compute_paired_interval(differences, subjects=subjects)
     images = [np.flatnonzero(subjects == s) for s in np.unique(subjects)]
     drawn = []
     for _ in range(4000):
         columns = np.concatenate([images[s] for s in rng.integers(0, len(images), len(images))])
         drawn.append(differences[rng.integers(0, 4, 4)][:, columns].mean())
-    np.testing.assert_allclose(found, np.quantile(drawn, [0.025, 0.975]), atol=0.2 * np.std(drawn))
+    np.testing.assert_allclose(
+        interval, np.quantile(drawn, [0.025, 0.975]), atol=0.2 * np.std(drawn)
+    )
     alone = compute_paired_interval(differences)
-    assert found[1] - found[0] > 1.2 * (alone[1] - alone[0])
+    assert interval[1] - interval[0] > 1.2 * (alone[1] - alone[0])
 
 
 def test_paired_interval_is_that_of_drawing_seeds_and_images():
@@ -782,17 +792,17 @@ def test_paired_interval_is_that_of_drawing_seeds_and_images():
     # Differences of -1, 0 and 1, with a share that depends on the seed and on the image.
     lean = rng.normal(0, 0.3, (5, 1)) + rng.normal(0.1, 0.3, (1, 60))
     differences = np.sign((rng.normal(lean, 0.5)).round())
-    found = compute_paired_interval(differences)
+    interval = compute_paired_interval(differences)
     drawn = []
     for _ in range(4000):
         seeds, images = rng.integers(0, 5, 5), rng.integers(0, 60, 60)
         drawn.append(np.mean([differences[s, i] for s in seeds for i in images]))
     drawn = np.array(drawn)
     # Quantiles of two bootstraps of 2,000 and 4,000 draws differ by chance.
-    np.testing.assert_allclose(found, np.quantile(drawn, [0.025, 0.975]), atol=0.2 * drawn.std())
+    np.testing.assert_allclose(interval, np.quantile(drawn, [0.025, 0.975]), atol=0.2 * drawn.std())
     # One that drew images alone would be narrower.
     alone = compute_paired_interval(differences.mean(axis=0, keepdims=True))
-    assert alone[1] - alone[0] < 0.9 * (found[1] - found[0])
+    assert alone[1] - alone[0] < 0.9 * (interval[1] - interval[0])
 
 
 @pytest.mark.parametrize("images", [400, 2000])
@@ -847,15 +857,15 @@ def test_examples_obey_their_rule():
     queries = radiographs([0, 0, 0, 0, 0, 1], "q")
     rows = np.array([orders[ranking] for ranking in written])
     distances = np.tile(np.float32([0.5, 1, 2, 3]), (6, 1))
-    found = summary.choose_examples(Ranking(rows, distances), queries, gallery, neighbours=3)
+    examples = summary.choose_examples(Ranking(rows, distances), queries, gallery, neighbours=3)
     # Of equal values the first query is taken, for the median as for the lowest.
-    assert [(e["choice"], e["label"], e["query"]) for e in found] == [
+    assert [(e["choice"], e["label"], e["query"]) for e in examples] == [
         ("median", 0, "q0"),
         ("median", 1, "q5"),
         ("lowest", 0, "q1"),
         ("lowest", 1, "q5"),
     ]
-    median, lowest = found[0], found[2]
+    median, lowest = examples[0], examples[2]
     assert median["average_precision"] == pytest.approx((1 / 1 + 2 / 3) / 2)
     assert lowest["average_precision"] == pytest.approx((1 / 3 + 2 / 4) / 2)
     assert lowest["neighbours"] == ["g1", "g3", "g0"]
@@ -869,9 +879,9 @@ def test_examples_leave_out_what_cannot_be_shown():
     vectors, ids = np.array([[0.0], [1.0], [5.0]]), np.array(["q0", "q1", "q2"])
     queries = radiographs([0, 0, 1], "q")
     ranking = Index("L1").add(vectors, ids).search(vectors, ids=ids)
-    found = summary.choose_examples(ranking, queries, queries)
-    assert {e["label"] for e in found} == {0}
-    for example in found:
+    examples = summary.choose_examples(ranking, queries, queries)
+    assert {e["label"] for e in examples} == {0}
+    for example in examples:
         assert example["query"] not in example["neighbours"]
         assert len(example["neighbours"]) == len(example["distances"]) == 2
         assert len(example["neighbour_labels"]) == 2

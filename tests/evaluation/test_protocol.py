@@ -70,8 +70,8 @@ def labels(data):
 )
 def test_vote_is_the_most_frequent_class_of_equals_the_nearest(rows, k):
     gallery = np.array([0, 0, 1, 1, 2, 2])
-    found = classifiers.vote(Ranking(np.array(rows), np.zeros((len(rows), 4))), gallery, k)
-    for row, answer in zip(rows, found, strict=True):
+    answers = classifiers.vote(Ranking(np.array(rows), np.zeros((len(rows), 4))), gallery, k)
+    for row, answer in zip(rows, answers, strict=True):
         named = [gallery[r] for r in row[:k]]
         most = max(named.count(label) for label in named)
         assert answer == next(label for label in named if named.count(label) == most)
@@ -87,13 +87,13 @@ def test_votes_are_those_of_scikit_learn(data, prepared, labels):
     ranking = Ranking.of(pairwise("L2", vectors["test"], vectors["train"]))
     for k in (1, 5):
         reference = KNeighborsClassifier(k).fit(vectors["train"], labels["train"])
-        found = classifiers.vote(ranking, labels["train"], k)
+        answers = classifiers.vote(ranking, labels["train"], k)
         neighbours = labels["train"][reference.kneighbors(vectors["test"])[1]]
         counts = np.stack([(neighbours == label).sum(1) for label in range(3)], axis=1)
         clear = np.sort(counts, axis=1)[:, -1] > np.sort(counts, axis=1)[:, -2]  # no tie
         assert clear.sum() > 20
         np.testing.assert_array_equal(
-            found[clear], reference.predict(vectors["test"])[clear], err_msg=str(k)
+            answers[clear], reference.predict(vectors["test"])[clear], err_msg=str(k)
         )
 
 
@@ -123,18 +123,18 @@ def few(request, labels):
     noise, number, length, off = {"each": (300, 10, 2, 0.4), "together": (0.01, 58, 1, 0.2)}[
         request.param
     ]
-    found = {}
-    for split, of in labels.items():
-        telling = length * np.eye(3)[of][:, :2] + rng.normal(0, off, (len(of), 2))
-        others = rng.normal(0, noise, (len(of), number))
-        found[split] = np.hstack([telling, others]).astype("f4")
-    return found
+    vectors = {}
+    for split, own in labels.items():
+        telling = length * np.eye(3)[own][:, :2] + rng.normal(0, off, (len(own), 2))
+        others = rng.normal(0, noise, (len(own), number))
+        vectors[split] = np.hstack([telling, others]).astype("f4")
+    return vectors
 
 
-def scaled_by_hand(vectors, each):
+def scaled_by_hand(vectors, per_dimension):
     """Centred, of mean squared length 1; float64, which the library's are not."""
     train = vectors["train"].astype(float)
-    mean, deviation = train.mean(axis=0), train.std(axis=0) if each else 1.0
+    mean, deviation = train.mean(axis=0), train.std(axis=0) if per_dimension else 1.0
     length = np.sqrt((((train - mean) / deviation) ** 2).sum(axis=1).mean())
     return {split: (v - mean) / deviation / length for split, v in vectors.items()}
 
@@ -161,18 +161,18 @@ def to_the_end(monkeypatch):
 
 
 def test_logistic_regression_is_the_best_of_the_grid_by_hand(few, labels, to_the_end, request):
-    found = classifiers.classify_linearly(few, labels)["logistic regression"]
-    assert found.settings["scaled"] == request.node.callspec.params["few"]
+    answer = classifiers.classify_linearly(few, labels)["logistic regression"]
+    assert answer.settings["scaled"] == request.node.callspec.params["few"]
     candidates = [
         ({"scaled": name, "C": penalty}, scaled_by_hand(few, name == "each"))
         for name in ("together", "each")
         for penalty in classifiers.PENALTIES
     ]
     settings, right, predicted = best_by_hand(candidates, labels)
-    assert found.settings == settings
-    assert found.validation_accuracy == right > 0.5
-    assert (found.predicted == predicted).mean() >= 1 - 1 / COUNTS["test"]  # one on the edge
-    assert found.predicted.dtype == np.int64
+    assert answer.settings == settings
+    assert answer.validation_accuracy == right > 0.5
+    assert (answer.predicted == predicted).mean() >= 1 - 1 / COUNTS["test"]  # one on the edge
+    assert answer.predicted.dtype == np.int64
 
 
 def test_a_regression_minimises_the_penalised_loss_of_the_training_split(few, labels, to_the_end):
@@ -208,8 +208,8 @@ def test_with_every_training_image_a_landmark_the_kernel_is_the_exact_one(
     monkeypatch.setattr(
         classifiers, "_regression", lambda v, *more: learnt_from.append(v) or regression(v, *more)
     )
-    found = classifiers.classify_linearly(few, labels)
-    name = found["logistic regression"].settings["scaled"]
+    answers = classifiers.classify_linearly(few, labels)
+    name = answers["logistic regression"].settings["scaled"]
     moved = scaled_by_hand(few, name == "each")
     candidates = []
     for gamma in classifiers.GAMMAS:
@@ -224,7 +224,7 @@ def test_with_every_training_image_a_landmark_the_kernel_is_the_exact_one(
         for penalty in classifiers.PENALTIES:
             candidates.append(({"scaled": name, "gamma": gamma, "C": penalty}, mapped))
     settings, right, predicted = best_by_hand(candidates, labels)
-    kernel = found["RBF kernel"]
+    kernel = answers["RBF kernel"]
     assert kernel.settings == settings
     assert kernel.validation_accuracy == right
     assert (kernel.predicted == predicted).mean() >= 1 - 1 / COUNTS["test"]
@@ -233,9 +233,9 @@ def test_with_every_training_image_a_landmark_the_kernel_is_the_exact_one(
 def test_of_equals_the_first_of_the_grid_is_taken():
     rng = np.random.default_rng(0)
     labels = {split: np.arange(count) % 3 for split, count in COUNTS.items()}
-    apart = {s: 9 * np.eye(3)[of] + rng.normal(0, 0.1, (len(of), 3)) for s, of in labels.items()}
-    found = classifiers.classify_linearly(apart, labels)
-    linear, kernel = found["logistic regression"], found["RBF kernel"]
+    apart = {s: 9 * np.eye(3)[own] + rng.normal(0, 0.1, (len(own), 3)) for s, own in labels.items()}
+    answers = classifiers.classify_linearly(apart, labels)
+    linear, kernel = answers["logistic regression"], answers["RBF kernel"]
     assert linear.validation_accuracy == kernel.validation_accuracy == 1
     assert linear.settings == {"scaled": "together", "C": classifiers.PENALTIES[0]}
     assert kernel.settings == linear.settings | {"gamma": classifiers.GAMMAS[0]}
@@ -256,19 +256,19 @@ def test_the_kernel_parts_what_a_plane_cannot(landmarks, monkeypatch):
         {"train": 200, "validation": 60, "test": 100}.items()
     )}  # fmt: skip
     vectors, labels = ({split: pair[i] for split, pair in splits.items()} for i in (0, 1))
-    found = classifiers.classify_linearly(vectors, labels)
-    assert (found["logistic regression"].predicted == labels["test"]).mean() < 0.7
-    assert (found["RBF kernel"].predicted == labels["test"]).mean() == 1
+    answers = classifiers.classify_linearly(vectors, labels)
+    assert (answers["logistic regression"].predicted == labels["test"]).mean() < 0.7
+    assert (answers["RBF kernel"].predicted == labels["test"]).mean() == 1
     again = classifiers.classify_linearly(vectors, labels)["RBF kernel"]
-    np.testing.assert_array_equal(again.predicted, found["RBF kernel"].predicted)
+    np.testing.assert_array_equal(again.predicted, answers["RBF kernel"].predicted)
 
 
 def test_a_classifier_chooses_by_the_validation_split_and_never_sees_the_test_s_labels(few, labels):
-    found = classifiers.classify_linearly(few, labels)
+    answers = classifiers.classify_linearly(few, labels)
     unseen = labels | {"test": np.zeros_like(labels["test"])}
     for rule, answer in classifiers.classify_linearly(few, unseen).items():
-        np.testing.assert_array_equal(answer.predicted, found[rule].predicted)
-        assert answer[1:] == found[rule][1:]
+        np.testing.assert_array_equal(answer.predicted, answers[rule].predicted)
+        assert answer[1:] == answers[rule][1:]
 
 
 def test_long_vectors_are_projected_on_the_principal_axes_of_the_training_split(
@@ -281,19 +281,21 @@ def test_long_vectors_are_projected_on_the_principal_axes_of_the_training_split(
     vectors = {s: (3 + p * 0.7 ** np.arange(50) @ turn).astype("f4") for s, p in points.items()}
     short = classifiers.project_on_main_axes(vectors)
     exact = PCA(8, svd_solver="full").fit(vectors["train"].astype(float))
-    for split, found in short.items():
-        assert found.dtype == np.float32
+    for split, projected in short.items():
+        assert projected.dtype == np.float32
         by_hand = exact.transform(vectors[split].astype(float))
         signs = np.sign((short["train"] * exact.transform(vectors["train"])).sum(axis=0))
-        np.testing.assert_allclose(found * signs, by_hand, atol=5e-3)  # an axis has no direction
+        np.testing.assert_allclose(
+            projected * signs, by_hand, atol=5e-3
+        )  # an axis has no direction
     assert np.abs(short["test"]).max() > 1
     changed = classifiers.project_on_main_axes(vectors | {"test": vectors["test"] + 9})
     np.testing.assert_array_equal(changed["validation"], short["validation"])
     # So they are before they are classified.
-    found = classifiers.classify_linearly(vectors, labels)
+    projected = classifiers.classify_linearly(vectors, labels)
     for rule, answer in classifiers.classify_linearly(short, labels).items():
-        np.testing.assert_array_equal(answer.predicted, found[rule].predicted)
-        assert answer[1:] == found[rule][1:]
+        np.testing.assert_array_equal(answer.predicted, projected[rule].predicted)
+        assert answer[1:] == projected[rule][1:]
 
 
 @pytest.mark.parametrize(("images", "values"), [(20, 12), (12, 40), (30, 5)])
@@ -305,14 +307,14 @@ def test_vectors_are_left_as_they_are_where_they_are_not_too_long(images, values
 
 def test_scale_uses_the_training_split_alone(prepared):
     vectors = {s: v.reshape(len(v), -1).astype("f4") for s, v in prepared.items()}
-    for each in (False, True):
-        moved = classifiers.scale_vectors(vectors, each)
+    for per_dimension in (False, True):
+        moved = classifiers.scale_vectors(vectors, per_dimension)
         np.testing.assert_allclose(moved["train"].mean(0), 0, atol=1e-7)
         assert (moved["train"] ** 2).sum(1).mean() == pytest.approx(1)
         assert {v.dtype for v in moved.values()} == {np.dtype(np.float32)}
-        for split, by_hand in scaled_by_hand(vectors, each).items():
+        for split, by_hand in scaled_by_hand(vectors, per_dimension).items():
             np.testing.assert_allclose(moved[split], by_hand, atol=2e-6)
-        changed = classifiers.scale_vectors(vectors | {"test": vectors["test"] + 9}, each)
+        changed = classifiers.scale_vectors(vectors | {"test": vectors["test"] + 9}, per_dimension)
         np.testing.assert_array_equal(changed["validation"], moved["validation"])
     flat = classifiers.scale_vectors({s: np.ones((4, 3)) for s in SPLITS}, each=True)
     assert all(np.isfinite(v).all() and not v.any() for v in flat.values())
@@ -405,11 +407,11 @@ def with_records(data, **columns):
 def rankings(data):
     """Distances with many equals, of a descriptor that sees a little."""
     rng, train = np.random.default_rng(0), data.split("train").labels
-    found = {}
+    ranking_of = {}
     for split in ("validation", "test"):
         other = data.split(split).labels[:, None] != train
-        found[split] = Ranking.of((other + rng.integers(0, 3, other.shape)).astype(np.float32))
-    return found
+        ranking_of[split] = Ranking.of((other + rng.integers(0, 3, other.shape)).astype(np.float32))
+    return ranking_of
 
 
 def test_what_is_known_of_the_images_is_measured(data, rankings):
@@ -445,10 +447,10 @@ def test_what_is_known_of_the_images_is_measured(data, rankings):
 @pytest.mark.parametrize("missing", [{}, {"irma_code": "", "subject_id": ""}])
 def test_what_is_not_known_of_the_images_is_not_measured(data, rankings, missing):
     measured = protocol.judge_rankings(rankings, "L1", with_records(data, **missing))
-    found = results.Retrieval(**measured["retrieval"])
-    assert found.ndcg is found.hierarchical_error is found.ndcg_interval is None
-    assert found.mean_average_precision_interval_of_subjects is None
-    assert found.macro_mean_average_precision is not None
+    retrieval = results.Retrieval(**measured["retrieval"])
+    assert retrieval.ndcg is retrieval.hierarchical_error is retrieval.ndcg_interval is None
+    assert retrieval.mean_average_precision_interval_of_subjects is None
+    assert retrieval.macro_mean_average_precision is not None
 
 
 def test_one_image_without_a_code_is_enough(data, rankings):
@@ -465,8 +467,8 @@ def test_distances_that_vectors_do_not_allow_are_left_out(data):
     vectors = {split: rng.normal(size=(n, 5)).astype("f4") for split, n in COUNTS.items()}
     index = Index("L1").add(vectors["train"], data.split("train").image_ids)
     own = index.search(vectors["validation"])
-    found = protocol.try_distances(vectors, index, own, data)
-    assert [f["distance"] for f in found] == ["L1", "L2", "cosine"]  # no histograms
+    rows = protocol.try_distances(vectors, index, own, data)
+    assert [f["distance"] for f in rows] == ["L1", "L2", "cosine"]  # no histograms
 
 
 def test_confused_pairs_are_the_surest_mistakes():
@@ -483,8 +485,8 @@ def test_confused_pairs_are_the_surest_mistakes():
             [1.0, 2.0, 3.0],  # s: nothing of its class is there
         ]
     )
-    found = protocol.list_confusions(Ranking.of(distances), queries, gallery)
-    assert found == [
+    mistakes = protocol.list_confusions(Ranking.of(distances), queries, gallery)
+    assert mistakes == [
         {
             "query": "q",
             "label": 0,
@@ -502,13 +504,13 @@ def test_an_embedding_brings_together_what_is_near(data):
     labels = data.split("test").labels[rows]
     points = np.random.default_rng(0).normal(size=(len(rows), 4)) + 20 * labels[:, None]
     between = pairwise("L2", points, points)
-    found = protocol.embed_images(between, data)
-    places = np.array(found["places"])
+    embedding = protocol.embed_images(between, data)
+    places = np.array(embedding["places"])
     nearest = pairwise("L2", places, places) + 9 * np.eye(len(places), dtype="f4")
     same = labels[nearest.argmin(axis=1)] == labels
     assert same.mean() > 0.9
-    assert found["labels"] == labels.tolist()
-    assert protocol.embed_images(between, data) == found  # the same seed, the same picture
+    assert embedding["labels"] == labels.tolist()
+    assert protocol.embed_images(between, data) == embedding  # the same seed, the same picture
 
 
 @pytest.mark.parametrize(
@@ -538,16 +540,16 @@ def test_other_distances_are_tried_on_as_many_images_as_can_be_afforded(
     vectors = {s: rng.normal(labels[s][:, None], 1.5, (n, 5)) for s, n in COUNTS.items()}
     index = Index("L1").add(vectors["train"], data.split("train").image_ids)
     own = index.search(vectors["validation"])
-    found = protocol.try_distances(vectors, index, own, data)
+    measured = protocol.try_distances(vectors, index, own, data)
     rows = np.linspace(0, COUNTS["validation"] - 1, tried).astype(int)
-    for each in found:
-        between = pairwise(each["distance"], vectors["validation"][rows], vectors["train"])
+    for row in measured:
+        between = pairwise(row["distance"], vectors["validation"][rows], vectors["train"])
         right = labels["train"][between.argmin(axis=1)] == labels["validation"][rows]
-        assert each["accuracy"] == pytest.approx(right.mean())
+        assert row["accuracy"] == pytest.approx(right.mean())
         relevant = measures.find_relevant(
             Ranking.of(between), labels["validation"][rows], labels["train"]
         )
-        assert each["mean_average_precision"] == pytest.approx(
+        assert row["mean_average_precision"] == pytest.approx(
             measures.average_precision(relevant).mean()
         )
-    assert [each["distance"] for each in found] == ["L1", "L2", "cosine"]
+    assert [row["distance"] for row in measured] == ["L1", "L2", "cosine"]

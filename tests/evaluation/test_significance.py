@@ -126,11 +126,11 @@ def test_permutation_wants_differences(differences):
 def test_without_a_difference_p_is_evenly_spread():
     rng = np.random.default_rng(3)
     # Skewed in size, even in sign; few enough that every combination is counted.
-    found = [
+    p_values = [
         run_permutation_test(rng.exponential(1, 13) * rng.choice([-1, 1], 13)) for _ in range(400)
     ]
-    assert stats.kstest(found, "uniform").pvalue > 0.01
-    assert 0.02 < np.mean(np.array(found) <= 0.05) < 0.08
+    assert stats.kstest(p_values, "uniform").pvalue > 0.01
+    assert 0.02 < np.mean(np.array(p_values) <= 0.05) < 0.08
 
 
 def test_subjects_keep_the_risk_where_images_alone_do_not():

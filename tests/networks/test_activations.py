@@ -31,9 +31,9 @@ def trained(seed=3):
 def after(network, image, name):
     """What one image is after a module of the network."""
     values = torch.from_numpy(network.preprocessing.transform(image[None]))
-    for each, module in network.module.named_children():
+    for name_of, module in network.module.named_children():
         values = module(values)
-        if each == name:
+        if name_of == name:
             return values[0].numpy()
     raise AssertionError(name)
 
@@ -101,11 +101,11 @@ def test_the_parts_of_a_filter_share_its_energy():
     filters = RNG.normal(size=(50, 5, 5))
     parts = weights.split_energy(filters)
     assert np.allclose(parts.sum(axis=1), 1) and (parts >= -1e-12).all(axis=None)
-    for each, (_, row) in zip(filters, parts.iterrows(), strict=True):
-        flat = np.full((5, 5), each.mean())
-        odd = (each - np.rot90(each, 2)) / 2
-        rest = each - flat - odd
-        energies = [(part**2).sum() / (each**2).sum() for part in (flat, odd, rest)]
+    for weight, (_, row) in zip(filters, parts.iterrows(), strict=True):
+        flat = np.full((5, 5), weight.mean())
+        odd = (weight - np.rot90(weight, 2)) / 2
+        rest = weight - flat - odd
+        energies = [(part**2).sum() / (weight**2).sum() for part in (flat, odd, rest)]
         assert row.to_list() == pytest.approx(energies)
 
 
@@ -120,9 +120,9 @@ def test_pure_filters_have_one_part():
 
 @pytest.mark.parametrize("side", [3, 5])
 def test_random_weights_have_the_expected_parts(side):
-    found = weights.split_energy(RNG.normal(size=(20_000, side, side))).mean()
+    shares = weights.split_energy(RNG.normal(size=(20_000, side, side))).mean()
     for name, share in weights.expect_energy(side).items():
-        assert found[name] == pytest.approx(share, abs=0.01)
+        assert shares[name] == pytest.approx(share, abs=0.01)
     assert sum(weights.expect_energy(side).values()) == pytest.approx(1)
 
 
@@ -173,8 +173,8 @@ def test_covers_are_compared_place_by_place():
         assert grey["changed"] == (after_grey.argmax() != answers[n])
     table = tabulate_covers(compared)
     for (place, cover), row in table.iterrows():
-        of = by.loc[place, cover]
-        assert row["odds divided by"] == pytest.approx(np.exp(of["fall"].mean()))
-        assert row["answers that change (%)"] == pytest.approx(100 * of["changed"].mean())
+        own = by.loc[place, cover]
+        assert row["odds divided by"] == pytest.approx(np.exp(own["fall"].mean()))
+        assert row["answers that change (%)"] == pytest.approx(100 * own["changed"].mean())
     again = compare_covers(network, IMAGES, patch_px=patch, stride_px=stride, seed=1)
     assert again.equals(compared)

@@ -115,20 +115,20 @@ def test_tables_cover_every_network_in_both_readings():
 
 @BY_HAND
 def test_shapes_and_parameters(name, reading, size, text):
-    found = list_layers(name, classes=5, size=size, reading=reading)
-    assert [(layer.name, layer.shape, layer.parameters) for layer in found] == list(by_hand(text))
+    layers = list_layers(name, classes=5, size=size, reading=reading)
+    assert [(layer.name, layer.shape, layer.parameters) for layer in layers] == list(by_hand(text))
 
 
 @BY_HAND
 def test_shapes_and_parameters_of_the_torch_module(name, reading, size, text):
     module = build(name, size, classes=5, reading=reading)
-    found = []
+    layers = []
 
     def record(layer, module, output):
         parameters = sum(parameter.numel() for parameter in module.parameters())
         shape = tuple(output.shape[1:])
         assert layer != "mean" or shape[1:] == (1, 1)
-        found.append((layer, shape[:1] if layer == "mean" else shape, parameters))
+        layers.append((layer, shape[:1] if layer == "mean" else shape, parameters))
 
     for layer, child in module.named_children():
         if not isinstance(child, nn.ReLU | nn.Flatten) and layer != "centre":
@@ -136,7 +136,7 @@ def test_shapes_and_parameters_of_the_torch_module(name, reading, size, text):
                 lambda module, _, output, layer=layer: record(layer, module, output)
             )
     module(torch.zeros((3, size, size), dtype=torch.uint8, device="meta"))
-    assert found == list(by_hand(text))
+    assert layers == list(by_hand(text))
     assert sum(p.numel() for p in module.parameters()) == sum(n for _, _, n in by_hand(text))
 
 
@@ -171,7 +171,7 @@ def test_receptive_field_is_the_square_with_a_gradient(name):
     module = build_network(name, np.zeros((size, size), np.float32), classes=2, reading="flattened")
     image = torch.zeros((1, 1, size, size), requires_grad=True)
     signal = image
-    found = []
+    fields = []
     for layer, child in list(module.named_children())[1:]:  # after the mean image
         if layer == "flatten":
             break
@@ -186,9 +186,9 @@ def test_receptive_field_is_the_square_with_a_gradient(name):
             (gradient,) = torch.autograd.grad(middle, image, retain_graph=True)
             rows, columns = (int((gradient[0, 0] != 0).any(axis).sum()) for axis in (0, 1))
             assert rows == columns
-            found.append((layer, rows))
+            fields.append((layer, rows))
     expected = list(list_layers(name, classes=2, size=size, reading="flattened"))
-    assert found == [(x.name, x.receptive_field_px) for x in expected if x.kind != "fc"]
+    assert fields == [(x.name, x.receptive_field_px) for x in expected if x.kind != "fc"]
     assert {x.receptive_field_px for x in expected if x.kind == "fc"} == {size}
 
 
@@ -244,9 +244,9 @@ def test_refused(arguments, what, hint):
 # In the other readings the first fully connected layer grows with the image.
 @pytest.mark.parametrize("size", [16, 64, 128, 200])
 def test_pooled_network_has_the_same_parameters_at_every_size(size):
-    found = list(list_layers("H", classes=5, size=size, reading="pooled"))
-    assert [layer.parameters for layer in found] == [n for *_, n in by_hand(POOLED_128["H"])]
-    [mean] = (layer for layer in found if layer.kind == "mean")
+    layers = list(list_layers("H", classes=5, size=size, reading="pooled"))
+    assert [layer.parameters for layer in layers] == [n for *_, n in by_hand(POOLED_128["H"])]
+    [mean] = (layer for layer in layers if layer.kind == "mean")
     assert (mean.shape, mean.receptive_field_px, mean.multiply_adds) == ((20,), size, 0)
 
 
@@ -257,9 +257,9 @@ def test_mean_is_that_of_each_channel():
     images = torch.randint(0, 256, (3, 20, 20), dtype=torch.uint8)
     with torch.inference_mode():
         maps = module[: names.index("pool2") + 1](images)
-        found = module[: names.index("flatten") + 1](images)
+        means = module[: names.index("flatten") + 1](images)
     assert maps.shape == (3, 20, 5, 5)
-    assert torch.allclose(found, maps.sum(dim=(2, 3)) / 25, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(means, maps.sum(dim=(2, 3)) / 25, rtol=1e-5, atol=1e-6)
 
 
 # A to G stay the paper's; what is added is another table.

@@ -107,9 +107,9 @@ def test_batch_norm_is_torchs_between_convolution_and_relu():
     before = module[:2](IMAGES)  # (5, 20, SIZE, SIZE), behind the first convolution
     # By hand: in training with the batch's own moments, in evaluation with the running ones.
     mean, variance = before.mean((0, 2, 3)), before.var((0, 2, 3), correction=0)
-    found = module.train()[:3](IMAGES)
+    normalised = module.train()[:3](IMAGES)
     expected = (before - mean[:, None, None]) / (variance[:, None, None] + 1e-5).sqrt()
-    assert torch.allclose(found, expected, atol=1e-5)
+    assert torch.allclose(normalised, expected, atol=1e-5)
     norm = module.norm_conv1
     assert torch.allclose(norm.running_mean, 0.1 * mean, atol=1e-6)
     evaluated = module.eval()[:3](IMAGES)
@@ -158,9 +158,9 @@ def test_dropout_sets_its_share_to_zero_in_training_and_does_nothing_afterwards(
     for name in DROPPED[reading]:
         part = dropping[names.index(name) + 1]
         ones = torch.ones(40_000)
-        found = part(ones)
-        kept = found > 0
-        assert torch.allclose(found[kept], ones[kept] / 0.7)  # the sum stays as it is
+        dropped = part(ones)
+        kept = dropped > 0
+        assert torch.allclose(dropped[kept], ones[kept] / 0.7)  # the sum stays as it is
         assert abs(float(kept.float().mean()) - 0.7) < 4 * np.sqrt(0.3 * 0.7 / 40_000)
 
 

@@ -53,10 +53,10 @@ def test_every_layer_gives_what_torch_computes(name, options):
     ready = network.preprocessing.transform(images)
     for layer in layers_of(name, options):
         expected = LearnedDescriptor(network, layer).transform(images)
-        found = run(export_network(network, layer), ready)
-        assert found.shape == expected.shape
+        vectors = run(export_network(network, layer), ready)
+        assert vectors.shape == expected.shape
         assert expected.std() > 0.01
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4, err_msg=layer)
+        np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-4, err_msg=layer)
 
 
 def test_half_precision_stays_half_and_loses_nothing(tmp_path):

@@ -28,8 +28,8 @@ def published():
         profile = evidence.find_evidence("phantom", None, read_study(ROOT / "study.yml")).profile
     except CbirError:
         profile = "full"
-    found = results.read_published("full" if profile == "quick" else profile)
-    return {result.run: result for result in found}
+    published_results = results.read_published("full" if profile == "quick" else profile)
+    return {result.run: result for result in published_results}
 
 
 def result_of(path, published):

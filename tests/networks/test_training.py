@@ -222,11 +222,11 @@ def order(batches, epoch):
 def test_an_epoch_has_every_image_once(number, batch_size, seed, epoch):
     rows = torch.arange(number)
     for batches in (Batches(rows, rows, batch_size), Batches(rows, rows, batch_size, seed)):
-        found = order(batches, epoch)
-        assert len(found) == len(batches)
-        assert all(len(batch) == batch_size for batch in found[:-1])
-        assert sorted(chain(*found)) == list(range(number))
-        assert order(batches, epoch) == found  # from the seed and the epoch alone
+        batched = order(batches, epoch)
+        assert len(batched) == len(batches)
+        assert all(len(batch) == batch_size for batch in batched[:-1])
+        assert sorted(chain(*batched)) == list(range(number))
+        assert order(batches, epoch) == batched  # from the seed and the epoch alone
     in_order = order(Batches(rows, rows, batch_size), epoch)
     assert list(chain(*in_order)) == list(range(number))
 
@@ -546,8 +546,8 @@ EPOCHS, STEPS = 6, 4  # of the training that is broken off, with all that is ran
 
 def lively_network(seed=0, **options):
     torch.manual_seed(seed)
-    given = {"dropout": 0.5, "turns": True, "crop": 24, "shifts": True} | options
-    options = {"classes": 6, "reading": "flattened", "batch_norm": True, **given}
+    chosen = {"dropout": 0.5, "turns": True, "crop": 24, "shifts": True} | options
+    options = {"classes": 6, "reading": "flattened", "batch_norm": True, **chosen}
     return build_network("F", compute_mean_image(IMAGES), **options)
 
 
@@ -890,12 +890,12 @@ def starving(network, largest, step=1):
 @pytest.mark.parametrize("step", [1, 2, 4, 6])
 def test_a_batch_too_large_for_the_memory_is_halved_once(step, every_epoch, tmp_path, capsys):
     path = tmp_path / "training.ckpt"
-    found = train(starving(lively_network(), 5, step), path, batch_size=10)
+    trained = train(starving(lively_network(), 5, step), path, batch_size=10)
     said = capsys.readouterr().out.splitlines()
     warning = "warning: no memory for a batch of 10; starting again with 5"
     assert [line for line in said if not line.startswith("epoch")] == [warning]
-    assert found[0].batch_size == 5
-    assert same(found, train(lively_network(), batch_size=5))
+    assert trained[0].batch_size == 5
+    assert same(trained, train(lively_network(), batch_size=5))
     assert not path.exists()
 
 
@@ -914,5 +914,5 @@ def test_a_halved_training_goes_on_as_any_other(every_epoch, tmp_path):
     with pytest.raises(BrokenError):
         train(network, path, batch_size=10)
     assert path.exists()
-    found = train(starving(lively_network(), 5), path, batch_size=10)
-    assert same(found, train(lively_network(), batch_size=5))
+    trained = train(starving(lively_network(), 5), path, batch_size=10)
+    assert same(trained, train(lively_network(), batch_size=5))

@@ -71,15 +71,15 @@ def put(project, study):
 
     def write(profile, train=1000, without=(), place="results", accuracy=0.5):
         dataset = study.profile(profile).dataset
-        found = [
+        written = [
             result_of(run, train, accuracy, dataset)
             for run in study.runs(profile)
             if run.id not in without
         ]
-        for r in found:
+        for r in written:
             name = f"{r.run}.json" if place == "results" else f"runs/{r.run}/result.json"
             results.write(project / place / profile / name, r)
-        return sorted(found, key=lambda r: r.run)
+        return sorted(written, key=lambda r: r.run)
 
     return write
 
@@ -90,10 +90,10 @@ def put(project, study):
 @pytest.mark.parametrize("images", permutations([1000, 2000, 3000]))
 def test_it_is_the_profile_with_the_most_training_images(images, put, study):
     profiles = ("quick", "full", "sharp")
-    found = {name: put(name, count) for name, count in zip(profiles, images, strict=True)}
+    written = {name: put(name, count) for name, count in zip(profiles, images, strict=True)}
     most = profiles[np.argmax(images)]
     chosen = evidence.find_evidence("phantom", None, study)
-    assert (chosen.profile, chosen.results) == (most, found[most])
+    assert (chosen.profile, chosen.results) == (most, written[most])
     assert chosen.planned == len(study.runs(most))
     # Whoever asks: a study of any of them, published or not.
     put("quick", place="build")

@@ -166,13 +166,13 @@ def test_the_formula_of_two_classes_is_the_share():
     assert formula.apply_paper_formula(73.0, 2) == formula.invert_paper_formula(73.0, 2) == 73.0
 
 
-@pytest.mark.parametrize(("classes", "least"), [(3, 100 / 3), (4, 50), (5, 60)])
-def test_the_formula_cannot_give_less_than_when_all_answers_are_wrong(classes, least):
+@pytest.mark.parametrize(("classes", "minimum"), [(3, 100 / 3), (4, 50), (5, 60)])
+def test_the_formula_cannot_give_less_than_when_all_answers_are_wrong(classes, minimum):
     wrong = np.roll(7 * np.eye(classes, dtype=int), 1, axis=1).tolist()
-    assert formula_by_counting(wrong) == pytest.approx(least)
-    assert formula.apply_paper_formula(0, classes) == pytest.approx(least)
-    assert formula.invert_paper_formula(least - 0.01, classes) is None
-    assert formula.invert_paper_formula(least + 0.01, classes) == pytest.approx(0, abs=0.03)
+    assert formula_by_counting(wrong) == pytest.approx(minimum)
+    assert formula.apply_paper_formula(0, classes) == pytest.approx(minimum)
+    assert formula.invert_paper_formula(minimum - 0.01, classes) is None
+    assert formula.invert_paper_formula(minimum + 0.01, classes) == pytest.approx(0, abs=0.03)
 
 
 def test_of_table_4_two_rows_exclude_the_formula_for_five_classes():

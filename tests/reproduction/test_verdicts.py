@@ -163,9 +163,9 @@ def with_doubled(plain, more, doubled_plain, doubled_more, names="B"):
 def test_twice_the_epochs_are_reported_and_do_not_change_the_verdict(
     shares, before, after, word, doubled_word
 ):
-    found = with_doubled(*shares)
-    verdict = verdicts.judge(claim(4), found)
-    of_profile = [r for r in found if r.parameters["budget"] == 1]
+    results = with_doubled(*shares)
+    verdict = verdicts.judge(claim(4), results)
+    of_profile = [r for r in results if r.parameters["budget"] == 1]
     alone = verdicts.judge(claim(4), of_profile)
     assert (verdict.word, verdict.reason) == (alone.word, alone.reason)
     assert verdict.measured.equals(alone.measured)
@@ -184,36 +184,36 @@ def test_twice_the_epochs_are_reported_and_do_not_change_the_verdict(
 
 
 def test_the_verdict_with_twice_the_epochs_changes_where_all_of_it_was_trained_again():
-    found = with_doubled(0.85, 0.7, 0.7, 0.85, names="BEF")
-    verdict = verdicts.judge(claim(4), found)
+    results = with_doubled(0.85, 0.7, 0.7, 0.85, names="BEF")
+    verdict = verdicts.judge(claim(4), results)
     assert (verdict.word, verdict.doubled_word) == ("contradicted", "supported")
     assert verdict.doubled["before"].tolist() == ["against"] * 3
     assert verdict.doubled["outcome"].tolist() == ["for"] * 3
 
 
 def test_without_a_second_training_of_both_sides_nothing_is_measured_again():
-    found = series(PLAIN | DROPOUT) + series({("B", "dropout"): 0.5}, budget=2)
-    verdict = verdicts.judge(claim(4), found)
+    results = series(PLAIN | DROPOUT) + series({("B", "dropout"): 0.5}, budget=2)
+    verdict = verdicts.judge(claim(4), results)
     assert verdict.word == verdict.doubled_word == "supported"
     assert len(verdict.doubled) == 0
     # A handcrafted side has no epochs: the network alone has to be trained again.
     networks = {(n, paper.TRAINED[n]): 0.9 for n in "BCDEFG"}
-    found = series(networks | dict.fromkeys(paper.FAMILIES, 0.6))
-    found += series({("B", "dropout"): 0.4}, budget=2)
-    verdict = verdicts.judge(claim(1), found)
+    results = series(networks | dict.fromkeys(paper.FAMILIES, 0.6))
+    results += series({("B", "dropout"): 0.4}, budget=2)
+    verdict = verdicts.judge(claim(1), results)
     assert (verdict.word, verdict.doubled_word) == ("supported", "contradicted")
     assert verdict.doubled["other"].tolist() == [*paper.FAMILIES]
     assert set(verdict.doubled["one"]) == {"B with dropout and twice the epochs"}
 
 
 def test_a_comparison_trained_longer_is_adjusted_with_all_of_its_claim():
-    found = with_doubled(0.7, 0.85, 0.9, 0.95)
-    verdict = verdicts.judge(claim(4), found)
+    results = with_doubled(0.7, 0.85, 0.9, 0.95)
+    verdict = verdicts.judge(claim(4), results)
     longer = verdicts.double_epochs(claim(4).comparisons[0])
     assert longer.sides == (("B", "dropout-2xepochs"), ("B", "2xepochs"))
-    mixed, _ = verdicts.measure([longer, *claim(4).comparisons[1:]], found)
+    mixed, _ = verdicts.measure([longer, *claim(4).comparisons[1:]], results)
     assert verdict.doubled.iloc[0]["p"] == mixed.loc[0, "p"]
-    alone, _ = verdicts.measure([longer], found)
+    alone, _ = verdicts.measure([longer], results)
     assert verdict.doubled.iloc[0]["p"] > alone.loc[0, "p"]
     assert verdicts.double_epochs(Comparison("Local features", "Gabor histogram")) is None
 
@@ -221,15 +221,15 @@ def test_a_comparison_trained_longer_is_adjusted_with_all_of_its_claim():
 @given(st.permutations(range(3)), st.integers(0, 50))
 @settings(max_examples=3)
 def test_the_order_of_seeds_and_results_changes_nothing(order, luck):
-    found = series(PLAIN | DROPOUT | {("E", "dropout"): 0.72})
-    expected = verdicts.judge(claim(4), found)
-    shuffled = [found[i] for i in np.random.default_rng(luck).permutation(len(found))]
+    results = series(PLAIN | DROPOUT | {("E", "dropout"): 0.72})
+    expected = verdicts.judge(claim(4), results)
+    shuffled = [results[i] for i in np.random.default_rng(luck).permutation(len(results))]
     got = verdicts.judge(claim(4), shuffled)
     assert (got.word, got.reason) == (expected.word, expected.reason)
     # Seeds given other names: the same trainings in another order.
     renamed = [
         r.model_copy(update={"parameters": r.parameters | {"seed": order[r.parameters["seed"]]}})
-        for r in found
+        for r in results
     ]
     got = verdicts.judge(claim(4), renamed)
     assert list(got.measured["outcome"]) == list(expected.measured["outcome"])
@@ -241,20 +241,20 @@ def test_the_order_of_seeds_and_results_changes_nothing(order, luck):
 @given(st.floats(0.5, 0.9), st.floats(0.5, 0.9))
 @settings(max_examples=8)
 def test_swapping_the_sides_mirrors_the_verdict(one, other):
-    found = series({("F", "dropout"): one, ("F", ""): other})
+    results = series({("F", "dropout"): one, ("F", ""): other})
     there = Claim(0, "", "", "", "", (Comparison(("F", "dropout"), ("F", "")),))
     back = replace(there, comparisons=(Comparison(("F", ""), ("F", "dropout")),))
     mirror = {"supported": "contradicted", "contradicted": "supported"}
-    words = [verdicts.judge(each, found).word for each in (there, back)]
+    words = [verdicts.judge(swapped, results).word for swapped in (there, back)]
     assert words[1] == mirror.get(words[0], words[0])
     if abs(one - other) > 0.15:
         assert words[0] == ("supported" if one > other else "contradicted")
 
 
 def test_differences_and_intervals_are_those_of_the_other_chapters():
-    found = series(PLAIN | DROPOUT)
-    row = verdicts.judge(claim(4), found).measured.loc[0]
-    expected = pairwise.compute_difference(found, ("B", "dropout"), ("B", ""))
+    results = series(PLAIN | DROPOUT)
+    row = verdicts.judge(claim(4), results).measured.loc[0]
+    expected = pairwise.compute_difference(results, ("B", "dropout"), ("B", ""))
     for name in ("difference", "low", "high", "lowest", "highest", "seeds"):
         assert row[name] == pytest.approx(expected[name])
 
@@ -262,16 +262,16 @@ def test_differences_and_intervals_are_those_of_the_other_chapters():
 def test_p_values_are_adjusted_for_the_number_of_comparisons():
     # One of six comparisons that alone would be a difference, and five that are none.
     same = {("C", "dropout"): 0.7} | {(n, paper.TRAINED[n]): 0.7 for n in "ABDEFG" if n != "A"}
-    found = series(same, seeds=[0], luck=1)
+    results = series(same, seeds=[0], luck=1)
     alone = series({("A", ""): 0.7 - 0.0165}, seeds=[0], luck=1)
-    alone[0].answers[:] = found[0].answers
-    wrong = np.flatnonzero(np.equal(found[0].answers, LABELS))[:7]
+    alone[0].answers[:] = results[0].answers
+    wrong = np.flatnonzero(np.equal(results[0].answers, LABELS))[:7]
     for i in wrong:
         alone[0].answers[i] = (LABELS[i] + 1) % 5
-    verdict = verdicts.judge(claim(2), found + alone)
+    verdict = verdicts.judge(claim(2), results + alone)
     only = replace(claim(2), comparisons=claim(2).comparisons[:1])
-    assert verdicts.judge(only, found + alone).measured.loc[0, "p"] == pytest.approx(2 / 2**7)
-    assert verdicts.judge(only, found + alone).word == "supported"
+    assert verdicts.judge(only, results + alone).measured.loc[0, "p"] == pytest.approx(2 / 2**7)
+    assert verdicts.judge(only, results + alone).word == "supported"
     assert verdict.measured.loc[0, "p"] == pytest.approx(6 * 2 / 2**7)
     assert verdict.measured.loc[0, "outcome"] == "open"
     assert verdict.measured.loc[0, "low"] > 0
@@ -280,9 +280,9 @@ def test_p_values_are_adjusted_for_the_number_of_comparisons():
 def test_the_p_values_of_a_claim_are_holms_of_those_of_its_comparisons_alone():
     shares = dict(zip("ABDEFG", (0.82, 0.8, 0.79, 0.78, 0.81, 0.85), strict=True))
     sides = {(n, paper.TRAINED[n]): share for n, share in shares.items()}
-    found = series(sides | {("C", "dropout"): 0.84})
+    results = series(sides | {("C", "dropout"): 0.84})
     alone = [
-        verdicts.judge(replace(claim(2), comparisons=(c,)), found).measured.loc[0, "p"]
+        verdicts.judge(replace(claim(2), comparisons=(c,)), results).measured.loc[0, "p"]
         for c in claim(2).comparisons
     ]
     assert len(set(alone)) > 3
@@ -291,7 +291,7 @@ def test_the_p_values_of_a_claim_are_holms_of_those_of_its_comparisons_alone():
     for place, i in enumerate(order):
         highest = max(highest, min(1, (6 - place) * alone[i]))
         adjusted[i] = highest
-    assert verdicts.judge(claim(2), found).measured["p"].tolist() == pytest.approx(
+    assert verdicts.judge(claim(2), results).measured["p"].tolist() == pytest.approx(
         adjusted.tolist()
     )
 
@@ -394,14 +394,14 @@ def test_every_claim_names_runs_of_the_study():
     runs = study.runs("paper")
     networks = {(r.network, r.variant) for r in runs if isinstance(r, NetworkRun)}
     families = {paper.find_row(r.model_dump()) for r in runs} - {None}
-    compared = (c for each in paper.CLAIMS for c in (*each.comparisons, *each.reported))
+    compared = (c for of_paper in paper.CLAIMS for c in (*of_paper.comparisons, *of_paper.reported))
     for side in (s for c in compared for s in c.sides):
         assert side in networks if isinstance(side, tuple) else side in families | {HALFWAY, RANDOM}
         assert ", " not in verdicts.name_side(side)  # each variant has its words
 
 
-def write(folder, found):
-    for r in found:
+def write(folder, to_write):
+    for r in to_write:
         results.write(folder / f"{r.run}.json", r)
 
 
@@ -425,23 +425,23 @@ def test_table_4_stands_beside_the_papers():
 
 @pytest.mark.parametrize("measure", ["accuracy", "mAP", "P@1", "P@10"])
 def test_the_mean_of_a_side_is_over_its_seeds_and_images(measure):
-    found = series({("C", "dropout"): 0.6}, precision=0.5, first=0.7, ten=0.4)
-    found += series({("C", "dropout"): 0.9}, budget=2)
-    found += [made("Local features", 0.8, precision=0.3, first=0.2, ten=0.1)]
-    mean = tables.compute_mean(found, ("C", "dropout"), measure)
-    values = np.array([verdicts.compute_scores(r, measure) for r in found[:3]])
-    assert mean["results"] == found[:3]
+    results = series({("C", "dropout"): 0.6}, precision=0.5, first=0.7, ten=0.4)
+    results += series({("C", "dropout"): 0.9}, budget=2)
+    results += [made("Local features", 0.8, precision=0.3, first=0.2, ten=0.1)]
+    mean = tables.compute_mean(results, ("C", "dropout"), measure)
+    values = np.array([verdicts.compute_scores(r, measure) for r in results[:3]])
+    assert mean["results"] == results[:3]
     assert mean["seeds"] == 3
     assert mean["mean"] == pytest.approx(values.mean())
     expected = {"accuracy": 60, "mAP": 50, "P@1": 70, "P@10": 40}[measure]
     assert mean["mean"] == pytest.approx(expected, abs=1)
     assert [mean["low"], mean["high"]] == pytest.approx(intervals.compute_paired_interval(values))
-    handcrafted = tables.compute_mean(found, "Local features", measure)
+    handcrafted = tables.compute_mean(results, "Local features", measure)
     assert handcrafted["seeds"] == 0
     expected = {"accuracy": 80, "mAP": 30, "P@1": 20, "P@10": 10}[measure]
     assert handcrafted["mean"] == pytest.approx(expected, abs=1)
-    assert tables.compute_mean(found, ("C", ""), measure) is None
-    assert tables.compute_mean(found, "Gabor histogram", measure) is None
+    assert tables.compute_mean(results, ("C", ""), measure) is None
+    assert tables.compute_mean(results, "Gabor histogram", measure) is None
 
 
 @pytest.mark.parametrize(
@@ -454,8 +454,8 @@ def test_the_mean_of_a_side_is_over_its_seeds_and_images(measure):
     ],
 )
 def test_a_remedy_goes_in_the_papers_direction_or_not(plain, dropout, name, direction):
-    found = series({(name, ""): plain, (name, "dropout"): dropout})
-    row = tables.compare_remedies(found, "dropout").loc[name]
+    results = series({(name, ""): plain, (name, "dropout"): dropout})
+    row = tables.compare_remedies(results, "dropout").loc[name]
     assert row["direction"] == direction
     assert row["difference"] == pytest.approx(100 * (dropout - plain))
     assert (row["without"], row["with"]) == pytest.approx((100 * plain, 100 * dropout))
@@ -473,17 +473,17 @@ def test_the_spread_of_two_published_numbers_by_newcombes_formula():
 
 
 def test_whole_subjects_are_drawn_where_they_are_known():
-    found = series(PLAIN | DROPOUT)
-    alone = verdicts.judge(claim(4), found).measured.loc[0]
+    results = series(PLAIN | DROPOUT)
+    alone = verdicts.judge(claim(4), results).measured.loc[0]
     # Blocks of images on which the two differ the same way: one subject each.
     gain = sum(np.subtract(*(verdicts.compute_scores(r, "accuracy") for r in pair)) for pair in zip(
-        (r for r in found if r.run.startswith("phantom-B-dropout")),
-        (r for r in found if re.fullmatch(r"phantom-B-s\d", r.run)), strict=True
+        (r for r in results if r.run.startswith("phantom-B-dropout")),
+        (r for r in results if re.fullmatch(r"phantom-B-s\d", r.run)), strict=True
     ))  # fmt: skip
     owners = (np.argsort(np.argsort(gain)) // 100).tolist()
     knowing = [
         r.model_copy(update={"data": r.data.model_copy(update={"test_subjects": owners})})
-        for r in found
+        for r in results
     ]
     row = verdicts.judge(claim(4), knowing).measured.loc[0]
     assert row["difference"] == pytest.approx(alone["difference"])

@@ -77,7 +77,7 @@ def rerun(published, now, circumstances="other"):
 
 
 def spread_of(*reruns):
-    kinds = {of for each in reruns for of in each.differences}
+    kinds = {kind for rerun in reruns for kind in rerun.differences}
     return Spread(
         profile="toy",
         measured="2020",
@@ -219,11 +219,11 @@ def test_counted_numbers_say_how_many_differ():
     now = described(
         answers=answers, retrieval__average_precisions=[None, 0.4, *[0.5] * (IMAGES - 2)]
     )
-    found = {n.key: n for n in judge(published, now).numbers}
-    assert (found["answers"].published, found["answers"].now) == ("300 images", "30 differ")
-    assert found["answers"].difference == pytest.approx(0.1)
-    assert found["retrieval.average_precisions"].now == "1 differ"
-    assert found["retrieval.average_precisions"].difference == pytest.approx(0.1 / 299)
+    numbers = {n.key: n for n in judge(published, now).numbers}
+    assert (numbers["answers"].published, numbers["answers"].now) == ("300 images", "30 differ")
+    assert numbers["answers"].difference == pytest.approx(0.1)
+    assert numbers["retrieval.average_precisions"].now == "1 differ"
+    assert numbers["retrieval.average_precisions"].difference == pytest.approx(0.1 / 299)
     fewer = judge(described(), described(answers=[0] * 299))
     assert {n.key: n.difference for n in fewer.numbers}["answers"] == 1
 
@@ -235,9 +235,9 @@ NETWORKS = Measured({"rules.accuracy": 0.01}, 2, trained=True)
 
 
 def test_the_tolerance_is_a_stated_factor_of_the_largest_rerun():
-    found = Measured({"retrieval.ndcg": 0.25, "rules.nearest neighbour.accuracy": 0.5})
-    assert found.tolerance("retrieval.ndcg") == tolerances.FACTOR * 0.25
-    assert found.tolerance("rules.nearest neighbour.accuracy") == tolerances.FACTOR * 0.5
+    measured = Measured({"retrieval.ndcg": 0.25, "rules.nearest neighbour.accuracy": 0.5})
+    assert measured.tolerance("retrieval.ndcg") == tolerances.FACTOR * 0.25
+    assert measured.tolerance("rules.nearest neighbour.accuracy") == tolerances.FACTOR * 0.5
     assert f"{tolerances.FACTOR} times" in " ".join(verification.__doc__.split())
 
 
@@ -248,10 +248,10 @@ def test_an_accuracy_of_a_network_may_never_differ_by_more_than_three_points():
     assert wild.tolerance(key) == wild.tolerance("rules.RBF kernel.balanced_accuracy") == 0.03
     assert f"{100 * tolerances.LARGEST_TOLERANCE:g} percentage points" in verification.__doc__
     reruns = Reruns(networks=wild)
-    found = judge(trained(accuracy=0.8), trained(accuracy=0.76), reruns)
-    assert verdicts(found) == {key: DIFFERENT}
-    found = judge(trained(accuracy=0.8), trained(accuracy=0.78), reruns)
-    assert verdicts(found) == {key: WITHIN}
+    judged = judge(trained(accuracy=0.8), trained(accuracy=0.76), reruns)
+    assert verdicts(judged) == {key: DIFFERENT}
+    judged = judge(trained(accuracy=0.8), trained(accuracy=0.78), reruns)
+    assert verdicts(judged) == {key: WITHIN}
 
 
 def test_accuracies_of_networks_are_one_kind_of_number():
@@ -288,8 +288,8 @@ def test_a_network_can_be_held_against_the_reruns_of_the_others():
 
 def test_what_a_network_may_a_method_without_training_may_not():
     now = described(rules__0__accuracy=0.8125 - 0.001)
-    found = judge(described(), now, Reruns(networks=NETWORKS))
-    assert verdicts(found) == {"rules.softmax.accuracy": DIFFERENT}
+    judged = judge(described(), now, Reruns(networks=NETWORKS))
+    assert verdicts(judged) == {"rules.softmax.accuracy": DIFFERENT}
 
 
 def test_what_never_differed_must_be_equal():
@@ -303,7 +303,7 @@ def test_a_choice_may_differ_where_a_rerun_chose_differently():
 
 
 def test_a_kind_that_was_not_measured_takes_the_tolerance_beside_it():
-    found = Measured(
+    measured = Measured(
         {
             "retrieval.r_precision": 0.1,
             "retrieval.average_precisions": 0.9,  # a count, and no relative
@@ -311,10 +311,10 @@ def test_a_kind_that_was_not_measured_takes_the_tolerance_beside_it():
             "rules.softmax.settings": 1.0,  # a choice, likewise
         }
     )
-    assert found.tolerance("retrieval.ndcg") == found.tolerance("retrieval.r_precision")
-    rule = found.tolerance("rules.RBF kernel.accuracy")
-    assert rule == found.tolerance("rules.softmax.accuracy")
-    assert found.tolerance("training.train_loss.last") == 0
+    assert measured.tolerance("retrieval.ndcg") == measured.tolerance("retrieval.r_precision")
+    rule = measured.tolerance("rules.RBF kernel.accuracy")
+    assert rule == measured.tolerance("rules.softmax.accuracy")
+    assert measured.tolerance("training.train_loss.last") == 0
 
 
 def test_the_mean_of_networks_finds_what_no_single_one_shows():
@@ -348,17 +348,17 @@ def test_each_kind_of_run_has_tolerances_of_its_own():
         of("toy-vlad", retrieval__ndcg=0.25, answers=0.01),
         of("toy-A-s0", trained=True, retrieval__ndcg=0.5, answers=0.1),
     )
-    found = tolerances.measure_reruns(spread)
+    reruns = tolerances.measure_reruns(spread)
     assert (
-        "1 of networks, 2 of methods with steady" in found.description
-        and "other" in found.description
+        "1 of networks, 2 of methods with steady" in reruns.description
+        and "other" in reruns.description
     )
     for run in ("toy-hog", "other-lbp"):  # on other data the same method
-        assert found.select(described(run)).largest == {"retrieval.ndcg": 0.125, "answers": 0}
+        assert reruns.select(described(run)).largest == {"retrieval.ndcg": 0.125, "answers": 0}
     for run in ("toy-vlad", "toy-new"):
-        assert found.select(described(run)).largest == {"retrieval.ndcg": 0.25, "answers": 0.01}
-    assert found.select(trained("B")).largest == {"retrieval.ndcg": 0.5, "answers": 0.1}
-    assert found.select(trained("B")).trained and not found.select(described()).trained
+        assert reruns.select(described(run)).largest == {"retrieval.ndcg": 0.25, "answers": 0.01}
+    assert reruns.select(trained("B")).largest == {"retrieval.ndcg": 0.5, "answers": 0.1}
+    assert reruns.select(trained("B")).trained and not reruns.select(described()).trained
     assert verification_report.tabulate_spread(spread)["trained"].tolist() == [
         False,
         False,
@@ -445,8 +445,8 @@ def test_a_faithful_rerun_in_float32_or_with_two_threads_is_not_reported(
 def test_a_wrong_learning_rate_shows_in_the_curves(train, published, tolerated):
     now = train(precision="bfloat16", learning_rate=0.02)
     assert now.parameters == published.parameters  # nothing says so
-    found = different(judge(published, now, tolerated))
-    assert {"training.train_loss.first", "training.train_loss.last"} <= found
+    keys = different(judge(published, now, tolerated))
+    assert {"training.train_loss.first", "training.train_loss.last"} <= keys
 
 
 def test_a_wrong_split_shows_in_the_labels_of_the_test_images(
@@ -485,8 +485,8 @@ def test_a_swapped_label_shows_in_the_checksum(phantom_set, train, published, to
     assert whole.checksum == phantom_set.checksum
     now = train(swapped, precision="bfloat16")
     assert "data.checksum" in different(judge(published, now, tolerated))
-    found = verification.conclude("quick", {now.run: published}, {}, swapped.checksum)
-    assert found.other_data == [now.run]
+    outcome = verification.conclude("quick", {now.run: published}, {}, swapped.checksum)
+    assert outcome.other_data == [now.run]
 
 
 # What is said, and files
@@ -497,8 +497,8 @@ def project(tmp_path, monkeypatch):
     """A project folder, and a way to publish in it."""
     monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
 
-    def put(place, *found):
-        for result in found:
+    def put(place, *to_publish):
+        for result in to_publish:
             results.write(tmp_path / place / f"{result.run}.json", result)
 
     put.root = tmp_path
@@ -512,11 +512,11 @@ def concluded(published, now, checksum="0f", **more):
 
 
 def test_a_verification_says_first_what_makes_all_else_moot(project):
-    found = concluded([described(), trained()], [], checksum="f0")
-    assert found.verdict == DIFFERENT and found.other_data == ["toy-A-s0", "toy-hog"]
-    (number,) = found.runs[0].numbers
+    outcome = concluded([described(), trained()], [], checksum="f0")
+    assert outcome.verdict == DIFFERENT and outcome.other_data == ["toy-A-s0", "toy-hog"]
+    (number,) = outcome.runs[0].numbers
     assert (number.key, number.published, number.now) == ("data.checksum", "0f", "f0")
-    lines = verification_report.format_report(found).splitlines()
+    lines = verification_report.format_report(outcome).splitlines()
     first = next(i for i, line in enumerate(lines) if "OTHER DATA OR PARAMETERS" in line)
     assert first < next(i for i, line in enumerate(lines) if line.startswith("run "))
     assert "  toy-hog" in lines
@@ -529,26 +529,26 @@ def test_the_report_names_what_is_not_the_same_in_100_columns(project):
         described(rules__0__accuracy=0.5, settings={"bins": 7} | {"x" * 90: 1.0}),
         trained(accuracy=0.7),
     ]
-    found = concluded(published, now, failures=["toy-B-s0: cell 3 failed"])
-    text = verification_report.format_report(found)
+    outcome = concluded(published, now, failures=["toy-B-s0: cell 3 failed"])
+    text = verification_report.format_report(outcome)
     assert max(map(len, text.splitlines())) <= 100
     assert re.search(r"accuracy, softmax +0.8125 +0.5 +-0.31 +0 +different", text)
     assert re.search(r"settings chosen +0 +different\n +published: bins 16.*\n +now: +bins 7", text)
     assert re.search(r"toy-B-s0 +0 +0 +0 +\d+ +missing", text)
     assert "toy-B-s0: cell 3 failed" in text and text.endswith("toy: MISSING")
     assert "precision at 1 " not in text
-    assert "precision at 1 " in verification_report.format_report(found, everything=True)
-    table = verification_report.tabulate(found)
+    assert "precision at 1 " in verification_report.format_report(outcome, everything=True)
+    table = verification_report.tabulate(outcome)
     assert set(table["run"]) == {r.run for r in published}
-    assert (verification_report.summarise(found).loc["toy-B-s0", "verdict"]) == MISSING
+    assert (verification_report.summarise(outcome).loc["toy-B-s0", "verdict"]) == MISSING
 
 
 def test_a_verification_is_written_read_and_nothing_else_is(project, tmp_path):
-    found = concluded([described()], [described(rules__0__accuracy=0.5)], fresh=True)
+    outcome = concluded([described()], [described(rules__0__accuracy=0.5)], fresh=True)
     path = tmp_path / "verification.json"
-    verification.write(path, found)
-    assert verification.read(path) == found
-    assert found.runs[0].values and not verification.drop_values(found).runs[0].values
+    verification.write(path, outcome)
+    assert verification.read(path) == outcome
+    assert outcome.runs[0].values and not verification.drop_values(outcome).runs[0].values
     text = json.loads(path.read_text())
     for foreign in (
         text | {"format": 1},
@@ -572,12 +572,12 @@ def test_a_verification_is_written_read_and_nothing_else_is(project, tmp_path):
 
 def test_a_verification_of_earlier_results_says_so(project):
     project("results/toy", described(), trained())
-    found = concluded([described(), trained()], [described(), trained()])
-    assert verification.find_outdated(found) == []
+    outcome = concluded([described(), trained()], [described(), trained()])
+    assert verification.find_outdated(outcome) == []
     project("results/toy", described(circumstances__processor="quill"))
-    assert verification.find_outdated(found) == ["toy-hog"]
+    assert verification.find_outdated(outcome) == ["toy-hog"]
     (project.root / "results" / "toy" / "toy-A-s0.json").write_text("{}")
-    assert verification.find_outdated(found) == ["toy-A-s0", "toy-hog"]
+    assert verification.find_outdated(outcome) == ["toy-A-s0", "toy-hog"]
 
 
 def test_what_is_published_is_read_or_refused_in_two_lines(project):

@@ -68,11 +68,11 @@ def test_agrees_with_scipy(distance, queries, gallery, dimensions):
     if distance not in OF_HISTOGRAMS:
         a, b = a - 0.5, b - 0.5  # negative values too
     a, b = a.astype(np.float32), b.astype(np.float32)
-    found = pairwise(distance, a, b)
-    assert found.shape == (queries, gallery)
-    assert found.dtype == np.float32
+    distances = pairwise(distance, a, b)
+    assert distances.shape == (queries, gallery)
+    assert distances.dtype == np.float32
     # float32 against float64: entropies of 800 bins are sums of about ln 800 = 6.7.
-    np.testing.assert_allclose(found, scipy_s(distance, a, b), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(distances, scipy_s(distance, a, b), rtol=1e-5, atol=1e-5)
 
 
 # Two points a right angle apart, and histograms of which half overlaps.
@@ -223,9 +223,9 @@ def test_copies_are_equally_far_wherever_they_stand():
     gallery = np.repeat(vector, 67, axis=0)
     queries = np.concatenate([vector, rng.random((30, 37), dtype=np.float32)])
     for distance in EVERY:
-        found = pairwise(distance, queries, gallery)
-        assert (found == found[:, :1]).all(), distance
-        assert (found[0] == 0).all() or distance not in ZERO, distance
+        distances = pairwise(distance, queries, gallery)
+        assert (distances == distances[:, :1]).all(), distance
+        assert (distances[0] == 0).all() or distance not in ZERO, distance
 
 
 # On a device of torch. The processor is one: this is the code that runs on a GPU.
@@ -263,9 +263,9 @@ def test_a_device_that_is_not_there_is_refused():
 def test_image_distortion_takes_thumbnails_as_vectors():
     images = np.random.default_rng(0).integers(0, 256, (7, 16, 16), dtype=np.uint8)
     vectors = images.reshape(7, -1).astype(np.float32) / 255
-    found = pairwise("image distortion", vectors[:3], vectors)
-    np.testing.assert_array_equal(found, compute_image_distortion(images[:3], images))
-    np.testing.assert_array_equal(np.diagonal(found), 0)
+    distances = pairwise("image distortion", vectors[:3], vectors)
+    np.testing.assert_array_equal(distances, compute_image_distortion(images[:3], images))
+    np.testing.assert_array_equal(np.diagonal(distances), 0)
 
 
 @pytest.mark.parametrize("vectors", [np.ones((2, 15)), np.full((2, 16), -0.1), np.full((2, 16), 2)])

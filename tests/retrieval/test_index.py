@@ -57,9 +57,9 @@ def test_search_is_the_naive_search(case):
     assert ranking.rows.shape == ranking.distances.shape == (len(queries), k)
     assert ranking.rows.dtype == np.int64
     assert ranking.distances.dtype == np.float32
-    for found, distances, query in zip(ranking.rows, ranking.distances, queries, strict=True):
+    for nearest, distances, query in zip(ranking.rows, ranking.distances, queries, strict=True):
         rows, expected = naive(gallery, query)
-        assert found.tolist() == rows[:k]
+        assert nearest.tolist() == rows[:k]
         assert distances.tolist() == expected[:k]
 
 
@@ -174,16 +174,16 @@ def test_looking_in_bfloat16_finds_what_float64_finds(distance, kind, half, monk
     monkeypatch.setattr(exact, "BLOCK_GALLERY", 333)
     monkeypatch.setattr(exact, "has_bfloat16", lambda: half)
     index = Index(distance).add(vectors, ids, subjects)
-    found = index.search(queries, k, query_ids, of_queries)
+    ranking = index.search(queries, k, query_ids, of_queries)
     monkeypatch.setattr(retrieval, "FAST_FROM", count + 1)
     expected = index.search(queries, k, query_ids, of_queries)
     # Sums in another order differ in the 16th digit, which may be another float32.
     scale = np.maximum(np.abs(expected.distances).max(axis=1, keepdims=True), 1e-30)
-    np.testing.assert_allclose(found.distances / scale, expected.distances / scale, rtol=3e-7)
-    differ = found.rows != expected.rows
+    np.testing.assert_allclose(ranking.distances / scale, expected.distances / scale, rtol=3e-7)
+    differ = ranking.rows != expected.rows
     assert differ.mean() < 1e-3
     at = np.nonzero(differ)[0]
-    measured = pairwise(distance, queries[at], vectors)[np.arange(len(at)), found.rows[differ]]
+    measured = pairwise(distance, queries[at], vectors)[np.arange(len(at)), ranking.rows[differ]]
     np.testing.assert_allclose(measured, expected.distances[differ], rtol=3e-7)
 
 
@@ -229,16 +229,16 @@ APPROXIMATE = [("hnsw", {}, 0.95), ("ivf-pq", {"nlist": 16, "nprobe": 8, "m": 8}
 
 
 @pytest.mark.parametrize("distance", exact.KINDS)
-@pytest.mark.parametrize(("method", "said", "least"), APPROXIMATE)
-def test_approximate_search(method, said, least, distance, tmp_path):
+@pytest.mark.parametrize(("method", "options", "minimum"), APPROXIMATE)
+def test_approximate_search(method, options, minimum, distance, tmp_path):
     rng = np.random.default_rng(0)
     vectors = clustered(rng, 1500, 16).astype(np.float32)
     subjects = rng.integers(0, 500, 1500).astype(str)
-    index = Index(distance, method, "d", **said)
+    index = Index(distance, method, "d", **options)
     index.add(vectors[:900], names(1500)[:900], subjects[:900])
     index.add(vectors[900:], names(1500)[900:], subjects[900:])
     queries = vectors[::10] + rng.normal(size=(150, 16)).astype(np.float32) / 10
-    assert measure_recall(index, queries, 5).mean() > least
+    assert measure_recall(index, queries, 5).mean() > minimum
     # Distances are those of exact search; nobody finds himself or his own.
     asked = queries, 5, index.ids[::10], subjects[::10]
     ranking = index.search(*asked)
@@ -252,9 +252,9 @@ def test_approximate_search(method, said, least, distance, tmp_path):
     again = Index.load(tmp_path / "index", "d")
     assert again._built is not None
     assert (again.method, again.settings) == (method, index.settings)
-    found = again.search(*asked)
-    assert np.array_equal(found.rows, ranking.rows)
-    assert np.array_equal(found.distances, ranking.distances)
+    again_ranked = again.search(*asked)
+    assert np.array_equal(again_ranked.rows, ranking.rows)
+    assert np.array_equal(again_ranked.distances, ranking.distances)
     # Removed is not found.
     gone = index.ids[ranking.rows[0]]
     assert not np.isin(index.remove(gone).ids[index.search(queries[:1], 5).rows], gone).any()
@@ -264,20 +264,20 @@ def test_approximate_search(method, said, least, distance, tmp_path):
 
 
 @pytest.mark.parametrize("distance", exact.KINDS)
-@pytest.mark.parametrize(("method", "said", "least"), APPROXIMATE)
-def test_copies_change_nothing_for_the_others(method, said, least, distance):
+@pytest.mark.parametrize(("method", "options", "minimum"), APPROXIMATE)
+def test_copies_change_nothing_for_the_others(method, options, minimum, distance):
     rng = np.random.default_rng(0)
     alone = clustered(rng, 900, 16).astype(np.float32)
     copies = np.repeat(alone[[5]], 1500, axis=0)
     gallery = np.concatenate([alone[:400], copies, alone[400:]])
-    without = Index(distance, method, **said).add(alone, names(900))
-    index = Index(distance, method, **said).add(gallery, names(2400))
+    without = Index(distance, method, **options).add(alone, names(900))
+    index = Index(distance, method, **options).add(gallery, names(2400))
     queries = (alone[400::10] + rng.normal(size=(50, 16)) / 10).astype(np.float32)
     original = np.append(np.arange(400), np.arange(1900, 2400))
     one, other = without.search(queries, 5), index.search(queries, 5)
     among = np.isin(other.rows, np.arange(400, 1900)) | (other.rows == 5)
     assert np.array_equal(original[one.rows][~among.any(1)], other.rows[~among.any(1)])
-    assert measure_recall(index, queries, 5).mean() > least
+    assert measure_recall(index, queries, 5).mean() > minimum
     # A copy finds the copies, in the gallery's order, and as many as are asked for.
     nearest_to_copy = index.search(alone[[5]], 40)
     if distance != "inner product":  # there, longer ones are nearer
@@ -285,10 +285,10 @@ def test_copies_change_nothing_for_the_others(method, said, least, distance):
     assert (nearest_to_copy.rows >= 0).all()
     # Nobody finds himself or his own, also among equal ones.
     subjects = np.where(np.arange(2400) % 3, "", "p")
-    index = Index(distance, method, **said).add(gallery, names(2400), subjects)
-    found = index.search(alone[[5, 5]], 30, [names(2400)[401], "elsewhere"], ["", "p"])
-    assert not (found.rows[0] == 401).any() and not (subjects[found.rows[1]] == "p").any()
-    assert (found.rows >= 0).all()
+    index = Index(distance, method, **options).add(gallery, names(2400), subjects)
+    answers = index.search(alone[[5, 5]], 30, [names(2400)[401], "elsewhere"], ["", "p"])
+    assert not (answers.rows[0] == 401).any() and not (subjects[answers.rows[1]] == "p").any()
+    assert (answers.rows >= 0).all()
 
 
 @pytest.mark.parametrize("method", ["hnsw", "ivf-pq"])
@@ -299,22 +299,22 @@ def test_there_are_k_rows_where_there_are_k(method, case):
     few = rng.integers(-3, 4, (case.draw(st.integers(1, 60)), 2))
     gallery = few[rng.integers(0, len(few), 90)].astype(np.float32)
     whose = np.array(["", *"pqr"])[rng.integers(0, 4, 90)]
-    said = {} if method == "hnsw" else {"nlist": 4, "nbits": 2, "m": 1, "nprobe": 1}
-    index = Index("L2", method, **said).add(gallery, names(90), whose)
+    options = {} if method == "hnsw" else {"nlist": 4, "nbits": 2, "m": 1, "nprobe": 1}
+    index = Index("L2", method, **options).add(gallery, names(90), whose)
     k = case.draw(st.integers(1, 90))
     own = case.draw(st.sampled_from(["", "p", "q"]))
     row = case.draw(st.integers(0, 89))
     query = gallery[[row]]
-    found = index.search(query, k, names(90)[[row]], [own])
+    ranking = index.search(query, k, names(90)[[row]], [own])
     expected = Index("L2").add(gallery, names(90), whose).search(query, k, names(90)[[row]], [own])
-    assert ((found.rows >= 0) == (expected.rows >= 0)).all()
-    kept = found.rows[found.rows >= 0]
+    assert ((ranking.rows >= 0) == (expected.rows >= 0)).all()
+    kept = ranking.rows[ranking.rows >= 0]
     assert len(set(kept)) == len(kept) and row not in kept
     assert not own or not (whose[kept] == own).any()
-    assert (np.diff(found.distances[0][: len(kept)]) >= 0).all()
-    assert found.distances[0, 0] == expected.distances[0, 0] or expected.distances[0, 0] > 0
+    assert (np.diff(ranking.distances[0][: len(kept)]) >= 0).all()
+    assert ranking.distances[0, 0] == expected.distances[0, 0] or expected.distances[0, 0] > 0
     if method == "hnsw":  # of so few nothing is missed
-        assert np.array_equal(found.rows, expected.rows)
+        assert np.array_equal(ranking.rows, expected.rows)
 
 
 def test_equal_vectors_share_a_place():
@@ -335,8 +335,8 @@ def test_vectors_of_one_hash_are_told_apart(monkeypatch):
     places = approximate.number_distinct(vectors)
     for place in range(places.max() + 1):
         assert len(np.unique(vectors[places == place])) == 1
-    found = Index("L2", "hnsw").add(vectors, names(200)).search(np.float32([[3]]), 9)
-    assert (vectors[found.rows[0]] == 3).all()
+    ranking = Index("L2", "hnsw").add(vectors, names(200)).search(np.float32([[3]]), 9)
+    assert (vectors[ranking.rows[0]] == 3).all()
 
 
 @pytest.mark.parametrize("distance", ["L2", "cosine"])
@@ -344,9 +344,9 @@ def test_a_copy_finds_its_original_first_however_poor_the_graph(distance):
     rng = np.random.default_rng(0)
     vectors = clustered(rng, 2000, 12).astype(np.float32)
     index = Index(distance, "hnsw", M=2, efConstruction=1, efSearch=1).add(vectors, names(2000))
-    found = index.search(vectors, 1)
+    ranking = index.search(vectors, 1)
     assert index.recall.share < 0.9
-    assert found.rows[:, 0].tolist() == list(range(2000)) and (found.distances == 0).all()
+    assert ranking.rows[:, 0].tolist() == list(range(2000)) and (ranking.distances == 0).all()
 
 
 def test_a_cut_graph_is_answered_exactly(monkeypatch):
@@ -367,8 +367,8 @@ def test_recall_is_measured_when_it_is_built_and_kept(tmp_path):
         index.search(vectors[:1], 3)
         rows = np.linspace(0, 1199, 100).astype(int)
         expected = Index("L2").add(vectors, ids).search(vectors[rows], 10, ids[rows]).rows
-        found = index.search(vectors[rows], 10, ids[rows]).rows
-        shares = [len(set(a) & set(b)) / 10 for a, b in zip(expected, found, strict=True)]
+        nearest = index.search(vectors[rows], 10, ids[rows]).rows
+        shares = [len(set(a) & set(b)) / 10 for a, b in zip(expected, nearest, strict=True)]
         assert index.recall == (pytest.approx(np.mean(shares)), 10, 100)
         index.save(tmp_path / method)
         assert Index.load(tmp_path / method).recall == index.recall
@@ -527,11 +527,15 @@ def written(tmp_path_factory):
     """The bytes of an index of each method."""
     path = tmp_path_factory.mktemp("written") / "index"
     vectors = np.random.default_rng(0).random((40, 8), dtype=np.float32)
-    found = {}
-    for method, said in (("exact", {}), ("hnsw", {"M": 4}), ("ivf-pq", {"nbits": 3, "nlist": 2})):
-        Index("L2", method, "d", **said).add(vectors, names(40)).save(path)
-        found[method] = path.read_bytes()
-    return path, found
+    bytes_of = {}
+    for method, options in (
+        ("exact", {}),
+        ("hnsw", {"M": 4}),
+        ("ivf-pq", {"nbits": 3, "nlist": 2}),
+    ):
+        Index("L2", method, "d", **options).add(vectors, names(40)).save(path)
+        bytes_of[method] = path.read_bytes()
+    return path, bytes_of
 
 
 @unhurried

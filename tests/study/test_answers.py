@@ -24,8 +24,8 @@ def test_a_margin_is_the_gap_to_the_second(scores):
 def test_the_answer_selected_is_of_its_class_and_at_its_place(scores, labels, correct):
     margins = answers.compute_margins(scores)
     for place, pick in ((0, min), (1, max)):
-        found = answers.select_by_margin(scores, labels, correct=correct, place=place)
-        for label, row in enumerate(found):
+        selected = answers.select_by_margin(scores, labels, correct=correct, place=place)
+        for label, row in enumerate(selected):
             own = [
                 n
                 for n in range(12)
@@ -38,8 +38,8 @@ def test_the_answer_selected_is_of_its_class_and_at_its_place(scores, labels, co
 
 def test_the_median_of_three_is_the_second():
     scores = np.array([[1.0, 0], [3, 0], [2, 0], [0, 9]])
-    found = answers.select_by_margin(scores, np.array([0, 0, 0, 0]), correct=True, place=0.5)
-    assert found == [2, None]
+    selected = answers.select_by_margin(scores, np.array([0, 0, 0, 0]), correct=True, place=0.5)
+    assert selected == [2, None]
 
 
 def test_the_most_frequent_errors_come_first():

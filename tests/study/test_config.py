@@ -264,16 +264,16 @@ def test_digests_tell_every_parameter_apart():
     plain = NetworkRun(**COMMON, network="C")
     others = [{name: value} for name, (value, _) in WORDS.items()]
     others += [{"seed": 1}, {"epochs": 9}, {"patience": 9}, {"batch_size": 9}]
-    found = {NetworkRun(**COMMON | {"network": "C"} | other).digest for other in others}
-    found |= {NetworkRun(**COMMON | {"size": 32}, network="C").digest, plain.digest}
-    found.add(NetworkRun(**COMMON, network="D").digest)
-    assert len(found) == len(others) + 3
+    digests = {NetworkRun(**COMMON | {"network": "C"} | other).digest for other in others}
+    digests |= {NetworkRun(**COMMON | {"size": 32}, network="C").digest, plain.digest}
+    digests.add(NetworkRun(**COMMON, network="D").digest)
+    assert len(digests) == len(others) + 3
     assert NetworkRun(**COMMON, network="C").digest == plain.digest
     assert re.fullmatch(r"[0-9a-f]{12}", plain.digest)
 
 
 @pytest.mark.parametrize(
-    ("size", "given", "crop"),
+    ("size", "options_set", "crop"),
     [
         (128, {"augment": True}, 120),  # as B and C fit the paper's FC-n
         (64, {"augment": True}, 60),
@@ -282,10 +282,10 @@ def test_digests_tell_every_parameter_apart():
         (128, {}, None),
     ],
 )
-def test_augmentation_crops_as_120_of_128_unless_told(size, given, crop):
-    options = NetworkRun(**COMMON | {"size": size}, network="C", **given).options
+def test_augmentation_crops_as_120_of_128_unless_told(size, options_set, crop):
+    options = NetworkRun(**COMMON | {"size": size}, network="C", **options_set).options
     assert options["crop"] == crop
-    assert options["turns"] == options["shifts"] == given.get("augment", False)
+    assert options["turns"] == options["shifts"] == options_set.get("augment", False)
 
 
 def test_an_unknown_profile_or_run_is_refused(study):

@@ -60,8 +60,8 @@ def network(small):
     return TrainedNetwork("G", {}, small.class_names, Preprocessing(size=32), module)
 
 
-def by_level(found, **settings):
-    chosen = [e for e in found if settings.items() <= e.settings.items()]
+def by_level(effects_found, **settings):
+    chosen = [e for e in effects_found if settings.items() <= e.settings.items()]
     return {e.level: e for e in chosen}
 
 
@@ -69,17 +69,17 @@ def by_level(found, **settings):
 
 
 def test_scores_are_those_of_the_retrieval_measures():
-    found = SEARCH.build_effect(
+    effect = SEARCH.build_effect(
         SEARCH.score(VECTORS.distances()), factor="a", level="b", method="c"
     )
     ranking = Index("cosine").add(GALLERY, np.arange(90).astype(str)).search(QUERIES)
     relevant = evaluation.find_relevant(ranking, LABELS, GALLERY_LABELS)
     measures = summary.summarise_retrieval(relevant, distances=ranking.distances)
     for name in ("mean_average_precision", "precision_at_1", "precision_at_10"):
-        assert getattr(found, name) == pytest.approx(measures[name])
-    low, high = found.mean_average_precision_interval
-    assert low < found.mean_average_precision < high
-    assert found.difference is None and found.queries == 30
+        assert getattr(effect, name) == pytest.approx(measures[name])
+    low, high = effect.mean_average_precision_interval
+    assert low < effect.mean_average_precision < high
+    assert effect.difference is None and effect.queries == 30
 
 
 def test_a_row_of_seeds_is_their_mean_and_compared_query_by_query():
@@ -108,19 +108,19 @@ def test_queries_without_a_relevant_image_are_left_out():
 
 def test_activations_are_those_of_the_learned_descriptor(network, small):
     images = small.images[:20]
-    found = representation.compute_activations(network, images)
+    activations = representation.compute_activations(network, images)
     for layer in ("pool1", "pool4", "relu_fc1", "relu_fc2", "scores"):
         expected = LearnedDescriptor(network, layer).transform(images)
-        assert np.array_equal(found[layer], expected), layer
-    maps = found["pool2"].reshape(len(images), 20, -1)
-    assert np.allclose(found["pool2, mean"], maps.mean(axis=2), atol=1e-4)
-    assert np.allclose(found["softmax"].sum(axis=1), 1)
+        assert np.array_equal(activations[layer], expected), layer
+    maps = activations["pool2"].reshape(len(images), 20, -1)
+    assert np.allclose(activations["pool2, mean"], maps.mean(axis=2), atol=1e-4)
+    assert np.allclose(activations["softmax"].sum(axis=1), 1)
 
 
 def test_layers_too_large_are_only_averaged(network, small, monkeypatch):
     monkeypatch.setattr(representation, "MOST_VALUES", 2000)
-    found = representation.compute_activations(network, small.images[:3])
-    assert "pool1" not in found and "pool1, mean" in found and "pool2" in found
+    activations = representation.compute_activations(network, small.images[:3])
+    assert "pool1" not in activations and "pool1, mean" in activations and "pool2" in activations
 
 
 def test_an_untrained_network_has_other_weights_and_the_same_mean_image(network, small):
@@ -140,12 +140,16 @@ def test_an_untrained_network_has_other_weights_and_the_same_mean_image(network,
 def test_the_last_hidden_layer_is_the_reference_of_layers(network, small):
     train, test = small.split("train"), small.split("test")
     search = Search.from_sets(test, train)
-    found = by_level(representation.measure_layers("G", network, train.images, test.images, search))
-    assert found["relu_fc2"].difference == 0
+    effect_of = by_level(
+        representation.measure_layers("G", network, train.images, test.images, search)
+    )
+    assert effect_of["relu_fc2"].difference == 0
     own = LearnedDescriptor(network)
     plain = pairwise("cosine", own.transform(test.images), own.transform(train.images))
-    assert found["relu_fc2"].mean_average_precision == pytest.approx(search.score(plain)[0].mean())
-    assert found["scores"].values == 5 and found["scores"].bytes == 20
+    assert effect_of["relu_fc2"].mean_average_precision == pytest.approx(
+        search.score(plain)[0].mean()
+    )
+    assert effect_of["scores"].values == 5 and effect_of["scores"].bytes == 20
 
 
 def test_normalised_vectors_are_what_their_names_say():
@@ -162,11 +166,11 @@ def test_normalised_vectors_are_what_their_names_say():
 
 
 def test_cosine_and_l2_agree_on_vectors_of_length_one():
-    found = representation.measure_normalisations(VECTORS, SEARCH)
-    of = {(e.level, e.settings["distance"]): e for e in found}
-    assert len(of) == 8 and of["none", "cosine"].difference == 0
-    assert of["L2", "L2"].difference == pytest.approx(0, abs=1e-9)
-    assert of["L2", "cosine"].difference == pytest.approx(0, abs=1e-9)
+    rows = representation.measure_normalisations(VECTORS, SEARCH)
+    effect_of = {(e.level, e.settings["distance"]): e for e in rows}
+    assert len(effect_of) == 8 and effect_of["none", "cosine"].difference == 0
+    assert effect_of["L2", "L2"].difference == pytest.approx(0, abs=1e-9)
+    assert effect_of["L2", "cosine"].difference == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("whiten", [False, True])
@@ -216,14 +220,14 @@ def test_hamming_distances_are_those_counted_bit_by_bit(size, queries, gallery, 
 def test_bits_are_signs_of_projections_of_centred_vectors():
     centred = GALLERY - GALLERY.mean(axis=0)
     axes = PCA(8, svd_solver="full").fit_transform(GALLERY.astype(float))
-    found = np.unpackbits(BinaryHash("PCA", 8).fit(GALLERY).transform(GALLERY), axis=1)
-    agree = (found == (axes > 0)).mean(axis=0)
+    codes = np.unpackbits(BinaryHash("PCA", 8).fit(GALLERY).transform(GALLERY), axis=1)
+    agree = (codes == (axes > 0)).mean(axis=0)
     assert np.all((agree > 0.98) | (agree < 0.02))  # an axis has no direction
     turn = faiss.RandomRotationMatrix(20, 16)
     turn.init(5)
-    found = BinaryHash("random", 16, seed=5).fit(GALLERY).transform(QUERIES)
+    codes = BinaryHash("random", 16, seed=5).fit(GALLERY).transform(QUERIES)
     own = turn.apply(np.ascontiguousarray(QUERIES - GALLERY.mean(axis=0)))
-    assert np.array_equal(found, np.packbits(own > 0, axis=1))
+    assert np.array_equal(codes, np.packbits(own > 0, axis=1))
     assert centred.shape == GALLERY.shape
 
 
@@ -249,25 +253,25 @@ def test_bits_that_cannot_be_are_refused():
 
 
 def test_hashed_rows_name_their_bytes_and_seeds():
-    found = representation.measure_hashing(VECTORS, SEARCH, [8, 64], 3, ["random", "ITQ"])
-    random = by_level(found, hash="random")
+    rows = representation.measure_hashing(VECTORS, SEARCH, [8, 64], 3, ["random", "ITQ"])
+    random = by_level(rows, hash="random")
     assert random[8.0].seeds == 3 and random[64.0].bytes == 8
     assert random[64.0].mean_average_precision > random[8.0].mean_average_precision
-    itq = by_level(found, hash="ITQ")
+    itq = by_level(rows, hash="ITQ")
     assert list(itq) == [8.0] and itq[8.0].seeds == 1  # 64 bits are more than 20 values
-    assert by_level(found, hash="none")["all"].bytes == 80
+    assert by_level(rows, hash="none")["all"].bytes == 80
 
 
 def test_short_codes_of_principal_axes_are_those_fitted_alone():
-    found = by_level(
+    effect_of = by_level(
         representation.measure_hashing(VECTORS, SEARCH, [8, 16], 1, ["PCA"]), hash="PCA"
     )
     coder = BinaryHash("PCA", 8).fit(GALLERY)
     alone = SEARCH.score(
         compute_hamming_distances(coder.transform(QUERIES), coder.transform(GALLERY))
     )
-    assert found[8.0].mean_average_precision == pytest.approx(alone[0].mean())
-    assert found[8.0].mean_average_precision != found[16.0].mean_average_precision
+    assert effect_of[8.0].mean_average_precision == pytest.approx(alone[0].mean())
+    assert effect_of[8.0].mean_average_precision != effect_of[16.0].mean_average_precision
 
 
 # Fusion
@@ -287,21 +291,21 @@ def test_fusion_with_one_weight_is_the_single_method(small):
             Vectors(name, d.distance, d.transform(prepared["g"]), d.transform(prepared["t"]))
         )
         of_validation[name] = d.transform(prepared["v"])
-    found = by_level(
+    effect_of = by_level(
         representation.measure_fusions(both[0], [both[1]], of_validation, small, search)
     )
     for vectors, level in zip(both, ("alone", "grey-histogram alone"), strict=True):
         expected = search.score(vectors.distances())[0].mean()
-        assert found[level].mean_average_precision == pytest.approx(expected)
-    weights = found["with grey-histogram"].settings["weights"]
+        assert effect_of[level].mean_average_precision == pytest.approx(expected)
+    weights = effect_of["with grey-histogram"].settings["weights"]
     scales = {
         v.method: compute_mean_distance(pairwise(v.distance, v.gallery, v.gallery)) for v in both
     }
     total = combine({v.method: v.distances() for v in both}, scales, weights)
     expected = search.score(total)[0].mean()
-    assert found["with grey-histogram"].mean_average_precision == pytest.approx(expected)
-    assert found["with grey-histogram"].difference == pytest.approx(
-        expected - found["alone"].mean_average_precision
+    assert effect_of["with grey-histogram"].mean_average_precision == pytest.approx(expected)
+    assert effect_of["with grey-histogram"].difference == pytest.approx(
+        expected - effect_of["alone"].mean_average_precision
     )
     # A partner that is always equally far leaves every ranking as it was.
     still = Vectors(
@@ -364,9 +368,9 @@ def test_unchanged_queries_give_the_plain_retrieval(small):
     method = Method("HOG", hog.distance, describe, describe(train.images))
     search = Search.from_sets(test, train)
     levels = {"rotation": [0.0, 90.0, 360.0], "gamma": [1.0, 3.0]}
-    found = robustness.measure_robustness([method], test.images, search, levels)
+    measured = robustness.measure_robustness([method], test.images, search, levels)
     expected = search.score(pairwise(hog.distance, describe(test.images), method.gallery))
-    rows = {(e.factor, e.level): e for e in found}
+    rows = {(e.factor, e.level): e for e in measured}
     for at in (("rotation", 0.0), ("rotation", 360.0), ("gamma", 1.0)):
         assert rows[at].mean_average_precision == pytest.approx(expected[0].mean(), abs=1e-12)
         assert rows[at].difference == 0 and rows[at].difference_interval == [0, 0]
@@ -394,7 +398,7 @@ def test_images_drawn_anew_unchanged_are_those_of_the_set(small):
 
 
 @pytest.fixture
-def found(small):
+def measured(small):
     return effects.Effects(
         name="toy",
         parameters={"bits": [8]},
@@ -405,27 +409,27 @@ def found(small):
     )
 
 
-def test_a_file_is_read_as_it_was_written(found, tmp_path):
-    effects.write(tmp_path / "toy.json", found)
+def test_a_file_is_read_as_it_was_written(measured, tmp_path):
+    effects.write(tmp_path / "toy.json", measured)
     again = effects.read(tmp_path / "toy.json")
-    assert again == found and results.list_differences(again, found) == []
+    assert again == measured and results.list_differences(again, measured) == []
     table = effects.tabulate(again, "bits")
-    assert list(table["mAP"]) == [100 * e.mean_average_precision for e in found.effects[:3]]
+    assert list(table["mAP"]) == [100 * e.mean_average_precision for e in measured.effects[:3]]
     assert list(effects.format_rows(table)["hash"]) == ["none", "random", "PCA"]
 
 
-def test_a_file_that_does_not_fit_is_refused(found, tmp_path):
+def test_a_file_that_does_not_fit_is_refused(measured, tmp_path):
     path = tmp_path / "toy.json"
-    effects.write(path, found)
-    given = json.loads(path.read_text())
+    effects.write(path, measured)
+    content = json.loads(path.read_text())
     for spoil in ({"colour": 1}, {"format": 2}, {"effects": [{"factor": "bits"}]}):
-        path.write_text(json.dumps(given | spoil))
+        path.write_text(json.dumps(content | spoil))
         with pytest.raises(CbirError, match="not a result file"):
             effects.read(path)
 
 
 def test_a_study_shows_the_effects_of_the_evidence_else_its_own_else_those_of_quick(
-    found, tmp_path, monkeypatch
+    measured, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
     monkeypatch.setattr(evidence, "find_study_evidence", lambda folder: Evidence("full", [], 0))
@@ -439,7 +443,7 @@ def test_a_study_shows_the_effects_of_the_evidence_else_its_own_else_those_of_qu
         (folder, "mine"),
         ("results/full", "full"),
     ):
-        told_apart = found.model_copy(update={"parameters": {"of": profile}})
+        told_apart = measured.model_copy(update={"parameters": {"of": profile}})
         effects.write(tmp_path / place / "effects" / "toy.json", told_apart)
         assert evidence.read_effects(folder, "toy") == (profile, told_apart)
 

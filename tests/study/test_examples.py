@@ -19,28 +19,28 @@ def published():
 
 
 def test_images_are_the_median_queries(published, phantom_set):
-    found = load_region_images(published)
-    assert found.regions == list(phantom_set.class_names)
+    loaded = load_region_images(published)
+    assert loaded.regions == list(phantom_set.class_names)
     queries = [e.query for e in published.examples if e.choice == "median"]
-    assert [e.query for e in found.examples] == queries
+    assert [e.query for e in loaded.examples] == queries
     by_id = {name: row for row, name in enumerate(phantom_set.image_ids)}
-    for image, query, region in zip(found.images, queries, found.regions, strict=True):
+    for image, query, region in zip(loaded.images, queries, loaded.regions, strict=True):
         row = by_id[query]
         assert (image == phantom_set.images[row]).all()
         assert phantom_set.class_names[phantom_set.labels[row]] == region
-    assert get_source("phantom").CAPTION in found.caption and "median" in found.caption
+    assert get_source("phantom").CAPTION in loaded.caption and "median" in loaded.caption
 
 
 def test_the_phantom_takes_the_place_of_images_that_are_not_here(published, phantom_set):
     elsewhere = published.model_copy(
         update={"data": published.data.model_copy(update={"dataset": "irma"})}
     )
-    found = load_region_images(elsewhere)
+    loaded = load_region_images(elsewhere)
     test = phantom_set.split("test")
-    assert found.examples == [] and found.regions == list(test.class_names)
-    for label, image in enumerate(found.images):
+    assert loaded.examples == [] and loaded.regions == list(test.class_names)
+    for label, image in enumerate(loaded.images):
         assert (image == test.images[np.flatnonzero(test.labels == label)[0]]).all()
-    assert get_source("irma").TITLE in found.caption
+    assert get_source("irma").TITLE in loaded.caption
 
 
 def test_the_images_of_a_map_are_as_many_as_its_points_and_of_their_classes(published, phantom_set):

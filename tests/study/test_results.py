@@ -226,10 +226,10 @@ def test_precisions_are_tested_over_subjects(subjects):
 
 
 def test_methods_on_different_images_are_not_tested():
-    found = methods()
-    found["wrong"] = Result.model_validate(changed(data__checksum="1f"))
+    result_of = methods()
+    result_of["wrong"] = Result.model_validate(changed(data__checksum="1f"))
     with pytest.raises(CbirError, match="different images"):
-        pairwise.run_paired_tests(found, "accuracy", "right")
+        pairwise.run_paired_tests(result_of, "accuracy", "right")
 
 
 def test_ranks_are_means_over_subjects():
@@ -351,8 +351,8 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path):
 def test_results_of_a_study_are_read_by_run(result, tmp_path):
     for name in ("b", "a"):
         results.write(tmp_path / "runs" / name / "result.json", Result(**changed(run=name)))
-    assert [found.run for found in results.read_all(tmp_path)] == ["a", "b"]
-    assert [found.run for found in results.read_all(tmp_path, ["b"])] == ["b"]
+    assert [result_read.run for result_read in results.read_all(tmp_path)] == ["a", "b"]
+    assert [result_read.run for result_read in results.read_all(tmp_path, ["b"])] == ["b"]
     with pytest.raises(CbirError, match=re.escape(str(tmp_path / "runs" / "c"))):
         results.read_all(tmp_path, ["a", "c"])
     with pytest.raises(CbirError, match="no result in"):
@@ -361,8 +361,8 @@ def test_results_of_a_study_are_read_by_run(result, tmp_path):
 
 def test_a_descriptor_that_the_study_has_not_is_named(result):
     hog, lbp = (Result(**changed(run=n, parameters={"descriptor": n})) for n in ("hog", "lbp"))
-    found = summaries.select_descriptors([result, hog, lbp], ["lbp", "hog"])
-    assert list(found.items()) == [("lbp", lbp), ("hog", hog)]  # in the order of the names
+    selected = summaries.select_descriptors([result, hog, lbp], ["lbp", "hog"])
+    assert list(selected.items()) == [("lbp", lbp), ("hog", hog)]  # in the order of the names
     with pytest.raises(CbirError, match="no result of gabor-vector, vlad") as caught:
         summaries.select_descriptors([result, hog], ["gabor-vector", "hog", "vlad"])
     assert len(str(caught.value).splitlines()) == 2
@@ -440,9 +440,9 @@ def test_the_sentence_has_the_numbers_of_the_result(result):
 
 def test_the_table_has_one_row_a_result_in_percent(result):
     described = Result(**changed(parameters={"descriptor": "grey-histogram"}))
-    found = summaries.tabulate_methods([result, described])
-    assert found.index.tolist() == ["Network A", "Grey histogram"]
-    row = found.loc["Network A"]
+    table = summaries.tabulate_methods([result, described])
+    assert table.index.tolist() == ["Network A", "Grey histogram"]
+    row = table.loc["Network A"]
     assert row["accuracy"] == pytest.approx(81.25)
     assert row["balanced accuracy low"] == pytest.approx(74.88)
     assert row["mAP"] == pytest.approx(30)
@@ -475,16 +475,16 @@ def test_the_row_of_the_paper_is_named_where_there_is_one():
 
 
 def test_circumstances_name_the_versions():
-    found = results.record_circumstances({"training": 1.23456})
-    assert found.seconds == {"training": 1.23}
-    assert found.cores >= 1
-    assert set(found.versions) == set(results.VERSIONED)
+    circumstances = results.record_circumstances({"training": 1.23456})
+    assert circumstances.seconds == {"training": 1.23}
+    assert circumstances.cores >= 1
+    assert set(circumstances.versions) == set(results.VERSIONED)
 
 
 def test_a_variant_is_named_with_its_network():
-    found = Result(**changed(parameters__dropout=0.5, parameters__augment=True))
-    assert results.name_variant(found) == "dropout-augment"
-    assert results.name_method(found) == "Network A, dropout-augment"
+    variant = Result(**changed(parameters__dropout=0.5, parameters__augment=True))
+    assert results.name_variant(variant) == "dropout-augment"
+    assert results.name_method(variant) == "Network A, dropout-augment"
 
 
 # The text of the file
@@ -514,9 +514,9 @@ def test_numbers_of_a_list_stand_on_one_line_and_are_read_back_equal(tmp_path):
     "name", ["[1,  2]", "a [ 3 ]  b", "scan [1   2].png", "[  ]", "[", "]", "[\n1\n]", "[a,  b]"]
 )
 def test_brackets_in_a_name_are_no_list(name, tmp_path):
-    found = Result(**changed(data__class_names=[name, "b"], circumstances__processor=name))
-    results.write(tmp_path / "result.json", found)
-    assert results.read(tmp_path / "result.json") == found
+    odd = Result(**changed(data__class_names=[name, "b"], circumstances__processor=name))
+    results.write(tmp_path / "result.json", odd)
+    assert results.read(tmp_path / "result.json") == odd
 
 
 # Networks side by side
@@ -540,16 +540,16 @@ def run(network="A", seed=0, *, answers=(0, 1, 1, 1), precisions=(0.5, None, 0.2
 def test_the_table_of_networks_has_one_row_a_run():
     other = changed(run="toy-B-dropout-s3", parameters__network="B", parameters__dropout=0.5)
     other["parameters"]["seed"] = 3
-    found = summaries.tabulate_networks([run(), Result(**other)])
-    assert found.index.tolist() == ["toy-A--s0", "toy-B-dropout-s3"]
-    assert found["network"].tolist() == ["A", "B"]
-    assert found["variant"].tolist() == ["", "dropout"]
-    assert found["seed"].tolist() == [0, 3]
+    table = summaries.tabulate_networks([run(), Result(**other)])
+    assert table.index.tolist() == ["toy-A--s0", "toy-B-dropout-s3"]
+    assert table["network"].tolist() == ["A", "B"]
+    assert table["variant"].tolist() == ["", "dropout"]
+    assert table["seed"].tolist() == [0, 3]
     measures = ["accuracy", "balanced accuracy", "validation accuracy", "mAP"]
-    for _, row in found.iterrows():
+    for _, row in table.iterrows():
         assert row[measures].tolist() == pytest.approx([81.25, 79.17, 84.11, 30])
         assert (row["best epoch"], row["epochs"], row["training s"]) == (2, 2, 1.25)
-    assert set(found.columns) - set(measures) == {
+    assert set(table.columns) - set(measures) == {
         *("network", "variant", "seed", "best epoch", "epochs", "training s"),
     }
 
@@ -564,31 +564,33 @@ DROPPED = [
 
 
 def test_the_difference_is_image_by_image_and_seed_by_seed():
-    found = pairwise.compute_difference([*DROPPED, *PLAIN], ("A", "dropout"), ("A", ""))
+    difference = pairwise.compute_difference([*DROPPED, *PLAIN], ("A", "dropout"), ("A", ""))
     # Seed 0: right where the plain one is not for one image of four; seed 1: for two.
-    assert found["lowest"] == 25
-    assert found["highest"] == 50
-    assert found["difference"] == pytest.approx(37.5)
-    assert found["seeds"] == 2
+    assert difference["lowest"] == 25
+    assert difference["highest"] == 50
+    assert difference["difference"] == pytest.approx(37.5)
+    assert difference["seeds"] == 2
     # Row by row (0, 1, 0, 0) and (1, 1, 0, 0): all means of four images lie in 0 to 100.
-    assert 0 <= found["low"] < 37.5 < found["high"] <= 100
+    assert 0 <= difference["low"] < 37.5 < difference["high"] <= 100
     back = pairwise.compute_difference([*DROPPED, *PLAIN], ("A", ""), ("A", "dropout"))
     assert back["difference"] == pytest.approx(-37.5)
-    assert [back["low"], back["high"]] == pytest.approx([-found["high"], -found["low"]])
+    assert [back["low"], back["high"]] == pytest.approx([-difference["high"], -difference["low"]])
     assert (back["lowest"], back["highest"]) == (-50, -25)
 
 
 def test_the_difference_of_mean_average_precision_leaves_out_what_has_none():
-    found = pairwise.compute_difference([*DROPPED, *PLAIN], ("A", "dropout"), ("A", ""), "mAP")
+    difference = pairwise.compute_difference([*DROPPED, *PLAIN], ("A", "dropout"), ("A", ""), "mAP")
     # Seed 0: (0.25, 0.25, -0.25), seed 1: (0.5, 0.75, 0), of the three queries that have one.
-    assert found["lowest"] == pytest.approx(100 * 0.25 / 3)
-    assert found["highest"] == pytest.approx(100 * 1.25 / 3)
-    assert found["difference"] == pytest.approx(100 * 1.5 / 6)
+    assert difference["lowest"] == pytest.approx(100 * 0.25 / 3)
+    assert difference["highest"] == pytest.approx(100 * 1.25 / 3)
+    assert difference["difference"] == pytest.approx(100 * 1.5 / 6)
 
 
 def test_the_difference_of_a_run_to_itself_is_none_at_all():
-    found = pairwise.compute_difference(PLAIN, ("A", ""), ("A", ""))
-    assert [found[name] for name in ("difference", "low", "high", "lowest", "highest")] == [0] * 5
+    difference = pairwise.compute_difference(PLAIN, ("A", ""), ("A", ""))
+    assert [difference[name] for name in ("difference", "low", "high", "lowest", "highest")] == [
+        0
+    ] * 5
 
 
 @pytest.mark.parametrize(
@@ -635,10 +637,10 @@ def test_the_table_averages_the_seeds_of_a_network():
         retrieval__precision_at_10=0.5,
         circumstances__seconds={"training": 2.0, "search": 1.75},
     )
-    found = summaries.tabulate_methods([run(), Result(**other), run(dropout=0.5)])
-    assert found.index.tolist() == ["Network A", "Network A, dropout"]
-    row = found.loc["Network A"]
-    assert found["seeds"].tolist() == [2, 1]
+    table = summaries.tabulate_methods([run(), Result(**other), run(dropout=0.5)])
+    assert table.index.tolist() == ["Network A", "Network A, dropout"]
+    row = table.loc["Network A"]
+    assert table["seeds"].tolist() == [2, 1]
     assert row["accuracy"] == pytest.approx((81.25 + 50) / 2)
     assert row["balanced accuracy"] == pytest.approx((79.17 + 25) / 2)
     assert row["mAP"] == pytest.approx((30 + 50) / 2)
@@ -669,12 +671,12 @@ def test_one_seed_keeps_the_intervals_of_its_result():
 
 def test_runs_of_one_method_are_told_apart_by_their_seeds():
     described = Result(**changed(run="hog", parameters={"descriptor": "hog"}))
-    found = summaries.index_by_name([run(), run(seed=3), run(dropout=0.5), described])
-    assert [*found] == [
+    by_name = summaries.index_by_name([run(), run(seed=3), run(dropout=0.5), described])
+    assert [*by_name] == [
         *("Network A, seed 0", "Network A, seed 3", "Network A, dropout"),
         results.name_method(described),
     ]
-    assert found["Network A, seed 3"].parameters["seed"] == 3
+    assert by_name["Network A, seed 3"].parameters["seed"] == 3
 
 
 HOG = Result(**changed(run="hog", parameters={"descriptor": "hog"}))
@@ -703,11 +705,11 @@ OTHERS = [
 
 @pytest.mark.parametrize("seed", range(4))
 def test_what_stands_beside_table_4_is_trained_plainly_or_as_there(seed):
-    found = [*AS_PUBLISHED, *OTHERS]
-    found = [found[i] for i in np.random.default_rng(seed).permutation(len(found))]
-    kept = tables.select_table_4(found)
-    assert kept == [r for r in found if r in AS_PUBLISHED]
-    one = tables.select_one_run_per_method(found)
+    shuffled = [*AS_PUBLISHED, *OTHERS]
+    shuffled = [shuffled[i] for i in np.random.default_rng(seed).permutation(len(shuffled))]
+    kept = tables.select_table_4(shuffled)
+    assert kept == [r for r in shuffled if r in AS_PUBLISHED]
+    one = tables.select_one_run_per_method(shuffled)
     chosen = {r.parameters.get("network", "hog"): r for r in one}
     assert len(one) == len(chosen)
     # B with dropout, as in Table 4, and of two seeds the lower; G, which was not, plainly.
@@ -732,34 +734,34 @@ def test_a_measure_of_each_query_is_the_one_of_its_name(result):
 
 def test_published_results_are_read_by_profile(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
-    for profile, found in (("full", [DROPPED[0], PLAIN[0]]), ("quick", [PLAIN[1]])):
-        for each in found:
-            results.write(tmp_path / "results" / profile / f"{each.run}.json", each)
+    for profile, of_profile in (("full", [DROPPED[0], PLAIN[0]]), ("quick", [PLAIN[1]])):
+        for one in of_profile:
+            results.write(tmp_path / "results" / profile / f"{one.run}.json", one)
     assert results.read_published("full") == [PLAIN[0], DROPPED[0]]  # in the order of their names
     assert results.read_published("paper") == []
 
 
 def test_a_caption_says_on_what_was_measured():
-    found = [
+    described_results = [
         run(network=network, seed=seed, dataset="mednist") for network in "AB" for seed in (0, 2)
     ]
-    found = [
+    described_results = [
         r.model_copy(update={"data": r.data.model_copy(update={"dataset": "mednist"})})
-        for r in found
+        for r in described_results
     ]
-    said = wording.describe_profile("full", found)
+    said = wording.describe_profile("full", described_results)
     assert said.startswith("Profile full: ")
     size = "64 px, 611 training, 71 validation and 307 test images"
     assert said.endswith(f"{size}; 2 epochs, 2 seeds")
-    assert wording.describe_profile("full", found[:1]).endswith("; 2 epochs, 1 seed")
+    assert wording.describe_profile("full", described_results[:1]).endswith("; 2 epochs, 1 seed")
     longer = run(network="A", budget=2, epochs=700)
-    longer = longer.model_copy(update={"data": found[0].data})
+    longer = longer.model_copy(update={"data": described_results[0].data})
     # Of one run there is one seed, of others two; the longest training has 2 times 700 epochs.
-    assert wording.describe_profile("full", [*found, longer]).endswith(
+    assert wording.describe_profile("full", [*described_results, longer]).endswith(
         "; 2 to 1,400 epochs, 1 to 2 seeds"
     )
     handcrafted = HOG.model_copy(
-        update={"data": found[0].data, "parameters": {"descriptor": "hog", "size": 64}}
+        update={"data": described_results[0].data, "parameters": {"descriptor": "hog", "size": 64}}
     )
     assert wording.describe_profile("full", [handcrafted]).endswith(size)
 

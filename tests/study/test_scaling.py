@@ -62,9 +62,9 @@ def test_a_missing_file_names_the_command(tmp_path):
 )
 def test_a_power_is_found_again(factor, exponent, wanted):
     values = [factor * size**exponent for size in SIZES]
-    found = scaling.predict(pd.Series(SIZES, index=[7, 8, 9]), values, [wanted])
-    assert found.attrs["exponent"] == pytest.approx(exponent, abs=1e-6)
-    assert found.loc[wanted, "value"] == pytest.approx(factor * wanted**exponent, rel=1e-4)
+    predicted = scaling.predict(pd.Series(SIZES, index=[7, 8, 9]), values, [wanted])
+    assert predicted.attrs["exponent"] == pytest.approx(exponent, abs=1e-6)
+    assert predicted.loc[wanted, "value"] == pytest.approx(factor * wanted**exponent, rel=1e-4)
 
 
 def test_the_interval_holds_the_next_measurement_as_often_as_it_says():
@@ -73,9 +73,9 @@ def test_the_interval_holds_the_next_measurement_as_often_as_it_says():
     inside = []
     for _ in range(400):
         noisy = 2 * sizes**0.5 * np.exp(rng.normal(0, 0.1, 4))
-        found = scaling.predict(sizes, noisy, [10**8]).loc[10**8]
+        predicted = scaling.predict(sizes, noisy, [10**8]).loc[10**8]
         truth = 2 * 1e4 * np.exp(rng.normal(0, 0.1))
-        inside.append(found["low"] <= truth <= found["high"])
+        inside.append(predicted["low"] <= truth <= predicted["high"])
     assert 0.92 <= np.mean(inside) <= 0.98
 
 
@@ -113,7 +113,7 @@ def test_every_quantity_is_predicted_of_methods_with_enough_sizes():
 def test_a_plan_is_worked_out_by_hand():
     """Exact: 0.1 ms and 512 kB a thousand vectors. HNSW: 1 ms always, four times the memory."""
     sizes = [10**5, 10**7, 10**8]
-    found = measured()
+    scaling_measured = measured()
     curves = {
         ("exact", "latency_ms"): [10, 1000, 10_000],
         ("exact", "bytes"): [5.12e7, 5.12e9, 5.12e10],
@@ -123,8 +123,8 @@ def test_a_plan_is_worked_out_by_hand():
     predicted = {key: pd.DataFrame({"value": v}, index=sizes) for key, v in curves.items()}
     limits = {"latency_ms": 100, "memory_gb": 64}
     prices = {"per_gb": 2.0, "per_core": 10.0}
-    plan = scaling.plan_search(found, predicted, sizes, limits, prices, queries_per_s=50)
-    cores = found.circumstances.cores
+    plan = scaling.plan_search(scaling_measured, predicted, sizes, limits, prices, queries_per_s=50)
+    cores = scaling_measured.circumstances.cores
     assert [engine.split(",")[0] for engine in plan["engine"]] == ["exact search", "HNSW", "Milvus"]
     assert plan["memory (GB)"].to_list() == pytest.approx([0.0512, 20.48, 204.8])
     assert plan["machines"].to_list() == [1, 1, 4]

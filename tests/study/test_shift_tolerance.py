@@ -32,7 +32,7 @@ def naive(distance, shifts, squared):
 )
 def test_shifted_thumbnails_are_compared_one_by_one(distance, squared):
     shifts = (0, 1, 3)
-    found = measure_shift_tolerance(THUMBNAILS, distance, shifts, squared=squared)
-    assert found.shape == (4, 3)
-    assert np.allclose(found, naive(distance, shifts, squared), rtol=1e-4, atol=1e-6)
-    assert np.allclose(found[:, 0], 0, atol=1e-6)
+    tolerance = measure_shift_tolerance(THUMBNAILS, distance, shifts, squared=squared)
+    assert tolerance.shape == (4, 3)
+    assert np.allclose(tolerance, naive(distance, shifts, squared), rtol=1e-4, atol=1e-6)
+    assert np.allclose(tolerance[:, 0], 0, atol=1e-6)

@@ -36,8 +36,8 @@ def test_the_solution_is_right_and_a_wrong_answer_gets_a_hint(name, monkeypatch)
     assert verdict, verdict
     for place, one in enumerate(expected):
         for wrong in (change(one, answers[place]), np.nan, ..., object()):
-            given = [*answers[:place], wrong, *answers[place + 1 :]]
-            verdict = checking.check(name, *given)
+            tried = [*answers[:place], wrong, *answers[place + 1 :]]
+            verdict = checking.check(name, *tried)
             assert [part for part, _ in verdict.faults] == [one.name], wrong
             ((_, hint),) = verdict.faults
             assert len(hint) > 20

@@ -61,7 +61,7 @@ def leave_out_chapters(root: Path) -> None:
     link = re.compile(rf"\[([^\]]+)\]\({other}\)|(?m:^:link: {other}\n:link-type: doc\n)")
     for folder in ("book", "notebooks"):
         for path in (root / folder).glob("*.md"):
-            path.write_text(link.sub(lambda found: found[1] or "", path.read_text()))
+            path.write_text(link.sub(lambda match: match[1] or "", path.read_text()))
 
 
 class Project:
@@ -112,15 +112,15 @@ class Project:
 
     def processes(self) -> list[psutil.Process]:
         """The study's own processes that are alive, zombies aside."""
-        found = []
+        alive = []
         for process in psutil.process_iter():
             try:
                 marked = process.environ().get(MARK) == str(self.root / "build")
                 if marked and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
+                    alive.append(process)
             except psutil.Error:
                 continue
-        return found
+        return alive
 
     def wait_for_log(self, text: str) -> None:
         log = self.root / "build" / "tiny" / "study.log"
@@ -288,7 +288,7 @@ def test_a_verification_says_whether_it_is_what_was_published(finished):
     of_run, of_number = (line for line in out.splitlines() if line.endswith("different"))
     assert of_run.split()[0] == RUNS[1]
     assert of_number.split()[:3] == ["accuracy,", "nearest", "neighbour"]
-    found = verification.read(finished.root / "build" / "tiny-fresh" / "verification.json")
-    assert found.fresh and [run.run for run in found.runs] == [RUNS[1]]
-    assert found.runs[0].values == {"rules.0.accuracy": [one_image_off.accuracy, rule.accuracy]}
+    outcome = verification.read(finished.root / "build" / "tiny-fresh" / "verification.json")
+    assert outcome.fresh and [run.run for run in outcome.runs] == [RUNS[1]]
+    assert outcome.runs[0].values == {"rules.0.accuracy": [one_image_off.accuracy, rule.accuracy]}
     shutil.rmtree(published)
