@@ -177,7 +177,7 @@ def test_logistic_regression_is_the_best_of_the_grid_by_hand(few, labels, to_the
 
 def test_a_regression_minimises_the_penalised_loss_of_the_training_split(few, labels, to_the_end):
     # The gradient of sum of losses + |W|^2 / 2C vanishes at the minimum; intercepts are free.
-    vectors = scaled_by_hand(few, each=False)["train"]
+    vectors = scaled_by_hand(few, per_dimension=False)["train"]
     kept = []
 
     class Kept(LogisticRegression):
@@ -316,7 +316,7 @@ def test_scale_uses_the_training_split_alone(prepared):
             np.testing.assert_allclose(moved[split], by_hand, atol=2e-6)
         changed = classifiers.scale_vectors(vectors | {"test": vectors["test"] + 9}, per_dimension)
         np.testing.assert_array_equal(changed["validation"], moved["validation"])
-    flat = classifiers.scale_vectors({s: np.ones((4, 3)) for s in SPLITS}, each=True)
+    flat = classifiers.scale_vectors({s: np.ones((4, 3)) for s in SPLITS}, per_dimension=True)
     assert all(np.isfinite(v).all() and not v.any() for v in flat.values())
 
 
