@@ -273,7 +273,7 @@ def test_digests_tell_every_parameter_apart():
 
 
 @pytest.mark.parametrize(
-    ("size", "options_set", "crop"),
+    ("size", "chosen", "crop"),
     [
         (128, {"augment": True}, 120),  # as B and C fit the paper's FC-n
         (64, {"augment": True}, 60),
@@ -282,10 +282,10 @@ def test_digests_tell_every_parameter_apart():
         (128, {}, None),
     ],
 )
-def test_augmentation_crops_as_120_of_128_unless_told(size, options_set, crop):
-    options = NetworkRun(**COMMON | {"size": size}, network="C", **options_set).options
+def test_augmentation_crops_as_120_of_128_unless_told(size, chosen, crop):
+    options = NetworkRun(**COMMON | {"size": size}, network="C", **chosen).options
     assert options["crop"] == crop
-    assert options["turns"] == options["shifts"] == options_set.get("augment", False)
+    assert options["turns"] == options["shifts"] == chosen.get("augment", False)
 
 
 def test_an_unknown_profile_or_run_is_refused(study):

@@ -75,11 +75,7 @@ def plot_seed_curves(results: Sequence[Result]) -> Figure:
             place.plot(epochs, values.mean(), style, color=colour, label=curve.split("_")[0])
         place.set_title(f"{name}, {len(own)} seeds" if len(own) > 1 else f"{name}, one seed")
         place.xaxis.get_major_locator().set_params(integer=True)
-    for place in axes.flat[len(names) :]:
-        place.axis("off")
-    axes.flat[-1].legend(*axes.flat[0].get_legend_handles_labels(), loc="center", fontsize=10)
-    figure.supxlabel("epoch", fontsize=10)
-    figure.supylabel("cross-entropy (nats)", fontsize=10)
+    _complete_panels(figure, axes, len(names), "cross-entropy (nats)")
     return figure
 
 
@@ -121,9 +117,14 @@ def plot_loss_gaps(results: Mapping[str, Sequence[Result]]) -> Figure:
         place.xaxis.get_major_locator().set_params(integer=True)
     for place in axes.flat[max(0, len(names) - 4) : len(names)]:  # the lowest of each column
         place.tick_params(labelbottom=True)
-    for place in axes.flat[len(names) :]:
+    _complete_panels(figure, axes, len(names), "validation minus training loss (nats)")
+    return figure
+
+
+def _complete_panels(figure: Figure, axes: np.ndarray, count: int, ylabel: str) -> None:
+    """Label panels over epochs, hide those after the first ``count``; the last has the legend."""
+    for place in axes.flat[count:]:
         place.axis("off")
     axes.flat[-1].legend(*axes.flat[0].get_legend_handles_labels(), loc="center", fontsize=10)
     figure.supxlabel("epoch", fontsize=10)
-    figure.supylabel("validation minus training loss (nats)", fontsize=10)
-    return figure
+    figure.supylabel(ylabel, fontsize=10)
