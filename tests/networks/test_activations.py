@@ -127,7 +127,7 @@ def test_random_weights_have_the_expected_parts(side):
 
 
 def test_an_untrained_network_has_not_moved():
-    changes = weights.measure_training_changes(trained(seed=3), 3, "he")
+    changes = weights.measure_training_changes(trained(seed=3), 3)
     assert list(changes.index) == ["conv1", "conv2", "conv3", "conv4", "fc1", "fc2", "scores"]
     assert (changes["moved"] == 0).all() and np.allclose(changes["correlation"], 1)
 
@@ -138,7 +138,7 @@ def test_how_far_a_layer_moved_is_measured_from_its_own_start():
     step = RNG.normal(size=before.shape).astype(np.float32)
     with torch.no_grad():
         network.module.conv2.weight += torch.from_numpy(step)
-    changes = weights.measure_training_changes(network, 3, "he")
+    changes = weights.measure_training_changes(network, 3)
     assert changes.loc["conv2", "moved"] == pytest.approx(
         np.linalg.norm(step) / np.linalg.norm(before), rel=1e-4
     )
