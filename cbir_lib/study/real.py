@@ -62,7 +62,7 @@ def measure(
     clock = time.perf_counter()
     gallery = load("phantom").split("train")
     queries, labels = select_films(plan, films, gallery.class_names)
-    found = []
+    rows = []
     for method, seeds in networks.items():
         say(method)
         learned = [LearnedDescriptor(trained) for trained in seeds]
@@ -71,7 +71,7 @@ def measure(
         ]
         regions = np.array(gallery.class_names)[labels]
         right = np.stack([answer(trained, queries.images) == regions for trained in seeds])
-        found += _summarise(method, np.stack(scores), gallery, labels, right)
+        rows += _summarise(method, np.stack(scores), gallery, labels, right)
     preprocessing = Preprocessing(size=plan.size, clahe=False)
     for name, settings in descriptors.items():
         say(DESCRIPTORS[name].title)
@@ -82,12 +82,12 @@ def measure(
             return descriptor.transform(preprocessing.transform(images))
 
         scores = _score(descriptor.distance, describe, gallery, queries.images, labels)
-        found += _summarise(DESCRIPTORS[name].title, scores[None], gallery, labels)
+        rows += _summarise(DESCRIPTORS[name].title, scores[None], gallery, labels)
     return effects.Effects(
         name="real",
         parameters=plan.model_dump() | {"films": films.name},
         data=[results.describe_data(queries), results.describe_data(gallery)],
-        effects=found,
+        effects=rows,
         circumstances=results.record_circumstances({"measuring": time.perf_counter() - clock}),
     )
 
@@ -175,12 +175,12 @@ def _score(
     labels: np.ndarray,
 ) -> np.ndarray:
     """Score each film as a query, (3, Q): average precision, precision at 1 and at 10."""
-    vectors, found = describe(gallery.images), []
+    vectors, blocks = describe(gallery.images), []
     for start in range(0, len(films), BLOCK):
         part = slice(start, start + BLOCK)
         search = Search(labels[part], gallery.labels)
-        found.append(search.score(pairwise(distance, describe(films[part]), vectors)))
-    return np.concatenate(found, axis=1)
+        blocks.append(search.score(pairwise(distance, describe(films[part]), vectors)))
+    return np.concatenate(blocks, axis=1)
 
 
 def _summarise(
@@ -191,7 +191,7 @@ def _summarise(
     right: np.ndarray | None = None,
 ) -> list[Effect]:
     """Summarise (S, 3, Q) scores of S seeds, and (S, Q) correct answers, one row per region."""
-    found = []
+    rows = []
     for label in np.unique(labels):
         of_region = labels == label
         search = Search(labels[of_region], gallery.labels)
@@ -206,5 +206,5 @@ def _summarise(
         }
         if right is not None:
             measured["accuracy"] = float(right[:, of_region].mean())
-        found.append(effect.model_copy(update=measured))
-    return found
+        rows.append(effect.model_copy(update=measured))
+    return rows

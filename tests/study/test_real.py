@@ -66,13 +66,13 @@ def test_simulated_films_and_classes_that_are_no_region_are_refused(films, galle
 
 
 def test_precisions_are_those_of_a_search_written_out(films, small_gallery):
-    found = real.measure(PLAN, films, {"grey-histogram": HISTOGRAM}, {}).effects
+    measured = real.measure(PLAN, films, {"grey-histogram": HISTOGRAM}, {}).effects
     queries, labels = real.select_films(PLAN, films, small_gallery.class_names)
     prepare = Preprocessing(size=32, clahe=False).transform
     descriptor = build_descriptor("grey-histogram", **HISTOGRAM)
     vectors = descriptor.fit(prepare(small_gallery.images)).transform(prepare(small_gallery.images))
     own = descriptor.transform(prepare(queries.images))
-    for effect in found:
+    for effect in measured:
         label = small_gallery.class_names.index(effect.level)
         first, ten = [], []
         for query in own[labels == label].astype(np.float64):
@@ -91,7 +91,7 @@ def test_precisions_are_those_of_a_search_written_out(films, small_gallery):
         assert effect.precision_at_10 == pytest.approx(np.mean(ten))
         low, high = effect.precision_at_1_interval
         assert low <= effect.precision_at_1 <= high
-    assert {effect.level for effect in found} == {"chest", "upper extremity"}
+    assert {effect.level for effect in measured} == {"chest", "upper extremity"}
 
 
 def test_networks_are_means_over_their_seeds_and_have_their_own_answers(films, small_gallery):
