@@ -82,21 +82,23 @@ def effects_real(
     if (plan := study.grid.effects.real) is None:
         raise CbirError("the study has no grid.effects.real", "add it to study.yml")
     films = load(dataset, data_root)
-    measured = evidence.find_evidence("phantom", None, study).results
+    published = evidence.find_evidence("phantom", None, study).results
     networks: dict[str, list] = {}
     files = paths.trained_networks()
-    for result in measured:
+    for result in published:
         if result.run in files and not result.parameters.get("classes"):
             trained = read_network(files[result.run])
             networks.setdefault(results.name_method(result), []).append(trained)
     descriptors = {
         result.parameters["descriptor"]: result.settings
-        for result in measured
+        for result in published
         if "descriptor" in result.parameters
     }
     path = out or effects.published_path("real", dataset)
-    found = real.measure(plan, films, descriptors, networks, lambda line: print(line, flush=True))
-    effects.write(path, found)
+    measured = real.measure(
+        plan, films, descriptors, networks, lambda line: print(line, flush=True)
+    )
+    effects.write(path, measured)
     print(f"the effects: {path}")
 
 
