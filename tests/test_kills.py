@@ -203,14 +203,28 @@ def test_updating_an_archive_killed_at_any_moment(folder, tmp_path, monkeypatch)
     def build():
         update.build(folder, place)
 
+    def stored():
+        archive, found = Archive(place), {}
+        for shard in archive.shards():
+            rows, vectors = archive.read_shard(shard)
+            for row, vector in zip(rows, vectors, strict=True):
+                assert row.path not in found
+                found[row.path] = (row.content, vector.tobytes())
+        return found
+
+    old = stored()
     operations = run(build)
-    whole = contents(place, "hnsw.safetensors")
+    whole, new = contents(place, "hnsw.safetensors"), stored()
+    lasting = {*old} - {"05.png", "07.png"}
+    assert {name for name in lasting if old[name] != new[name]} == {"03.png"}
     query = drawing(0, rng)
     for at in moments(operations):
         copy(before, place)
         assert run(build, at) is None
         answers = Archive(place).search([query], 3)  # at every moment
         assert len(answers) == 3
+        now = stored()
+        assert all(now[name] in (old[name], new[name]) for name in lasting), at
         run(build)
         assert contents(place, "hnsw.safetensors") == whole, at
         assert not list(place.rglob("*.part"))

@@ -257,55 +257,66 @@ class _Update:
         new = [p for p in self.scan.images if p not in self.known and p not in self.faults]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
-                changed = self.update_shards(pool)
-                self.describe(pool, sorted([*new, *changed]), changed)
+                self.update_shards(pool)
+                self.add(pool, new)
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
         write_faults(self.archive.place / FAULTS, self.faults)
 
-    def update_shards(self, pool: ThreadPoolExecutor) -> set[str]:
-        """Remove missing and changed images from the shards; return the paths that changed."""
-        changed: set[str] = set()
+    def update_shards(self, pool: ThreadPoolExecutor) -> None:
+        """Remove missing images from the shards, and describe changed ones again.
+
+        A changed image keeps its place: its old vector stays until the shard with the new one
+        replaces the shard.
+        """
         for shard in self.archive.shards():
             rows = self.archive.read_rows(shard)
             touched = [r.path for r in rows if self.scan.images.get(r.path, r[1:3]) != r[1:3]]
             now = {seen.path: seen for seen in map_ahead(pool, self.read, touched)}
-            kept = []
+            kept, changed = {}, {}  # by place in the shard
             for place, row in enumerate(rows):
                 seen = now.get(row.path)
                 if seen is None and (row.path in self.scan.images or self.scan.hides(row.path)):
-                    kept.append((place, row))
-                    self.report.unchanged += 1
+                    kept[place] = row
                 elif seen is None:
                     self.report.removed += 1
                 elif seen.content == row.content:  # only its modification time has changed
-                    kept.append((place, seen.row))
-                    self.report.unchanged += 1
+                    kept[place] = seen.row
+                elif seen.image is None:
+                    self.faults[seen.path] = Fault(seen.remark, seen.state)
+                    self.report.removed += 1
                 else:
-                    changed.add(row.path)
-            if [row for _, row in kept] != rows:
-                _, vectors = self.archive.read_shard(shard)
-                places = [place for place, _ in kept]
-                self.archive.write_shard(shard, [row for _, row in kept], vectors[places])
-        return changed
+                    changed[place] = seen
+            self.report.unchanged += len(kept)
+            if list(kept.values()) == rows:
+                continue
+            _, vectors = self.archive.read_shard(shard)
+            for place, vector in zip(changed, self.describe([*changed.values()]), strict=True):
+                if vector is None:
+                    self.report.removed += 1
+                else:
+                    kept[place], vectors[place] = changed[place].row, vector
+                    self.report.changed += 1
+            places = sorted(kept)
+            self.archive.write_shard(shard, [kept[place] for place in places], vectors[places])
 
-    def describe(self, pool: ThreadPoolExecutor, paths: list[str], changed: set[str]) -> None:
+    def add(self, pool: ThreadPoolExecutor, paths: list[str]) -> None:
         """Read files, describe them, and fill the shards one by one."""
         shard, free = self.find_shard()
         batch: list[FileRead] = []
         for done, seen in enumerate(map_ahead(pool, self.read, paths), start=1):
             self.progress(done, len(paths))
             if seen.image is None:
-                self.record_fault(seen, seen.remark, changed)
+                self.faults[seen.path] = Fault(seen.remark, seen.state)
             else:
                 batch.append(seen)
             if len(batch) == free:
-                self.fill_shard(shard, batch, changed)
+                self.fill_shard(shard, batch)
                 batch = []
                 shard, free = self.find_shard()
         if batch:
-            self.fill_shard(shard, batch, changed)
+            self.fill_shard(shard, batch)
 
     def find_shard(self) -> tuple[Path, int]:
         """Return the shard to fill, and how many vectors it has room for."""
@@ -315,28 +326,29 @@ class _Update:
         number = int(shards[-1].stem) + 1 if shards else 1
         return self.archive.place / "shards" / f"{number:06}.safetensors", SHARD
 
-    def fill_shard(self, shard: Path, batch: list[FileRead], changed: set[str]) -> None:
+    def fill_shard(self, shard: Path, batch: list[FileRead]) -> None:
         """Describe images and add them to a shard."""
-        images = np.stack([seen.image for seen in batch])
-        vectors = self.archive.descriptor.transform(images)
+        described = list(zip(batch, self.describe(batch), strict=True))
+        rows = [seen.row for seen, vector in described if vector is not None]
+        vectors = [vector for _, vector in described if vector is not None]
+        self.report.added += len(rows)
+        if rows:
+            if shard.exists():
+                before, others = self.archive.read_shard(shard)
+                rows, vectors = [*before, *rows], [*others, *vectors]
+            self.archive.write_shard(shard, rows, np.stack(vectors))
+        write_faults(self.archive.place / FAULTS, self.faults)
+
+    def describe(self, batch: list[FileRead]) -> list[np.ndarray | None]:
+        """Return the vector of each image; None, and a fault, where there can be none."""
+        if not batch:
+            return []
+        vectors = self.archive.descriptor.transform(np.stack([seen.image for seen in batch]))
         good = check_vectors(self.archive.description.distance, vectors)
         for seen, fault in zip(batch, good, strict=True):
             if fault:
-                self.record_fault(seen, fault, changed)
-        kept = [i for i, fault in enumerate(good) if not fault]
-        rows, vectors = [batch[i].row for i in kept], vectors[kept]
-        if shard.exists():
-            before, others = self.archive.read_shard(shard)
-            rows, vectors = [*before, *rows], np.concatenate([others, vectors])
-        self.archive.write_shard(shard, rows, vectors)
-        again = sum(batch[i].path in changed for i in kept)
-        self.report.changed += again
-        self.report.added += len(kept) - again
-        write_faults(self.archive.place / FAULTS, self.faults)
-
-    def record_fault(self, seen: FileRead, reason: str, changed: set[str]) -> None:
-        self.faults[seen.path] = Fault(reason, seen.state)
-        self.report.removed += seen.path in changed
+                self.faults[seen.path] = Fault(fault, seen.state)
+        return [None if fault else vector for vector, fault in zip(vectors, good, strict=True)]
 
     def read(self, path: str) -> FileRead:
         return read_image_file(self.folder, path, self.archive.description.size)
