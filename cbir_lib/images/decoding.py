@@ -131,6 +131,7 @@ def _decode(data: bytes) -> Decoded:
             orientation = 1
         else:
             picture.load()
+            _scale_transparent_grey(picture, data)
             orientation = _read_orientation(picture)
         if _is_deep_colour(picture, data) and (deep := tiff.read_opencv(data)) is not None:
             image, remark = _convert_opencv(deep, picture.mode)
@@ -214,6 +215,13 @@ def _read_orientation(picture: Image.Image) -> int:
 def _is_read_by_pillow(layout: tiff.Layout) -> bool:
     """Tell whether Pillow reads such a deep page correctly; it cuts colours and wraps integers."""
     return len(layout.bits) == 1 and (layout.kind, *layout.bits) not in (("u", 32), ("i", 8))
+
+
+def _scale_transparent_grey(picture: Image.Image, data: bytes) -> None:
+    """Scale the grey value that is transparent as Pillow scales a PNG's pixels of 2 or 4 bits."""
+    transparent = picture.info.get("transparency")
+    if picture.format == "PNG" and picture.mode == "L" and isinstance(transparent, int):
+        picture.info["transparency"] = transparent * 255 // (2 ** data[24] - 1)  # data: bit depth
 
 
 def _is_deep_colour(picture: Image.Image, data: bytes) -> bool:

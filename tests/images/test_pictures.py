@@ -74,9 +74,9 @@ def chunk(name, data):
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def png(rows, bits, colour_type, *more, size=(WIDTH, HEIGHT)):
+def png(rows, bits, colour_type, *more, size=(WIDTH, HEIGHT), interlaced=0):
     """A PNG from the bytes of its rows."""
-    head = struct.pack(">IIBBBBB", *size, bits, colour_type, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", *size, bits, colour_type, 0, 0, interlaced)
     pixels = zlib.compress(b"".join(b"\0" + bytes(row) for row in rows))
     return (
         b"\x89PNG\r\n\x1a\n"
@@ -325,8 +325,104 @@ def add_others():
     options = [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000]
     deep = COLOUR[..., ::-1].astype(np.uint16) * 16
     add("jp2 colour 16", cv2.imencode(".jp2", deep, options)[1].tobytes(), spread(LUMINANCE))
+    grey_alpha = np.dstack([PICTURE, PICTURE, PICTURE, HALF])
+    data = saved(grey_alpha, "WEBP", lossless=True, exact=True)
+    add("webp grey+alpha", data, PICTURE * ~HIDDEN)
     data = cv2.imencode(".jp2", np.dstack([deep, HALF.astype(np.uint16) * 257]), options)[1]
     add("jp2 colour+alpha 16", data.tobytes(), spread(LUMINANCE, ~HIDDEN) * ~HIDDEN)
+
+
+def bmp(rows, bits, *, compression=0, masks=b"", palette=b"", from_the_top=False):
+    """A BMP from the rows of its pixels, or from one run of compressed bytes."""
+    rows = [bytes(row) for row in (rows if from_the_top else rows[::-1])]
+    data = b"".join(row + bytes(-len(row) % 4) for row in rows)
+    height = -HEIGHT if from_the_top else HEIGHT
+    size = struct.pack("<IiiHHI", 40, WIDTH, height, 1, bits, compression)
+    head = size + struct.pack("<IiiII", len(data), 0, 0, len(palette) // 4, 0) + masks + palette
+    start = 14 + len(head)
+    return b"BM" + struct.pack("<IHHI", start + len(data), 0, 0, start) + head + data
+
+
+def add_bmp():
+    for green, masks in ((5, ()), (6, (0xF800, 0x07E0, 0x001F))):
+        bits = np.array([5, green, 5])
+        numbers = (COLOUR.astype(int) * (2**bits - 1) + 127) // 255
+        words = (numbers @ [1 << (5 + green), 1 << 5, 1]).astype("<u2")
+        look = numbers * (255 / (2.0**bits - 1)) @ [0.299, 0.587, 0.114]
+        fields = {"compression": 3 if masks else 0, "masks": struct.pack(f"<{len(masks)}I", *masks)}
+        for top in (False, True):
+            data = bmp(words, 16, from_the_top=top, **fields)
+            add(f"bmp colour 5{green}5 {'from the top' * top}", data, look, 1.5)
+    for bits in (1, 4, 8):
+        numbers, look = quantised(bits)
+        greys = np.rint(np.linspace(255, 0, 2**bits)).astype(np.uint8)
+        palette = b"".join(bytes([grey] * 3 + [0]) for grey in greys)
+        data = bmp(pack(2**bits - 1 - numbers, bits), bits, palette=palette)
+        add(f"bmp palette {bits} reversed", data, look)
+    palette = b"".join(bytes([grey] * 3 + [0]) for grey in range(256))
+    runs = b"".join(b"".join(bytes([1, value]) for value in row) + b"\0\0" for row in PICTURE[::-1])
+    add("bmp palette 8 RLE", bmp([runs + b"\0\1"], 8, compression=1, palette=palette), PICTURE)
+
+
+def interlace(values):
+    """The rows of the seven passes of Adam7 (PNG, 8.2)."""
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2)]
+    for top, left, down, right in [*passes, (1, 0, 2, 1)]:
+        yield from values[top::down, left::right]
+
+
+def add_png_of_other_kinds():
+    for bits in (1, 2, 4):
+        numbers, look = quantised(bits)
+        most = 2**bits - 1
+        seen = look * (numbers < most)  # the brightest is transparent
+        key = struct.pack(">H", most)
+        add(f"png grey {bits} tRNS", png(pack(numbers, bits), bits, 0, (b"tRNS", key)), seen)
+        palette = np.repeat(np.rint(np.linspace(255, 0, 2**bits)).astype(np.uint8), 3).tobytes()
+        chunks = (b"PLTE", palette), (b"tRNS", bytes([0] + [255] * most))
+        add(f"png palette {bits} tRNS", png(pack(most - numbers, bits), bits, 3, *chunks), seen)
+    for bits, values in ((8, COLOUR), (16, (COLOUR * 100.0 + 7).astype(">u2"))):
+        seen = (values != values[50, 30]).any(axis=-1)
+        chunks = [(b"tRNS", struct.pack(">HHH", *map(int, values[50, 30])))]
+        data = png(values.reshape(HEIGHT, -1), bits, 2, *chunks)
+        look = LUMINANCE if bits == 8 else spread(LUMINANCE, seen)
+        add(f"png colour {bits} tRNS", data, look * seen)
+    deep = (PICTURE * 200.0 + 300).astype(">u2")
+    colour = (COLOUR * 100.0 + 7).astype(">u2")
+    for name, values, bits, colour_type, look in (
+        ("grey 8", PICTURE, 8, 0, PICTURE),
+        ("grey 16", deep, 16, 0, PICTURE),
+        ("colour 8", COLOUR, 8, 2, LUMINANCE),
+        ("colour 16", colour, 16, 2, spread(LUMINANCE)),
+    ):
+        data = png(interlace(values), bits, colour_type, interlaced=1)
+        add(f"png {name} interlaced", data, look)
+
+
+def add_tiff_of_other_kinds():
+    import tifffile
+
+    def written(pixels, **options):
+        file = io.BytesIO()
+        tifffile.imwrite(file, pixels, metadata=None, **options)
+        return file.getvalue()
+
+    tile = {"tile": (32, 48)}
+    for name in ("u1", "u2", "u4", "f4", "f8"):
+        grey, colour = deepen(PICTURE, name), deepen(COLOUR, name)
+        look = LUMINANCE if name == "u1" else spread(LUMINANCE)
+        planes = np.moveaxis(colour, 2, 0).copy()
+        for order in "<>":
+            add(f"tiff tiles grey {name} {order}", written(grey, byteorder=order, **tile), PICTURE)
+        add(f"tiff tiles colour {name}", written(colour, photometric="rgb", **tile), look)
+        data = written(planes, photometric="rgb", planarconfig="separate", **tile)
+        add(f"tiff tiles planes {name}", data, look)
+        if name[0] == "u":
+            data = written(grey, compression="zlib", predictor=True, **tile)
+            add(f"tiff tiles predictor {name}", data, PICTURE)
+    deep = deepen(PICTURE, "u2")
+    add("tiff strips", written(deep, rowsperstrip=7), PICTURE)
+    add("tiff big", written(deep, bigtiff=True), PICTURE)
 
 
 def look_of(bits):
@@ -336,6 +432,9 @@ def look_of(bits):
 add_png()
 add_tiff()
 add_others()
+add_bmp()
+add_png_of_other_kinds()
+add_tiff_of_other_kinds()
 
 
 @pytest.mark.parametrize("name", MATRIX)
@@ -349,7 +448,7 @@ def test_every_layout_in_every_format(name):
 
 
 def test_the_matrix_is_not_empty():
-    assert len(MATRIX) == 243
+    assert len(MATRIX) == 289
     assert {name.split()[0] for name in MATRIX} >= {"png", "tiff", "jpeg", "webp", "bmp", "jp2"}
 
 
