@@ -18,7 +18,8 @@ PROFILE = config.get("profile", "quick")
 PUBLISHED = str(config.get("published", False)).lower() == "true"
 FRESH = str(config.get("fresh", False)).lower() == "true"
 ONLY = str(config.get("only", False)).lower() == "true"
-WORK = f"build/{PROFILE}" + ("-published" if PUBLISHED else "-fresh" if FRESH else "")
+WORK = paths.build_folder(PROFILE + ("-published" if PUBLISHED else "-fresh" if FRESH else ""))
+WORK = str(paths.shorten(WORK))
 READ = read_study(STUDY)
 RUNS = {run.id: run for run in READ.runs(PROFILE)}
 EFFECTS = {run.name: run for run in READ.effects(PROFILE)}
@@ -29,9 +30,17 @@ CHAPTERS = [
     *("comparison", "representation", "robustness", "retrieval", "real_films", "report"),
     *("verification", "scale", "cluster"),
 ]
+
+
+def project(*parts):
+    """A path of the project, as Snakemake finds it from where it works."""
+    return str(paths.shorten(paths.project_root().joinpath(*parts)))
+
+
 # Every path in a command is quoted: it may have spaces, quotes, or what a shell would execute.
 JOB = f"{shlex.quote(sys.executable)} -m cbir_lib.cli job"
-OPTIONS = f"--work {shlex.quote(WORK)} --study {shlex.quote(STUDY)} --profile {shlex.quote(PROFILE)}"
+INTO = f"--work {shlex.quote(WORK)}"
+OPTIONS = f"{INTO} --study {shlex.quote(STUDY)} --profile {shlex.quote(PROFILE)}"
 
 def measuring(run):
     """What decides the numbers of a run: the measuring cells, and the modules that they import."""
@@ -51,7 +60,7 @@ def showing(notebook):
     apart = {"measure", "exercise"}
     code = "\n".join(code for tags, code in graph.read_cells(source) if not tags & apart)
     others = [] if notebook.startswith("run_") else DESCRIPTOR_MODULES
-    return [f"notebooks/{notebook}.md", *graph.find_imported_modules(code, others)]
+    return [project("notebooks", f"{notebook}.md"), *graph.find_imported_modules(code, others)]
 
 
 def changed_since(made, files):
@@ -85,16 +94,17 @@ EVERY = {run.id: run for run in (*RUNS.values(), *EFFECTS.values())}
 # Chapters show the published evidence beside the study at hand, and shipped networks.
 PUBLISHED_BESIDES = sorted(
     str(path)
-    for folder in (*Path("results").glob("*/"), Path("models"))
+    for folder in (*Path(project("results")).glob("*/"), Path(project("models")))
     if folder.name != "verification"
     for path in folder.glob("*.*")
 )
 # The chapter on verification alone shows these.
 VERIFIED = [
-    *sorted(str(p) for kind in ("verification", PROFILE) for p in Path("results", kind).glob("*.json")),
+    *sorted(str(p) for kind in ("verification", PROFILE) for p in Path(project("results", kind)).glob("*.json")),
     *(str(p) for p in Path(WORK).glob("verification.json")),
 ]
-BOOK = ["_config.yml", "cbir_lib/book/site.py", "cbir_lib/paths.py", *sorted(str(p) for p in Path("book").rglob("*.*"))]
+BOOK = [project(name) for name in ("_config.yml", "cbir_lib/book/site.py", "cbir_lib/paths.py")]
+BOOK += sorted(str(p) for p in Path(project("book")).rglob("*.*"))
 
 
 def ids(kind):
@@ -117,7 +127,7 @@ if PUBLISHED:
     rule published_run:
         input:
             shows=lambda wc: showing(RUNS[wc.run].notebook),
-            published=f"results/{PROFILE}/{{run}}.json",
+            published=project("results", PROFILE, "{run}.json"),
         output:
             f"{WORK}/runs/{{run}}/notebook.ipynb",
             f"{WORK}/runs/{{run}}/result.json",
@@ -133,7 +143,7 @@ if PUBLISHED:
     rule published_effects:
         input:
             shows=lambda wc: showing(EFFECTS[wc.effects].notebook),
-            published=f"results/{PROFILE}/effects/{{effects}}.json",
+            published=project("results", PROFILE, "effects", "{effects}.json"),
         output:
             f"{WORK}/effects/{{effects}}.ipynb",
             f"{WORK}/effects/{{effects}}.json",
@@ -282,14 +292,14 @@ rule chapter:
 rule search_page:
     input:
         code=graph.find_imported_modules("from cbir_lib.book import search_page"),
-        networks=sorted(str(path) for path in Path("models").glob("*.safetensors")),
-        images="data/phantom/SHA256SUMS",
+        networks=sorted(str(path) for path in Path(project("models")).glob("*.safetensors")),
+        images=project("data", "phantom", "SHA256SUMS"),
     output:
         f"{WORK}/search/search.json",
     message:
         "search-page"
     shell:
-        JOB + " search-page --work {WORK}"
+        "{JOB} search-page {INTO}"
 
 
 rule book:

@@ -1,12 +1,15 @@
 """The paths of a project, all defined here and nowhere else.
 
 Call these through the module, ``paths.project_root()``, so that tests can point at another project.
-A *work folder* holds what a study of one profile makes, ``build/<profile>/``.
+A *work folder* holds what a study of one profile makes, ``build/<profile>/``. ``CBIR_BUILD`` names
+another folder than ``build/``, for a checkout that may not be written to.
 """
 
 from __future__ import annotations
 
 import os
+import site
+import sysconfig
 from pathlib import Path
 
 
@@ -17,9 +20,23 @@ def project_root() -> Path:
 
 
 def cache_folder() -> Path:
-    """Return the folder of cached, decoded data sets: ``CBIR_CACHE``, or ``build/cache``."""
-    named = os.environ.get("CBIR_CACHE")
-    return Path(named) if named else build_folder("cache")
+    """Return the folder of cached, decoded data sets.
+
+    ``CBIR_CACHE``, or ``build/cache``; without a project, a folder in the user's cache.
+    """
+    if named := os.environ.get("CBIR_CACHE"):
+        return Path(named)
+    if os.environ.get("CBIR_BUILD") or has_project():
+        return build_folder("cache")
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
+    if cache.startswith("~"):  # a user without a home keeps none
+        cache = os.devnull
+    return Path(cache, "cbir_lib")
+
+
+def has_project() -> bool:
+    """Return whether there is a project: what the package runs from, or the current folder."""
+    return study_file().is_file()
 
 
 def study_file() -> Path:
@@ -43,8 +60,12 @@ def book_folder() -> Path:
 
 
 def models_folder() -> Path:
-    """Return the folder of the networks that the project ships."""
-    return project_root() / "models"
+    """Return the folder of the networks that the project ships, or that pip installed with it."""
+    installed = Path("share", "cbir_lib", "models")
+    roots = (Path(__file__).parents[1], sysconfig.get_path("data"), site.getuserbase())
+    places = [Path(root, installed) for root in roots]
+    own = project_root() / "models"
+    return own if has_project() else next((p for p in places if p.is_dir()), own)
 
 
 def results_folder(profile: str) -> Path:
@@ -53,8 +74,23 @@ def results_folder(profile: str) -> Path:
 
 
 def build_folder(profile: str = "") -> Path:
-    """Return the work folder of a profile; without a profile, the folder that holds them all."""
-    return project_root() / "build" / profile
+    """Return the work folder of a profile; without a profile, the folder that holds them all.
+
+    That is the absolute path of ``CBIR_BUILD``, or ``build/`` in the project.
+    """
+    named = os.environ.get("CBIR_BUILD")
+    return (Path(named).absolute() if named else project_root() / "build") / profile
+
+
+def shorten(path: Path) -> Path:
+    """Return a path relative to the project if it is in it, and Snakemake works there."""
+    inside = path.is_relative_to(project_root()) and working_folder() == project_root()
+    return path.relative_to(project_root()) if inside else path
+
+
+def working_folder() -> Path:
+    """Return the folder where Snakemake works and keeps its records: the project, or CBIR_BUILD."""
+    return build_folder() if os.environ.get("CBIR_BUILD") else project_root()
 
 
 def run_folder(work: Path, run: str) -> Path:

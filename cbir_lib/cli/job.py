@@ -77,7 +77,7 @@ def _show_or_measure(
         result=(published or result) if published or again else None,
         reader=reader,
         measured=notebook if again else None,
-        lab=f"build/lab/{run.id}",
+        lab=str(paths.shorten(paths.build_folder("lab")) / run.id),
     )
 
 
@@ -103,7 +103,7 @@ def _job(work, name, notebook, target, parameters, **how) -> None:
 
     send_message = partial(messages.send_message, name)
 
-    quiet_kernel(Path("build"))
+    quiet_kernel(paths.build_folder())
     log = work / "logs" / f"{name.removeprefix('chapter-')}.ipynb"
     send_message("start")
     started = time.monotonic()

@@ -14,6 +14,7 @@ import typer
 import cbir_lib
 from cbir_lib.addresses import scrub
 from cbir_lib.cli import course, data, effects, index, job, phantom, report, study
+from cbir_lib.cli.home import ensure_home
 from cbir_lib.errors import (
     INTERRUPTED,
     CbirError,
@@ -56,6 +57,7 @@ def main() -> None:
 
     No exception escapes: a bug is two lines and a log to report, exit code 70.
     """
+    ensure_home()
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError):  # closed, or a notebook's
             stream.reconfigure(errors="backslashreplace")  # names may have any characters

@@ -65,12 +65,13 @@ def compile_loops(function: Callable, *called: Callable) -> Callable:
 
 @functools.cache
 def _compiled(function: Callable, *called: Callable) -> Callable:
-    from numba import njit
     from numba.extending import register_jitable
+
+    from cbir_lib.compiling import compile_cached
 
     for other in called:
         register_jitable(other)
-    return njit(cache=True, nogil=True, error_model="numpy")(function)
+    return compile_cached(function, nogil=True, error_model="numpy")
 
 
 def count_codes(codes: np.ndarray, first: np.ndarray, length: int) -> np.ndarray:

@@ -79,7 +79,6 @@ def conduct(
         When a run, a chapter or the book fails; the others are still executed.
     """
     console = Console(highlight=False, soft_wrap=True)
-    root = paths.project_root()
     study = read_study(study_file)
     work = paths.build_folder(profile + ("-published" if published else "-fresh" * fresh))
     config = [f"study={study_file}", f"profile={profile}", f"published={published}"]
@@ -92,7 +91,7 @@ def conduct(
             *(run.id for run in study.runs(profile)),
             *(f"effects/{run.name}" for run in study.effects(profile)),
         ]
-        if not _result(root, profile, name).exists()
+        if not (paths.results_folder(profile) / f"{name}.json").exists()
     ]:
         raise CbirError(
             f"results/{profile}/ lacks {', '.join(missing)}",
@@ -106,11 +105,11 @@ def conduct(
     planned_effects = {run.id for run in study.effects(profile)}
     for name in set(runs) - planned_effects:
         study.run(profile, name)  # refuses a name that is not there
-    targets = [str(find_target(work, name).relative_to(root)) for name in runs]
+    targets = [str(paths.shorten(find_target(work, name))) for name in runs]
     targets = targets or ["all" if book else "runs"]
     config.append(f"only={bool(runs)}")
-    with hold_lock(root / "build"):
-        graph = _Graph(root, targets, config, cores or os.cpu_count() or 1)
+    with hold_lock(paths.build_folder()):
+        graph = _Graph(targets, config, cores or os.cpu_count() or 1)
         planned = graph.plan()
         if planned:
             console.print(f"{len(planned)} jobs to do; log: {work / 'study.log'}")
@@ -133,10 +132,6 @@ def find_target(work: Path, name: str) -> Path:
     return paths.result_file(work, name)
 
 
-def _result(root: Path, profile: str, run_id: str) -> Path:
-    return paths.results_folder(profile) / f"{run_id}.json"
-
-
 def _prepared_data(study: Study, profile: str, console: Console) -> str:
     """Decode the data set unless that has been done, and return its checksum."""
     name = study.profile(profile).dataset
@@ -153,7 +148,14 @@ def hold_lock(build: Path) -> Iterator[None]:
     CbirError
         When another study is running that was not killed.
     """
-    build.mkdir(parents=True, exist_ok=True)
+    try:
+        build.mkdir(parents=True, exist_ok=True)
+        (build / "study.lock").touch()
+    except OSError as error:
+        raise CbirError(
+            f"cannot write {build}: {error.strerror}",
+            "name another folder for what the study makes: CBIR_BUILD=FOLDER cbir study",
+        ) from error
     lock, owner = filelock.FileLock(build / "study.lock"), build / "study.pid"
     try:
         lock.acquire(timeout=0)
@@ -229,13 +231,17 @@ def _raise_on_signals() -> Iterator[None]:
 class _Graph:
     """Snakemake on the project's Snakefile."""
 
-    def __init__(self, root: Path, targets: list[str], config: list[str], cores: int):
-        self.root, self.targets = root, ["--", *targets]
+    def __init__(self, targets: list[str], config: list[str], cores: int):
+        self.root, self.targets = paths.project_root(), ["--", *targets]
+        build = paths.build_folder()
+        python_path = [path for path in (os.environ.get("PYTHONPATH"),) if path]
         # The project's lock is `alone`; that of Snakemake would outlive a kill.
         self.command = [
-            *(sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile")),
-            *("--directory", str(root), "--cores", str(cores), "--nolock", "--rerun-incomplete"),
-            *("--keep-going", "--nocolor"),
+            *(sys.executable, "-m", "snakemake", "--snakefile", str(self.root / "Snakefile")),
+            *("--directory", str(paths.working_folder()), "--cores", str(cores)),
+            *("--nolock", "--rerun-incomplete", "--keep-going", "--nocolor"),
+            # Its own, below the user's home, may belong to somebody else.
+            *("--runtime-source-cache-path", str(build / "cache" / "snakemake")),
             # For every finished job, Snakemake looks for new work once in this time.
             *("--max-jobs-per-timespan", "1000/5s"),
             # On a GPU, one run at a time.
@@ -243,7 +249,8 @@ class _Graph:
             *("--config", *config),
         ]
         self.environment = os.environ | {
-            MARK: str(root / "build"),
+            MARK: str(build),
+            "PYTHONPATH": os.pathsep.join([str(self.root), *python_path]),
             "OMP_NUM_THREADS": "1",
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
             "PYTHONUNBUFFERED": "1",
@@ -251,6 +258,8 @@ class _Graph:
             "MALLOC_MMAP_THRESHOLD_": str(2**32),
             "MALLOC_TRIM_THRESHOLD_": str(2**32),
         }
+        if os.environ.get("CBIR_BUILD"):
+            self.environment["CBIR_BUILD"] = str(build)  # wherever the jobs run
 
     def plan(self) -> list[str]:
         """Return the names of the jobs to do."""

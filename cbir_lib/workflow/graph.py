@@ -61,7 +61,7 @@ def find_imported_modules(code: str, others: Iterable[str] = ()) -> list[str]:
     Returns
     -------
     list of str
-        Paths relative to the project, sorted.
+        Their paths as Snakemake finds them, sorted.
     """
     todo, known = [*_imports(code), *others], set()
     while todo:
@@ -69,8 +69,7 @@ def find_imported_modules(code: str, others: Iterable[str] = ()) -> list[str]:
         if name not in known:
             known.add(name)
             todo += [*_imports_of(name), *_packages_above(name)]
-    root = paths.project_root()
-    return sorted(str(_file(name).relative_to(root)) for name in known)
+    return sorted(str(paths.shorten(_file(name))) for name in known)
 
 
 def name_descriptor_module(name: str) -> str:

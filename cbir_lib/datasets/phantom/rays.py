@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from cbir_lib.compiling import compile_cached
 
 
 class Beam(NamedTuple):
@@ -58,7 +59,7 @@ class Beam(NamedTuple):
         )
 
 
-@njit(cache=True)
+@compile_cached
 def _turn(matrix, vector, out):
     """Write matrix times vector to ``out``, without allocating."""
     for axis in range(3):
@@ -67,7 +68,7 @@ def _turn(matrix, vector, out):
         )
 
 
-@njit(cache=True)
+@compile_cached
 def _span(origin, direction, shape):
     """Where a ray is inside the box of a grid: entry and exit, in the ray's own units."""
     entry, leave = 0.0, 1e9
@@ -83,7 +84,7 @@ def _span(origin, direction, shape):
     return entry, leave
 
 
-@njit(cache=True)
+@compile_cached
 def _sample(grid, x, y, z):
     """Trilinear interpolation."""
     i, j, k = int(x), int(y), int(z)
@@ -97,7 +98,7 @@ def _sample(grid, x, y, z):
     return low * (1 - fx) + high * fx
 
 
-@njit(cache=True)
+@compile_cached
 def add_bone(
     paths, beam, window, grid, step, matrix, offset, long_axis, shaft, end, spongy, base, face
 ):
@@ -152,7 +153,7 @@ def add_bone(
             paths[row, column] += total
 
 
-@njit(cache=True)
+@compile_cached
 def add_skin(soft, fat, beam, matrices, lengths, radii, scales, fat_depth, blend):
     """Add what is under the skin, a smooth union of tapered capsules, to ``soft`` and ``fat``.
 
@@ -225,7 +226,7 @@ def add_skin(soft, fat, beam, matrices, lengths, radii, scales, fat_depth, blend
                 t += pace
 
 
-@njit(cache=True)
+@compile_cached
 def add_lungs(paths, beam, window, grid, step, matrix, offset, carved):
     """Add the path through a cavity, outside the ellipsoids ``carved`` (K, 3, 4), to ``paths``."""
     top, bottom, left, right = window
@@ -265,7 +266,7 @@ def add_lungs(paths, beam, window, grid, step, matrix, offset, carved):
             paths[row, column] += total
 
 
-@njit(cache=True)
+@compile_cached
 def add_ellipsoids(paths, beam, windows, matrices, weights):
     """Add chords of ellipsoids times their weights; ``matrices`` (K, 3, 4) make them unit spheres.
 

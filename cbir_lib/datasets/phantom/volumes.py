@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from scipy.ndimage import distance_transform_edt, gaussian_filter
+
+from cbir_lib.compiling import compile_cached
 
 MARGIN = 3  # voxels of free space around a bone
 
@@ -64,7 +65,7 @@ def compute_signed_distances(vertices: np.ndarray, faces: np.ndarray, step: floa
     return Volume(distances.astype(np.float32), origin, step)
 
 
-@njit(cache=True)
+@compile_cached
 def _count_crossings(triangles, crossings):
     """Add +1 where a line along the last axis enters a triangle's inside, -1 where it leaves."""
     for f in range(triangles.shape[0]):
