@@ -7,6 +7,7 @@ reads the result file instead of executing it. A cell tagged ``exercise`` is sho
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import tempfile
@@ -177,16 +178,46 @@ def _change_exercises(
 
 
 def _tidy(notebook: nbformat.NotebookNode, lab: str | None) -> None:
-    """Drop times and paths, so that the same run gives the same file."""
+    """Drop times and paths, so that the same run gives the same file.
+
+    With ``lab``, the cell tagged ``parameters`` gets the run's own values: papermill replaces the
+    injected cell by what it is given, and what it is not given would be that of another run.
+    """
     notebook.metadata.pop("papermill", None)
+    if lab:
+        _merge_parameters(notebook, lab)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"  # jupytext's are random
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.metadata.tags.append("remove-cell")
-            if lab:
-                cell.source = re.sub(r"(?m)^folder = .*$", f"folder = {lab!r}", cell.source)
+
+
+def _merge_parameters(notebook: nbformat.NotebookNode, lab: str) -> None:
+    """Write the injected values into the cell that sets the parameters, and drop their cell."""
+
+    def find(tag: str) -> nbformat.NotebookNode | None:
+        tagged = (cell for cell in notebook.cells if tag in cell.metadata.get("tags", []))
+        return next(tagged, None)
+
+    given, injected = find("parameters"), find("injected-parameters")
+    values = _read_values(given.source)
+    if injected:
+        values |= _read_values(injected.source)
+        notebook.cells.remove(injected)
+    if "folder" in values:
+        values["folder"] = repr(lab)
+    given.source = "\n".join(f"{name} = {value}" for name, value in values.items())
+
+
+def _read_values(source: str) -> dict[str, str]:
+    """Return the source of each value that a cell of assignments sets, by its name."""
+    return {
+        node.targets[0].id: ast.unparse(node.value)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign)
+    }
 
 
 class _Lines:

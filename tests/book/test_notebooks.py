@@ -193,16 +193,28 @@ def test_what_was_measured_is_shown_again_with_its_outputs(tmp_path, stored):
 
 def test_the_copy_executed_by_hand_writes_elsewhere(tmp_path):
     cells = [("from pathlib import Path", "show"), ("Path(folder, 'made').write_text('x')", "show")]
-    source = written(tmp_path / "run.md", *cells, parameters='folder = "nowhere"')
+    cells.append(("print([count, kind])", "show"))
+    default = 'folder = "nowhere"\ncount = 1\nkind = {"a": None}'
+    source = written(tmp_path / "run.md", *cells, parameters=default)
     study, lab = tmp_path / "study", tmp_path / "lab"
     for place in (study, lab):
         place.mkdir()
     target, log = tmp_path / "run.ipynb", tmp_path / "log.ipynb"
-    execute(source, target, {"folder": str(study)}, log=log, lab=str(lab))
+    own = {"folder": str(study), "kind": {"b": [0.5, True, "it's"]}}
+    execute(source, target, own, log=log, lab=str(lab))
     assert (study / "made").exists()
     (study / "made").unlink()
-    papermill.execute_notebook(str(target), str(log), kernel_name="python3", progress_bar=False)
-    assert (lab / "made").exists() and not (study / "made").exists()
+    for given, printed in (
+        ({}, [1, own["kind"]]),
+        ({"count": 3}, [3, own["kind"]]),  # papermill's -p: the rest stays the run's own
+    ):
+        papermill.execute_notebook(
+            str(target), str(log), given, kernel_name="python3", progress_bar=False
+        )
+        assert (lab / "made").exists() and not (study / "made").exists()
+        (lab / "made").unlink()
+        last = nbformat.read(log, as_version=4).cells[-1]
+        assert last.outputs[0].text == f"{printed}\n"
 
 
 @pytest.mark.parametrize("run", list_examples(), ids=lambda run: run.notebook)
