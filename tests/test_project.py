@@ -1,14 +1,23 @@
 """The files around the library: pins, commands, and what must not be in the repository."""
 
+import json
+import os
 import re
+import shutil
 import subprocess
+import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from PIL import Image
+
+from tests.fixtures import drawing, shipped_network
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -60,6 +69,63 @@ def test_conda_users_get_the_same_versions():
 def test_the_versions_the_design_asks_for(name, version):
     locked = pins((ROOT / "requirements.lock").read_text().splitlines())
     assert re.fullmatch(version, locked[name])
+
+
+def test_installed_by_pip_it_works_in_another_folder(tmp_path):
+    """The wheel is built and installed in an environment that has the dependencies alone."""
+    source, elsewhere, environment = (tmp_path / n for n in ("source", "a folder", "environment"))
+    elsewhere.mkdir()
+    shutil.copytree(ROOT / "cbir_lib", source / "cbir_lib")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy2(ROOT / name, source)
+    (source / "models").symlink_to(ROOT / "models")
+    for number in range(3):
+        picture = Image.fromarray(drawing(number, np.random.default_rng(0)))
+        picture.save(elsewhere / f"{number}.png")
+
+    def call(*command, folder=elsewhere, code=0):
+        ours = ("PYTHONPATH", "CBIR_CACHE", "XDG_CACHE_HOME")
+        clean = {name: value for name, value in os.environ.items() if name not in ours}
+        done = subprocess.run(
+            list(map(str, command)),
+            cwd=folder,
+            env=clean | {"HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout if code == 0 else done.stderr
+
+    build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+    call(sys.executable, "-c", build, tmp_path, folder=source)
+    call(sys.executable, "-m", "venv", "--without-pip", environment)
+    python, cbir = environment / "bin" / "python", environment / "bin" / "cbir"
+    packages = next(environment.glob("lib/python*/site-packages"))
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    install = ("--python", python, "install", "-q", "--no-deps", "--no-index")
+    call(sys.executable, "-m", "pip", *install, *tmp_path.glob("*.whl"))
+
+    shutil.rmtree(source)
+    assert "index" in call(cbir, "--help")
+    call(cbir, "index", "build", ".", "--descriptor", shipped_network("G"), "--out", "archive")
+    found = call(cbir, "index", "search", "archive", "0.png", "--format", "json")
+    assert [row["path"] for row in json.loads(found)] in (["1.png", "2.png"], ["2.png", "1.png"])
+    code = (
+        "import sys, cbir_lib, numpy as np\n"
+        "from cbir_lib.descriptors import build_descriptor\n"
+        "images = np.zeros((2, 64, 64), np.uint8)\n"
+        "network = cbir_lib.load_network(sys.argv[1])\n"
+        "print(cbir_lib.__file__, network.transform(images).shape)\n"
+        "print(build_descriptor('thumbnail').transform(images).shape)\n"
+    )
+    printed = call(python, "-c", code, shipped_network("G"))
+    assert str(packages) in printed and "(2, 800)" in printed and "(2, 1024)" in printed
+    lines = call(cbir, "study", code=2).splitlines()
+    assert len(lines) == 2 and "need a checkout" in lines[1]
+    assert sorted(path.name for path in elsewhere.iterdir()) == [
+        *(f"{i}.png" for i in range(3)),
+        "archive",
+    ]
 
 
 def test_every_make_command_in_the_texts_is_a_target():

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
+from cbir_lib import paths
 from cbir_lib.datasets import SOURCES
 from cbir_lib.descriptors import COMBINATION, DESCRIPTORS
 from cbir_lib.errors import CbirError, unknown_name_error
@@ -457,7 +458,10 @@ def read_study(path: Path | str) -> Study:
     try:
         study = Study.model_validate(_load_yaml(path))
     except OSError as error:
-        raise CbirError(f"cannot read {path}: {error.strerror}", "name it: --study PATH") from error
+        how = "name it: --study PATH"
+        if not paths.has_project():
+            how = "studies, chapters and reports need a checkout: call it there, or " + how
+        raise CbirError(f"cannot read {path}: {error.strerror}", how) from error
     except ValidationError as error:
         raise CbirError(f"{path}: {describe_first_error(error)}", hint) from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, MemoryError) as error:
