@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
@@ -95,7 +96,7 @@ def render_set(
     todo = []
     for first in range(0, count, IMAGES_PER_PART):
         path, entries = parts / f"{first:05d}.parquet", planned[first : first + IMAGES_PER_PART]
-        if path.is_file():
+        if _is_whole(path):
             progress(len(entries))
         else:
             todo.append((path, entries))
@@ -122,6 +123,15 @@ def _is_finished(out: Path, described: dict) -> bool:
         return False
 
 
+def _is_whole(part: Path) -> bool:
+    """Tell whether a part has been drawn, and is as it was written."""
+    try:
+        pq.read_table(part, page_checksum_verification=True)
+    except (OSError, pa.ArrowException):
+        return False
+    return True
+
+
 def _draw_parts(todo: list, seed: int, size: int, workers: int) -> Iterator[int]:
     """Draw parts, on several processes if wanted; the number of images of each as it is done."""
     if workers == 1:
@@ -130,13 +140,24 @@ def _draw_parts(todo: list, seed: int, size: int, workers: int) -> Iterator[int]
         return
     # Forked processes would inherit locks of torch's or OpenMP's threads, and wait for ever.
     fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, max(1, len(todo))), mp_context=fresh) as pool:
+    size_of_pool = min(workers, max(1, len(todo)))
+    with ProcessPoolExecutor(size_of_pool, mp_context=fresh, initializer=_end_with_parent) as pool:
         jobs = [pool.submit(_draw_part, *job, seed, size) for job in todo]
         try:
             for job in as_completed(jobs):
                 yield job.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the one that started it is killed, and not wait for ever."""
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _claim_folder(out: Path, described: dict) -> None:
@@ -170,7 +191,7 @@ def _draw_part(path: Path, entries: list[recipe.PlannedImage], seed: int, size: 
         grey, record = recipe.draw_image(planned, seed, size)
         rows.append(record | {"jpeg": encode_jpeg(grey)})
     with replacing(path) as part:
-        pd.DataFrame(rows).to_parquet(part)
+        pd.DataFrame(rows).to_parquet(part, write_page_checksum=True)
     return len(rows)
 
 
