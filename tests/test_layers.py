@@ -92,8 +92,8 @@ def test_nothing_is_unpickled_or_evaluated(module):
 
 def test_importing_the_library_is_light():
     code = (
-        "import sys, time; start = time.perf_counter(); import cbir_lib;"
-        "print(time.perf_counter() - start, *sys.modules)"
+        "import sys, time; start = time.process_time(); import cbir_lib;"
+        "print(time.process_time() - start, *sys.modules)"
     )
     best = float("inf")
     for _ in range(3):

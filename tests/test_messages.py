@@ -27,7 +27,7 @@ def test_every_message_of_several_processes_is_heard_whole_and_in_order(tmp_path
             )
             for name in "abc"
         ]
-        assert [speaker.wait(timeout=60) for speaker in speakers] == [0, 0, 0]
+        assert [speaker.wait(timeout=300) for speaker in speakers] == [0, 0, 0]
     for name in "abc":
         expected = [f"[{name}] | message {n} " + "x" * (n % 90) for n in range(300)]
         assert [line for line in got if line.startswith(f"[{name}]")] == expected

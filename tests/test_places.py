@@ -104,15 +104,13 @@ def test_a_study_of_a_checkout_that_may_not_be_written_to(stranger, open_folder)
         assert refused.returncode == 2
         assert "cannot write" in refused.stderr and "CBIR_BUILD=" in refused.stderr
         assert len(refused.stderr.splitlines()) == 2
-        done = run(study, project.root, **without_home, CBIR_BUILD=own / "build")
+        done = run(study, own, **without_home, CBIR_BUILD="build")
         log = own / "build/tiny/study.log"
         assert done.returncode == 0, done.stdout + done.stderr + log.read_text()
         assert done.stderr == ""
         result = own / "build/tiny/runs/mednist-grey-histogram/result.json"
         assert results.read(result).run == "mednist-grey-histogram"
         assert sorted(project.root.rglob("*")) == before  # nor is there a .snakemake
-        again = run(study, own, **without_home, CBIR_BUILD="build")
-        assert "nothing to do" in again.stdout, again.stdout + again.stderr
     finally:
         give_permissions(project.root)
 

@@ -80,6 +80,12 @@ def conduct(
     """
     console = Console(highlight=False, soft_wrap=True)
     study = read_study(study_file)
+    named = f"{paths.build_folder()}{paths.project_root()}"
+    if os.environ.get("CBIR_BUILD") and {*"{}"} & {*named}:
+        raise CbirError(
+            f"CBIR_BUILD={paths.build_folder()}: a path with {{ or }}, which Snakemake cannot read",
+            "name another folder, and a checkout without these letters",
+        )
     work = paths.build_folder(profile + ("-published" if published else "-fresh" * fresh))
     config = [f"study={study_file}", f"profile={profile}", f"published={published}"]
     config.append(f"fresh={fresh}")

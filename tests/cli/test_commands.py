@@ -525,7 +525,7 @@ def interrupt(patch, *arguments, **environment):
     assert process.stdout.readline() == "at work\n"
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=300)
     return process.returncode, "", err.splitlines()
 
 

@@ -794,8 +794,8 @@ def faulty(rng):
 
 def test_250_mutated_files_are_an_image_or_refused(capfd):
     for number, data in enumerate(faulty(np.random.default_rng(15))):
-        started = time.monotonic()
+        started = time.process_time()
         image, remark = decode(data)
-        assert time.monotonic() - started < 5, number
+        assert time.process_time() - started < 5, number
         assert remark if image is None else image.dtype == np.uint8 and image.ndim == 2, number
     assert capfd.readouterr() == ("", "")

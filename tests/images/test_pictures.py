@@ -740,9 +740,9 @@ def test_500_mutated_files_of_every_kind_are_an_image_or_refused(capfd):
     rng = np.random.default_rng(15)
     for round_ in range(500 // len(MATRIX) + 1):
         for name, (data, _, _) in MATRIX.items():
-            started = time.monotonic()
+            started = time.process_time()
             image, remark = decode(mutated(data, rng))
-            assert time.monotonic() - started < 5, (round_, name)
+            assert time.process_time() - started < 5, (round_, name)
             if image is None:
                 assert remark, (round_, name)
             else:

@@ -693,7 +693,8 @@ def test_without_a_checkpoint_nothing_is_written(every_epoch, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-# In a process of its own; its second argument is what to do before the third training step.
+# In a process of its own; its second argument says where it waits for a line: before its third
+# step, or before its tenth epoch, so that a kill comes in time however busy the machine is.
 PROCESS = """
 import sys
 import numpy as np
@@ -704,8 +705,8 @@ from cbir_lib.networks import training
 training.CHECKPOINT_S = 0
 from tests.networks.test_training import breaking, lively_network, train
 network = lively_network()
-if sys.argv[2] == "wait":
-    breaking(network, 3, act=sys.stdin.readline)
+if step := dict(wait=3, kill=37).get(sys.argv[2]):
+    breaking(network, step, act=sys.stdin.readline)
 history, weights = train(network, sys.argv[1] + ".ckpt", epochs=15)
 curves = dict(train_loss=history.train_loss, validation_loss=history.validation_loss)
 np.savez(sys.argv[1] + ".npz", **curves, **{{k: v.numpy() for k, v in weights.items()}})

@@ -124,7 +124,7 @@ class Project:
 
     def wait_for_log(self, text: str) -> None:
         log = self.root / "build" / "tiny" / "study.log"
-        for _ in range(1800):
+        for _ in range(5600):
             if log.exists() and text in log.read_text():
                 return
             time.sleep(0.1)
@@ -234,7 +234,7 @@ def test_interrupted_refused_killed_and_gone_on(tmp_path, data, finished):
     _, err = project.study("--no-book", code=2)  # a second one, while the first runs
     assert err.splitlines()[0].startswith("error: another study is running")
     first.send_signal(signal.SIGINT)
-    _, err = first.communicate(timeout=60)
+    _, err = first.communicate(timeout=300)
     assert first.returncode == 2
     assert [line.split(":")[0] for line in err.splitlines()] == ["error", "hint"]
     assert project.processes() == []
