@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import platform
+import re
 import shutil
 import stat
 import sys
@@ -58,6 +59,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
     if os.path.isdir(path):  # noqa: PTH112 - a name may be too long to ask for
         raise CbirError(f"cannot write {path}: it is a folder", "name a file in it")
     target = Path(os.path.realpath(path))
+    if os.path.islink(target):  # noqa: PTH114 - links in a circle lead nowhere; names too long
+        raise _refusal(path, OSError(errno.ELOOP, os.strerror(errno.ELOOP)))
     part = _part_of(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -120,14 +123,23 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def is_stream(path: Path | str) -> bool:
     """Tell whether a path is a pipe, a device or an open file of the process, and no plain file."""
-    absolute = os.path.abspath(path)  # noqa: PTH100 - links stay
-    if absolute in ("/dev/stdout", "/dev/stderr") or absolute.startswith("/dev/fd/"):
+    if _open_number(path) is not None:
         return True
     try:
         mode = Path(path).stat().st_mode
     except (OSError, ValueError):
         return False
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def _open_number(path: Path | str) -> int | None:
+    """Return the number of the open file that a path such as ``/dev/stdout`` stands for."""
+    absolute = os.path.abspath(path)  # noqa: PTH100 - links stay
+    known = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+    if absolute in known:
+        return known[absolute]
+    number = re.fullmatch(r"/(?:dev|proc/self)/fd/(\d{1,9})", absolute, re.ASCII)
+    return int(number[1]) if number else None
 
 
 @contextmanager
@@ -140,8 +152,10 @@ def _sending(path: Path) -> Iterator[Path]:
             for stream in (sys.stdout, sys.stderr):
                 if stream is not None:
                     stream.flush()
-            # Without truncating: behind a device there may be a file with content.
-            sink = os.open(path, os.O_WRONLY | os.O_APPEND)
+            # An open file goes on where it is: opened again, it would be overwritten by what the
+            # process prints next. Nothing is truncated: a device may be a file with content.
+            number = _open_number(path)
+            sink = os.open(path, os.O_WRONLY | os.O_APPEND) if number is None else os.dup(number)
             with part.open("rb") as source, os.fdopen(sink, "wb") as opened:
                 shutil.copyfileobj(source, opened)
     except BrokenPipeError:
@@ -159,10 +173,9 @@ def _refusal(path: Path, error: OSError) -> CbirError:
     reason = error.strerror or first_line(error)
     if error.errno in (errno.EEXIST, errno.ENOTDIR):  # from making the folder
         reason = f"{error.filename} is not a folder"
-    return CbirError(
-        f"cannot write {path}: {reason}",
-        "fix its permissions, or name another place",
-    )
+    too_long = error.errno == errno.ENAMETOOLONG
+    hint = "give it a shorter name" if too_long else "fix its permissions, or name another place"
+    return CbirError(f"cannot write {path}: {reason}", hint)
 
 
 def _part_of(target: Path) -> Path:

@@ -161,7 +161,7 @@ def test_what_cannot_be_written_is_two_lines(tmp_path):
         (tmp_path / "file" / "x.json", "file is not a folder"),
         ("/proc/x.html", "No such file"),
         ("/dev/full", "no space left"),
-        (tmp_path / ("x" * 300), "File name too long"),
+        (tmp_path / ("x" * 300), "File name too long\nhint: give it a shorter name"),
     ):
         with pytest.raises(CbirError, match=reason), replacing(path) as part:
             part.write_text("whole")
@@ -216,3 +216,11 @@ def test_what_a_kill_between_two_renames_left_is_completed(tmp_path):
     with pytest.raises(ValueError, match="stop"), replacing_folder(tmp_path / "models"):
         raise ValueError("stop")
     assert names(tmp_path) == ["models"]
+
+
+def test_links_in_a_circle_are_refused_and_stay(tmp_path):
+    (tmp_path / "one").symlink_to("other")
+    (tmp_path / "other").symlink_to("one")
+    with pytest.raises(CbirError, match="symbolic links"), replacing(tmp_path / "one") as part:
+        part.write_text("x")
+    assert all(path.is_symlink() for path in tmp_path.iterdir())

@@ -81,6 +81,16 @@ def test_standard_output_by_name_has_the_answer_alone(place):
     assert ended.stderr == b"5 results in /dev/stdout\n"
 
 
+@pytest.mark.parametrize("out", ["/dev/stdout", "/dev/stderr", "/dev/fd/2", "/proc/self/fd/1"])
+def test_an_open_file_has_the_answer_and_what_is_said_one_after_the_other(place, out):
+    arguments = ("index", "search", "archive", "q.png", "--format", "json", "--out", out)
+    ended = cbir(place, *arguments, shell="> both.txt 2>&1")
+    said = f"5 results in {out}\n"
+    text = (place / "both.txt").read_text()
+    assert ended.returncode == 0 and text.endswith(said)
+    assert len(json.loads(text.removesuffix(said))) == 5
+
+
 def test_a_reader_that_has_enough_is_no_error(place):
     ended = cbir(place, "index", "search", "archive", "q.png", shell="| true")
     assert (ended.stdout, ended.stderr) == (b"", b"")
