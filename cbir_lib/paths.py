@@ -61,11 +61,12 @@ def book_folder() -> Path:
 
 def models_folder() -> Path:
     """Return the folder of the networks that the project ships, or that pip installed with it."""
-    installed = Path("share", "cbir_lib", "models")
-    roots = (Path(__file__).parents[1], sysconfig.get_path("data"), site.getuserbase())
-    places = [Path(root, installed) for root in roots]
-    own = project_root() / "models"
-    return own if has_project() else next((p for p in places if p.is_dir()), own)
+    own, package = project_root() / "models", Path(__file__).resolve().parents[1]
+    if has_project() or (package / "study.yml").is_file():
+        return own
+    roots = (package, sysconfig.get_path("data"), site.getuserbase())
+    places = [Path(root, "share", "cbir_lib", "models") for root in roots]
+    return next((place for place in places if place.is_dir()), own)
 
 
 def results_folder(profile: str) -> Path:
