@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,8 @@ def run(job, kill_at=None):
             sys.addaudithook(count)
             job()
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os.write(own, str(done).encode())
             os._exit(code)
