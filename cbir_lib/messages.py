@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 CHANNEL = "CBIR_MESSAGES"  # environment variable of a job: path of the file
+WARM = "CBIR_WARM"  # the same: socket of the process that it is forked from (cbir_lib/cli/warm.py)
 PAUSE_S = 0.1
 
 

@@ -23,6 +23,7 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.inspection import inspect_notebook
 
 from cbir_lib import paths
+from cbir_lib.book import kernels
 from cbir_lib.errors import CbirError, unknown_name_error
 from cbir_lib.files import replacing
 
@@ -114,6 +115,7 @@ def execute(
                 progress_bar=False,
                 stdout_file=_Lines(echo),
                 autosave_cell_every=0,
+                **kernels.choose_manager(),
             )
         except PapermillExecutionError as error:
             # IPython marks the line of the cell with an arrow; a CbirError comes without.

@@ -11,9 +11,10 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import filelock
@@ -24,7 +25,7 @@ from rich.status import Status
 from cbir_lib import paths
 from cbir_lib.datasets import load
 from cbir_lib.errors import INTERRUPTED, CbirError, RunsFailedError
-from cbir_lib.messages import CHANNEL, receive_messages
+from cbir_lib.messages import CHANNEL, WARM, receive_messages
 from cbir_lib.networks.architectures import list_layers
 from cbir_lib.study.config import NetworkRun, Study, read_study
 
@@ -33,6 +34,7 @@ SAY = re.compile(r"^\[([\w.-]+)\] (.*)$")  # a message of a job to the conductor
 EPOCH = re.compile(r"^epoch (\d+)/(\d+)")
 PLANNED = re.compile(r"^Job \d+: ([\w.-]+)")  # Snakemake's line for a job with a message
 GRACE_S = 5
+WARM_FROM = 3  # jobs; for fewer, the imports of the warm process would take longer than theirs
 
 # The cost of a job in seconds of one core, to estimate the time left: measured on two cores of a
 # 2.5 GHz server. Once something has finished, only the proportions matter.
@@ -286,31 +288,56 @@ class _Graph:
         """Run the jobs, pass their messages to ``progress``, and return Snakemake's exit code."""
         log.parent.mkdir(parents=True, exist_ok=True)
         messages = log.with_name("messages.txt")
-        process = subprocess.Popen(
-            [*self.command, *self.targets],
-            env=self.environment | {CHANNEL: str(messages)},
-            cwd=self.root,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,  # so that Ctrl-C only reaches this process, which ends the rest
-        )
-        try:
-            with (
-                log.open("w", encoding="utf-8") as file,
-                progress,
-                receive_messages(messages, progress.hear),
+        with self._warm_process() if progress.total >= WARM_FROM else nullcontext({}) as warm:
+            process = subprocess.Popen(
+                [*self.command, *self.targets],
+                env=self.environment | {CHANNEL: str(messages)} | warm,
+                cwd=self.root,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                # so that Ctrl-C only reaches this process, which ends the rest
+                start_new_session=True,
+            )
+            try:
+                with (
+                    log.open("w", encoding="utf-8") as file,
+                    progress,
+                    receive_messages(messages, progress.hear),
+                ):
+                    for line in process.stdout:
+                        file.write(line)
+                        file.flush()
+                    return process.wait()
+            except KeyboardInterrupt:
+                raise INTERRUPTED from None
+            finally:
+                end_processes(_find_study_processes(Path(self.environment[MARK])))
+
+    @contextmanager
+    def _warm_process(self) -> Iterator[dict[str, str]]:
+        """Keep the process that jobs are forked from; give the variable that names its socket.
+
+        It ends when its standard input closes, at the latest with this process.
+        """
+        if not hasattr(os, "pidfd_open"):  # elsewhere than on Linux
+            yield {}
+            return
+        with tempfile.TemporaryDirectory(prefix="cbir-") as folder:  # a socket's path must be short
+            address = str(Path(folder) / "warm")
+            with subprocess.Popen(
+                [sys.executable, "-m", "cbir_lib.cli.warm", address],
+                # A thread of pyarrow's allocator would keep that process from forking.
+                env=self.environment | {"JE_ARROW_MALLOC_CONF": "background_thread:false"},
+                cwd=self.root,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
             ):
-                for line in process.stdout:
-                    file.write(line)
-                    file.flush()
-                return process.wait()
-        except KeyboardInterrupt:
-            raise INTERRUPTED from None
-        finally:
-            end_processes(_find_study_processes(Path(self.environment[MARK])))
+                yield {WARM: address}
 
 
 class Progress:
