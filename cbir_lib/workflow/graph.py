@@ -94,8 +94,11 @@ def _packages_above(module: str) -> list[str]:
 
 def _imports(code: str) -> list[str]:
     """Return the modules of ``cbir_lib`` that code names in its imports."""
-    names = []
-    for node in ast.walk(ast.parse(code)):
+    names, todo = [], [ast.parse(code)]
+    while todo:  # statements only: their expressions import nothing, and are most of the tree
+        node = todo.pop()
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            todo += getattr(node, part, ())
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
