@@ -47,6 +47,22 @@ def test_the_lock_satisfies_the_project():
         assert requirement.specifier.contains(locked[name]), name
 
 
+def test_the_study_installs_one_extra_and_the_tests_every_one():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    makefile = (ROOT / "Makefile").read_text()
+    rules = dict(
+        re.findall(r"(?m)^(\.venv/\S+):.*\n(?:\t.*\n)*?\t\$\(INSTALL\) \"\.\[(.*)\]\"", makefile)
+    )
+    assert rules[".venv/ready"] == "book"
+    # gdcm is the only one that some platforms lack.
+    assert {*rules[".venv/ready-test"].split(",")} == project["optional-dependencies"].keys() - {
+        "dicom"
+    }
+    needs = dict(re.findall(r"(?m)^(\w+): (\.venv/\S+)", makefile))
+    assert needs["study"] == ".venv/ready" and needs["test"] == ".venv/ready-test"
+    assert "make test\n" in (ROOT / ".ci" / "run").read_text()
+
+
 def test_conda_users_get_the_same_versions():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     by_pip = next(item["pip"] for item in environment["dependencies"] if isinstance(item, dict))

@@ -34,7 +34,8 @@ SAY = re.compile(r"^\[([\w.-]+)\] (.*)$")  # a message of a job to the conductor
 EPOCH = re.compile(r"^epoch (\d+)/(\d+)")
 PLANNED = re.compile(r"^Job \d+: ([\w.-]+)")  # Snakemake's line for a job with a message
 GRACE_S = 5
-WARM_FROM = 3  # jobs; for fewer, the imports of the warm process would take longer than theirs
+WARM_FROM = 2  # notebooks; one alone imports less than the warm process would
+WITHOUT_NOTEBOOK = {"book", "search-page"}  # jobs
 
 # The cost of a job in seconds of one core, to estimate the time left: measured on two cores of a
 # 2.5 GHz server. Once something has finished, only the proportions matter.
@@ -288,7 +289,8 @@ class _Graph:
         """Run the jobs, pass their messages to ``progress``, and return Snakemake's exit code."""
         log.parent.mkdir(parents=True, exist_ok=True)
         messages = log.with_name("messages.txt")
-        with self._warm_process() if progress.total >= WARM_FROM else nullcontext({}) as warm:
+        many = len(progress.cost.keys() - WITHOUT_NOTEBOOK) >= WARM_FROM
+        with self._warm_process() if many else nullcontext({}) as warm:
             process = subprocess.Popen(
                 [*self.command, *self.targets],
                 env=self.environment | {CHANNEL: str(messages)} | warm,
