@@ -54,6 +54,7 @@ DESCRIPTORS = {
     "thumbnail-distortion": Entry("Thumbnail, distorted", "thumbnail", "DistortedThumbnail"),
     "radon-barcode": Entry("Radon barcode", "radon", "RadonBarcode"),
     "zernike": Entry("Zernike moments", "zernike", "ZernikeMoments"),
+    "pretrained": Entry("Pretrained features", "pretrained", "PretrainedFeatures"),
 }
 
 

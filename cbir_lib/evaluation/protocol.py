@@ -16,7 +16,7 @@ Written down before the numbers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -73,11 +73,14 @@ def choose_settings(
     """
     train, validation = data.split("train"), data.split("validation")
     tried, best = [], None
-    for settings in ParameterGrid(grid):
-        descriptor = build_descriptor(name, **settings).fit(images["train"], train.labels)
+    candidates = [*ParameterGrid(grid)]
+    descriptors = [build_descriptor(name, **settings) for settings in candidates]
+    described = describe_by_each(descriptors, images["train"], train.labels, images["validation"])
+    for settings, descriptor, (gallery, vectors) in zip(
+        candidates, descriptors, described, strict=True
+    ):
         index = Index(descriptor.distance)
-        index.add(descriptor.transform(images["train"]), train.image_ids)
-        vectors = descriptor.transform(images["validation"])
+        index.add(gallery, train.image_ids)
         ranking = index.search(vectors, ids=validation.image_ids)
         relevant = evaluation.find_relevant(ranking, validation.labels, train.labels)
         right = measure_quality(relevant, ranking.distances)
@@ -85,6 +88,24 @@ def choose_settings(
         if best is None or tuple(right.values()) > best[0]:
             best = tuple(right.values()), descriptor, index
     return *best[1:], tried
+
+
+def describe_by_each(
+    descriptors: Sequence[Descriptor], train: np.ndarray, labels: np.ndarray, *others: np.ndarray
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Fit each descriptor on (N, H, W) uint8 training images; yield vectors of these and others.
+
+    One after the other, or together where a class can share its work (``transform_each``).
+    """
+    splits = train, *others
+    shared = getattr(descriptors[0], "transform_each", None)
+    if shared:
+        fitted = [descriptor.fit(train, labels) for descriptor in descriptors]
+        yield from zip(*(shared(fitted, split) for split in splits), strict=True)
+    else:
+        for descriptor in descriptors:
+            descriptor.fit(train, labels)
+            yield tuple(descriptor.transform(split) for split in splits)
 
 
 def measure_quality(relevant: np.ndarray, distances: np.ndarray | None = None) -> dict[str, float]:

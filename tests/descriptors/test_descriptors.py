@@ -25,6 +25,7 @@ from cbir_lib.descriptors.hog import HOG
 from cbir_lib.descriptors.lbp import LBPHistogram
 from cbir_lib.descriptors.learned import LearnedDescriptor
 from cbir_lib.descriptors.local import VLAD, BagOfWords
+from cbir_lib.descriptors.pretrained import PretrainedFeatures
 from cbir_lib.descriptors.radon import RadonBarcode
 from cbir_lib.descriptors.tamura import TamuraHistogram
 from cbir_lib.descriptors.thumbnail import DistortedThumbnail, Thumbnail
@@ -67,6 +68,8 @@ ALL = (
     (DistortedThumbnail(), 32 * 32),
     (RadonBarcode(), 368),
     (ZernikeMoments(), 25),
+    (PretrainedFeatures(size=64), 1280),
+    (PretrainedFeatures("stage5", 64, "maximum"), 112),
     (LearnedDescriptor(NETWORK), 800),
     (LearnedDescriptor(NETWORK, "pool1"), 20 * 16 * 16),
     (LearnedDescriptor(NETWORK, "scores"), 3),
