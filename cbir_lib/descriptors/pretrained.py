@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -150,28 +150,51 @@ class PretrainedFeatures(TransformerMixin, BaseEstimator):
         return device, resolve_precision(self.precision, device.type == "cuda")
 
 
-@torch.inference_mode()
+def compute_activations(images: np.ndarray, layer: str, size: int = 224) -> np.ndarray:
+    """Compute the activations of a layer, before pooling, in float32.
+
+    Parameters
+    ----------
+    images : (N, H, W) uint8
+    layer, size
+        As for :class:`PretrainedFeatures`.
+
+    Returns
+    -------
+    (N, C, h, w) float32
+        h and w are size / 32 for ``head``, ``stage6`` and ``stage7``, more for earlier layers.
+    """
+    variant = PretrainedFeatures(layer, size, precision="float32").fit(images)
+    batches = _propagate(variant, {layer}, check_images(images))
+    return np.concatenate([found[layer].cpu().numpy() for _, found in batches])
+
+
 def _describe(same: list[tuple[PretrainedFeatures, np.ndarray]], images: np.ndarray) -> None:
     """Fill the vectors of variants of one size and precision."""
-    first = same[0][0]
-    device, precision = first._compute()
-    network = load_network(device, precision)
-    wanted = {LAYERS[v.layer][0] for v, _ in same}
-    square = Preprocessing(first.size, clahe=False)
-    step = BATCH_GPU if device.type == "cuda" else BATCH
-    dtype = getattr(torch, precision)
-    for start in range(0, len(images), step):
-        grey = torch.from_numpy(square.transform(images[start : start + step]))
-        maps = grey[:, None].to(device).to(dtype).sub_(127).div_(128)  # as it was trained
-        maps = maps.contiguous(memory_format=torch.channels_last)
-        found = {}
-        for number, block in enumerate(network[: max(wanted) + 1]):
-            maps = block(maps)
-            if number in wanted:
-                found[number] = maps.float()
+    for part, found in _propagate(same[0][0], {v.layer for v, _ in same}, images):
         for variant, vectors in same:
-            pooled = POOLINGS[variant.pooling](found[LAYERS[variant.layer][0]])
-            vectors[start : start + step] = pooled.cpu().numpy()
+            vectors[part] = POOLINGS[variant.pooling](found[variant.layer]).cpu().numpy()
+
+
+@torch.inference_mode()
+def _propagate(
+    variant: PretrainedFeatures, layers: Collection[str], images: np.ndarray
+) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+    """Yield batch after batch: which images, and the (n, C, h, w) float32 of each layer."""
+    device, precision = variant._compute()
+    network = load_network(device, precision)
+    last = max(LAYERS[layer][0] for layer in layers)
+    square = Preprocessing(variant.size, clahe=False)
+    step = BATCH_GPU if device.type == "cuda" else BATCH
+    for start in range(0, len(images), step):
+        part = slice(start, start + step)
+        grey = torch.from_numpy(square.transform(images[part]))[:, None].to(device)
+        maps = grey.to(getattr(torch, precision)).sub_(127).div_(128)  # as it was trained
+        maps = maps.contiguous(memory_format=torch.channels_last)
+        after = {}
+        for number, block in enumerate(network[: last + 1]):
+            after[number] = maps = block(maps)
+        yield part, {layer: after[LAYERS[layer][0]].float() for layer in layers}
 
 
 class Block(nn.Module):

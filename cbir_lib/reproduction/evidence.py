@@ -3,7 +3,8 @@
 For each data set one profile is the evidence: of those published in ``results/``, the one with the
 most training images; on a tie, the one with larger images, then the one with more runs. A
 profile that is still being trained counts once it has everything that the comparison shows: each of
-the paper's networks with plain training and at least one seed, and every handcrafted descriptor. A
+the paper's networks with plain training and at least one seed, and every handcrafted descriptor;
+pretrained features, which came later, do not count. A
 reader's own results are shown next to it as "your run" and never replace it. If nothing is
 published for a data set, as for IRMA, the reader's own study is the evidence.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from cbir_lib import paths
+from cbir_lib.descriptors import DESCRIPTORS
 from cbir_lib.errors import CbirError, unknown_name_error
 from cbir_lib.reproduction import paper
 from cbir_lib.study import effects, results, summaries, wording
@@ -52,7 +54,15 @@ class Evidence:
     @property
     def handcrafted(self) -> list[Result]:
         """Return the results of handcrafted descriptors and of their combination."""
-        return [r for r in self.results if "network" not in r.parameters]
+        return self._of_family("handcrafted")
+
+    @property
+    def pretrained(self) -> list[Result]:
+        """Return the results of features that others have trained."""
+        return self._of_family("pretrained")
+
+    def _of_family(self, family: str) -> list[Result]:
+        return [r for r in self.results if results.find_family(results.name_method(r)) == family]
 
     @property
     def caption(self) -> str:
@@ -89,6 +99,27 @@ def find_study_evidence(folder: Path | str, runs: Sequence[str] | None = None) -
         if published
         else Evidence(get_profile_name(folder), own, len(own))
     )
+
+
+def find_descriptor_evidence(
+    name: str, folder: Path | str, runs: Sequence[str] | None = None
+) -> Evidence:
+    """Return the evidence that has a descriptor of this name in ``study.yml``.
+
+    That of the study in a folder, or else, where its profile has not measured it yet, the published
+    profile ``quick``.
+
+    Raises
+    ------
+    CbirError
+        When neither has a result of it.
+    """
+    ev = find_study_evidence(folder, runs)
+    if any(r.parameters.get("descriptor") == name for r in ev.results):
+        return ev
+    found = results.read_published("quick")
+    summaries.select_descriptor(found, name)
+    return Evidence("quick", found, len(read_study(paths.study_file()).runs("quick")))
 
 
 def find_report_evidence(
@@ -177,7 +208,7 @@ def _published(names: Sequence[str], study: Study, unfinished: bool = False) -> 
         needed = {
             run.id
             for run in planned
-            if isinstance(run, DescriptorRun)
+            if (isinstance(run, DescriptorRun) and not DESCRIPTORS[run.descriptor].pretrained)
             or (
                 isinstance(run, NetworkRun)
                 and run.network in paper.TRAINED

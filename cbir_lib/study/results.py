@@ -345,6 +345,14 @@ def name_method(result: Result) -> str:
     )
 
 
+def find_family(method: str) -> str:
+    """Return the family of a method by its name: ``network``, ``pretrained`` or ``handcrafted``."""
+    if method.startswith("Network "):
+        return "network"
+    titles = {entry.title for entry in DESCRIPTORS.values() if entry.pretrained}
+    return "pretrained" if method in titles else "handcrafted"
+
+
 def name_variant(result: Result) -> str:
     """Return how a network run differs from the paper's plain training; empty if it does not."""
     return NetworkRun(**result.parameters).variant

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from cbir_lib.book import figures
+from cbir_lib.study import results
 from cbir_lib.study.results import Result
 from tests.study.test_results import changed
 
@@ -84,6 +85,36 @@ def test_the_best_of_either_kind_is_named_in_each_class():
     assert [text.get_text() for text in hand.texts] == ["net: 20", "better: 70"]
     assert len(hand.lines) == 3
     assert not other.lines and not other.texts  # no query of that class
+
+
+def test_families_have_colours_of_their_own_and_a_key():
+    pretrained = method(parameters={"descriptor": "pretrained"})
+    name = results.name_method(pretrained)
+    assert [
+        results.find_family(n) for n in ("Network B, dropout", name, "VLAD", "Combination")
+    ] == [*("network", "pretrained", "handcrafted", "handcrafted")]
+    columns = ("accuracy", "accuracy low", "accuracy high")
+    table = pd.DataFrame(
+        {"Network B": (90, 89, 91), name: (95, 94, 96), "VLAD": (97, 96, 98)}, index=columns
+    ).T
+    figure = figures.plot_accuracies_beside_paper(
+        table, {"Network B": 92.0, "Tamura": 60.0}, "here"
+    )
+    titles = dict(figures.FAMILIES.values())
+    assert {text.get_text() for text in figure.legends[0].texts} == set(titles)
+    for bars in figure.axes[0].containers:
+        (place,) = bars[0].get_ydata()
+        of = figures.FAMILIES[
+            results.find_family(figure.axes[0].get_yticklabels()[place].get_text())
+        ]
+        assert (bars[0].get_color(), bars.get_label()) == (of[1], of[0])
+    networks = {"net": method(parameters__network="B")}
+    axes = figures.plot_precision_recall_of_all_methods(
+        networks, {name: pretrained, "VLAD": handcrafted()}
+    ).axes[0]
+    words = [text.get_text() for text in axes.texts]
+    assert [word for word in words if word.endswith("mAP (%)")] == [f"{t}: mAP (%)" for t in titles]
+    assert [words.count(tag) for tag in ("B", "1", "2")] == [2, 2, 2]
 
 
 def test_the_ruler_is_the_critical_difference():

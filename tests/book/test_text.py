@@ -32,6 +32,28 @@ def test_a_parameter_of_the_exposure_is_described_with_its_range(name):
     assert f"from {low:g} to {high:g}" in said and "imulated" in said
 
 
+def test_the_descriptor_advised_is_the_one_with_the_best_beginnings():
+    measured = {"Tamura histogram": (0.7, 0.9, 0.5), "Gabor histogram": (0.8, 0.5, 0.6)}
+    found = []
+    for side, (accuracy, precision, ten) in (
+        measured | {("B", "dropout"): (0.9, 0.95, 0.9)}
+    ).items():
+        result = made(side, accuracy)
+        better = {"mean_average_precision": precision, "precision_at_10": ten}
+        searched = result.retrieval.model_copy(update=better)
+        found.append(result.model_copy(update={"retrieval": searched}))
+    said = text.advise_on_descriptor(found, "where")
+    assert "Of the 2 descriptors that need no labels, take **`gabor-histogram`** first" in said
+    assert "of ten neighbours 60.0 %" in said
+    assert "next best, Tamura histogram, 50.0 %" in said
+    assert found[0].classification == found[1].classification  # a tie
+    assert "nearest neighbour alone Gabor histogram comes first" in said
+    assert "over whole rankings Tamura histogram, mAP 90.0 %" in said
+    assert "Network B with dropout, trained on such images and their labels, has 90.0 %" in said
+    assert said.endswith("*where.*")
+    assert "trained on" not in text.advise_on_descriptor(found[:2], "where")
+
+
 def test_accuracies_are_in_order_and_next_to_the_paper():
     measured = [made(("B", "dropout"), 0.8), made(("A", ""), 0.6), made("Tamura histogram", 0.7)]
     published = tables.find_comparable_rows(measured)

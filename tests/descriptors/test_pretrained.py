@@ -59,6 +59,14 @@ def test_values_are_those_of_the_packages_network(layer, pooling, activations):
     assert np.allclose(vectors, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("layer", ["stage1", "stage5", "head"])
+def test_activations_are_the_maps_before_pooling(layer, activations):
+    images, maps = activations
+    found = pretrained.compute_activations(images, layer, size=64)
+    assert found.shape == maps[layer].shape
+    assert np.allclose(found, maps[layer], rtol=1e-3, atol=1e-4 * np.abs(maps[layer]).max())
+
+
 def test_sixteen_bits_point_the_same_way(activations):
     images, maps = activations
     vectors = PretrainedFeatures(size=64, precision="bfloat16").transform(images)

@@ -341,6 +341,20 @@ def test_settings_are_the_best_on_the_validation_split(data, prepared):
     assert best["accuracy"] > tried[0]["accuracy"]  # the plain histogram cannot see places
 
 
+def test_settings_that_share_their_work_are_judged_as_each_alone(data, prepared):
+    grid = {"layer": ["head", "stage4"], "pooling": ["average", "maximum"], "size": [32]}
+    _, index, tried = protocol.choose_settings("pretrained", grid, prepared, data)
+    alone = [
+        protocol.choose_settings(
+            "pretrained", {k: [v] for k, v in c["settings"].items()}, prepared, data
+        )
+        for c in tried
+    ]
+    assert tried == [one[2][0] for one in alone]
+    best = max(range(4), key=lambda n: (tried[n]["accuracy"], tried[n]["mean_average_precision"]))
+    np.testing.assert_array_equal(index.vectors, alone[best][1].vectors)
+
+
 def test_the_test_split_is_never_looked_at_to_choose(data, prepared):
     grid = {"bins": [256, 4], "grid": [1, 4]}
     images = {split: prepared[split] for split in ("train", "validation")}

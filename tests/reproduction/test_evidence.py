@@ -176,6 +176,43 @@ def test_learned_and_handcrafted_are_told_apart(put, study):
     assert chosen.caption == wording.describe_profile("full", chosen.results)
 
 
+def with_pretrained(project):
+    """The study, with pretrained features."""
+    more = STUDY["grid"]["descriptors"] | {"pretrained": {}}
+    text = yaml.safe_dump(STUDY | {"grid": STUDY["grid"] | {"descriptors": more}}, sort_keys=False)
+    (project / "study.yml").write_text(text)
+    return read_study(project / "study.yml")
+
+
+def test_pretrained_features_are_a_family_and_a_profile_is_evidence_without_them(put, project):
+    put("full", 5000)
+    study = with_pretrained(project)
+    chosen = evidence.find_evidence("phantom", None, study)
+    assert (chosen.profile, chosen.pretrained) == ("full", [])
+    run = study.run("full", "phantom-pretrained")
+    made = result_of(run, 5000)
+    results.write(project / "results/full/phantom-pretrained.json", made)
+    chosen = evidence.find_evidence("phantom", None, study)
+    assert chosen.pretrained == [made]
+    assert made not in chosen.handcrafted and made not in chosen.networks
+    every = [*chosen.pretrained, *chosen.handcrafted, *chosen.networks]
+    assert sorted(every, key=lambda r: r.run) == chosen.results
+
+
+def test_a_descriptor_not_yet_in_the_evidence_is_read_from_quick(put, project):
+    put("full", 5000)
+    put("quick", 1000)
+    study = with_pretrained(project)
+    with pytest.raises(CbirError, match="the study has no result of pretrained"):
+        evidence.find_descriptor_evidence("pretrained", "build/quick")
+    for profile, train in (("quick", 1000), ("full", 5000)):
+        made = result_of(study.run(profile, "phantom-pretrained"), train)
+        results.write(project / f"results/{profile}/phantom-pretrained.json", made)
+        found = evidence.find_descriptor_evidence("pretrained", "build/quick")
+        assert (found.profile, found.pretrained) == (profile, [made])
+    assert evidence.find_descriptor_evidence("hog", "build/quick").profile == "full"
+
+
 # Where nothing is published
 
 

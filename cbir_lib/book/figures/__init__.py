@@ -54,8 +54,7 @@ from cbir_lib.book.figures.retrieval import (
 )
 from cbir_lib.book.figures.style import (
     CLASS_COLOURS,
-    HANDCRAFTED,
-    LEARNED,
+    FAMILIES,
     NETWORK_COLOURS,
     NETWORK_MARKS,
     RIGHT,
@@ -79,10 +78,9 @@ from cbir_lib.book.figures.verification import plot_rerun_spread, plot_verificat
 
 __all__ = [
     "CLASS_COLOURS",
-    "HANDCRAFTED",
+    "FAMILIES",
     "KIND_COLOURS",
     "KIND_NAMES",
-    "LEARNED",
     "NETWORK_COLOURS",
     "NETWORK_MARKS",
     "OUTCOME_MARKS",

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from cbir_lib.book.figures.style import (
-    HANDCRAFTED,
-    LEARNED,
+    FAMILIES,
     NETWORK_COLOURS,
     RIGHT,
     RULE_MARKS,
@@ -22,7 +21,7 @@ from cbir_lib.book.figures.style import (
     name_rows,
     show_image,
 )
-from cbir_lib.study.results import Result
+from cbir_lib.study.results import Result, find_family
 
 
 def plot_critical_difference(ranks: pd.Series, critical: float) -> Figure:
@@ -36,9 +35,7 @@ def plot_critical_difference(ranks: pd.Series, critical: float) -> Figure:
         ranks, pd.DataFrame(near.astype(float), ranks.index, ranks.index), ax=axes,
         label_fmt_left="{label}  {rank:.1f} ", label_fmt_right=" {rank:.1f}  {label}",
         label_props={"fontsize": 9}, crossbar_props={"color": "#444444", "linewidth": 3},
-        color_palette={
-            name: LEARNED if name.startswith("Network") else HANDCRAFTED for name in ranks.index
-        },
+        color_palette={name: FAMILIES[find_family(name)][1] for name in ranks.index},
         text_h_margin=0.012 * len(ranks),
     )  # fmt: skip
     # The library would write the critical difference across the axis of the ranks.
@@ -66,15 +63,15 @@ def plot_accuracies_beside_paper(
     dataset
         Name of the set of images used here, for the title.
     """
-    height = 0.33 * max(len(measured), len(published)) + 0.9
+    height = 0.33 * max(len(measured), len(published)) + 1.2
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH_IN, height), layout="constrained")
     order = measured.sort_values("accuracy")
-    learned = order.index.str.startswith("Network")
-    for kind, colour in ((learned, "#aa3377"), (~learned, "#4477aa")):
-        drawn = order[kind]
+    families = order.index.map(find_family)
+    for family, (title, colour) in FAMILIES.items():
+        drawn = order[families == family]
         left.errorbar(
             drawn["accuracy"],
-            np.flatnonzero(kind),
+            np.flatnonzero(families == family),
             xerr=[
                 drawn["accuracy"] - drawn["accuracy low"],
                 drawn["accuracy high"] - drawn["accuracy"],
@@ -82,12 +79,14 @@ def plot_accuracies_beside_paper(
             fmt="o",
             color=colour,
             capsize=3,
+            label=title if len(drawn) else None,
         )
+    figure.legend(loc="outside lower center", ncols=len(FAMILIES), fontsize=9)
     left.set(yticks=range(len(order)), yticklabels=order.index)
     left.set_title(textwrap.fill(f"here, on {dataset}", 30))
     left.set(xlabel="accuracy (%)", xlim=(0, 100))
     ordered = dict(sorted(published.items(), key=lambda item: item[1]))
-    colours = ["#aa3377" if name.startswith("Network") else "#4477aa" for name in ordered]
+    colours = [FAMILIES[find_family(name)][1] for name in ordered]
     right.scatter(list(ordered.values()), list(ordered), marker="D", color=colours)
     right.set(title="the paper's Table 4", xlabel="accuracy (%)", xlim=(0, 100))
     return figure

@@ -8,7 +8,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cbir_lib.book.figures.style import HANDCRAFTED, LEARNED, WIDTH_IN
+from cbir_lib.book.figures.style import FAMILIES, WIDTH_IN
+from cbir_lib.study.results import find_family
 
 MARKS = "osD^v"  # a mark per region
 
@@ -28,7 +29,7 @@ def plot_real_films(measured: pd.DataFrame, simulated: Mapping[str, float]) -> F
     shares = measured["P@1"].unstack("region")
     order = shares.min(axis=1).sort_values().index
     figure, axes = plt.subplots(figsize=(WIDTH_IN, 0.3 * len(order) + 1.2), layout="constrained")
-    colours = [LEARNED if name.startswith("Network") else HANDCRAFTED for name in order]
+    colours = [FAMILIES[find_family(name)][1] for name in order]
     rows = range(len(order))
     axes.scatter(
         [simulated.get(name) for name in order], rows, 90, "black", "|", label="simulated queries"

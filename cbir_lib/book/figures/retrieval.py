@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,14 +13,13 @@ from matplotlib.figure import Figure
 
 from cbir_lib.book.figures.style import (
     CLASS_COLOURS,
-    HANDCRAFTED,
-    LEARNED,
+    FAMILIES,
     NETWORK_COLOURS,
     WIDTH_IN,
     place_tags,
 )
 from cbir_lib.images.decoding import fit_to_square
-from cbir_lib.study.results import Result
+from cbir_lib.study.results import Result, find_family
 
 
 def plot_confusion_matrix(result: Result) -> Figure:
@@ -60,7 +60,7 @@ def plot_precision_recall(curves: Mapping[str, Sequence[float]]) -> Figure:
 def plot_precision_recall_of_all_methods(
     networks: Mapping[str, Result], others: Mapping[str, Result]
 ) -> Figure:
-    """Plot precision against recall for all methods: networks in colour, the others in brown.
+    """Plot precision against recall for all methods: networks each in its colour, others by family.
 
     Mean interpolated precision at recalls 0 to 1. Each curve carries a tag; the key on the right
     explains the tags in order of mAP.
@@ -70,17 +70,16 @@ def plot_precision_recall_of_all_methods(
     levels = np.linspace(
         0, 1, len(next(iter((networks | others).values())).retrieval.precision_recall)
     )
-    curves, key = {}, []
-    for group, title in ((networks, "Networks"), (others, "Handcrafted")):
-        if not group:
-            continue
+    curves, key, numbers = {}, [], count(1)
+    for group, title, family_colour in _group_by_family(networks, others):
         key.append((f"{title}: mAP (%)", "", "#000000"))
         order = sorted(group, key=lambda name: -group[name].retrieval.mean_average_precision)
-        for number, name in enumerate(order, start=1):
+        for name in order:
             result = group[name]
             letter = result.parameters.get("network")
+            number = next(numbers) if not letter else 0
             tag = letter or str(number)
-            colour = NETWORK_COLOURS[letter] if letter else HANDCRAFTED
+            colour = NETWORK_COLOURS[letter] if letter else family_colour
             style = "-" if letter else ("-", "--", "-.", ":")[number % 4]
             curve = np.array(result.retrieval.precision_recall)
             axes.plot(
@@ -117,10 +116,22 @@ def plot_precision_recall_of_all_methods(
     return figure
 
 
+def _group_by_family(
+    networks: Mapping[str, Result], others: Mapping[str, Result]
+) -> Iterator[tuple[dict[str, Result], str, str]]:
+    """Yield the methods of each family that has any, with what it is called and its colour."""
+    for family, (title, colour) in FAMILIES.items():
+        group = networks if family == "network" else others
+        if family != "network":
+            group = {name: result for name, result in others.items() if find_family(name) == family}
+        if group:
+            yield dict(group), title, colour
+
+
 def plot_precision_recall_by_class(
     networks: Mapping[str, Result], others: Mapping[str, Result], across: int = 3
 ) -> Figure:
-    """Plot precision against recall, one panel per class; the best method of each kind is named."""
+    """Plot precision against recall, one panel per class; the best of each family is named."""
     class_names = next(iter((networks | others).values())).data.class_names
     lines = -(-len(class_names) // across)
     figure, axes = plt.subplots(
@@ -129,8 +140,9 @@ def plot_precision_recall_by_class(
     )  # fmt: skip
     for place in axes.flat[len(class_names) :]:
         place.axis("off")
+    families = [*_group_by_family(networks, others)]
     for place, class_name in zip(axes.flat, class_names, strict=False):
-        for line, (group, colour) in enumerate(((networks, LEARNED), (others, HANDCRAFTED))):
+        for line, (group, _, colour) in enumerate(families):
             of_class = {
                 name: result.retrieval.per_class[class_name]
                 for name, result in group.items()
@@ -144,9 +156,9 @@ def plot_precision_recall_by_class(
             if best:
                 words = f"{best}: {100 * of_class[best].mean_average_precision:.0f}"
                 style = {"fontsize": 8.5, "color": colour, "transform": place.transAxes}
-                place.text(0.5, 1.12 - 0.095 * line, words, ha="center", **style)
+                place.text(0.5, 0.93 + 0.095 * (len(families) - line), words, ha="center", **style)
         place.set(xlim=(0, 1), ylim=(0, 1.02))
-        place.set_title(class_name, pad=32)
+        place.set_title(class_name, pad=10 + 11 * len(families))
         place.tick_params(labelsize=8)
     figure.supxlabel("recall", fontsize=10)
     figure.supylabel("precision (interpolated)", fontsize=10)

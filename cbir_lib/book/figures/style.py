@@ -10,7 +10,12 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 WIDTH_IN = 8.0
-LEARNED, HANDCRAFTED = "#4477aa", "#aa6644"  # where only networks and descriptors differ
+# By cbir_lib.study.results.find_family: the name of a family of methods, and its colour.
+FAMILIES = {
+    "network": ("Networks", "#4477aa"),
+    "handcrafted": ("Handcrafted", "#aa6644"),
+    "pretrained": ("Pretrained on photographs", "#228833"),
+}
 RIGHT, WRONG = "#1b7837", "#b2182b"  # also for the colour blind; always labelled
 # For the colour blind, too (Tol's bright scheme); marks also distinguish classes.
 CLASS_COLOURS = (
