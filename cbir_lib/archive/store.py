@@ -53,7 +53,7 @@ class Description(StrictModel):
     """The description of the vectors of an archive."""
 
     format: Literal["cbir_lib archive 3"] = FORMAT
-    descriptor: str  # its name among DESCRIPTORS, or the run of a trained network
+    descriptor: str  # a name for build_descriptor, or the run of a trained network
     network: bool
     identity: str  # SHA-256 of its settings and learnt arrays
     distance: str
@@ -208,14 +208,14 @@ class Archive:
                 raise CbirError(f"cannot read {file}: {error.strerror}", AGAIN) from error
             descriptor = LearnedDescriptor.from_file(file) if same else None
         else:
-            from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
+            from cbir_lib.descriptors import build_descriptor, is_descriptor
             from cbir_lib.descriptors.fitted import collect_learnt, load_descriptor
 
             file, name = self.place / "descriptor.safetensors", described.descriptor
             try:
                 descriptor = load_descriptor(file, summed=False)
                 same = (
-                    name in DESCRIPTORS
+                    is_descriptor(name)
                     and type(descriptor) is type(build_descriptor(name))
                     and compute_identity(
                         name, described.size, descriptor.get_params(), collect_learnt(descriptor)

@@ -33,7 +33,7 @@ from cbir_lib.archive.store import (
 from cbir_lib.datasets.folder import find_image_files
 from cbir_lib.datasets.listing import read_file
 from cbir_lib.datasets.splits import hash_pixels
-from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
+from cbir_lib.descriptors import DESCRIPTORS, build_descriptor, is_descriptor
 from cbir_lib.errors import CbirError, unknown_name_error
 from cbir_lib.files import compute_file_checksum, replacing
 from cbir_lib.images.decoding import TOO_LITTLE_MEMORY, decode, fit_to_square
@@ -124,9 +124,10 @@ def build(
     place
         The folder of the archive; a new one, or an existing archive.
     descriptor
-        One of :data:`cbir_lib.descriptors.DESCRIPTORS`, with its default settings, or the run of a
-        trained network; by default that of the existing archive. If it learns, it is fitted once,
-        on 1000 images evenly spread over the sorted paths, and stored.
+        One of :data:`cbir_lib.descriptors.DESCRIPTORS`, with its default settings, a model of
+        Hugging Face (``hf:owner/name``), or the run of a trained network; by default that of the
+        existing archive. If it learns, it is fitted once, on 1000 images
+        evenly spread over the sorted paths, and stored.
     distance
         One of :data:`cbir_lib.retrieval.distances.DISTANCES`; by default that of the descriptor.
     progress
@@ -187,10 +188,13 @@ def _check_new(place: Path, descriptor: str | None, distance: str | None) -> Non
     from cbir_lib.retrieval.distances import DISTANCES
 
     networks = paths.trained_networks()
-    names = f"one of {', '.join(DESCRIPTORS)}, or a network: {', '.join(sorted(networks))}"
+    names = (
+        f"one of {', '.join(DESCRIPTORS)}, or a network: {', '.join(sorted(networks))}; "
+        "or a model of Hugging Face: hf:owner/name"
+    )
     if descriptor is None:
         raise CbirError(f"the new archive {place} needs a descriptor", f"--descriptor {names}")
-    if descriptor not in DESCRIPTORS and descriptor not in networks:
+    if not is_descriptor(descriptor) and descriptor not in networks:
         raise unknown_name_error("descriptor", descriptor, [*DESCRIPTORS, *sorted(networks)])
     if distance is not None and distance not in DISTANCES:
         raise unknown_name_error("distance", distance, DISTANCES)
@@ -428,7 +432,7 @@ def check_vectors(distance: str, vectors: np.ndarray) -> list[str]:
 
 def _create(folder: Path, place: Path, name: str, distance: str | None, scan: Scan) -> None:
     """Start an archive: fit and save the descriptor, then write its description."""
-    is_network = name not in DESCRIPTORS
+    is_network = not is_descriptor(name)
     if is_network:
         from cbir_lib.descriptors.learned import LearnedDescriptor
 

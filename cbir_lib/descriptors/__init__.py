@@ -59,8 +59,19 @@ DESCRIPTORS = {
 }
 
 
+HUB = "hf:"  # what the name of a model of Hugging Face begins with
+
+
+def is_descriptor(name: str) -> bool:
+    """Return whether :func:`build_descriptor` takes this name."""
+    return name in DESCRIPTORS or name.startswith(HUB)
+
+
 def build_descriptor(name: str, **parameters) -> Descriptor:
-    """Build a descriptor of the table by name; ``fit`` and ``transform`` check its parameters.
+    """Build a descriptor by name; ``fit`` and ``transform`` check its parameters.
+
+    ``name`` is one of :data:`DESCRIPTORS`, or a model of Hugging Face: ``hf:owner/name``
+    (:class:`cbir_lib.descriptors.hub.HubFeatures`).
 
     Raises
     ------
@@ -74,9 +85,13 @@ def build_descriptor(name: str, **parameters) -> Descriptor:
     >>> build_descriptor("grey-histogram", bins=16).fit_transform(images).shape
     (2, 16)
     """
-    if name not in DESCRIPTORS:
+    if not is_descriptor(name):
         raise unknown_name_error("descriptor", name, DESCRIPTORS)
-    descriptor = DESCRIPTORS[name].load()
+    if name.startswith(HUB):
+        descriptor = Entry(name, "hub", "HubFeatures").load()
+        parameters = {"model": name.removeprefix(HUB)} | parameters
+    else:
+        descriptor = DESCRIPTORS[name].load()
     known = descriptor().get_params()
     for parameter in parameters:
         if parameter not in known:
@@ -84,4 +99,4 @@ def build_descriptor(name: str, **parameters) -> Descriptor:
     return descriptor(**parameters)
 
 
-__all__ = ["COMBINATION", "DESCRIPTORS", "Descriptor", "build_descriptor"]
+__all__ = ["COMBINATION", "DESCRIPTORS", "Descriptor", "build_descriptor", "is_descriptor"]
