@@ -31,7 +31,10 @@ def index_build(
     ],
     descriptor: Annotated[
         str | None,
-        typer.Option(help="For a new archive: a descriptor, or the run of a trained network."),
+        typer.Option(
+            help="For a new archive: `pretrained`, the first to try on images without labels; "
+            "another descriptor; hf:owner/name, a model of Hugging Face; or the run of a network."
+        ),
     ] = None,
     distance: Annotated[
         str | None, typer.Option(help="For a new archive: a distance to use, not the default.")
@@ -42,7 +45,7 @@ def index_build(
     If it is interrupted or killed, start it again and it continues. Files that cannot be read are
     listed in `faults.csv` in the archive.
 
-    Examples: `cbir index build radiographs --descriptor phantom-F-augment-s0 --out archive`,
+    Examples: `cbir index build radiographs --descriptor pretrained --out archive`,
     `cbir index build radiographs --out archive`
     """
     from cbir_lib.archive.update import FAULTS, build

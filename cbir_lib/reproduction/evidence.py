@@ -106,20 +106,23 @@ def find_descriptor_evidence(
 ) -> Evidence:
     """Return the evidence that has a descriptor of this name in ``study.yml``.
 
-    That of the study in a folder, or else, where its profile has not measured it yet, the published
-    profile ``quick``.
+    That of the study in a folder; or else, where its profile has not measured it yet, the first
+    published profile that has, those on the same data set first.
 
     Raises
     ------
     CbirError
-        When neither has a result of it.
+        When none has a result of it.
     """
-    ev = find_study_evidence(folder, runs)
-    if any(r.parameters.get("descriptor") == name for r in ev.results):
-        return ev
-    found = results.read_published("quick")
-    summaries.select_descriptor(found, name)
-    return Evidence("quick", found, len(read_study(paths.study_file()).runs("quick")))
+    ev, study = find_study_evidence(folder, runs), read_study(paths.study_file())
+    dataset = ev.results[0].data.dataset
+    profiles = sorted(study.profiles, key=lambda p: study.profiles[p].dataset != dataset)
+    others = (Evidence(p, results.read_published(p), len(study.runs(p))) for p in profiles)
+    for one in (ev, *others):
+        if any(r.parameters.get("descriptor") == name for r in one.results):
+            return one
+    summaries.select_descriptor(ev.results, name)  # raises
+    return ev
 
 
 def find_report_evidence(

@@ -199,15 +199,16 @@ def test_pretrained_features_are_a_family_and_a_profile_is_evidence_without_them
     assert sorted(every, key=lambda r: r.run) == chosen.results
 
 
-def test_a_descriptor_not_yet_in_the_evidence_is_read_from_quick(put, project):
+def test_a_descriptor_not_yet_in_the_evidence_is_read_from_a_smaller_profile(put, project):
     put("full", 5000)
     put("quick", 1000)
     study = with_pretrained(project)
     with pytest.raises(CbirError, match="the study has no result of pretrained"):
         evidence.find_descriptor_evidence("pretrained", "build/quick")
-    for profile, train in (("quick", 1000), ("full", 5000)):
-        made = result_of(study.run(profile, "phantom-pretrained"), train)
-        results.write(project / f"results/{profile}/phantom-pretrained.json", made)
+    for profile, train in (("mednist", 800), ("quick", 1000), ("full", 5000)):
+        dataset = study.profile(profile).dataset
+        made = result_of(study.run(profile, f"{dataset}-pretrained"), train, dataset=dataset)
+        results.write(project / f"results/{profile}/{made.run}.json", made)
         found = evidence.find_descriptor_evidence("pretrained", "build/quick")
         assert (found.profile, found.pretrained) == (profile, [made])
     assert evidence.find_descriptor_evidence("hog", "build/quick").profile == "full"
