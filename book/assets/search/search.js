@@ -239,8 +239,8 @@ function describeMethods() {
     const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
     find(`${name}-title`).textContent = title;
     find(`${name}-facts`).textContent =
-      `${how}: ${values.toLocaleString("en")} values, ${distance} distance. Over ${measured.queries} test images: ` +
-      `P@1 ${percent(measured["P@1"])}, P@10 ${percent(measured["P@10"])}.`;
+      `${how}: ${values.toLocaleString("en")} values, ${distance} distance. For ${measured.queries} test images, the ` +
+      `first answer shows the same region in ${percent(measured["P@1"])}, the first ten in ${percent(measured["P@10"])}.`;
     if (faults[name]) find(`${name}-score`).textContent = faults[name];
   }
   const options = facts.classes.map((name, label) => new Option(name, label));
