@@ -29,9 +29,9 @@ def show_table(rows: Mapping | Sequence | pd.DataFrame, classes: str = "") -> No
     display(HTML(text.format_html_table(rows, classes)))
 
 
-def show_figure(figure: Figure, description: str) -> None:
-    """Display a figure with a description for readers who cannot see it, and close it."""
-    display(figure, metadata={"image/png": {"alt": description}})
+def show_figure(figure: Figure) -> None:
+    """Display a figure and close it."""
+    display(figure)
     plt.close(figure)
 
 
@@ -62,10 +62,7 @@ def show_claim(verdict: Verdict, profile: str, own_images: bool = False) -> None
     groups = rows.groupby("one", sort=False) if several else [("", rows)]
     measure = claim.comparisons[0].measure
     panels = {name: group.set_index(names[group.index]) for name, group in groups}
-    show_figure(
-        figures.plot_claim(panels, measure),
-        f"The differences that decide claim {claim.number}, with intervals; the numbers are below.",
-    )
+    show_figure(figures.plot_claim(panels, measure))
     families = any(side in paper.FAMILIES for c in claim.comparisons for side in c.sides)
     diamonds = (
         f" Open diamonds: the paper. {text.describe_published_networks(own_images, families)}"

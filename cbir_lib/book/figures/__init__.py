@@ -33,7 +33,6 @@ from cbir_lib.book.figures.images import (
     plot_series,
 )
 from cbir_lib.book.figures.networks import (
-    KIND_COLOURS,
     KIND_NAMES,
     plot_architectures,
     plot_channels,
@@ -41,6 +40,22 @@ from cbir_lib.book.figures.networks import (
     plot_image_maps,
     plot_receptive_fields,
     plot_stage_maps,
+)
+from cbir_lib.book.figures.palette import (
+    CLASS_COLOURS,
+    FAMILIES,
+    HANDCRAFTED,
+    LAYER_COLOURS,
+    LEARNED,
+    NETWORK_COLOURS,
+    NETWORK_MARKS,
+    PAPER,
+    RIGHT,
+    RULE_MARKS,
+    WRONG,
+    colour_kind,
+    colour_methods,
+    colour_series,
 )
 from cbir_lib.book.figures.real import plot_real_films
 from cbir_lib.book.figures.retrieval import (
@@ -53,14 +68,7 @@ from cbir_lib.book.figures.retrieval import (
     plot_precision_recall_of_all_methods,
 )
 from cbir_lib.book.figures.style import (
-    CLASS_COLOURS,
-    FAMILIES,
-    NETWORK_COLOURS,
-    NETWORK_MARKS,
-    RIGHT,
-    RULE_MARKS,
     WIDTH_IN,
-    WRONG,
     align_ends,
     draw_frame,
     name_columns,
@@ -79,16 +87,22 @@ from cbir_lib.book.figures.verification import plot_rerun_spread, plot_verificat
 __all__ = [
     "CLASS_COLOURS",
     "FAMILIES",
-    "KIND_COLOURS",
+    "HANDCRAFTED",
     "KIND_NAMES",
+    "LAYER_COLOURS",
+    "LEARNED",
     "NETWORK_COLOURS",
     "NETWORK_MARKS",
     "OUTCOME_MARKS",
+    "PAPER",
     "RIGHT",
     "RULE_MARKS",
     "WIDTH_IN",
     "WRONG",
     "align_ends",
+    "colour_kind",
+    "colour_methods",
+    "colour_series",
     "draw_frame",
     "name_columns",
     "name_rows",

@@ -11,19 +11,29 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from cbir_lib.book.figures.style import (
+from cbir_lib.book.figures.described import described
+from cbir_lib.book.figures.palette import (
+    COVERED,
     FAMILIES,
+    INK,
+    LEARNED,
+    LINE,
+    MARKED,
     NETWORK_COLOURS,
+    OPEN,
+    PAPER,
+    QUIET,
     RIGHT,
     RULE_MARKS,
-    WIDTH_IN,
+    UNCOVERED,
     WRONG,
-    name_rows,
-    show_image,
+    colour_kind,
 )
+from cbir_lib.book.figures.style import WIDTH_IN, name_rows, show_image
 from cbir_lib.study.results import Result, find_family
 
 
+@described
 def plot_critical_difference(ranks: pd.Series, critical: float) -> Figure:
     """Draw mean ranks on a line, best first; bars join those at most ``critical`` apart."""
     from scikit_posthocs import critical_difference_diagram
@@ -34,18 +44,19 @@ def plot_critical_difference(ranks: pd.Series, critical: float) -> Figure:
     critical_difference_diagram(
         ranks, pd.DataFrame(near.astype(float), ranks.index, ranks.index), ax=axes,
         label_fmt_left="{label}  {rank:.1f} ", label_fmt_right=" {rank:.1f}  {label}",
-        label_props={"fontsize": 9}, crossbar_props={"color": "#444444", "linewidth": 3},
-        color_palette={name: FAMILIES[find_family(name)][1] for name in ranks.index},
+        label_props={"fontsize": 9}, crossbar_props={"color": INK, "linewidth": 3},
+        color_palette={name: colour_kind(name) for name in ranks.index},
         text_h_margin=0.012 * len(ranks),
     )  # fmt: skip
     # The library would write the critical difference across the axis of the ranks.
     ruler = {"transform": axes.get_xaxis_transform(), "clip_on": False}
-    axes.plot([ranks.min(), ranks.min() + critical], [1.18, 1.18], color="#444444", lw=1.5, **ruler)
+    axes.plot([ranks.min(), ranks.min() + critical], [1.18, 1.18], color=INK, lw=1.5, **ruler)
     words = f" critical difference {critical:.2f}"
     axes.text(ranks.min() + critical, 1.18, words, fontsize=9, va="center", **ruler)
     return figure
 
 
+@described
 def plot_accuracies_beside_paper(
     measured: pd.DataFrame, published: Mapping[str, float], dataset: str
 ) -> Figure:
@@ -86,12 +97,20 @@ def plot_accuracies_beside_paper(
     left.set_title(textwrap.fill(f"here, on {dataset}", 30))
     left.set(xlabel="accuracy (%)", xlim=(0, 100))
     ordered = dict(sorted(published.items(), key=lambda item: item[1]))
-    colours = [FAMILIES[find_family(name)][1] for name in ordered]
-    right.scatter(list(ordered.values()), list(ordered), marker="D", color=colours)
+    # The colour says what kind of method it is; the open diamond, that the number is the paper's.
+    right.scatter(
+        list(ordered.values()),
+        list(ordered),
+        marker="D",
+        facecolors="none",
+        edgecolors=[colour_kind(name) for name in ordered],
+        linewidths=1.6,
+    )
     right.set(title="the paper's Table 4", xlabel="accuracy (%)", xlim=(0, 100))
     return figure
 
 
+@described
 def plot_classification_rules(results: Mapping[str, Result]) -> Figure:
     """Plot the test accuracy of each method by classification rule, best method at the top."""
     order = sorted(results, key=lambda name: max(rule.accuracy for rule in results[name].rules))
@@ -113,6 +132,7 @@ def plot_classification_rules(results: Mapping[str, Result]) -> Figure:
     return figure
 
 
+@described
 def plot_paired_differences(panels: Mapping[str, pd.DataFrame]) -> Figure:
     """Plot paired differences with 95 % intervals: a row per comparison, a panel per question.
 
@@ -135,20 +155,20 @@ def plot_paired_differences(panels: Mapping[str, pd.DataFrame]) -> Figure:
     )
     for place, (title, rows) in zip(axes[0], panels.items(), strict=True):
         lines = np.arange(len(rows))
-        place.axvline(0, color="#555555", lw=1)
+        place.axvline(0, color=LINE, lw=1)
         for end in ("lowest", "highest"):
-            place.plot(rows[end], lines, "|", color="#777777", ms=9, label="lowest, highest seed")
+            place.plot(rows[end], lines, "|", color=QUIET, ms=9, label="lowest, highest seed")
         place.errorbar(
             rows["difference"],
             lines,
             xerr=[rows["difference"] - rows["low"], rows["high"] - rows["difference"]],
             fmt="o",
-            color="#4477aa",
+            color=LEARNED,
             lw=2.2,
             label="here, 95 % interval",
         )
         if "paper" in rows:
-            style = {"mfc": "none", "mec": "#aa3377", "mew": 1.6, "ms": 5, "label": "the paper"}
+            style = {"mfc": "none", "mec": PAPER, "mew": 1.6, "ms": 5, "label": "the paper"}
             place.plot(rows["paper"], lines + 0.3, "D", **style)
         place.set_title(title)
         place.set(yticks=lines, yticklabels=names, ylim=(len(rows) - 0.5, -0.5))
@@ -160,6 +180,7 @@ def plot_paired_differences(panels: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
+@described
 def plot_accuracy_against_cost(table: pd.DataFrame) -> Figure:
     """Plot accuracy against the cost of a network: its parameters and its training time.
 
@@ -209,7 +230,7 @@ def plot_accuracy_against_cost(table: pd.DataFrame) -> Figure:
     axes[0, 0].set(ylim=(middle - 0.57 * spread, middle + 0.57 * spread))
     axes[0, 0].set_ylabel("test accuracy (%)")
     handles = [
-        plt.Line2D([], [], ls="", marker=mark, color="#555555")
+        plt.Line2D([], [], ls="", marker=mark, color=LINE)
         for _, mark in zip(kinds, "osD^vP", strict=False)
     ]
     figure.legend(
@@ -218,6 +239,7 @@ def plot_accuracy_against_cost(table: pd.DataFrame) -> Figure:
     return figure
 
 
+@described
 def plot_occlusion_maps(
     groups: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray, str] | None]],
     starts: np.ndarray,
@@ -260,10 +282,10 @@ def plot_occlusion_maps(
             show_image(plain, image, caption)
             row, place = np.unravel_index(falls.argmax(), falls.shape)
             corner = (starts[place] - 0.5, starts[row] - 0.5)
-            square = {"fill": False, "ec": "#ee7733", "lw": 2}
+            square = {"fill": False, "ec": MARKED, "lw": 2}
             plain.add_patch(plt.Rectangle(corner, patch_px, patch_px, **square))
             show_image(over, image, f"odds ÷ {np.exp(falls.max()):.3g}")
-            colours = np.where(falls[..., None] > 0, (238, 119, 51), (0, 153, 238)) / 255
+            colours = np.where(falls[..., None] > 0, COVERED, UNCOVERED) / 255
             alpha = 0.85 * np.abs(falls) / max(np.abs(falls).max(), 1e-9)
             over.imshow(
                 np.dstack([colours, alpha]), extent=(low, high, high, low), interpolation="nearest"
@@ -272,6 +294,7 @@ def plot_occlusion_maps(
     return figure
 
 
+@described
 def plot_accuracy_by_group(
     groups: Mapping[str, pd.DataFrame], overall: float, across: int = 3
 ) -> Figure:
@@ -297,8 +320,8 @@ def plot_accuracy_by_group(
     for place, (name, parts) in zip(axes.flat, groups.items(), strict=False):
         x = np.arange(len(parts))
         lengths = [parts["accuracy"] - parts["low"], parts["high"] - parts["accuracy"]]
-        place.axhline(overall, color="#888888", ls="--", lw=1)
-        place.errorbar(x, parts["accuracy"], yerr=lengths, fmt="o", color="#4477aa", capsize=3)
+        place.axhline(overall, color=QUIET, ls="--", lw=1)
+        place.errorbar(x, parts["accuracy"], yerr=lengths, fmt="o", color=LEARNED, capsize=3)
         names = [f"{part}\n({n})" for part, n in zip(parts.index, parts["images"], strict=True)]
         place.set_xticks(x, names, fontsize=8)
         place.set_xlim(-0.5, len(parts) - 0.5)
@@ -315,11 +338,12 @@ def plot_accuracy_by_group(
 OUTCOME_MARKS = {
     "for": ("o", RIGHT, True),
     "against": ("X", WRONG, True),
-    "open": ("o", "#555555", False),
-    "loser still learning": ("^", "#b8860b", False),
+    "open": ("o", LINE, False),
+    "loser still learning": ("^", OPEN, False),
 }
 
 
+@described
 def plot_claim(panels: Mapping[str, pd.DataFrame], unit: str = "accuracy") -> Figure:
     """Plot the comparisons that decide a claim, with 95 % intervals; it claims values above 0.
 
@@ -342,9 +366,9 @@ def plot_claim(panels: Mapping[str, pd.DataFrame], unit: str = "accuracy") -> Fi
         place.axis("off")
     for place, (title, rows) in zip(axes.flat, panels.items(), strict=False):
         heights = np.arange(len(rows))
-        place.axvline(0, color="#555555", lw=1)
+        place.axvline(0, color=LINE, lw=1)
         if (allowed := -rows["allowance"].max()) < 0:
-            place.axvline(allowed, color="#555555", lw=1, ls=":", label="what is allowed")
+            place.axvline(allowed, color=LINE, lw=1, ls=":", label="what is allowed")
         for outcome, (mark, colour, filled) in OUTCOME_MARKS.items():
             own = (rows["outcome"] == outcome).to_numpy()
             if own.any():
@@ -356,9 +380,9 @@ def plot_claim(panels: Mapping[str, pd.DataFrame], unit: str = "accuracy") -> Fi
                 )  # fmt: skip
         missing = heights[(rows["outcome"] == "not run").to_numpy()]
         if len(missing):
-            place.plot(np.zeros(len(missing)), missing, "_", color="#888888", label="not run")
+            place.plot(np.zeros(len(missing)), missing, "_", color=QUIET, label="not run")
         if rows["paper"].notna().any():
-            style = {"mfc": "none", "mec": "#aa3377", "mew": 1.5, "ms": 4.5, "label": "the paper"}
+            style = {"mfc": "none", "mec": PAPER, "mew": 1.5, "ms": 4.5, "label": "the paper"}
             place.plot(rows["paper"], heights + 0.28, "D", **style)
         place.set_title(title, fontsize=10)
         place.set(yticks=heights, yticklabels=rows.index, ylim=(len(rows) - 0.4, -0.6))

@@ -10,6 +10,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from cbir_lib.book.figures.described import described
+from cbir_lib.book.figures.palette import (
+    CHOSEN,
+    CLASS_COLOURS,
+    HANDCRAFTED,
+    INK,
+    LINE,
+    MARKED,
+    QUIET,
+)
 from cbir_lib.book.figures.style import (
     WIDTH_IN,
     align_ends,
@@ -21,6 +31,7 @@ from cbir_lib.book.figures.style import (
 from cbir_lib.study.results import Result
 
 
+@described
 def plot_parameter_effect(result: Result) -> Figure:
     """Plot the validation accuracy of every candidate against the values of each parameter."""
     grid = {name: values for name, values in result.parameters["grid"].items() if len(values) > 1}
@@ -38,12 +49,12 @@ def plot_parameter_effect(result: Result) -> Figure:
                     x,
                     100 * candidate.accuracy,
                     "*" if best else "o",
-                    color="#aa3377" if best else "#4477aa",
+                    color=CHOSEN if best else HANDCRAFTED,
                     markersize=13 if best else 6,
                     alpha=1 if best else 0.7,
                     zorder=3 if best else 2,
                 )
-        place.plot(means, "-", color="#888888", lw=1, zorder=1)
+        place.plot(means, "-", color=QUIET, lw=1, zorder=1)
         names = [str(value).replace("-", "-\n") for value in values]
         place.set(xticks=range(len(values)), xticklabels=names, xlabel=name.replace("_", " "))
         place.margins(x=0.25)
@@ -54,6 +65,7 @@ def plot_parameter_effect(result: Result) -> Figure:
     return figure
 
 
+@described
 def plot_cell_histograms(
     rows: Mapping[str, np.ndarray], whole: np.ndarray, cells: np.ndarray, ranges: int = 256
 ) -> Figure:
@@ -80,7 +92,7 @@ def plot_cell_histograms(
 
     def bars(place, shares: np.ndarray, most: float, last: bool) -> None:
         axes = figure.add_subplot(place)
-        axes.bar(centres, shares, ranges / bins, color="#4477aa", linewidth=0)
+        axes.bar(centres, shares, ranges / bins, color=LINE, linewidth=0)
         axes.set(xlim=(0, ranges), ylim=(0, 1.05 * most), yticks=[], xticks=[0, ranges - 1])
         axes.tick_params(labelsize=8, labelbottom=last)
         axes.grid(False)
@@ -91,8 +103,8 @@ def plot_cell_histograms(
         show_image(axes, image)
         axes.set_ylabel(textwrap.fill(name, 10), rotation=0, ha="right", va="center", fontsize=9)
         for cut in range(1, grid):
-            axes.axhline(cut * image.shape[0] / grid - 0.5, color="#ee6677", lw=1)
-            axes.axvline(cut * image.shape[1] / grid - 0.5, color="#ee6677", lw=1)
+            axes.axhline(cut * image.shape[0] / grid - 0.5, color=MARKED, lw=1)
+            axes.axvline(cut * image.shape[1] / grid - 0.5, color=MARKED, lw=1)
         bars(parts[number, 1], whole[number], whole.max(), number == len(rows) - 1)
         inner = parts[number, 2].subgridspec(grid, grid, wspace=0.08, hspace=0.12)
         for y in range(grid):
@@ -108,6 +120,7 @@ def plot_cell_histograms(
     return figure
 
 
+@described
 def plot_grey_histograms(
     images: Sequence[np.ndarray],
     curves: Mapping[str, np.ndarray],
@@ -157,6 +170,7 @@ def plot_grey_histograms(
     return figure
 
 
+@described
 def plot_edge_orientations(
     images: Sequence[np.ndarray], cells: Sequence[np.ndarray], columns: Sequence[str]
 ) -> Figure:
@@ -193,6 +207,7 @@ def plot_edge_orientations(
     return figure
 
 
+@described
 def plot_radon_barcodes(
     images: Sequence[np.ndarray],
     projections: np.ndarray,
@@ -223,9 +238,9 @@ def plot_radon_barcodes(
         show_image(column[0], image)
         for place, angle in zip(column[1:3], (0, angles // 2), strict=True):
             bins = np.arange(len(lines[angle]))
-            place.plot(bins, lines[angle], color="#4477aa", lw=1.2)
+            place.plot(bins, lines[angle], color=INK, lw=1.2)
             place.fill_between(
-                bins, lines[angle], where=code[angle] > 0, color="#66ccee", lw=0, step="mid"
+                bins, lines[angle], where=code[angle] > 0, color=MARKED, lw=0, step="mid"
             )
             place.set(xticks=[], yticks=[], xlim=(-0.5, len(bins) - 0.5), ylim=(0, None))
             place.grid(False)
@@ -238,6 +253,7 @@ def plot_radon_barcodes(
     return figure
 
 
+@described
 def plot_shift_tolerance(shifts: Sequence[float], distances: Mapping[str, np.ndarray]) -> Figure:
     """Plot the distance of images to shifted copies of themselves: a curve per image and distance.
 
@@ -249,16 +265,17 @@ def plot_shift_tolerance(shifts: Sequence[float], distances: Mapping[str, np.nda
         By name, in units of the distance that is drawn as a line at 1.
     """
     figure, axes = plt.subplots(figsize=(0.75 * WIDTH_IN, 2.8), layout="constrained")
-    looks = zip(("o-", "s--"), ("#4477aa", "#aa3377"), strict=True)
+    looks = zip(("o-", "s--"), CLASS_COLOURS[:2], strict=True)
     for (name, curves), (style, colour) in zip(distances.items(), looks, strict=False):
         lines = axes.plot(shifts, curves.T, style, color=colour, lw=1, ms=4, alpha=0.8)
         lines[0].set_label(name)
-    axes.axhline(1, color="#888888", lw=1, label="as far as other regions")
+    axes.axhline(1, color=QUIET, lw=1, label="as far as other regions")
     axes.set(xlabel="moved by (pixels of the thumbnail)", ylabel="distance", ylim=(0, None))
     figure.legend(fontsize=9, loc="outside upper center", ncols=3)
     return figure
 
 
+@described
 def plot_filter_banks(
     banks: Mapping[str, np.ndarray], waves: Mapping[str, np.ndarray], side: int
 ) -> Figure:
@@ -283,11 +300,11 @@ def plot_filter_banks(
             top.plot(
                 away * np.cos(angle) - aside * np.sin(angle),
                 away * np.sin(angle) + aside * np.cos(angle),
-                color="#4477aa",
+                color=HANDCRAFTED,
                 lw=1.2,
             )
-        top.plot([-0.5, -0.5, 0.5, 0.5], [0, 0.5, 0.5, 0], "--", color="#888888", lw=1)
-        top.plot(0, 0, "+", color="#888888")
+        top.plot([-0.5, -0.5, 0.5, 0.5], [0, 0.5, 0.5, 0], "--", color=QUIET, lw=1)
+        top.plot(0, 0, "+", color=QUIET)
         top.set(xlim=(-0.56, 0.56), ylim=(0.56, -0.12), aspect="equal", title=name)
         top.set(xlabel="left to right (cycles per pixel)", ylabel="top to bottom")
         tiles = waves[name] / np.abs(waves[name]).max(axis=(2, 3), keepdims=True)
@@ -300,6 +317,7 @@ def plot_filter_banks(
     return figure
 
 
+@described
 def plot_visual_words(
     vocabulary: Sequence[np.ndarray],
     images: Mapping[str, np.ndarray],

@@ -10,9 +10,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, ScalarFormatter
 
-from cbir_lib.book.figures.style import CLASS_COLOURS, WIDTH_IN
+from cbir_lib.book.figures.described import described
+from cbir_lib.book.figures.palette import CLASS_COLOURS, colour_series
+from cbir_lib.book.figures.style import WIDTH_IN
 
 
+@described
 def plot_factor_levels(panels: Mapping[str, pd.DataFrame], label: str) -> Figure:
     """Plot measures by the level of a factor: a row per level, a panel per measure.
 
@@ -26,6 +29,7 @@ def plot_factor_levels(panels: Mapping[str, pd.DataFrame], label: str) -> Figure
     """
     first = next(iter(panels.values()))
     names, methods = list(first["level"].unique()), list(first["method"].unique())
+    colours = colour_series(methods)
     figure, axes = plt.subplots(
         1,
         len(panels),
@@ -44,7 +48,7 @@ def plot_factor_levels(panels: Mapping[str, pd.DataFrame], label: str) -> Figure
                 lines,
                 xerr=None if own["low"].isna().any() else spread,
                 fmt="osD^v"[number % 5],
-                color=CLASS_COLOURS[number],
+                color=colours[method],
                 lw=1.8,
                 ms=5,
                 label=method,
@@ -59,6 +63,7 @@ def plot_factor_levels(panels: Mapping[str, pd.DataFrame], label: str) -> Figure
     return figure
 
 
+@described
 def plot_level_curves(
     panels: Mapping[str, pd.DataFrame],
     xlabels: Sequence[str],
@@ -87,6 +92,7 @@ def plot_level_curves(
         By title, points (level, value) of vectors that were not reduced: a black star each.
     """
     methods = list(dict.fromkeys(m for rows in panels.values() for m in rows["method"]))
+    colours = colour_series(methods)
     across = min(across, len(panels))
     down = -(-len(panels) // across)
     figure, axes = plt.subplots(
@@ -100,7 +106,7 @@ def plot_level_curves(
     for place, (title, rows), xlabel in zip(axes.flat, panels.items(), xlabels, strict=False):
         for method, own in rows.groupby("method", sort=False):
             number = methods.index(method)
-            own, colour = own.sort_values("level"), CLASS_COLOURS[number % len(CLASS_COLOURS)]
+            own, colour = own.sort_values("level"), colours[method]
             place.fill_between(
                 own["level"], own["low"], own["high"], color=colour, alpha=0.15, lw=0
             )
@@ -125,6 +131,7 @@ def plot_level_curves(
     return figure
 
 
+@described
 def plot_search_cost(
     points: pd.DataFrame, predicted: Mapping[tuple[str, str], pd.DataFrame]
 ) -> Figure:
@@ -143,7 +150,7 @@ def plot_search_cost(
         "build_s": ("building (s)", 1),
     }
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH_IN, 3.4), layout="constrained", sharex=True)
-    looks = zip(("#4477aa", "#aa3377", "#228833", "#ccbb44"), "os^D", strict=True)
+    looks = zip(CLASS_COLOURS[:4], "os^D", strict=True)
     methods = points.groupby("method", sort=False)
     for (method, rows), (colour, mark) in zip(methods, looks, strict=False):
         largest = rows["vectors"].max()

@@ -10,11 +10,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cbir_lib.book.figures.style import RIGHT, WIDTH_IN, WRONG, draw_frame, show_image
+from cbir_lib.book.figures.described import described
+from cbir_lib.book.figures.palette import QUIET, RIGHT, SPLITS, WRONG
+from cbir_lib.book.figures.style import WIDTH_IN, draw_frame, show_image
 from cbir_lib.images.decoding import fit_to_square
 from cbir_lib.study.results import Example, Result
 
 
+@described
 def plot_image_grid(
     rows: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str] | None = None
 ) -> Figure:
@@ -36,6 +39,7 @@ def plot_image_grid(
     return figure
 
 
+@described
 def plot_image_groups(
     groups: Sequence[Sequence[np.ndarray]],
     captions: Sequence[Sequence[str]],
@@ -55,12 +59,14 @@ def plot_image_groups(
     return figure
 
 
+@described
 def plot_series(series: Mapping[str, Mapping[float, np.ndarray]]) -> Figure:
     """Plot series of images in one row: a group per name, and the value of each image above it."""
     captions = [[f"{v:,.0f}" if v > 99 else f"{v:.3g}" for v in group] for group in series.values()]
     return plot_image_groups([[*group.values()] for group in series.values()], captions, [*series])
 
 
+@described
 def plot_rendering_steps(steps: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     """Plot how radiographs are rendered: a row per name, a column per step.
 
@@ -76,6 +82,7 @@ def plot_rendering_steps(steps: Mapping[str, Mapping[str, np.ndarray]]) -> Figur
     return plot_image_grid(rows, list(next(iter(steps.values()))))
 
 
+@described
 def plot_captioned_images(
     images: Sequence[np.ndarray], captions: Sequence[str], across: int = 7
 ) -> Figure:
@@ -94,6 +101,7 @@ def plot_captioned_images(
     return figure
 
 
+@described
 def plot_class_shares(counts: pd.DataFrame) -> Figure:
     """Plot the share of each class in each split, from counts by class (rows) and split."""
     shares = 100 * counts / counts.sum()
@@ -105,7 +113,7 @@ def plot_class_shares(counts: pd.DataFrame) -> Figure:
             shares[split],
             height,
             label=f"{split} ({counts[split].sum():,} images)",
-            color=("#4477aa", "#88ccee", "#aa3377")[number],
+            color=SPLITS.get(split, QUIET),
         )
         axes.bar_label(bars, fmt="%.0f", fontsize=8, padding=2)
     axes.set(yticks=places, yticklabels=shares.index, xlabel="share of the split (%)")
@@ -115,6 +123,7 @@ def plot_class_shares(counts: pd.DataFrame) -> Figure:
     return figure
 
 
+@described
 def plot_neighbours(
     examples: Iterable[Example], pictures: Mapping[str, np.ndarray], class_names: Sequence[str]
 ) -> Figure:
@@ -146,6 +155,7 @@ def plot_neighbours(
     return figure
 
 
+@described
 def plot_confused_pairs(result: Result, pictures: Mapping[str, np.ndarray]) -> Figure:
     """Plot queries, the nearest image of another class, and the nearest image of their own class.
 

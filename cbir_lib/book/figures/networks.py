@@ -10,17 +10,11 @@ import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from cbir_lib.book.figures.style import (
-    CLASS_COLOURS,
-    WIDTH_IN,
-    draw_frame,
-    name_columns,
-    name_rows,
-    show_image,
-)
+from cbir_lib.book.figures.described import described
+from cbir_lib.book.figures.palette import CLASS_COLOURS, LAYER_COLOURS
+from cbir_lib.book.figures.style import WIDTH_IN, draw_frame, name_columns, name_rows, show_image
 from cbir_lib.networks.architectures import NETWORKS, list_layers
 
-KIND_COLOURS = {"c3": "#4477aa", "c5": "#66ccee", "P": "#bbbbbb", "fc": "#ccbb44"}
 KIND_NAMES = {
     "c3": "convolution 3 x 3",
     "c5": "convolution 5 x 5",
@@ -29,6 +23,7 @@ KIND_NAMES = {
 }
 
 
+@described
 def plot_architectures(classes: int, size: int = 128) -> Figure:
     """Plot all networks layer by layer: the height of a box follows the side of its feature map."""
     figure, axes = plt.subplots(
@@ -40,18 +35,19 @@ def plot_architectures(classes: int, size: int = 128) -> Figure:
             spatial = len(layer.shape) == 3
             height = math.sqrt(layer.shape[1] / size) if spatial else 0.55
             left = column - 0.4
-            place.bar(left, height, 0.8, -height / 2, color=KIND_COLOURS[layer.kind], align="edge")
+            place.bar(left, height, 0.8, -height / 2, color=LAYER_COLOURS[layer.kind], align="edge")
             text = f"{layer.shape[1]}" if spatial else f"{layer.shape[0]}"
             place.text(column, 0, text, ha="center", va="center", fontsize=8, color="black")
         place.set(xlim=(-0.6, longest - 0.4), ylim=(-0.52, 0.52), xticks=[], yticks=[])
         place.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=12)
         place.grid(False)
         sns.despine(ax=place, left=True, bottom=True)
-    handles = [plt.Rectangle((0, 0), 1, 1, color=KIND_COLOURS[kind]) for kind in KIND_NAMES]
+    handles = [plt.Rectangle((0, 0), 1, 1, color=LAYER_COLOURS[kind]) for kind in KIND_NAMES]
     figure.legend(handles, KIND_NAMES.values(), loc="outside upper center", ncols=4, fontsize=9)
     return figure
 
 
+@described
 def plot_image_maps(
     images: Sequence[np.ndarray],
     rows: Mapping[str, Sequence[np.ndarray]],
@@ -92,6 +88,7 @@ def plot_image_maps(
     return figure
 
 
+@described
 def plot_receptive_fields(
     images: np.ndarray, names: Sequence[str], fields: Mapping[str, int]
 ) -> Figure:
@@ -129,6 +126,7 @@ def plot_receptive_fields(
     return figure
 
 
+@described
 def plot_first_filters(
     weights: np.ndarray, kinds: Sequence[str], shares: Sequence[float]
 ) -> Figure:
@@ -162,6 +160,7 @@ def plot_first_filters(
     return figure
 
 
+@described
 def plot_channels(rows: Mapping[str, np.ndarray]) -> Figure:
     """Plot all channels of some layers for one image: a block per layer, each in one range."""
     across = 10
@@ -197,6 +196,7 @@ def plot_channels(rows: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
+@described
 def plot_stage_maps(
     images: Sequence[np.ndarray],
     rows: Mapping[str, Sequence[np.ndarray]],

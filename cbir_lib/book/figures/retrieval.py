@@ -11,17 +11,22 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from cbir_lib.book.figures.style import (
+from cbir_lib.book.figures.described import described
+from cbir_lib.book.figures.palette import (
     CLASS_COLOURS,
     FAMILIES,
+    INK,
+    LINE,
+    MARKED,
     NETWORK_COLOURS,
-    WIDTH_IN,
-    place_tags,
+    colour_methods,
 )
+from cbir_lib.book.figures.style import WIDTH_IN, place_tags
 from cbir_lib.images.decoding import fit_to_square
 from cbir_lib.study.results import Result, find_family
 
 
+@described
 def plot_confusion_matrix(result: Result) -> Figure:
     """Plot counts of the test split, true classes in rows; the shade is the share of the row."""
     counts = np.array(result.classification.confusion)
@@ -43,13 +48,14 @@ def plot_confusion_matrix(result: Result) -> Figure:
     return figure
 
 
+@described
 def plot_precision_recall(curves: Mapping[str, Sequence[float]]) -> Figure:
     """Plot mean interpolated precision against recall from 0 to 1, one curve per method."""
     figure, axes = plt.subplots(figsize=(WIDTH_IN, 4.2), layout="constrained")
-    styles = ["-", "--", "-.", ":"]
+    styles, colours = ["-", "--", "-.", ":"], colour_methods(curves)
     for number, (name, curve) in enumerate(curves.items()):
         levels = np.linspace(0, 1, len(curve))
-        axes.plot(levels, curve, styles[number % 4], label=name, color=f"C{number}", lw=1.8)
+        axes.plot(levels, curve, styles[number % 4], label=name, color=colours[name], lw=1.8)
     lowest = min(min(curve) for curve in curves.values())
     axes.set(xlabel="recall", ylabel="precision (interpolated)", xlim=(0, 1))
     axes.set_ylim(0.95 * lowest, 1.01)
@@ -57,6 +63,7 @@ def plot_precision_recall(curves: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
+@described
 def plot_precision_recall_of_all_methods(
     networks: Mapping[str, Result], others: Mapping[str, Result]
 ) -> Figure:
@@ -72,7 +79,7 @@ def plot_precision_recall_of_all_methods(
     )
     curves, key, numbers = {}, [], count(1)
     for group, title, family_colour in _group_by_family(networks, others):
-        key.append((f"{title}: mAP (%)", "", "#000000"))
+        key.append((f"{title}: mAP (%)", "", INK))
         order = sorted(group, key=lambda name: -group[name].retrieval.mean_average_precision)
         for name in order:
             result = group[name]
@@ -86,6 +93,7 @@ def plot_precision_recall_of_all_methods(
                 levels,
                 curve,
                 style,
+                label=name,
                 color=colour,
                 lw=2 if letter else 1.2,
                 zorder=3 if letter else 2,
@@ -101,8 +109,8 @@ def plot_precision_recall_of_all_methods(
         )  # fmt: skip
     chance = next(iter((networks | others).values())).retrieval.mean_average_precision_by_chance
     if chance is not None:
-        axes.axhline(chance, color="#555555", lw=1, ls=(0, (1, 3)))
-        axes.text(0.01, chance, "chance", fontsize=8, color="#555555", va="bottom")
+        axes.axhline(chance, color=LINE, lw=1, ls=(0, (1, 3)))
+        axes.text(0.01, chance, "chance", fontsize=8, color=LINE, va="bottom")
     axes.set(xlabel="recall", ylabel="precision (interpolated)", xlim=(0, 1), ylim=(0, 1.01))
     step = min(0.98 / len(key), 0.05)
     for line, (tag, words, colour) in enumerate(key):
@@ -128,6 +136,7 @@ def _group_by_family(
             yield dict(group), title, colour
 
 
+@described
 def plot_precision_recall_by_class(
     networks: Mapping[str, Result], others: Mapping[str, Result], across: int = 3
 ) -> Figure:
@@ -152,7 +161,8 @@ def plot_precision_recall_by_class(
             for name, measured in of_class.items():
                 style = {"lw": 2.4, "zorder": 3} if name == best else {"lw": 0.9, "alpha": 0.45}
                 curve = measured.precision_recall
-                place.plot(np.linspace(0, 1, len(curve)), curve, color=colour, **style)
+                levels = np.linspace(0, 1, len(curve))
+                place.plot(levels, curve, color=colour, label=name, **style)
             if best:
                 words = f"{best}: {100 * of_class[best].mean_average_precision:.0f}"
                 style = {"fontsize": 8.5, "color": colour, "transform": place.transAxes}
@@ -165,6 +175,7 @@ def plot_precision_recall_by_class(
     return figure
 
 
+@described
 def plot_embedding_with_images(
     result: Result, pictures: Sequence[np.ndarray], side_in: float = 0.36
 ) -> Figure:
@@ -206,6 +217,7 @@ def plot_embedding_with_images(
     return figure
 
 
+@described
 def plot_embeddings(results: Mapping[str, Result], across: int = 3) -> Figure:
     """Plot test images as points, one panel per method; colour and mark show the class."""
     shown = {name: result for name, result in results.items() if result.embedding}
@@ -233,6 +245,7 @@ def plot_embeddings(results: Mapping[str, Result], across: int = 3) -> Figure:
     return figure
 
 
+@described
 def plot_distance_effect(results: Mapping[str, Result]) -> Figure:
     """Plot validation accuracy by method and distance; each method's own distance is framed."""
     values = pd.DataFrame(
@@ -247,7 +260,7 @@ def plot_distance_effect(results: Mapping[str, Result]) -> Figure:
     for row, name in enumerate(values.index):
         column = values.columns.get_loc(results[name].distances[0].distance)
         axes.add_patch(
-            plt.Rectangle((column + 0.04, row + 0.06), 0.92, 0.88, fill=False, ec="#aa3377", lw=2)
+            plt.Rectangle((column + 0.04, row + 0.06), 0.92, 0.88, fill=False, ec=MARKED, lw=2.5)
         )
     axes.set_xticklabels([name.replace(" ", "\n") for name in values.columns])
     axes.xaxis.tick_top()

@@ -1,39 +1,65 @@
-"""Colours, marks and small parts that the figures share."""
+"""How figures look and are shown, and small parts that they share.
+
+In a notebook a figure is shown as vectors (SVG), one with pictures as pixels (PNG); both carry a
+description of what is seen and, where there are any, the numbers drawn.
+"""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping
 
+import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from IPython import get_ipython
+from IPython.core.pylabtools import print_figure
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cbir_lib.book.figures.described import describe, has_pictures, tabulate
 
 WIDTH_IN = 8.0
-# By cbir_lib.study.results.find_family: the name of a family of methods, and its colour.
-FAMILIES = {
-    "network": ("Networks", "#4477aa"),
-    "handcrafted": ("Handcrafted", "#aa6644"),
-    "pretrained": ("Pretrained on photographs", "#228833"),
-}
-RIGHT, WRONG = "#1b7837", "#b2182b"  # also for the colour blind; always labelled
-# For the colour blind, too (Tol's bright scheme); marks also distinguish classes.
-CLASS_COLOURS = (
-    *("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000"),
-)
-RULE_MARKS = {
-    "softmax": ("D", "#000000"),
-    "nearest neighbour": ("o", "#4477aa"),
-    "k nearest neighbours": ("s", "#66ccee"),
-    "logistic regression": ("^", "#ccbb44"),
-    "RBF kernel": ("v", "#aa3377"),
-}
 
 sns.set_theme(
     context="notebook",
     style="whitegrid",
-    rc={"figure.dpi": 110, "savefig.dpi": 110, "axes.titlesize": 11, "axes.labelsize": 10},
+    rc={
+        "figure.dpi": 110,
+        "savefig.dpi": 110,
+        "axes.titlesize": 11,
+        "axes.labelsize": 10,
+        "svg.hashsalt": "cbir",  # the same figure gives the same file
+    },
 )
+
+
+def _show_as_pixels(figure: Figure) -> tuple[str, dict] | None:
+    if not has_pictures(figure):
+        return None
+    return print_figure(figure, fmt="png", base64=True), {"alt": describe(figure)}
+
+
+def _show_as_vectors(figure: Figure) -> tuple[str, dict] | None:
+    if has_pictures(figure):
+        return None
+    drawn = print_figure(figure, fmt="svg", metadata={"Date": None})
+    return drawn, {"alt": describe(figure), "csv": tabulate(figure).to_csv(index=False)}
+
+
+def show_figures_described() -> None:
+    """Let the notebook that this runs in, if any, show figures with descriptions and numbers."""
+    shell = get_ipython()
+    if shell is None:
+        return
+    if "inline" in plt.get_backend():
+        plt.switch_backend(plt.get_backend())  # which sets formats of its own, before these
+    formatters = shell.display_formatter.formatters
+    formatters["image/png"].for_type(Figure, _show_as_pixels)
+    formatters["image/svg+xml"].for_type(Figure, _show_as_vectors)
+
+
+show_figures_described()
 
 
 def show_image(axes: Axes, image: np.ndarray, title: str = "") -> None:
@@ -83,7 +109,3 @@ def align_ends(axes: Axes) -> None:
     """Keep the labels of two ticks, at the ends of the axis below, inside the panel."""
     for label, side in zip(axes.get_xticklabels(), ("left", "right"), strict=False):
         label.set_horizontalalignment(side)
-
-
-NETWORK_COLOURS = dict(zip("ABCDEFG", CLASS_COLOURS, strict=False)) | {"H": "#000000"}
-NETWORK_MARKS = dict(zip("ABCDEFGH", "osD^vPX*", strict=True))

@@ -9,36 +9,40 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cbir_lib.book.figures.style import NETWORK_COLOURS, NETWORK_MARKS, WIDTH_IN
+from cbir_lib.book.figures.described import described
+from cbir_lib.book.figures.palette import NETWORK_COLOURS, NETWORK_MARKS, QUIET, SPLITS, WAY_COLOURS
+from cbir_lib.book.figures.style import WIDTH_IN
 from cbir_lib.networks.architectures import NETWORKS
 from cbir_lib.study.results import Result, name_variant
 from cbir_lib.study.summaries import tabulate_networks
 
 
+@described
 def plot_learning_curves(result: Result) -> Figure:
     """Plot loss and validation accuracy by epoch; mark the weights kept if not the last ones."""
     curves = result.training
     epochs = np.arange(1, len(curves.train_loss) + 1)
     figure, (loss, accuracy) = plt.subplots(1, 2, figsize=(WIDTH_IN, 3), layout="constrained")
-    loss.plot(epochs, curves.train_loss, "o-", label="training", color="#4477aa")
-    loss.plot(epochs, curves.validation_loss, "s--", label="validation", color="#aa3377")
+    loss.plot(epochs, curves.train_loss, "o-", label="training", color=SPLITS["train"])
+    loss.plot(epochs, curves.validation_loss, "s--", label="validation", color=SPLITS["validation"])
     loss.set(xlabel="epoch", ylabel="cross-entropy (nats)", yscale="log")
     accuracy.plot(
         epochs,
         100 * np.array(curves.validation_accuracy),
         "s--",
         label="validation",
-        color="#aa3377",
+        color=SPLITS["validation"],
     )
     accuracy.set(xlabel="epoch", ylabel="accuracy (%)")
     for axes in (loss, accuracy):
         if curves.best_epoch < len(epochs):
-            axes.axvline(curves.best_epoch, color="#888888", lw=1, label="weights kept")
+            axes.axvline(curves.best_epoch, color=QUIET, lw=1, label="weights kept")
         axes.legend(fontsize=9)
         axes.xaxis.get_major_locator().set_params(integer=True)
     return figure
 
 
+@described
 def plot_learning_rate_search(results: Sequence[Result], chosen: float) -> Figure:
     """Plot validation accuracy against learning rate, one line per network and their mean."""
     table = tabulate_networks(results).assign(rate=[r.parameters["learning_rate"] for r in results])
@@ -48,7 +52,7 @@ def plot_learning_rate_search(results: Sequence[Result], chosen: float) -> Figur
         style = {"color": NETWORK_COLOURS[name], "marker": NETWORK_MARKS[name]}
         axes.plot(line.index, line, label=f"Network {name}", **style)
     axes.plot(lines.index, lines.mean(axis=1), "k--", lw=2.2, label="mean")
-    axes.axvline(chosen, color="#888888", ls=":")
+    axes.axvline(chosen, color=QUIET, ls=":")
     axes.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy (%)")
     axes.set_xticks(lines.index, [f"{rate:g}" for rate in lines.index])
     axes.minorticks_off()
@@ -56,6 +60,7 @@ def plot_learning_rate_search(results: Sequence[Result], chosen: float) -> Figur
     return figure
 
 
+@described
 def plot_seed_curves(results: Sequence[Result]) -> Figure:
     """Plot each network's losses in plain training by epoch: mean and range of the seeds."""
     plain = [r for r in results if not name_variant(r) and r.parameters["network"] in NETWORKS]
@@ -66,8 +71,8 @@ def plot_seed_curves(results: Sequence[Result]) -> Figure:
     for place, name in zip(axes.flat, names, strict=False):
         own = [r.training for r in plain if r.parameters["network"] == name]
         for curve, style, colour in (
-            ("train_loss", "-", "#4477aa"),
-            ("validation_loss", "--", "#aa3377"),
+            ("train_loss", "-", SPLITS["train"]),
+            ("validation_loss", "--", SPLITS["validation"]),
         ):
             values = pd.DataFrame([getattr(training, curve) for training in own])
             epochs = values.columns + 1
@@ -79,6 +84,7 @@ def plot_seed_curves(results: Sequence[Result]) -> Figure:
     return figure
 
 
+@described
 def plot_loss_gaps(results: Mapping[str, Sequence[Result]]) -> Figure:
     """Plot validation loss minus training loss by epoch, mean of the seeds, one panel per network.
 
@@ -98,9 +104,7 @@ def plot_loss_gaps(results: Mapping[str, Sequence[Result]]) -> Figure:
         sharey=True,
         squeeze=False,
     )
-    looks = zip(
-        ("-", "--", "-.", ":"), ("#000000", "#4477aa", "#ccbb44", "#aa3377"), "os^D", strict=True
-    )
+    looks = zip(("-", "--", "-.", ":"), WAY_COLOURS, "os^D", strict=True)
     for (way, group), (style, colour, mark) in zip(results.items(), looks, strict=False):
         for place, name in zip(axes.flat, names, strict=False):
             own = [r.training for r in group if r.parameters["network"] == name]
@@ -111,7 +115,7 @@ def plot_loss_gaps(results: Mapping[str, Sequence[Result]]) -> Figure:
                 gaps.index + 1, gaps, style, color=colour, marker=mark, ms=3.5, lw=1.4, label=way
             )
     for place, name in zip(axes.flat, names, strict=False):
-        place.axhline(0, color="#888888", lw=1)
+        place.axhline(0, color=QUIET, lw=1)
         place.set_title(name)
         place.tick_params(labelsize=9)
         place.xaxis.get_major_locator().set_params(integer=True)

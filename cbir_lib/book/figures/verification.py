@@ -9,9 +9,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cbir_lib.book.figures.style import CLASS_COLOURS, WIDTH_IN, WRONG
+from cbir_lib.book.figures.described import described
+from cbir_lib.book.figures.palette import CLASS_COLOURS, LINE, OPEN, QUIET, RIGHT, WRONG
+from cbir_lib.book.figures.style import WIDTH_IN
 
 
+@described
 def plot_verification(numbers: pd.DataFrame) -> Figure:
     """Plot the difference of each number of each run, in units of its tolerance.
 
@@ -23,8 +26,8 @@ def plot_verification(numbers: pd.DataFrame) -> Figure:
     """
     most = 1.6  # what is farther off is drawn there
     marks = {
-        "same": ("o", "#4477aa"),
-        "within tolerance": ("s", "#ccbb44"),
+        "same": ("o", RIGHT),
+        "within tolerance": ("s", OPEN),
         "different": ("X", WRONG),
     }
     drawn = numbers.dropna(subset="difference").copy()
@@ -33,7 +36,7 @@ def plot_verification(numbers: pd.DataFrame) -> Figure:
     drawn["off"] = off.fillna((drawn["difference"] != 0) * np.inf).clip(upper=most)
     runs = list(dict.fromkeys(numbers["run"]))
     figure, axes = plt.subplots(figsize=(WIDTH_IN, 0.27 * len(runs) + 1.3), layout="constrained")
-    axes.axvline(1, color="#555555", lw=1, ls="--")
+    axes.axvline(1, color=LINE, lw=1, ls="--")
     for verdict, (mark, colour) in marks.items():
         rows = drawn[drawn["verdict"] == verdict]
         places = [runs.index(run) for run in rows["run"]]
@@ -43,7 +46,7 @@ def plot_verification(numbers: pd.DataFrame) -> Figure:
     for place, run in enumerate(runs):
         axes.annotate(
             f"{counts.get((run, 'same'), 0)} same", (0, place), (-8, 0),
-            textcoords="offset points", va="center", ha="right", fontsize=8, color="#4477aa",
+            textcoords="offset points", va="center", ha="right", fontsize=8, color=RIGHT,
         )  # fmt: skip
     axes.set(yticks=range(len(runs)), yticklabels=runs, ylim=(len(runs) - 0.5, -0.5))
     axes.set(xlim=(-0.25, most + 0.05), xlabel="difference, in units of the tolerance")
@@ -53,6 +56,7 @@ def plot_verification(numbers: pd.DataFrame) -> Figure:
     return figure
 
 
+@described
 def plot_rerun_spread(reruns: pd.DataFrame, tolerances: Mapping[str, float]) -> Figure:
     """Plot the largest change of each measure in each rerun, with networks below a line.
 
@@ -79,10 +83,10 @@ def plot_rerun_spread(reruns: pd.DataFrame, tolerances: Mapping[str, float]) -> 
                 rows[measure], lines, mark, color=colour, label=name, ms=6, mfc="none", mew=1.4
             )
         if above:
-            place.axhline(above - 0.5, color="#999999", lw=0.8)
+            place.axhline(above - 0.5, color=QUIET, lw=0.8)
         if tolerance > 0:
             span = [above - 0.5, len(runs) - 0.5]
-            place.plot([tolerance] * 2, span, "--", color="#555555", label="tolerance of networks")
+            place.plot([tolerance] * 2, span, "--", color=LINE, label="tolerance of networks")
         place.set_xscale("symlog", linthresh=1e-6, linscale=0.5)
         place.set(xlabel=f"{measure}: largest change\n(percentage points)", xlim=(-4e-7, 100))
         place.set_xticks([0, 1e-6, 1e-4, 0.01, 1, 100], ["0", "1e-6", "1e-4", "0.01", "1", "100"])
