@@ -8,7 +8,7 @@ PLATFORM ?= manylinux_2_28_x86_64 manylinux2014_x86_64 any
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint requirements.lock --editable
 
-.PHONY: study verify test data book course lab lint clean lock wheelhouse help
+.PHONY: study verify test data book pdf course lab lint clean lock wheelhouse help
 .DEFAULT_GOAL := help
 
 study: .venv/ready ## set up, run the study (PROFILE=quick), build the book
@@ -25,6 +25,10 @@ data: .venv/ready ## fetch MedNIST, the second data set, and check it
 
 book: .venv/ready ## build the book from results/, without training
 	@$(BIN)/cbir study --profile $(PROFILE) --published
+
+pdf: .venv/ready ## the book as one PDF, from results/; needs Chromium
+	@$(BIN)/cbir study --profile $(PROFILE) --published
+	@$(BIN)/cbir job pdf build/$(PROFILE)-published
 
 course: .venv/ready ## write the exercises as notebooks, in build/course or OUT=FOLDER
 	@$(BIN)/cbir course --out $(OUT)

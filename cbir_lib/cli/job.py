@@ -137,7 +137,16 @@ def job_book(
 
     runs = list_run_ids(study_file, profile)
     solutions = load_study(study_file).solutions
-    _report("book", lambda: site.build(work, runs, work / "logs" / "book.txt", solutions))
+    _report("book", lambda: site.build(work, runs, work / "logs" / "book.txt", solutions, profile))
+
+
+@app.command("pdf")
+def job_pdf(work: Path) -> None:
+    """Print the built book of a work folder as one PDF, with page numbers in its contents."""
+    from cbir_lib.book import pdf
+
+    count = pdf.print_book(work / "html", work / "site" / "_toc.yml", work / "book.pdf")
+    print(f"{work / 'book.pdf'}: {count} pages")
 
 
 def _report(job: str, do: Callable[[], object]) -> None:

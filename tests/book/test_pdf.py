@@ -1,0 +1,90 @@
+"""A small built book as one PDF: each page of it, in order, with the right page numbers."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from pypdf import PdfReader
+
+from cbir_lib.book import pdf
+from cbir_lib.errors import CbirError
+from tests.book.test_search_page import CHROMIUM
+
+ROOT = Path(__file__).parents[2]
+TOC = {
+    "root": "index",
+    "parts": [
+        {"caption": "The study", "chapters": [{"file": "chapters/data"}, {"file": "gone"}]},
+        {"caption": "Appendix", "chapters": [{"file": "runs", "sections": [{"glob": "runs/*"}]}]},
+    ],
+}
+LONG = "".join(f"<p style='height: 90mm'>Paragraph {n} of many.</p>" for n in range(9))
+PAGES = {
+    "index": "<h1>A book</h1><p><a href='chapters/data.html#place'>to a place</a></p>",
+    "chapters/data": f"<h1>The data</h1>{LONG}<p id='place'>The place.</p><img src='../i.svg'>"
+    "<details><summary>Solution</summary><p>Folded text.</p></details>"
+    "<p><a class='headerlink' href='#x'>#</a><a href='../elsewhere.html'>left out</a></p>",
+    "runs": "<h1>Every run</h1><div id='search-page'>buttons</div>",
+    "runs/a": "<h1>Run A</h1>",
+    "runs/b": "<h1>Run B</h1>",
+}
+
+
+@pytest.fixture
+def work(tmp_path):
+    html = tmp_path / "html"
+    for name, text in PAGES.items():
+        page = html / f"{name}.html"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(f"<html><article>{text}</article><script src='x.js'></script></html>")
+    (html / "elsewhere.html").write_text("<html><article><h1>Not listed</h1></article></html>")
+    (html / "_static").mkdir()
+    shutil.copy2(ROOT / "book" / "assets" / "print.css", html / "_static")
+    (tmp_path / "_toc.yml").write_text(yaml.safe_dump(TOC))
+    return tmp_path
+
+
+def test_pages_are_listed_in_the_order_of_the_contents(work):
+    listed = pdf.list_chapters(TOC, work / "html")
+    assert listed == [
+        pdf.Chapter("index", ""),
+        pdf.Chapter("chapters/data", "The study"),
+        pdf.Chapter("runs", "Appendix"),
+        pdf.Chapter("runs/a", ""),
+        pdf.Chapter("runs/b", ""),
+    ]
+
+
+def test_links_and_pictures_point_into_the_one_document(work):
+    chapters = pdf.list_chapters(TOC, work / "html")
+    title, text = pdf.read_article(work / "html", chapters[1], chapters)
+    assert title == "The data"
+    assert 'src="i.svg"' in text and 'id="c1-place"' in text and "headerlink" not in text
+    assert "<a>left out</a>" in text and '<details open="">' in text
+    assert 'href="#c1-place"' in pdf.read_article(work / "html", chapters[0], chapters)[1]
+    assert "buttons" not in pdf.read_article(work / "html", chapters[2], chapters)[1]
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
+def test_the_contents_name_the_pages_on_which_chapters_begin(work):
+    count = pdf.print_book(work / "html", work / "_toc.yml", work / "book.pdf")
+    texts = [page.extract_text() for page in PdfReader(work / "book.pdf").pages]
+    assert len(texts) == count > 6
+    contents = texts[0].split("\n")
+    for title in ("A book", "The data", "Every run", "Run A", "Run B"):
+        [first] = [n for n, text in enumerate(texts, 1) if n > 1 and text.startswith(title)]
+        assert any(line.startswith(title) and line.endswith(str(first)) for line in contents)
+        assert texts[first - 1].rstrip().endswith(str(first))  # at the foot of the page
+    whole = "".join(texts)
+    assert "Folded text." in whole and "Not listed" not in whole
+    assert not list((work / "html").glob("tmp*"))
+
+
+def test_what_is_missing_is_said_in_two_lines(work, monkeypatch):
+    with pytest.raises(CbirError, match="no book in"):
+        pdf.print_book(work / "nowhere" / "html", work / "_toc.yml", work / "book.pdf")
+    monkeypatch.setattr(pdf.shutil, "which", lambda name: None)
+    with pytest.raises(CbirError, match="no Chromium"):
+        pdf.print_book(work / "html", work / "_toc.yml", work / "book.pdf")
+    assert not (work / "book.pdf").exists()
