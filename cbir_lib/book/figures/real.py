@@ -8,12 +8,14 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cbir_lib.book.figures.style import FAMILIES, WIDTH_IN
-from cbir_lib.study.results import find_family
+from cbir_lib.book.figures.described import described
+from cbir_lib.book.figures.palette import QUIET, colour_kind
+from cbir_lib.book.figures.style import WIDTH_IN
 
 MARKS = "osD^v"  # a mark per region
 
 
+@described
 def plot_real_films(measured: pd.DataFrame, simulated: Mapping[str, float]) -> Figure:
     """Plot the precision of the first answer to real films, best method at the top.
 
@@ -29,7 +31,7 @@ def plot_real_films(measured: pd.DataFrame, simulated: Mapping[str, float]) -> F
     shares = measured["P@1"].unstack("region")
     order = shares.min(axis=1).sort_values().index
     figure, axes = plt.subplots(figsize=(WIDTH_IN, 0.3 * len(order) + 1.2), layout="constrained")
-    colours = [FAMILIES[find_family(name)][1] for name in order]
+    colours = [colour_kind(name) for name in order]
     rows = range(len(order))
     axes.scatter(
         [simulated.get(name) for name in order], rows, 90, "black", "|", label="simulated queries"
@@ -39,7 +41,7 @@ def plot_real_films(measured: pd.DataFrame, simulated: Mapping[str, float]) -> F
         for row, colour, (_, one) in zip(rows, colours, of_region.iterrows(), strict=True):
             axes.plot([one["low"], one["high"]], [row, row], color=colour, linewidth=1.2)
         axes.scatter(of_region["P@1"], rows, 34, colours, mark, zorder=3)
-        axes.scatter([], [], 34, "grey", mark, label=f"real, {region}")
+        axes.scatter([], [], 34, QUIET, mark, label=f"real, {region}")
     axes.set(yticks=rows, yticklabels=order, xlabel="first answer of the same region (%)")
     axes.set_xlim(-2, 102)
     axes.grid(axis="y", alpha=0.5)
