@@ -1,5 +1,6 @@
 """The check of a built book, on small sites written by hand, and the parts the book is made of."""
 
+import doctest
 from pathlib import Path
 
 import nbformat
@@ -210,3 +211,15 @@ def test_a_page_that_comes_or_goes_changes_all(tmp_path):
     assert (site / "new.md").is_file()
     assert not book.update_site(write_site(tmp_path / "less"), site)
     assert not (site / "new.md").exists()
+def test_words_come_before_results_and_runs_after_everything():
+    contents = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    first, *_, last = contents["parts"]
+    assert first["chapters"][0]["file"] == "measures"
+    assert last["caption"] == "Appendix"
+    assert last["chapters"] == [{"file": "runs", "sections": [{"glob": "runs/*"}]}]
+    assert "runs/*" not in str(contents["parts"][:-1])
+
+
+def test_the_page_on_measures_computes_what_it_says():
+    failed, attempted = doctest.testfile(str(ROOT / "book" / "measures.md"), module_relative=False)
+    assert attempted == 6 and failed == 0
