@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import filecmp
-import hashlib
 import re
 import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
-from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -40,16 +37,13 @@ THEBE = re.compile(r"<script>\s*const THEBE_JS_URL = [^<]*</script>")
 # Icons as scripts, 1.5 MB a page: the theme's style sheet draws the same icons from its font.
 ICONS = re.compile(r"<script[^>]*/fontawesome\.js[^>]*>(\s*</script>)?")
 
-# Headings, labels and citations.
-LANDMARK = re.compile(r"(?m)^#+ .*$|^\(.+\)=$|^:(?:name|label): .*$|\{cite[^}]*\}`[^`]*`")
-
 
 def assemble(work: Path, runs: list[str], solutions: Shown = "folded") -> Path:
-    """Gather configuration, prose and executed notebooks in ``work/site-new``; return that folder.
+    """Gather configuration, prose and executed notebooks in ``work/site``; return that folder.
 
     If ``solutions`` is ``omitted``, no page has a solution of an exercise or an answer of a quiz.
     """
-    root, site = paths.project_root(), work / "site-new"
+    root, site = paths.project_root(), work / "site"
     shutil.rmtree(site, ignore_errors=True)
     shutil.copytree(paths.book_folder(), site)
     shutil.copy2(root / "_config.yml", site)
@@ -83,53 +77,9 @@ def _omit_solutions(site: Path) -> None:
         nbformat.write(notebook, page)
 
 
-def update_site(new: Path, site: Path) -> bool:
-    """Bring the site that Sphinx reads up to date with one gathered in ``new``; remove that one.
-
-    Unchanged files keep their times, by which Sphinx knows them.
-
-    Returns
-    -------
-    bool
-        Whether the only change is inside pages: no file came or went, and no page has other
-        headings, labels or citations, which the side bars and other pages show.
-    """
-    names, before = ({p.relative_to(f) for p in f.rglob("*") if p.is_file()} for f in (new, site))
-    inside = names == before
-    for name in before - names:
-        (site / name).unlink()
-    for name in names:
-        if name in before and filecmp.cmp(new / name, site / name, shallow=False):
-            continue
-        inside = inside and list_landmarks(new / name) == list_landmarks(site / name)
-        (site / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(new / name, site / name)  # its time is now
-    shutil.rmtree(new)
-    return inside
-
-
-def list_landmarks(page: Path) -> list[str]:
-    """Return what other pages show of a page; all of a file that is no page."""
-    text = page.read_bytes().decode(errors="replace")
-    if page.suffix == ".ipynb":
-        cells = nbformat.reads(text, as_version=4).cells
-        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    elif page.suffix != ".md":
-        return [text]
-    return LANDMARK.findall(text)
-
-
-def _describe_builder() -> str:
-    """Describe what a site is built with: another one builds all pages again."""
-    code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    packages = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme")
-    return " ".join([code, *map(version, packages)])
-
-
 def build(work: Path, runs: list[str], log: Path, solutions: Shown = "folded") -> Path:
     """Build the book from the output of a study in ``work``; return its folder, ``work/html``.
 
-    If only the inside of pages has changed since the last time, these pages alone are built.
     ``solutions`` as for :func:`assemble`.
 
     Raises
@@ -137,20 +87,13 @@ def build(work: Path, runs: list[str], log: Path, solutions: Shown = "folded") -
     CbirError
         When Sphinx warns, or the built pages load something from another host or have dead links.
     """
-    site, out = work / "site", work / "sphinx"
-    inside = update_site(assemble(work, runs, solutions), site)
-    # Written when a book is finished: after a fault all pages are built, all warnings seen again.
-    finished, builder = out / "finished", _describe_builder()
-    afresh = not inside or not finished.is_file() or finished.read_text() != builder
-    if afresh:
-        shutil.rmtree(out, ignore_errors=True)
-    finished.unlink(missing_ok=True)
+    site, out = assemble(work, runs, solutions), work / "sphinx"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as file:
         code = subprocess.run(
             [
                 *(str(Path(sys.executable).with_name("jupyter-book")), "build", str(site)),
-                *("--path-output", str(out), "-W", "--keep-going", "-q"),
+                *("--path-output", str(out), "-W", "--keep-going", "--all", "-q"),
             ],
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -166,21 +109,17 @@ def build(work: Path, runs: list[str], log: Path, solutions: Shown = "folded") -
     built = out / "_build" / "html"
     for page in built.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
-        if (light := ICONS.sub("", THEBE.sub("", text))) != text:
-            page.write_text(light, encoding="utf-8")
+        page.write_text(ICONS.sub("", THEBE.sub("", text)), encoding="utf-8")
     if faults := find_missing_pages(built, runs) + find_faults(built):
         raise CbirError(
             f"{len(faults)} faults in the built book: {' / '.join(faults[:3])}", str(log)
         )
-    target, new, old = work / "html", work / "html-new", work / "html-old"
-    for folder in (new, old):
-        shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(built, new)  # the next build goes on from what Sphinx has made
+    target, old = work / "html", work / "html-old"
+    shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)
-    new.rename(target)
+    built.rename(target)
     shutil.rmtree(old, ignore_errors=True)
-    finished.write_text(builder)
     return target
 
 

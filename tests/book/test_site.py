@@ -3,7 +3,6 @@
 import doctest
 from pathlib import Path
 
-import nbformat
 import pytest
 import yaml
 
@@ -157,60 +156,6 @@ def test_the_configuration_executes_nothing_and_loads_nothing_from_elsewhere():
     assert config["sphinx"]["config"]["nb_ipywidgets_js"] == {}
 
 
-# Building again
-
-
-def write_site(folder, **pages):
-    folder.mkdir(parents=True)
-    (folder / "_toc.yml").write_text("root: index")
-    (folder / "index.md").write_text("# Index\n\nText {cite:p}`one`.\n\n(place)=\n## Part\n")
-    cell = nbformat.v4.new_markdown_cell("# Chapter\n\nOne.", id="one")
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "chapter.ipynb")
-    for name, text in pages.items():
-        (folder / name).write_text(text)
-    return folder
-
-
-def contents(folder):
-    return {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*")}
-
-
-@pytest.mark.parametrize(
-    ("page", "old", "new", "inside"),
-    [
-        ("index.md", "Text", "Another text", True),
-        ("chapter.ipynb", "One.", "Two.", True),
-        ("index.md", "`one`", "`two`", False),  # the list of references shows it
-        ("index.md", "# Part", "# Other part", False),  # links show it
-        ("index.md", "(place)", "(spot)", False),  # links need it
-        ("chapter.ipynb", "# Chapter", "# Title", False),  # the side bar of every page shows it
-        ("_toc.yml", "index", "chapter", False),
-    ],
-)
-def test_only_what_differs_is_read_again(page, old, new, inside, tmp_path):
-    site = write_site(tmp_path / "site")
-    before = contents(site)
-    assert book.update_site(write_site(tmp_path / "same"), site)
-    assert contents(site) == before and not (tmp_path / "same").exists()
-
-    other = write_site(tmp_path / "other")
-    text = (other / page).read_text()
-    assert old in text
-    (other / page).write_text(text.replace(old, new))
-    written = contents(other)
-    assert book.update_site(other, site) == inside
-    after = contents(site)
-    assert {n: text for n, (text, _) in after.items()} == {n: t for n, (t, _) in written.items()}
-    assert [n for n in after if after[n] != before[n]] == [page]
-    assert after[page][1] > before[page][1]
-
-
-def test_a_page_that_comes_or_goes_changes_all(tmp_path):
-    site = write_site(tmp_path / "site")
-    assert not book.update_site(write_site(tmp_path / "more", **{"new.md": "# New\n"}), site)
-    assert (site / "new.md").is_file()
-    assert not book.update_site(write_site(tmp_path / "less"), site)
-    assert not (site / "new.md").exists()
 def test_words_come_before_results_and_runs_after_everything():
     contents = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
     first, *_, last = contents["parts"]
