@@ -14,6 +14,7 @@ import nbformat
 import yaml
 
 from cbir_lib import paths
+from cbir_lib.book import origin, pages
 from cbir_lib.book.solutions import Shown, omit_solutions
 from cbir_lib.errors import CbirError
 
@@ -32,21 +33,22 @@ LOADS = {
 # <link> relations that load nothing.
 POINTERS = {"canonical", "next", "prev", "author", "license", "index", "search"}
 CSS_LOAD = re.compile(r"""(?:url\(\s*['"]?|@import\s+['"])((?:https?:)?//[^'")\s]+)""")
-# Every page would contain the CDN of a live-code library that is switched off.
-THEBE = re.compile(r"<script>\s*const THEBE_JS_URL = [^<]*</script>")
-# Icons as scripts, 1.5 MB a page: the theme's style sheet draws the same icons from its font.
-ICONS = re.compile(r"<script[^>]*/fontawesome\.js[^>]*>(\s*</script>)?")
 
 
-def assemble(work: Path, runs: list[str], solutions: Shown = "folded") -> Path:
+def assemble(work: Path, runs: list[str], solutions: Shown = "folded", profile: str = "") -> Path:
     """Gather configuration, prose and executed notebooks in ``work/site``; return that folder.
 
     If ``solutions`` is ``omitted``, no page has a solution of an exercise or an answer of a quiz.
+    ``profile`` is named in the footer; by default it is the name of the folder.
     """
     root, site = paths.project_root(), work / "site"
     shutil.rmtree(site, ignore_errors=True)
     shutil.copytree(paths.book_folder(), site)
-    shutil.copy2(root / "_config.yml", site)
+    came_from = origin.read_origin()
+    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    options = config["sphinx"]["config"]["html_theme_options"]
+    options["extra_footer"] = origin.format_footer(came_from, profile or work.name)
+    (site / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     if (work / "search").is_dir():
         shutil.copytree(work / "search", site / "assets" / "search" / "data")
     (site / "chapters").mkdir()
@@ -54,9 +56,9 @@ def assemble(work: Path, runs: list[str], solutions: Shown = "folded") -> Path:
         folder = site if notebook.stem == "index" else site / "chapters"
         shutil.copy2(notebook, folder / notebook.name)
     (site / "runs").mkdir()
-    pages = {run: paths.run_folder(work, run) / "notebook.ipynb" for run in runs}
-    pages |= {f"effects-{file.stem}": file for file in (work / "effects").glob("*.ipynb")}
-    for name, executed in pages.items():
+    notebooks = {run: paths.run_folder(work, run) / "notebook.ipynb" for run in runs}
+    notebooks |= {f"effects-{file.stem}": file for file in (work / "effects").glob("*.ipynb")}
+    for name, executed in notebooks.items():
         again = paths.refreshed_page(work, name)
         newer = again.is_file() and again.stat().st_mtime > executed.stat().st_mtime
         shutil.copy2(again if newer else executed, site / "runs" / f"{name}.ipynb")
@@ -77,17 +79,19 @@ def _omit_solutions(site: Path) -> None:
         nbformat.write(notebook, page)
 
 
-def build(work: Path, runs: list[str], log: Path, solutions: Shown = "folded") -> Path:
+def build(
+    work: Path, runs: list[str], log: Path, solutions: Shown = "folded", profile: str = ""
+) -> Path:
     """Build the book from the output of a study in ``work``; return its folder, ``work/html``.
 
-    ``solutions`` as for :func:`assemble`.
+    ``solutions`` and ``profile`` as for :func:`assemble`.
 
     Raises
     ------
     CbirError
         When Sphinx warns, or the built pages load something from another host or have dead links.
     """
-    site, out = assemble(work, runs, solutions), work / "sphinx"
+    site, out = assemble(work, runs, solutions, profile), work / "sphinx"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as file:
         code = subprocess.run(
@@ -107,9 +111,7 @@ def build(work: Path, runs: list[str], log: Path, solutions: Shown = "folded") -
             f"read {log}",
         )
     built = out / "_build" / "html"
-    for page in built.rglob("*.html"):
-        text = page.read_text(encoding="utf-8")
-        page.write_text(ICONS.sub("", THEBE.sub("", text)), encoding="utf-8")
+    pages.finish(built, site)
     if faults := find_missing_pages(built, runs) + find_faults(built):
         raise CbirError(
             f"{len(faults)} faults in the built book: {' / '.join(faults[:3])}", str(log)
@@ -135,10 +137,10 @@ def find_missing_pages(html: Path, runs: list[str]) -> list[str]:
 def find_faults(html: Path) -> list[str]:
     """Return the faults of a built book, one line each: dead links, content from another host."""
     # The theme has templates in _static/, which are not pages.
-    paths = [path for path in sorted(html.rglob("*.html")) if "_static" not in path.parts]
-    pages = {path: _Page(path) for path in paths}
-    faults = [] if pages else [f"{html} has no page"]
-    for path, page in pages.items():
+    files = [path for path in sorted(html.rglob("*.html")) if "_static" not in path.parts]
+    read = {path: _Page(path) for path in files}
+    faults = [] if read else [f"{html} has no page"]
+    for path, page in read.items():
         name = path.relative_to(html)
         for address in page.loads:
             if urlsplit(address).netloc:
@@ -152,8 +154,8 @@ def find_faults(html: Path) -> list[str]:
                 target /= "index.html"
             if not target.is_file():
                 faults.append(f"{name} points to {address}, which does not exist")
-            elif parts.fragment and target in pages and target.suffix == ".html":
-                anchors = pages[target].anchors
+            elif parts.fragment and target in read and target.suffix == ".html":
+                anchors = read[target].anchors
                 if unquote(parts.fragment) not in anchors:
                     faults.append(f"{name} points to {address}: no such place on that page")
     for path in sorted(html.rglob("*.css")):

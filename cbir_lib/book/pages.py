@@ -1,0 +1,206 @@
+"""What is added to the pages that Sphinx builds, and what is taken from them.
+
+Added: what each figure shows, in words and as a CSV file; which text is the caption of which table;
+links to the source. Taken: scripts that most pages do not need, and icons that none has.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from bs4 import BeautifulSoup
+from fontTools import subset
+from fontTools.ttLib import TTFont
+
+from cbir_lib.book import origin
+
+LIGHTEST = 300_000  # bytes, compressed, that a page without pictures may load
+# Every page would contain the CDN of a live-code library that is switched off.
+THEBE = re.compile(
+    r"<script>\s*const THEBE_JS_URL = [^<]*</script>|<script[^>]*/sphinx-thebe\.js[^>]*></script>"
+)
+# Icons as scripts, 1.5 MB a page: the theme's style sheet draws the same icons from its font.
+ICONS = re.compile(r"<script[^>]*/fontawesome\.js[^>]*>(\s*</script>)?")
+# The index of the search, which its own page alone needs.
+INDEX = re.compile(r"<script[^>]*(?:searchtools|language_data|searchindex)\.js[^>]*></script>\s*")
+FORMULAS = re.compile(r"<script[^>]*/mathjax/[^>]*></script>\s*")
+IMAGE = re.compile(
+    r'<img alt="[^"]*" src="(?P<src>[^"]*/(?P<name>[0-9a-f]{64}\.\w+))"(?P<rest>[^>]*?)\s*/?>'
+)
+BUTTONS = '<div class="article-header-buttons">'
+# A rule of the theme's style that gives names to an icon: ``.fa-bars,.fa-navicon{--fa:"\\f0c9"}``.
+CLASS = r"\.fa-[a-z0-9-]+(?::{1,2}before)?"
+GLYPH = re.compile(rf"({CLASS}(?:,{CLASS})*)\{{(?:--fa|content):\"\\([0-9a-f]+)\";?\}}")
+FONTS = ("fa-solid-900", "fa-regular-400", "fa-brands-400")
+
+
+class Picture(NamedTuple):
+    """What a figure shows: in words, and its numbers as CSV, empty if it has none."""
+
+    words: str
+    csv: str
+
+
+def finish(html: Path, site: Path) -> None:
+    """Change the built pages in ``html``, whose sources are in ``site``."""
+    pictures = dict(read_pictures(site))
+    for name, picture in pictures.items():
+        if picture.csv:
+            file = html / "_static" / "figures" / f"{Path(name).stem}.csv"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(picture.csv, encoding="utf-8")
+    came_from = origin.read_origin()
+    for path in html.rglob("*.html"):
+        if "_static" in path.parts:
+            continue
+        text = ICONS.sub("", THEBE.sub("", path.read_text(encoding="utf-8")))
+        if path.name != "search.html":
+            text = INDEX.sub("", text)
+        if 'class="math' not in text:
+            text = FORMULAS.sub("", text)
+        text = IMAGE.sub(lambda found: _describe(found, pictures), text)
+        is_chapter = path.parent.name == "chapters" or path.name == "index.html"
+        if is_chapter and (links := origin.format_launchers(came_from, path.stem)):
+            text = text.replace(BUTTONS, BUTTONS + links, 1)
+        if "<table" in text:
+            text = name_captions(text)
+        path.write_text(text, encoding="utf-8")
+    keep_used_icons(html)
+
+
+def read_pictures(site: Path) -> Iterator[tuple[str, Picture]]:
+    """Return what the figures of the notebooks show, by the names of their files."""
+    for path in site.rglob("*.ipynb"):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            for output in cell.get("outputs", []):
+                for kind, told in output.get("metadata", {}).items():
+                    if isinstance(told, dict) and "alt" in told:
+                        data = "".join(output["data"][kind])
+                        # MyST-NB names a file by its bytes.
+                        content = (
+                            "\n".join(data.splitlines()).encode()
+                            if "svg" in kind
+                            else base64.b64decode(data)
+                        )
+                        name = hashlib.sha256(content).hexdigest()
+                        ending = "svg" if "svg" in kind else "png"
+                        yield f"{name}.{ending}", Picture(told["alt"], told.get("csv", ""))
+
+
+def _describe(found: re.Match, pictures: dict[str, Picture]) -> str:
+    picture = pictures.get(found["name"])
+    if not picture:
+        return found[0]
+    shown = f'<img alt="{escape(picture.words)}" src="{found["src"]}"{found["rest"]}/>'
+    if not picture.csv:
+        return shown
+    up = found["src"].partition("_images/")[0]
+    file = f"{up}_static/figures/{Path(found['name']).stem}.csv"
+    return f'{shown}<a class="figure-data" href="{file}" download>The numbers (CSV)</a>'
+
+
+def name_captions(text: str) -> str:
+    """Connect each table of a page with its caption: the first paragraph after it, all in italics.
+
+    A table without one keeps to the heading above it.
+    """
+    soup = BeautifulSoup(text, "html.parser")
+    for number, table in enumerate(soup.select("article table, .bd-article table")):
+        if table.find("caption"):
+            continue
+        caption = find_caption(table)
+        if caption is None:
+            heading = table.find_previous(["h1", "h2", "h3", "h4"])
+            caption = heading.find_parent("section") and heading
+        if caption is None:
+            continue
+        caption["id"] = caption.get("id") or f"caption-{number}"
+        table["aria-labelledby"] = caption["id"]
+        if caption.name == "p":
+            caption["class"] = [*caption.get("class", []), "table-caption"]
+    return str(soup)
+
+
+def find_caption(table):
+    """Return the paragraph in italics after a table, or None."""
+    following = table.find_next("p")
+    while following is not None and following.find_parent("table"):
+        following = following.find_next("p")
+    if following is None:
+        return None
+    parts = [part for part in following.children if str(part).strip()]
+    return following if len(parts) == 1 and parts[0].name == "em" else None
+
+
+def keep_used_icons(html: Path) -> None:
+    """Leave in the theme's fonts and styles the icons that pages and scripts use."""
+    styles = html / "_static" / "styles" / "pydata-sphinx-theme.css"
+    if not styles.is_file():
+        return
+    css = styles.read_text(encoding="utf-8")
+    texts = [path.read_text(encoding="utf-8") for path in html.rglob("*.html")]
+    scripts = [p for p in html.glob("_static/**/*.js") if p.name != "fontawesome.js"]
+    texts += [path.read_text(encoding="utf-8", errors="replace") for path in scripts]
+    used = set().union(*(re.findall(r"fa-[a-z0-9-]+", text) for text in texts))
+    # What other rules draw, as the signs of admonitions: written as codes or as they are.
+    others = [path for path in html.glob("_static/**/*.css") if path != styles]
+    rest = GLYPH.sub("", css) + "".join(path.read_text(encoding="utf-8") for path in others)
+    points = {int(code, 16) for code in re.findall(r"\\([ef][0-9a-f]{3})\b", rest)}
+    points |= {ord(letter) for letter in rest if "\ue000" <= letter <= "\uf8ff"}
+    points |= {int(code, 16) for names, code in GLYPH.findall(css) if _is_used(names, used)}
+    css = GLYPH.sub(lambda found: found[0] if _is_used(found[1], used) else "", css)
+    fonts = html / "_static" / "vendor" / "fontawesome" / "webfonts"
+    for name in FONTS:
+        whole = fonts / f"{name}.ttf"
+        if not whole.is_file():
+            continue
+        font = TTFont(whole)
+        options = subset.Options(hinting=False, notdef_outline=True)
+        cut = subset.Subsetter(options)
+        cut.populate(unicodes=points)
+        cut.subset(font)
+        font.flavor = "woff"
+        font.save(fonts / f"{name}.woff")
+        for ending in ("ttf", "woff2"):
+            (fonts / f"{name}.{ending}").unlink(missing_ok=True)
+        folder = "../vendor/fontawesome/webfonts"
+        before = (
+            f'url({folder}/{name}.woff2) format("woff2"),'
+            f'url({folder}/{name}.ttf) format("truetype")'
+        )
+        css = css.replace(before, f'url({folder}/{name}.woff) format("woff")')
+    styles.write_text(css, encoding="utf-8")
+    for script in html.glob("_static/scripts/*.map"):
+        script.unlink()
+    (html / "_static" / "scripts" / "fontawesome.js").unlink(missing_ok=True)
+
+
+def _is_used(names: str, used: set[str]) -> bool:
+    return not used.isdisjoint(re.findall(r"fa-[a-z0-9-]+", names))
+
+
+def weigh(page: Path) -> dict[str, int]:
+    """Return the compressed size of what a page loads at first, in bytes by file, itself included.
+
+    Fonts are counted whole if a style sheet names them; pictures are left out.
+    """
+    found = {page}
+    text = page.read_text(encoding="utf-8")
+    loads = r'<(?:script|link)[^>]*?\b(?:src|href)="([^"]+\.(?:js|mjs|css)(?:\?[^"]*)?)"'
+    for address in re.findall(loads, text):
+        found.add((page.parent / unquote(urlsplit(address).path)).resolve())
+    for sheet in [path for path in found if path.suffix == ".css" and path.is_file()]:
+        text = sheet.read_text(encoding="utf-8")
+        for address in re.findall(r"url\(['\"]?([^)'\"]+\.woff2?)", text):
+            found.add((sheet.parent / urlsplit(address).path).resolve())
+    files = [path for path in sorted(found) if path.is_file()]
+    return {path.name: len(gzip.compress(path.read_bytes(), 9)) for path in files}

@@ -1,0 +1,94 @@
+"""axe finds nothing in the pages of a built book: on a desktop and a phone, light and dark.
+
+The book is the folder that ``CBIR_BOOK`` names; CI gives the one that it has built. Only what is
+ours is looked at: the text of a page with its figures and tables, and the line below it. Nothing is
+wider than the page, and a page loads little.
+"""
+
+import functools
+import http.server
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from cbir_lib.book import pages
+from tests.book.test_search_page import CHROMIUM, Quiet
+
+BOOK = os.environ.get("CBIR_BOOK", "")
+SIZES = {"desktop": (1366, 900), "phone": (390, 844)}
+OURS = {"include": [["article"], [".origin"]]}
+# Rules for whole pages, whose frame is the theme's.
+PARTIAL = {"rules": {name: {"enabled": False} for name in ("region", "landmark-one-main")}}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not BOOK:
+        pytest.skip("no book to look at: CBIR_BOOK=build/quick/html")
+    if not CHROMIUM:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def address():
+    handler = functools.partial(Quiet, directory=BOOK)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+def list_pages():
+    found = sorted(Path(BOOK).rglob("*.html")) if BOOK else []
+    names = [path.relative_to(BOOK).as_posix() for path in found if "_static" not in path.parts]
+    return [name for name in names if name not in ("genindex.html", "search.html")]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_no_page_has_a_violation_that_is_ours(browser, address, size, scheme):
+    axe = pytest.importorskip("axe_playwright_python", reason="pip install axe-playwright-python")
+    script = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    width, height = SIZES[size]
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
+    )
+    faults = []
+    names = list_pages()
+    assert names
+    page = context.new_page()
+    for name in names:
+        page.goto(address + name)
+        if "search_in_page" in name:
+            page.wait_for_selector("#search-page[data-ready]")
+        wider = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        if wider > 0:
+            faults.append(f"{name}: {wider} px wider than the {size}")
+        page.evaluate(script)
+        found = page.evaluate("([what, how]) => axe.run(what, how)", [OURS, PARTIAL])
+        for violation in found["violations"]:
+            places = [node["target"][-1] for node in violation["nodes"]]
+            faults.append(f"{name}: {violation['id']}, {len(places)} times: {places[:2]}")
+    context.close()
+    assert not faults, f"{size}, {scheme}:\n" + "\n".join(faults)
+
+
+def test_no_page_but_the_search_loads_more_than_it_should():
+    if not BOOK:
+        pytest.skip("no book to look at: CBIR_BOOK=build/quick/html")
+    weights = {}
+    for name in list_pages():
+        loaded = pages.weigh(Path(BOOK) / name)
+        loaded.pop("tex-chtml.js", None)  # on pages with formulas
+        weights[name] = sum(loaded.values())
+    heavy = {name: weight for name, weight in weights.items() if weight > pages.LIGHTEST}
+    assert not heavy
+    print(f"{min(weights.values())} to {max(weights.values())} bytes")
