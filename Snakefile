@@ -104,7 +104,9 @@ VERIFIED = [
     *sorted(str(p) for kind in ("verification", PROFILE) for p in Path(project("results", kind)).glob("*.json")),
     *(str(p) for p in Path(WORK).glob("verification.json")),
 ]
-BOOK = [project(name) for name in ("_config.yml", "cbir_lib/book/site.py", "cbir_lib/paths.py")]
+BOOK_CODE = ("site", "pages", "origin")
+BOOK = [project("_config.yml"), project("cbir_lib/paths.py")]
+BOOK += [project(f"cbir_lib/book/{name}.py") for name in BOOK_CODE]
 BOOK += sorted(str(p) for p in Path(project("book")).rglob("*.*"))
 
 
