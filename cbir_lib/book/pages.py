@@ -114,6 +114,9 @@ def name_captions(text: str) -> str:
     A table without one keeps to the heading above it.
     """
     soup = BeautifulSoup(text, "html.parser")
+    for empty in soup.select("article th"):
+        if not empty.get_text(strip=True):
+            empty.name = "td"  # the corner of a table heads nothing
     for number, table in enumerate(soup.select("article table, .bd-article table")):
         if table.find("caption"):
             continue

@@ -94,6 +94,12 @@ def test_a_table_is_connected_with_its_caption(after, caption):
     assert soup.find(id=table["aria-labelledby"]).get_text() == caption
 
 
+def test_an_empty_corner_of_a_table_is_no_heading():
+    page = "<article><table><tr><th> </th><th>mAP</th></tr></table></article>"
+    soup = BeautifulSoup(pages.name_captions(page), "html.parser")
+    assert [cell.name for cell in soup.select("tr > *")] == ["td", "th"]
+
+
 def test_fonts_and_styles_keep_the_icons_that_are_used(tmp_path):
     fonts = tmp_path / "_static" / "vendor" / "fontawesome" / "webfonts"
     styles = tmp_path / "_static" / "styles"
