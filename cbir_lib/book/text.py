@@ -14,7 +14,13 @@ from cbir_lib.reproduction import paper, remedies, verdicts
 from cbir_lib.reproduction.ablations import MeasuredAblation
 from cbir_lib.study import summaries
 from cbir_lib.study.results import Circumstances, ClassRetrieval, Result, Retrieval
-from cbir_lib.study.wording import format_difference, format_p, format_points, format_share
+from cbir_lib.study.wording import (
+    format_difference,
+    format_p,
+    format_points,
+    format_share,
+    join_words,
+)
 
 MARKS = dict(zip(paper.VERDICTS, "✓✗?", strict=True))
 DASH = "\N{EN DASH}"
@@ -132,7 +138,16 @@ def name_side(side: tuple[str, str]) -> str:
 def name_in_sentence(method: str) -> str:
     """Return the name of a method within a sentence: ``Network C with dropout``."""
     both = method.replace(", dropout-augment", " with dropout and augmentation")
-    return both.replace(", dropout", " with dropout").replace(", augment", " with augmentation")
+    one = both.replace(", dropout", " with dropout").replace(", augment", " with augmentation")
+    return one.replace(", normalised", " with batch normalisation")
+
+
+def describe_films(shares: pd.DataFrame, method: str) -> str:
+    """Return the precision of a method's first answers to real films: ``97.8 % (chest) and ...``.
+
+    ``shares`` has a row per method and a column per region, in percent.
+    """
+    return join_words(f"{shares.loc[method, region]:.1f} % ({region})" for region in shares.columns)
 
 
 def list_sides(rows: pd.DataFrame) -> list[str]:
