@@ -123,7 +123,7 @@ def name_captions(text: str) -> str:
         caption = find_caption(table)
         if caption is None:
             heading = table.find_previous(["h1", "h2", "h3", "h4"])
-            caption = heading.find_parent("section") and heading
+            caption = heading if heading and heading.find_parent("section") else None
         if caption is None:
             continue
         caption["id"] = caption.get("id") or f"caption-{number}"
