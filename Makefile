@@ -66,7 +66,7 @@ help: ## this list
 	  { echo "error: $$($(PYTHON) --version) is too old" >&2; \
 	    echo "hint: make $(MAKECMDGOALS) PYTHON=python3.11 (or newer)" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(INSTALL) ".[book,pretrained]"
+	$(INSTALL) ".[book]"
 	@touch $@
 
 # What only tests use, 420 MB: the browser's driver, Milvus, nbgrader, references to compare with.

@@ -65,7 +65,7 @@ def study(
     work = conduct(runs)
     if runs:
         for name in runs:
-            print(f"the run: {conductor.find_target(work, name)}")
+            print(f"the run: {conductor.find_target(work, name).parent}")
     elif book:
         print(f"the book: {work / 'html' / 'index.html'}")
 

@@ -22,7 +22,7 @@ from cbir_lib.descriptors.blocks import choose_device
 from cbir_lib.descriptors.pretrained import POOLINGS
 from cbir_lib.errors import CbirError, first_line, unknown_name_error
 from cbir_lib.images.preprocessing import Preprocessing, check_images
-from cbir_lib.networks.training import PRECISIONS, resolve_precision
+from cbir_lib.networks.precision import PRECISIONS, resolve_precision
 
 BATCH, BATCH_GPU = 8, 128
 CLASS_TOKEN = "class-token"

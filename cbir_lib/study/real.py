@@ -84,7 +84,7 @@ def measure(
         scores = _score(descriptor.distance, describe, gallery, queries.images, labels)
         rows += _summarise(DESCRIPTORS[name].title, scores[None], gallery, labels)
     return effects.Effects(
-        name="real",
+        name=films.name,
         parameters=plan.model_dump() | {"films": films.name},
         data=[results.describe_data(queries), results.describe_data(gallery)],
         effects=rows,

@@ -56,6 +56,8 @@ def start_server(folder, port=0):
     """Start a server in another process; return the process and its port."""
     for _ in range(5):  # another process may take a port that was free
         with socket.socket() as probe:
+            # A server that was killed leaves its port waiting.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             chosen = probe.getsockname()[1]
         code = (

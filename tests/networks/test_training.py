@@ -23,7 +23,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from cbir_lib.errors import CbirError
 from cbir_lib.images.preprocessing import Preprocessing, compute_mean_image
-from cbir_lib.networks import training
+from cbir_lib.networks import precision, training
 from cbir_lib.networks.modules import Centre, build_network
 from cbir_lib.networks.training import Batches, Settings, fit
 from tests.fixtures import drawing
@@ -174,13 +174,13 @@ def linear_network():
 
 def test_products_in_16_bits_lead_close_to_those_in_32():
     networks, histories = {}, {}
-    for precision in ("float32", "bfloat16"):
-        networks[precision] = linear_network()
-        histories[precision] = fit_cpu(
+    for name in ("float32", "bfloat16"):
+        networks[name] = linear_network()
+        histories[name] = fit_cpu(
             *(networks[precision], IMAGES, LABELS, *VALIDATION),
             epochs=15,
             learning_rate=0.01,
-            precision=precision,
+            precision=name,
         )
     plain, rough = (histories[p] for p in ("float32", "bfloat16"))
     assert (plain.precision, rough.precision) == ("float32", "bfloat16")
@@ -462,15 +462,15 @@ def test_auto_is_bfloat16_exactly_where_it_costs_less_than_emulated(
     times, on_gpu, monkeypatch, capsys
 ):
     asked = []
-    monkeypatch.setattr(training, "EMULATED", 1.5)
+    monkeypatch.setattr(precision, "EMULATED", 1.5)
     monkeypatch.setattr(
-        training, "measure_bfloat16_cost", lambda gpu=False: asked.append(gpu) or times
+        precision, "measure_bfloat16_cost", lambda gpu=False: asked.append(gpu) or times
     )
     expected = "bfloat16" if times < 1.5 else "float32"
-    assert training.resolve_precision("auto", on_gpu) == expected
+    assert precision.resolve_precision("auto", on_gpu) == expected
     assert asked == [on_gpu]
     assert capsys.readouterr().out == ""  # it needs no warning: nobody asked for 16 bits
-    assert training.resolve_precision("float32", on_gpu) == "float32"
+    assert precision.resolve_precision("float32", on_gpu) == "float32"
     assert asked == [on_gpu]  # measured only where it matters
 
 
@@ -478,8 +478,8 @@ def test_auto_is_bfloat16_exactly_where_it_costs_less_than_emulated(
 def test_bfloat16_is_taken_where_asked_for_and_warned_of_where_emulated(
     times, shown, monkeypatch, capsys
 ):
-    monkeypatch.setattr(training, "measure_bfloat16_cost", lambda gpu=False: times)
-    assert training.resolve_precision("bfloat16") == "bfloat16"
+    monkeypatch.setattr(precision, "measure_bfloat16_cost", lambda gpu=False: times)
+    assert precision.resolve_precision("bfloat16") == "bfloat16"
     warning = (
         f"warning: bfloat16 is emulated on this device and takes {shown} times as long as float32; "
         "leave precision to auto\n"
@@ -487,9 +487,9 @@ def test_bfloat16_is_taken_where_asked_for_and_warned_of_where_emulated(
     assert capsys.readouterr().out == (warning if shown else "")
 
 
-@pytest.mark.parametrize(("times", "precision"), [(0.6, "bfloat16"), (9.0, "float32")])
-def test_what_auto_became_is_recorded_and_is_what_it_says(times, precision, monkeypatch):
-    monkeypatch.setattr(training, "measure_bfloat16_cost", lambda gpu=False: times)
+@pytest.mark.parametrize(("times", "expected"), [(0.6, "bfloat16"), (9.0, "float32")])
+def test_what_auto_became_is_recorded_and_is_what_it_says(times, expected, monkeypatch):
+    monkeypatch.setattr(precision, "measure_bfloat16_cost", lambda gpu=False: times)
     data = (IMAGES, LABELS, *VALIDATION)
 
     def curves(asked):
@@ -499,9 +499,9 @@ def test_what_auto_became_is_recorded_and_is_what_it_says(times, precision, monk
         return dataclasses.replace(history, seconds=0), network.state_dict()
 
     chosen = curves("auto")
-    assert chosen[0].precision == precision
-    assert same(chosen, curves(precision))
-    other = curves({"bfloat16": "float32", "float32": "bfloat16"}[precision])
+    assert chosen[0].precision == expected
+    assert same(chosen, curves(expected))
+    other = curves({"bfloat16": "float32", "float32": "bfloat16"}[expected])
     assert other[0].train_loss != chosen[0].train_loss
 
 
@@ -515,28 +515,28 @@ def test_the_cost_of_bfloat16_is_a_ratio_of_times_measured_once(monkeypatch):
         return clock[0]
 
     tick.started = False
-    monkeypatch.setattr(training, "_native_on_cpu", lambda: False)
-    monkeypatch.setattr(training.time, "perf_counter", tick)
-    training.measure_bfloat16_cost.cache_clear()
+    monkeypatch.setattr(precision, "_native_on_cpu", lambda: False)
+    monkeypatch.setattr(precision.time, "perf_counter", tick)
+    precision.measure_bfloat16_cost.cache_clear()
     try:
         # bfloat16 first: of 8, 7, 9, 6, 8, 7 and 4, 3, 2, 5, 4, 3 the shortest count.
-        assert training.measure_bfloat16_cost() == training.measure_bfloat16_cost() == 6 / 2
+        assert precision.measure_bfloat16_cost() == precision.measure_bfloat16_cost() == 6 / 2
         assert clock[0] == 66  # twelve measurements in all
     finally:
-        training.measure_bfloat16_cost.cache_clear()
+        precision.measure_bfloat16_cost.cache_clear()
 
 
 @pytest.mark.parametrize("native", [True, False])
 def test_auto_follows_the_processor_and_not_the_clock(monkeypatch, native):
-    monkeypatch.setattr(training, "_native_on_cpu", lambda: native)
+    monkeypatch.setattr(precision, "_native_on_cpu", lambda: native)
     times = iter(float(n) for n in range(100))  # both precisions take as long
-    monkeypatch.setattr(training.time, "perf_counter", lambda: next(times))
-    training.measure_bfloat16_cost.cache_clear()
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: next(times))
+    precision.measure_bfloat16_cost.cache_clear()
     try:
         expected = "bfloat16" if native else "float32"
-        assert training.resolve_precision("auto") == expected
+        assert precision.resolve_precision("auto") == expected
     finally:
-        training.measure_bfloat16_cost.cache_clear()
+        precision.measure_bfloat16_cost.cache_clear()
 
 
 # Killed and gone on
