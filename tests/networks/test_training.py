@@ -177,7 +177,7 @@ def test_products_in_16_bits_lead_close_to_those_in_32():
     for name in ("float32", "bfloat16"):
         networks[name] = linear_network()
         histories[name] = fit_cpu(
-            *(networks[precision], IMAGES, LABELS, *VALIDATION),
+            *(networks[name], IMAGES, LABELS, *VALIDATION),
             epochs=15,
             learning_rate=0.01,
             precision=name,
