@@ -155,6 +155,9 @@ def test_a_study_leaves_results_models_indexes_and_a_book(finished, monkeypatch)
     assert site.find_missing_pages(html, RUNS) == []
     assert site.find_faults(html) == []
     assert "Nearest neighbours" in (html / "runs" / "mednist-G-s0.html").read_text()
+    pages = [path.read_text() for path in html.rglob("*.html") if "_static" not in path.parts]
+    assert not [page for page in pages if re.search(r'<img alt="[^"]*_images/', page)]
+    assert "figure-data" in (html / "chapters" / "comparison.html").read_text()
 
 
 def test_progress_names_what_runs_and_what_is_left(finished):

@@ -1,4 +1,8 @@
-"""What a figure shows, in words and as numbers: for those who do not see it, and to download."""
+"""What a figure shows, in words and as numbers: for those who do not see it, and to download.
+
+In a notebook a figure is shown as vectors (SVG), one with pictures as pixels (PNG); both carry the
+description, and vectors the numbers. ``cbir_lib/book/pages.py`` puts them on the page.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
+from IPython import get_ipython
+from IPython.core.pylabtools import print_figure
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import PathCollection, QuadMesh
@@ -19,7 +25,10 @@ NAMED = 12  # names that a description lists
 
 
 def described(plot: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Label the figure that a function draws with what the function's docstring says it is."""
+    """Label the figure that a function draws with what the function's docstring says it is.
+
+    Where it is drawn in a notebook, it will be shown there with its description.
+    """
     first = plot.__doc__.partition("\n\n")[0].split(" ", 1)[1]
     words = " ".join(first.replace("``", "").split())
 
@@ -27,9 +36,36 @@ def described(plot: Callable[..., Figure]) -> Callable[..., Figure]:
     def draw(*arguments, **named) -> Figure:
         figure = plot(*arguments, **named)
         figure.set_label(words[0].upper() + words[1:])
+        _choose_formats()
         return figure
 
     return draw
+
+
+def _show_as_pixels(figure: Figure) -> tuple[str, dict] | None:
+    if not has_pictures(figure):
+        return None
+    return print_figure(figure, fmt="png", base64=True), {"alt": describe(figure)}
+
+
+def _show_as_vectors(figure: Figure) -> tuple[str, dict] | None:
+    if has_pictures(figure):
+        return None
+    drawn = print_figure(figure, fmt="svg", metadata={"Date": None})
+    return drawn, {"alt": describe(figure), "csv": tabulate(figure).to_csv(index=False)}
+
+
+def _choose_formats() -> None:
+    """Let the notebook that this runs in, if any, show figures in these formats.
+
+    Done for each figure: a kernel may have imported this before it was one, and the inline backend
+    sets formats of its own when it starts.
+    """
+    shell = get_ipython()
+    if shell is not None:
+        formatters = shell.display_formatter.formatters
+        formatters["image/png"].for_type(Figure, _show_as_pixels)
+        formatters["image/svg+xml"].for_type(Figure, _show_as_vectors)
 
 
 def has_pictures(figure: Figure) -> bool:

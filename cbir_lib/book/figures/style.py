@@ -1,23 +1,13 @@
-"""How figures look and are shown, and small parts that they share.
-
-In a notebook a figure is shown as vectors (SVG), one with pictures as pixels (PNG); both carry a
-description of what is seen and, where there are any, the numbers drawn.
-"""
+"""How figures look, and small parts that they share."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping
 
-import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
-from IPython import get_ipython
-from IPython.core.pylabtools import print_figure
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from cbir_lib.book.figures.described import describe, has_pictures, tabulate
 
 WIDTH_IN = 8.0
 
@@ -32,34 +22,6 @@ sns.set_theme(
         "svg.hashsalt": "cbir",  # the same figure gives the same file
     },
 )
-
-
-def _show_as_pixels(figure: Figure) -> tuple[str, dict] | None:
-    if not has_pictures(figure):
-        return None
-    return print_figure(figure, fmt="png", base64=True), {"alt": describe(figure)}
-
-
-def _show_as_vectors(figure: Figure) -> tuple[str, dict] | None:
-    if has_pictures(figure):
-        return None
-    drawn = print_figure(figure, fmt="svg", metadata={"Date": None})
-    return drawn, {"alt": describe(figure), "csv": tabulate(figure).to_csv(index=False)}
-
-
-def show_figures_described() -> None:
-    """Let the notebook that this runs in, if any, show figures with descriptions and numbers."""
-    shell = get_ipython()
-    if shell is None:
-        return
-    if "inline" in plt.get_backend():
-        plt.switch_backend(plt.get_backend())  # which sets formats of its own, before these
-    formatters = shell.display_formatter.formatters
-    formatters["image/png"].for_type(Figure, _show_as_pixels)
-    formatters["image/svg+xml"].for_type(Figure, _show_as_vectors)
-
-
-show_figures_described()
 
 
 def show_image(axes: Axes, image: np.ndarray, title: str = "") -> None:
