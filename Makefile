@@ -71,5 +71,5 @@ help: ## this list
 
 # What only tests use, 420 MB: the browser's driver, Milvus, nbgrader, references to compare with.
 .venv/ready-test: .venv/ready
-	$(INSTALL) ".[book,phantom,pretrained,milvus,teaching,test]"
+	$(INSTALL) ".[book,phantom,pretrained,hub,milvus,teaching,cluster,test]"
 	@touch $@

@@ -147,7 +147,7 @@ def test_pictures(kind, capfd):
 # Files without a checksum
 
 
-TABLE = "file;class;split\n" + "".join(f"{i}.png;{'ab'[i % 2]};\n" for i in range(12))
+TABLE = "file;class;split\n" + "".join(f"{i:03}.png;{'ab'[i % 2]};\n" for i in range(12))
 STUDY = """
 profiles:
   quick: &q {dataset: phantom, images: {train: 4, validation: 5, test: 1}, size: 64, seeds: [0]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 from pathlib import Path
@@ -55,6 +56,8 @@ def write_page(notebook: Path, target: Path, title: str, footer: str) -> None:
         if cell.cell_type == "markdown":
             cell.source = strip_book_markup(cell.source)
         for output in cell.get("outputs", []):
+            if "image/svg+xml" in output.get("data", {}):
+                output.data = {"text/html": _embed_figure(output)}
             if "text/markdown" in output.get("data", {}):
                 output.data["text/markdown"] = strip_book_markup(output.data["text/markdown"])
                 output.data.pop("text/plain", None)
@@ -79,6 +82,13 @@ def write_page(notebook: Path, target: Path, title: str, footer: str) -> None:
     )
     with replacing(target) as part:
         part.write_text(page, encoding="utf-8")
+
+
+def _embed_figure(output: nbformat.NotebookNode) -> str:
+    """Return a figure as an image with its description: nbconvert would leave that out."""
+    words = output.metadata.get("image/svg+xml", {}).get("alt", "")
+    drawn = base64.b64encode(output.data["image/svg+xml"].encode()).decode()
+    return f'<img alt="{html.escape(words)}" src="data:image/svg+xml;base64,{drawn}">'
 
 
 def strip_book_markup(text: str) -> str:

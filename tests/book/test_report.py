@@ -165,7 +165,9 @@ def test_the_page_loads_nothing_and_has_no_dead_link(page):
     text = page[0].read_text(encoding="utf-8")
     assert "<script" not in text
     # A picture a claim, but for the two of which nothing was run, and the curves of retrieval.
-    assert text.count("data:image/png;base64,") == len(paper.CLAIMS) - 2 + 1
+    figures = re.findall(r'<img alt="([^"]*)" src="data:image/svg\+xml;base64,', text)
+    assert len(figures) == len(paper.CLAIMS) - 2 + 1
+    assert all(len(words) > 20 for words in figures)
     assert "No description has been provided" not in text
     assert "output_stderr" not in text
     for place in (ROOT, Path.home(), page[0].parents[1]):
