@@ -77,6 +77,8 @@ class Project:
         # Chapters show the phantom and what a shipped network makes of it.
         (root / "data" / "phantom").symlink_to(ROOT / "data" / "phantom")
         (root / "models").symlink_to(ROOT / "models")
+        (root / "results").mkdir()  # the first page says what real films change
+        (root / "results" / "real").symlink_to(ROOT / "results" / "real")
         self.set_study(STUDY)
         leave_out_chapters(root)
         notebook = root / "notebooks" / "run_network.md"
