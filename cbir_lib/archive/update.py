@@ -33,7 +33,12 @@ from cbir_lib.archive.store import (
 from cbir_lib.datasets.folder import find_image_files
 from cbir_lib.datasets.listing import read_file
 from cbir_lib.datasets.splits import hash_pixels
-from cbir_lib.descriptors import DESCRIPTORS, build_descriptor, is_descriptor
+from cbir_lib.descriptors import (
+    DESCRIPTORS,
+    build_descriptor,
+    is_descriptor,
+    needs_weights,
+)
 from cbir_lib.errors import CbirError, unknown_name_error
 from cbir_lib.files import compute_file_checksum, replacing
 from cbir_lib.images.decoding import TOO_LITTLE_MEMORY, decode, fit_to_square
@@ -198,6 +203,8 @@ def _check_new(place: Path, descriptor: str | None, distance: str | None) -> Non
         raise unknown_name_error("descriptor", descriptor, [*DESCRIPTORS, *sorted(networks)])
     if distance is not None and distance not in DISTANCES:
         raise unknown_name_error("distance", distance, DISTANCES)
+    if needs_weights(descriptor):  # loads them, once, or says what is missing
+        build_descriptor(descriptor).fit(np.zeros((1, SIZE_PX, SIZE_PX), np.uint8))
     if place.exists() and not place.is_dir():
         raise CbirError(f"{place} is a file", "name a folder for the archive")
     others = [entry.name for entry in place.glob("*") if entry.name not in OURS]

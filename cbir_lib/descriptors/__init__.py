@@ -67,6 +67,11 @@ def is_descriptor(name: str) -> bool:
     return name in DESCRIPTORS or name.startswith(HUB)
 
 
+def needs_weights(name: str) -> bool:
+    """Return whether a descriptor of this name reads the weights of a network trained elsewhere."""
+    return name.startswith(HUB) or (name in DESCRIPTORS and DESCRIPTORS[name].pretrained)
+
+
 def build_descriptor(name: str, **parameters) -> Descriptor:
     """Build a descriptor by name; ``fit`` and ``transform`` check its parameters.
 
@@ -99,4 +104,11 @@ def build_descriptor(name: str, **parameters) -> Descriptor:
     return descriptor(**parameters)
 
 
-__all__ = ["COMBINATION", "DESCRIPTORS", "Descriptor", "build_descriptor", "is_descriptor"]
+__all__ = [
+    "COMBINATION",
+    "DESCRIPTORS",
+    "Descriptor",
+    "build_descriptor",
+    "is_descriptor",
+    "needs_weights",
+]

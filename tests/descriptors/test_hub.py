@@ -170,6 +170,14 @@ def refuse(name, what, hint, **settings):
     assert len(str(caught.value).splitlines()) == 2
 
 
+def test_an_archive_of_a_model_that_is_not_here_leaves_nothing(cached, tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.fromarray(IMAGES[0]).save(tmp_path / "images" / "0.png")
+    with pytest.raises(CbirError, match="cannot load owner/other"):
+        build(tmp_path / "images", tmp_path / "archive", "hf:owner/other")
+    assert not (tmp_path / "archive").exists()
+
+
 def test_a_model_that_is_not_here_is_not_downloaded(cached, monkeypatch):
     import socket
 
