@@ -6,6 +6,8 @@ OUT ?= build/course
 PYTHON_VERSION ?= 3.11
 PLATFORM ?= manylinux_2_28_x86_64 manylinux2014_x86_64 any
 BIN := .venv/bin
+DOWNLOAD = $(PYTHON) -m pip download --quiet --dest wheelhouse --implementation cp \
+  --python-version $(PYTHON_VERSION) $(addprefix --platform ,$(PLATFORM))
 INSTALL := $(BIN)/python -m pip install --quiet --constraint requirements.lock --editable
 
 .PHONY: study verify test data book pdf course lab lint clean lock wheelhouse help
@@ -49,12 +51,8 @@ lock: ## pin anew what is installed in .venv
 
 # The second line gets what torch needs on a GPU, which requirements.lock leaves out.
 wheelhouse: ## gather the packages for a machine without internet, in wheelhouse/
-	@$(PYTHON) -m pip download --quiet --dest wheelhouse --no-deps --prefer-binary \
-	  $(addprefix --platform ,$(PLATFORM)) --python-version $(PYTHON_VERSION) --implementation cp \
-	  --requirement requirements.lock "setuptools>=77"
-	@$(PYTHON) -m pip download --quiet --dest wheelhouse --only-binary :all: \
-	  $(addprefix --platform ,$(PLATFORM)) --python-version $(PYTHON_VERSION) --implementation cp \
-	  --constraint requirements.lock torch
+	@$(DOWNLOAD) --no-deps --prefer-binary --requirement requirements.lock "setuptools>=77"
+	@$(DOWNLOAD) --only-binary :all: --constraint requirements.lock torch
 	@echo "there: PIP_NO_INDEX=1 PIP_FIND_LINKS=wheelhouse make study"
 
 help: ## this list
@@ -69,7 +67,7 @@ help: ## this list
 	$(INSTALL) ".[book]"
 	@touch $@
 
-# What only tests use, 420 MB: the browser's driver, Milvus, nbgrader, references to compare with.
+# What only tests use: the browser's driver, Milvus, nbgrader, references to compare with.
 .venv/ready-test: .venv/ready
 	$(INSTALL) ".[book,phantom,pretrained,hub,milvus,teaching,cluster,test]"
 	@touch $@

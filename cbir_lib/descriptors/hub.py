@@ -22,7 +22,7 @@ from cbir_lib.descriptors.blocks import choose_device
 from cbir_lib.descriptors.pretrained import POOLINGS
 from cbir_lib.errors import CbirError, first_line, unknown_name_error
 from cbir_lib.images.preprocessing import Preprocessing, check_images
-from cbir_lib.networks.precision import PRECISIONS, resolve_precision
+from cbir_lib.networks.precision import check_precision, resolve_precision
 
 BATCH, BATCH_GPU = 8, 128
 CLASS_TOKEN = "class-token"
@@ -110,8 +110,7 @@ class HubFeatures(TransformerMixin, BaseEstimator):
     def _load(self) -> Loaded:
         if self.pooling not in (poolings := (CLASS_TOKEN, *POOLINGS)):
             raise unknown_name_error("pooling", self.pooling, poolings)
-        if self.precision not in (precisions := ("auto", *PRECISIONS)):
-            raise unknown_name_error("precision", self.precision, precisions)
+        check_precision(self.precision)
         device = choose_device()
         return load_model(
             self.model, device, resolve_precision(self.precision, device.type == "cuda")

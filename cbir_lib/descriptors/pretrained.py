@@ -17,7 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from cbir_lib.descriptors.blocks import check_integer, choose_device
 from cbir_lib.errors import CbirError, unknown_name_error
 from cbir_lib.images.preprocessing import Preprocessing, check_images
-from cbir_lib.networks.precision import PRECISIONS, resolve_precision
+from cbir_lib.networks.precision import check_precision, resolve_precision
 
 STRIDE_PX = 32  # pixels of the image between two values of the last layers
 # The number of blocks up to each layer, and its channels.
@@ -109,8 +109,7 @@ class PretrainedFeatures(TransformerMixin, BaseEstimator):
         for name, known in (("layer", LAYERS), ("pooling", POOLINGS)):
             if getattr(self, name) not in known:
                 raise unknown_name_error(name, getattr(self, name), known)
-        if self.precision not in (precisions := ("auto", *PRECISIONS)):
-            raise unknown_name_error("precision", self.precision, precisions)
+        check_precision(self.precision)
         check_integer("size", self.size, STRIDE_PX, 512)
         if self.size % STRIDE_PX:
             raise CbirError(

@@ -9,9 +9,17 @@ from functools import cache
 import torch
 from torch import nn
 
+from cbir_lib.errors import unknown_name_error
+
 # As Lightning calls them; and "auto": the faster of them.
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 EMULATED = 1.5  # times float32's time, from which bfloat16 is not native; 0.5 to 0.7 where it is
+
+
+def check_precision(precision: str) -> None:
+    """Refuse what is neither ``auto`` nor a precision."""
+    if precision not in (known := ("auto", *PRECISIONS)):
+        raise unknown_name_error("precision", precision, known)
 
 
 @cache

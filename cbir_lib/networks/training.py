@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from cbir_lib.errors import CbirError, first_line, unknown_name_error
 from cbir_lib.files import replacing
-from cbir_lib.networks.precision import PRECISIONS, resolve_precision
+from cbir_lib.networks.precision import PRECISIONS, check_precision, resolve_precision
 
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # devices found, products to try
 
@@ -59,8 +59,7 @@ class Settings:
                 raise CbirError(f"{name} {value!r} is out of range", f"give {low} or more")
         if self.schedule not in SCHEDULES:
             raise unknown_name_error("schedule", self.schedule, SCHEDULES)
-        if self.precision not in (known := ("auto", *PRECISIONS)):
-            raise unknown_name_error("precision", self.precision, known)
+        check_precision(self.precision)
 
 
 @dataclass(frozen=True)

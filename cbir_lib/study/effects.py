@@ -197,10 +197,23 @@ def select_best_network(work: Path, runs: Sequence[str]) -> tuple[results.Result
     CbirError
         When the best network was trained elsewhere and is not published.
     """
+    return _read_best(work, _read_finished(work, runs))
+
+
+def select_best_networks(
+    work: Path, runs: Sequence[str]
+) -> list[tuple[results.Result, TrainedNetwork]]:
+    """Return the best network trained without augmentation and the best with it, if any."""
+    return [_read_best(work, group) for group in _split(work, runs)]
+
+
+def _read_best(
+    work: Path, candidates: Sequence[results.Result]
+) -> tuple[results.Result, TrainedNetwork]:
     # Reading an effects file needs no torch: a chapter that shows one starts a second sooner.
     from cbir_lib.networks.modules import read_network
 
-    best = _find_best(_read_finished(work, runs))
+    best = _find_best(candidates)
     model = find_network(work, best.run)
     if model is None:
         raise CbirError(
@@ -208,13 +221,6 @@ def select_best_network(work: Path, runs: Sequence[str]) -> tuple[results.Result
             f"train it: cbir study --profile {work.name} --run {best.run}",
         )
     return best, read_network(model)
-
-
-def select_best_networks(
-    work: Path, runs: Sequence[str]
-) -> list[tuple[results.Result, TrainedNetwork]]:
-    """Return the best network trained without augmentation and the best with it, if any."""
-    return [select_best_network(work, [r.run for r in group]) for group in _split(work, runs)]
 
 
 def list_networks_to_train(work: Path, runs: Sequence[str]) -> list[str]:

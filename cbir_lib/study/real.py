@@ -15,16 +15,15 @@ import pandas as pd
 
 from cbir_lib.datasets import load
 from cbir_lib.datasets.radiographs import RadiographSet
-from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
+from cbir_lib.descriptors import DESCRIPTORS
 from cbir_lib.descriptors.learned import LearnedDescriptor
 from cbir_lib.errors import CbirError
 from cbir_lib.evaluation.intervals import compute_paired_interval
-from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.networks.modules import TrainedNetwork
-from cbir_lib.retrieval.distances import pairwise
-from cbir_lib.study import effects, results
+from cbir_lib.study import effects, results, robustness
 from cbir_lib.study.config import Real
 from cbir_lib.study.effects import Effect, Search
+from cbir_lib.study.robustness import Method
 
 BLOCK = 500  # queries at a time: bounds the memory of their distances
 
@@ -62,27 +61,19 @@ def measure(
     clock = time.perf_counter()
     gallery = load("phantom").split("train")
     queries, labels = select_films(plan, films, gallery.class_names)
+    regions = np.array(gallery.class_names)[labels]
     rows = []
-    for method, seeds in networks.items():
-        say(method)
-        learned = [LearnedDescriptor(trained) for trained in seeds]
-        scores = [
-            _score(one.distance, one.transform, gallery, queries.images, labels) for one in learned
-        ]
-        regions = np.array(gallery.class_names)[labels]
+    for name, seeds in networks.items():
+        say(name)
+        methods = (robustness.make_network_method(name, one, gallery.images) for one in seeds)
+        scores = [_score(method, gallery, queries.images, labels) for method in methods]
         right = np.stack([answer(trained, queries.images) == regions for trained in seeds])
-        rows += _summarise(method, np.stack(scores), gallery, labels, right)
-    preprocessing = Preprocessing(size=plan.size, clahe=False)
+        rows += _summarise(name, np.stack(scores), gallery, labels, right)
     for name, settings in descriptors.items():
         say(DESCRIPTORS[name].title)
-        descriptor = build_descriptor(name, **settings)
-        descriptor.fit(preprocessing.transform(gallery.images))
-
-        def describe(images: np.ndarray, descriptor=descriptor) -> np.ndarray:
-            return descriptor.transform(preprocessing.transform(images))
-
-        scores = _score(descriptor.distance, describe, gallery, queries.images, labels)
-        rows += _summarise(DESCRIPTORS[name].title, scores[None], gallery, labels)
+        method = robustness.fit_descriptor_method(name, settings, gallery.images, plan.size)
+        scores = _score(method, gallery, queries.images, labels)
+        rows += _summarise(method.name, scores[None], gallery, labels)
     return effects.Effects(
         name=films.name,
         parameters=plan.model_dump() | {"films": films.name},
@@ -98,22 +89,19 @@ def tabulate(measured: effects.Effects) -> pd.DataFrame:
     The index is ``method``, ``region``. Columns: ``P@1`` with ``low`` and ``high``, the ends of its
     95 % interval, ``P@10``, ``mAP``, ``own answer`` (of networks, else NaN), and ``seeds``.
     """
-    rows = []
-    for effect in measured.effects:
-        low, high = effect.precision_at_1_interval
-        own = np.nan if effect.accuracy is None else effect.accuracy
-        shares = {
-            "P@1": effect.precision_at_1,
-            "low": low,
-            "high": high,
-            "P@10": effect.precision_at_10,
-            "mAP": effect.mean_average_precision,
-            "own answer": own,
-        }
-        percent = {name: 100 * share for name, share in shares.items()}
-        rows.append({"method": effect.method, "region": effect.level, **percent})
-        rows[-1]["seeds"] = 0 if np.isnan(own) else effect.seeds
-    return pd.DataFrame(rows).set_index(["method", "region"])
+    table = effects.tabulate(measured)
+    ends = np.array([effect.precision_at_1_interval for effect in measured.effects])
+    own = np.array([effect.accuracy for effect in measured.effects], float)  # None becomes NaN
+    seeds = np.array([effect.seeds for effect in measured.effects])
+    table = table.assign(
+        region=table["level"],
+        low=100 * ends[:, 0],
+        high=100 * ends[:, 1],
+        **{"own answer": 100 * own},
+        seeds=np.where(np.isnan(own), 0, seeds),
+    )
+    columns = ["P@1", "low", "high", "P@10", "mAP", "own answer", "seeds"]
+    return table.set_index(["method", "region"])[columns]
 
 
 def average_by_method(measured: Sequence[results.Result]) -> dict[str, float]:
@@ -168,18 +156,14 @@ def answer(trained: TrainedNetwork, images: np.ndarray) -> np.ndarray:
 
 
 def _score(
-    distance: str,
-    describe: Callable[[np.ndarray], np.ndarray],
-    gallery: RadiographSet,
-    films: np.ndarray,
-    labels: np.ndarray,
+    method: Method, gallery: RadiographSet, films: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
     """Score each film as a query, (3, Q): average precision, precision at 1 and at 10."""
-    vectors, blocks = describe(gallery.images), []
+    blocks = []
     for start in range(0, len(films), BLOCK):
         part = slice(start, start + BLOCK)
         search = Search(labels[part], gallery.labels)
-        blocks.append(search.score(pairwise(distance, describe(films[part]), vectors)))
+        blocks.append(search.score(method.distances(films[part])))
     return np.concatenate(blocks, axis=1)
 
 

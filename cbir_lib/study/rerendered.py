@@ -24,7 +24,7 @@ from cbir_lib.study import effects, results, robustness
 from cbir_lib.study.config import Redrawn
 from cbir_lib.study.effects import Effect, Search
 from cbir_lib.study.robustness import Method
-from cbir_lib.study.transfer import fit_descriptor_method
+from cbir_lib.study.transfer import choose_first_settings
 
 # The exposure parameter that a level changes, how the level changes it, and the neutral level.
 EXPOSURES: dict[str, tuple[str, Callable[[float, float], float], float]] = {
@@ -64,7 +64,9 @@ def measure(
         for run in plan.networks
     ]
     methods += [
-        fit_descriptor_method(name, grids[name], gallery.images, plan.size)
+        robustness.fit_descriptor_method(
+            name, choose_first_settings(grids[name]), gallery.images, plan.size
+        )
         for name in plan.descriptors
     ]
     plain = {method.name: search.score(method.distances(queries.images)) for method in methods}

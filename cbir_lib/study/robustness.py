@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cbir_lib import paths
-from cbir_lib.descriptors import DESCRIPTORS, Descriptor
+from cbir_lib.descriptors import DESCRIPTORS, Descriptor, build_descriptor
 from cbir_lib.descriptors.fitted import load_descriptor
 from cbir_lib.descriptors.learned import LearnedDescriptor
 from cbir_lib.images.perturbations import PERTURBATIONS, perturb
@@ -43,6 +43,19 @@ def make_network_method(name: str, trained: TrainedNetwork, gallery: np.ndarray)
     descriptor = LearnedDescriptor(trained)
     vectors = descriptor.transform(gallery)
     return Method(name, descriptor.distance, descriptor.transform, vectors)
+
+
+def fit_descriptor_method(name: str, settings: Mapping, gallery: np.ndarray, size: int) -> Method:
+    """Fit a descriptor on a gallery of (G, H, W) uint8 images, and return it as a method."""
+    preprocessing = Preprocessing(size=size, clahe=False)
+    prepared = preprocessing.transform(gallery)
+    descriptor = build_descriptor(name, **settings).fit(prepared)
+    return Method(
+        DESCRIPTORS[name].title,
+        descriptor.distance,
+        lambda images: descriptor.transform(preprocessing.transform(images)),
+        descriptor.transform(prepared),
+    )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import torch
 
 from cbir_lib.datasets import load
 from cbir_lib.datasets.radiographs import RadiographSet
-from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
 from cbir_lib.images.preprocessing import Preprocessing, compute_mean_image
 from cbir_lib.networks.modules import TrainedNetwork, build_network
 from cbir_lib.networks.training import Settings, fit
@@ -131,7 +130,8 @@ def measure_on(
         for source, quality in of_source.items()
     ]
     for descriptor in plan.descriptors:
-        method = fit_descriptor_method(descriptor, grids[descriptor], gallery.images, plan.size)
+        settings = choose_first_settings(grids[descriptor])
+        method = robustness.fit_descriptor_method(descriptor, settings, gallery.images, plan.size)
         quality = scores(method)
         effects.append(
             search.build_effect(quality, of_source[UNTRAINED], method=method.name, **what)
@@ -139,17 +139,6 @@ def measure_on(
     return effects
 
 
-def fit_descriptor_method(
-    name: str, grid: Mapping[str, list], gallery: np.ndarray, size: int
-) -> robustness.Method:
-    """Fit a descriptor with the first values of its grid on a gallery of (G, H, W) uint8 images."""
-    preprocessing = Preprocessing(size=size, clahe=False)
-    prepared = preprocessing.transform(gallery)
-    first = {parameter: values[0] for parameter, values in grid.items()}
-    descriptor = build_descriptor(name, **first).fit(prepared)
-    return Method(
-        DESCRIPTORS[name].title,
-        descriptor.distance,
-        lambda images: descriptor.transform(preprocessing.transform(images)),
-        descriptor.transform(prepared),
-    )
+def choose_first_settings(grid: Mapping[str, list]) -> dict:
+    """Return the first value of each parameter of a grid: the baselines' or the inventors'."""
+    return {parameter: values[0] for parameter, values in grid.items()}

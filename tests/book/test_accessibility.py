@@ -1,8 +1,8 @@
 """axe finds nothing in the pages of a built book: on a desktop and a phone, light and dark.
 
-The book is the folder that ``CBIR_BOOK`` names; CI gives the one that it has built. Only what is
-ours is looked at: the text of a page with its figures and tables, and the line below it. Nothing is
-wider than the page, and a page loads little.
+The book is the folder that ``CBIR_BOOK`` names, such as ``build/quick/html``. Only what is ours is
+looked at: the text of a page with its figures and tables, and the line below it. Nothing is wider
+than the page, and a page loads little.
 """
 
 import functools

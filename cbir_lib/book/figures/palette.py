@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import repeat
 
 from cbir_lib.study.results import find_family
 
@@ -53,7 +54,7 @@ LAYER_COLOURS = {"c3": "#88bbdd", "c5": "#5599cc", "P": "#bbbbbb", "fc": "#ddcc7
 
 def is_network(method: str) -> bool:
     """Say whether a method, by its name, is a network."""
-    return method.startswith("Network")
+    return find_family(method) == "network"
 
 
 def colour_kind(method: str) -> str:
@@ -62,13 +63,14 @@ def colour_kind(method: str) -> str:
 
 
 def colour_methods(methods: Iterable[str]) -> dict[str, str]:
-    """Return a colour for each method: shades of blue for networks, of brown for the others."""
+    """Return a colour for each method, a shade of the colour of its family."""
     names = list(dict.fromkeys(methods))
     shades = {
-        True: iter(("#4477aa", "#88bbdd", "#222288", "#6677cc", "#001144", "#5599cc") * 4),
-        False: iter(HANDCRAFTED_COLOURS * 4),
+        "network": iter(("#4477aa", "#88bbdd", "#222288", "#6677cc", "#001144", "#5599cc") * 4),
+        "handcrafted": iter(HANDCRAFTED_COLOURS * 4),
+        "pretrained": repeat(PRETRAINED),
     }
-    return {name: next(shades[is_network(name)]) for name in names}
+    return {name: next(shades[find_family(name)]) for name in names}
 
 
 def colour_series(names: Iterable[str]) -> dict[str, str]:
