@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image
 
 import cbir_lib
+from cbir_lib.archive.scan import scan_folder
 from cbir_lib.archive.store import SHARD, SIZE_PX
-from cbir_lib.archive.update import build, read_image_file, scan_folder
+from cbir_lib.archive.update import build, read_image_file
 from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
 from cbir_lib.images.decoding import fit_to_square
 

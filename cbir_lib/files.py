@@ -60,13 +60,13 @@ def replacing(path: Path | str) -> Iterator[Path]:
         raise CbirError(f"cannot write {path}: it is a folder", "name a file in it")
     target = Path(os.path.realpath(path))
     if os.path.islink(target):  # noqa: PTH114 - links in a circle lead nowhere; names too long
-        raise _refusal(path, OSError(errno.ELOOP, os.strerror(errno.ELOOP)))
-    part = _part_of(target)
+        raise _explain_refusal(path, OSError(errno.ELOOP, os.strerror(errno.ELOOP)))
+    part = _name_part(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(target)
     except OSError as error:
-        raise _refusal(path, error) from error
+        raise _explain_refusal(path, error) from error
     try:
         yield part
         part.replace(target)
@@ -74,7 +74,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
         own = str(part) in (str(error.filename), str(error.filename2))
         # NumPy reports a short write without an errno.
         if own or error.errno in NO_SPACE or "requested and" in str(error):
-            raise _refusal(path, error) from error
+            raise _explain_refusal(path, error) from error
         raise
     finally:
         part.unlink(missing_ok=True)
@@ -89,7 +89,7 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
     writer completes that.) The old folder is removed last.
     """
     path = Path(os.path.realpath(path))
-    part, old = _part_of(path), path.with_name(f".{path.name}.old")
+    part, old = _name_part(path), path.with_name(f".{path.name}.old")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path)
@@ -107,7 +107,7 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
             part.rename(path)
             shutil.rmtree(old)
     except OSError as error:
-        raise _refusal(path, error) from error
+        raise _explain_refusal(path, error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -161,10 +161,10 @@ def _sending(path: Path) -> Iterator[Path]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise _refusal(path, error) from error
+        raise _explain_refusal(path, error) from error
 
 
-def _refusal(path: Path, error: OSError) -> CbirError:
+def _explain_refusal(path: Path, error: OSError) -> CbirError:
     if error.errno in NO_SPACE or "requested and" in str(error):
         return CbirError(
             f"no space left while writing {path}",
@@ -178,23 +178,23 @@ def _refusal(path: Path, error: OSError) -> CbirError:
     return CbirError(f"cannot write {path}: {reason}", hint)
 
 
-def _part_of(target: Path) -> Path:
-    return target.with_name(f".{_stem(target)}.{_host()}.{os.getpid()}.part")
+def _name_part(target: Path) -> Path:
+    return target.with_name(f".{_get_stem(target)}.{_get_host()}.{os.getpid()}.part")
 
 
-def _stem(target: Path) -> str:
+def _get_stem(target: Path) -> str:
     name = os.fsencode(target.name)
     return target.name if len(name) <= LONGEST_NAME else hashlib.sha256(name).hexdigest()[:32]
 
 
-def _host() -> str:
+def _get_host() -> str:
     """Return a name for this machine: on a network drive, others write beside it."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def _remove_stale(target: Path) -> None:
     """Remove the parts of a file or folder that killed processes left."""
-    start, end = f".{_stem(target)}.", ".part"
+    start, end = f".{_get_stem(target)}.", ".part"
     for stale in target.parent.iterdir():
         if not (stale.name.startswith(start) and stale.name.endswith(end)):
             continue
@@ -204,7 +204,7 @@ def _remove_stale(target: Path) -> None:
         try:
             gone = (
                 not _is_running(int(pid))
-                if host == _host()
+                if host == _get_host()
                 else time.time() - stale.stat().st_mtime > ABANDONED_S
             )
             if gone and stale.is_dir():

@@ -51,7 +51,7 @@ def test_parts_of_dead_processes_are_removed(tmp_path, name):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     alive = os.getppid()
-    own = f".{name}.{files._host()}"
+    own = f".{name}.{files._get_host()}"
     kept = [f"{own}.{alive}.part", f".other.{dead.pid}.part", f".{name}.backup.part"]
     for stale in [f"{own}.{dead.pid}.part", *kept]:
         (tmp_path / stale).write_text("half")

@@ -20,7 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cbir_lib.archive import update
+from cbir_lib.archive import scan, update
 from cbir_lib.archive.store import Archive
 from cbir_lib.datasets import cache, folder, phantom
 from cbir_lib.descriptors.fitted import load_descriptor, save_descriptor
@@ -297,7 +297,7 @@ def test_archives(name, images, tmp_path):
 
     def search():
         archive = Archive(place)
-        update.read_faults(place / "faults.csv")
+        scan.read_faults(place / "faults.csv")
         archive.read_recalls()
         results_table = archive.search([query], 5, archive.engine("hnsw"))
         return results_table.to_dict("list")

@@ -108,7 +108,7 @@ class MilvusIndex:
             with self._telling():
                 self.dimension = self._look() if self._call("has_collection") else None
             if filled and not len(self):
-                raise self._missing()
+                raise self._missing_error()
         except BaseException:
             self.close()
             raise
@@ -187,7 +187,7 @@ class MilvusIndex:
             When the collection is missing, the dimensions differ, or the server fails.
         """
         if self.dimension is None:
-            raise self._missing()
+            raise self._missing_error()
         if k > MOST_RESULTS:
             raise CbirError(f"k = {k} is out of range", f"Milvus returns at most {MOST_RESULTS}")
         self.check_dimension(vectors)
@@ -212,7 +212,7 @@ class MilvusIndex:
                 distances[query, : len(hits)] = values[order]
         return Hits(ids, distances)
 
-    def _missing(self) -> CbirError:
+    def _missing_error(self) -> CbirError:
         return CbirError(
             f"{self.address} has no collection {self.collection}, or an empty one",
             f"fill it: cbir index push DIR --to {self.address}",

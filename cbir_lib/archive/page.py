@@ -88,27 +88,27 @@ def render_sections(
     """
     answers = dict(list(results.groupby("query", sort=False)))
     return "\n".join(
-        _section(name, image, answers.get(name, results[:0]), picture)
+        _format_section(name, image, answers.get(name, results[:0]), picture)
         for name, image in queries.items()
     )
 
 
-def _section(name: str, image: np.ndarray, answers: pd.DataFrame, picture: Picture) -> str:
+def _format_section(name: str, image: np.ndarray, answers: pd.DataFrame, picture: Picture) -> str:
     items = "\n".join(
-        f"<li><figure>{_picture(*picture(row.path), f'rank {row.rank}')}\n"
+        f"<li><figure>{_format_picture(*picture(row.path), f'rank {row.rank}')}\n"
         f'<figcaption><div class="measure"><b>{row.rank}</b>'
-        f'<span title="distance">{row.distance:.4g}</span></div>{_breaking(row.path)}'
+        f'<span title="distance">{row.distance:.4g}</span></div>{_allow_breaks(row.path)}'
         f"</figcaption></figure></li>"
         for row in answers.itertuples()
     )
     return f"""<section>
-<figure>{_image(image, "query")}
-<figcaption><h2>Query</h2>{_breaking(name)}</figcaption></figure>
+<figure>{_embed_image(image, "query")}
+<figcaption><h2>Query</h2>{_allow_breaks(name)}</figcaption></figure>
 {f"<ol>{items}</ol>" if items else "<p>no other image in the archive</p>"}
 </section>"""
 
 
-def _breaking(path: str) -> str:
+def _allow_breaks(path: str) -> str:
     """Return a path that may be broken into lines after each of its folders."""
     return escape(path).replace("/", "/<wbr>")
 
@@ -123,13 +123,13 @@ def make_picture_reader(folder: Path) -> Picture:
     return read
 
 
-def _picture(image: np.ndarray | None, remark: str, alt: str) -> str:
+def _format_picture(image: np.ndarray | None, remark: str, alt: str) -> str:
     if image is None:
         return f'<div class="none">{escape(remark)}</div>'
-    return _image(image, alt)
+    return _embed_image(image, alt)
 
 
-def _image(image: np.ndarray, alt: str) -> str:
+def _embed_image(image: np.ndarray, alt: str) -> str:
     """Render a (H, W) uint8 image as an HTML element with an embedded thumbnail."""
     scale = THUMBNAIL_PX / max(image.shape)
     if scale < 1:

@@ -150,7 +150,7 @@ class Archive:
                 if known != compute_array_checksum(text, {}):
                     raise ValueError("its checksum differs")
                 described = json.loads(text)
-                rows = [_checked(Row(*row)) for row in described["rows"]]
+                rows = [_check_row(Row(*row)) for row in described["rows"]]
                 stored = file.get_slice("vectors")
                 if stored.get_dtype() != "F32" or len(stored.get_shape()) != 2:
                     raise ValueError("its vectors are not a float32 matrix")
@@ -268,10 +268,10 @@ class Archive:
         """
         state = self._state()
         if self._engines.get(method, (None,))[0] != state:
-            self._engines[method] = state, InMemory(self._index(method, state))
+            self._engines[method] = state, InMemory(self._read_index(method, state))
         return self._engines[method][1]
 
-    def _index(self, method: str, state: list) -> Index:
+    def _read_index(self, method: str, state: list) -> Index:
         from cbir_lib.retrieval.index import Index
 
         kept = self.place / f"{method}.safetensors"
@@ -398,7 +398,7 @@ def find_path_fault(path: str) -> str:
     return "" if pure.name and "\0" not in path else f"has the invalid path {path!r}"
 
 
-def _checked(row: Row) -> Row:
+def _check_row(row: Row) -> Row:
     """Check the types of a row, and that its path stays inside the folder."""
     if [type(value) for value in row] != [str, int, int, str]:
         raise ValueError("a row has wrong types")

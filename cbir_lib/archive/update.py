@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import os
 import shutil
 import warnings
-import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +18,16 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from cbir_lib import paths
+from cbir_lib.archive.scan import (
+    FAULTS,
+    Fault,
+    Scan,
+    State,
+    read_faults,
+    read_state,
+    scan_folder,
+    write_faults,
+)
 from cbir_lib.archive.store import (
     SHARD,
     SIZE_PX,
@@ -30,7 +37,6 @@ from cbir_lib.archive.store import (
     compute_identity,
     format_description,
 )
-from cbir_lib.datasets.folder import find_image_files
 from cbir_lib.datasets.listing import read_file
 from cbir_lib.datasets.splits import hash_pixels
 from cbir_lib.descriptors import (
@@ -46,37 +52,8 @@ from cbir_lib.images.dicom import INSTALL_COMMAND
 from cbir_lib.images.memory import reserve, reserving
 
 SAMPLE = 1000  # images that a descriptor is fitted on, evenly spread over the sorted paths
-FAULTS = "faults.csv"
-HEAD = ("file", "reason", "bytes", "modified_ns", "crc32")
 LOCK = ".lock"
 OURS = {LOCK, FAULTS, "descriptor.safetensors", "network.safetensors"}  # before archive.json
-
-
-class State(NamedTuple):
-    """The state of a file, which shows whether it has changed since it was read."""
-
-    bytes: int
-    modified_ns: int
-
-
-class Fault(NamedTuple):
-    """Why a file is not in the archive, and its state when it was read."""
-
-    reason: str
-    state: State
-
-
-@dataclass
-class Scan:
-    """The contents of a folder."""
-
-    images: dict[str, State] = field(default_factory=dict)  # path: state, sorted
-    faults: dict[str, Fault] = field(default_factory=dict)  # what could not be inspected
-    skipped: Counter[str] = field(default_factory=Counter)  # hidden files, other files
-
-    def hides(self, path: str) -> bool:
-        """Return whether a path lies in a sub-folder that could not be read: it may still exist."""
-        return any(path.startswith(f"{fault}/") for fault in self.faults)
 
 
 class FileRead(NamedTuple):
@@ -228,7 +205,7 @@ def _build(
         _create(folder, place, descriptor, distance, scan)
     archive = Archive(place)
     known = {row.path for shard in archive.shards() for row in archive.read_rows(shard)}
-    if known and not any(path in scan.images or scan.hides(path) for path in known):
+    if known and not any(path in scan.images or scan.is_hidden(path) for path in known):
         raise CbirError(
             f"none of the {len(known)} images of {place} is in {folder}",
             "is it the right folder, and is its drive connected? Use a new archive for another one",
@@ -237,7 +214,7 @@ def _build(
     tried = {
         path: fault
         for path, fault in read_faults(place / FAULTS).items()
-        if scan.images.get(path) == fault.state and not _readable_now(fault.reason)
+        if scan.images.get(path) == fault.state and not _is_readable_now(fault.reason)
     }
     report = Report(Archive(place), skipped=scan.skipped)
     faults = tried | scan.faults
@@ -288,7 +265,7 @@ class _Update:
             kept, changed = {}, {}  # by place in the shard
             for place, row in enumerate(rows):
                 seen = now.get(row.path)
-                if seen is None and (row.path in self.scan.images or self.scan.hides(row.path)):
+                if seen is None and (row.path in self.scan.images or self.scan.is_hidden(row.path)):
                     kept[place] = row
                 elif seen is None:
                     self.report.removed += 1
@@ -365,32 +342,11 @@ class _Update:
         return read_image_file(self.folder, path, self.archive.description.size)
 
 
-def scan_folder(folder: Path) -> Scan:
-    """List the image files of a folder, and what could not be inspected."""
-    scan = Scan()
-
-    def report(path: Path, reason: str) -> None:
-        name = os.fsencode(path.relative_to(folder)).decode(errors="backslashreplace")
-        scan.faults[Path(name).as_posix()] = Fault(reason, State(-1, -1))
-
-    files = sorted(map(str, find_image_files(folder, scan.skipped, report)))
-    for path in files:
-        with suppress(OSError):  # it was removed meanwhile
-            scan.images[path] = _state(folder / path)
-    return scan
-
-
-def _state(file: Path) -> State:
-    status = file.stat()
-    return State(status.st_size, status.st_mtime_ns)
-
-
 def read_image_file(folder: Path, path: str, size: int) -> FileRead:
     """Read a file and fit its image to a square of ``size`` pixels."""
     try:
-        state = _state(
-            folder / path
-        )  # before reading, so that a change meanwhile is noticed next time
+        # Before reading, so that a change meanwhile is noticed next time.
+        state = read_state(folder / path)
     except OSError as error:
         return FileRead(path, State(-1, -1), None, "", f"cannot be read: {error.strerror}")
     try:
@@ -406,6 +362,13 @@ def read_image_file(folder: Path, path: str, size: int) -> FileRead:
     except (MemoryError, cv2.error):  # OpenCV's own, if there is none for the smaller image
         remark = TOO_LITTLE_MEMORY
     return FileRead(path, state, None, "", remark)
+
+
+def _is_readable_now(reason: str) -> bool:
+    """Return whether a file only lacked memory, or a package that is installed now."""
+    if reason == TOO_LITTLE_MEMORY:
+        return True
+    return INSTALL_COMMAND in reason and importlib.util.find_spec("gdcm") is not None
 
 
 def map_ahead(
@@ -451,8 +414,8 @@ def _create(folder: Path, place: Path, name: str, distance: str | None, scan: Sc
         from cbir_lib.descriptors.fitted import collect_learnt, save_descriptor
 
         descriptor = build_descriptor(name)
-        if _learns(name, folder, scan):
-            descriptor.fit(_sample(folder, scan, SAMPLE))
+        if _needs_fitting(name, folder, scan):
+            descriptor.fit(_draw_sample(folder, scan, SAMPLE))
         described = compute_identity(
             name, SIZE_PX, descriptor.get_params(), collect_learnt(descriptor)
         )
@@ -471,18 +434,18 @@ def _create(folder: Path, place: Path, name: str, distance: str | None, scan: Sc
     )
 
 
-def _learns(name: str, folder: Path, scan: Scan) -> bool:
+def _needs_fitting(name: str, folder: Path, scan: Scan) -> bool:
     """Return whether the descriptor learns anything, tried on one image, which may be too few."""
     from cbir_lib.descriptors.fitted import collect_learnt
 
-    image = _sample(folder, scan, 1)
+    image = _draw_sample(folder, scan, 1)
     try:
         return bool(collect_learnt(build_descriptor(name).fit(image)))
     except CbirError:
         return True
 
 
-def _sample(folder: Path, scan: Scan, most: int) -> np.ndarray:
+def _draw_sample(folder: Path, scan: Scan, most: int) -> np.ndarray:
     """Read at most ``most`` images, evenly spread over the sorted paths: (N, size, size) uint8."""
     paths = list(scan.images)
     step = max(1, len(paths) // most)
@@ -514,40 +477,3 @@ def _point_to(archive: Archive, folder: Path) -> None:
 def _write(place: Path, description: Description) -> None:
     with replacing(place / "archive.json") as part:
         part.write_text(format_description(description), encoding="utf-8")
-
-
-def _readable_now(reason: str) -> bool:
-    """Return whether a file only lacked memory, or a package that is installed now."""
-    if reason == TOO_LITTLE_MEMORY:
-        return True
-    return INSTALL_COMMAND in reason and importlib.util.find_spec("gdcm") is not None
-
-
-def read_faults(file: Path) -> dict[str, Fault]:
-    """Read the list of faulty files; those with a missing or damaged row are tried again."""
-    try:
-        with file.open(encoding="utf-8", newline="") as opened:
-            return {
-                row["file"]: Fault(row["reason"], State(int(row["bytes"]), int(row["modified_ns"])))
-                for row in csv.DictReader(opened)
-                if row["crc32"] == _crc32([row[column] for column in HEAD[:-1]])
-            }
-    except (OSError, ValueError, KeyError, TypeError, csv.Error):
-        return {}
-
-
-def write_faults(file: Path, faults: dict[str, Fault]) -> None:
-    """Write the list of faulty files as a table; without any, remove it."""
-    if not faults:
-        file.unlink(missing_ok=True)
-        return
-    with replacing(file) as part, part.open("w", encoding="utf-8", newline="") as opened:
-        table = csv.writer(opened)
-        table.writerow(HEAD)
-        for path, fault in sorted(faults.items()):
-            row = [path, fault.reason, *map(str, fault.state)]
-            table.writerow([*row, _crc32(row)])
-
-
-def _crc32(cells: list[str]) -> str:
-    return f"{zlib.crc32(chr(0).join(cells).encode()):08x}"

@@ -48,7 +48,8 @@ def index_build(
     Examples: `cbir index build radiographs --descriptor pretrained --out archive`,
     `cbir index build radiographs --out archive`
     """
-    from cbir_lib.archive.update import FAULTS, build
+    from cbir_lib.archive.scan import FAULTS
+    from cbir_lib.archive.update import build
 
     with _counting("images") as progress:
         report = build(folder, out, descriptor, distance=distance, progress=progress)
@@ -140,7 +141,7 @@ def _search_archive(place, folder, queries, k, milvus, collection, method):
 
     archive = Archive(place, folder)
     if milvus:
-        there = _milvus_index(archive, milvus, collection, filled=True)
+        there = _open_milvus(archive, milvus, collection, filled=True)
     else:
         there = nullcontext(archive.engine(method))
     with there as engine:
@@ -162,8 +163,8 @@ def index_info(place: ArchivePlace) -> None:
 
     Example: `cbir index info archive`
     """
+    from cbir_lib.archive.scan import FAULTS, read_faults
     from cbir_lib.archive.store import Archive
-    from cbir_lib.archive.update import FAULTS, read_faults
 
     archive = Archive(place)
     described = archive.description
@@ -201,7 +202,7 @@ def index_push(
 
     archive = Archive(place)
     with (
-        _milvus_index(archive, to, collection, method=method) as index,
+        _open_milvus(archive, to, collection, method=method) as index,
         _counting("images") as progress,
     ):
         pushed = push(archive, index, progress)
@@ -211,7 +212,7 @@ def index_push(
         )
 
 
-def _milvus_index(archive, uri: str, collection: str | None, **options):
+def _open_milvus(archive, uri: str, collection: str | None, **options):
     from cbir_lib.archive.milvus import MilvusIndex, name_collection
 
     described = archive.description

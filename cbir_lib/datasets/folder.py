@@ -451,11 +451,11 @@ class FileNames:
     def __init__(self, files: Iterable[PurePosixPath]):
         self._files: dict[tuple, list[PurePosixPath]] = {}
         for file in files:
-            for key in self._keys(file):
+            for key in self._list_keys(file):
                 self._files.setdefault(key, []).append(file)
 
     @staticmethod
-    def _keys(file: PurePosixPath) -> list[tuple]:
+    def _list_keys(file: PurePosixPath) -> list[tuple]:
         """List the names that a file may be given, from the most specific to the least."""
         whole = normalize("NFC", str(file))
         plain = PurePosixPath(whole.casefold())
@@ -480,7 +480,7 @@ class FileNames:
         """
         suffix = _remove_suffix(PurePosixPath(file.name.casefold())) != file.name.casefold()
         zeros = file.name.startswith("0") and file.name != "0"
-        for key in self._keys(file):
+        for key in self._list_keys(file):
             if ("suffix" in key[0] and suffix) or ("zeros" in key[0] and (suffix or zeros)):
                 continue
             if "folder" in key[0] and len(file.parts) > 1:

@@ -60,11 +60,11 @@ def compile_loops(function: Callable, *called: Callable) -> Callable:
     are the functions of the same module that ``function`` calls.
     """
     with COMPILING:
-        return _compiled(function, *called)
+        return _load_compiled(function, *called)
 
 
 @functools.cache
-def _compiled(function: Callable, *called: Callable) -> Callable:
+def _load_compiled(function: Callable, *called: Callable) -> Callable:
     from numba.extending import register_jitable
 
     from cbir_lib.compiling import compile_cached

@@ -72,7 +72,7 @@ class FourierMellin(TransformerMixin, BaseEstimator):
         images = check_images(images)
         vectors = np.empty((len(images), self.angular * (2 * self.radial - 1)), np.float32)
         start = 0
-        for polar in self._polar(images):
+        for polar in self._sample_polar(images):
             second = torch.fft.rfft2(polar, dim=(1, 2)).abs()  # radii, angles: (B, R, A / 2 + 1)
             rows = torch.arange(1 - self.radial, self.radial, device=second.device)
             kept = second[:, rows % RADII, : self.angular].transpose(1, 2).flatten(1)
@@ -90,13 +90,13 @@ class FourierMellin(TransformerMixin, BaseEstimator):
         Rows are radii, from 2 cycles per image to the highest frequency; columns are angles, from 0
         to half a turn.
         """
-        return torch.cat([polar.cpu() for polar in self._polar(images)]).numpy()
+        return torch.cat([polar.cpu() for polar in self._sample_polar(images)]).numpy()
 
-    def _polar(self, images: np.ndarray):
+    def _sample_polar(self, images: np.ndarray):
         self.fit(images)
         images = check_images(images)
         where = choose_device()
-        window, high_pass, grid, taper = _tables(*images.shape[1:], where)
+        window, high_pass, grid, taper = _compute_tables(*images.shape[1:], where)
         side = len(high_pass)
         for start in range(0, len(images), count := max(1, BLOCK_PIXELS // side**2)):
             grey = torch.tensor(images[start : start + count].copy())
@@ -110,7 +110,7 @@ class FourierMellin(TransformerMixin, BaseEstimator):
 
 
 @lru_cache(maxsize=2)
-def _tables(height: int, width: int, where: torch.device) -> tuple[torch.Tensor, ...]:
+def _compute_tables(height: int, width: int, where: torch.device) -> tuple[torch.Tensor, ...]:
     """Return window (H, W), high-pass (S, S / 2 + 1), grid (R, A, 2) and taper (R, 1), S = 2^n."""
     side = 2 ** int(np.ceil(np.log2(2 * max(height, width, 4))))
     window = np.outer(*(np.hanning(n + 2)[1:-1] for n in (height, width)))

@@ -62,7 +62,7 @@ def build_octave_bank(side: int, orientations: int, scales: int) -> np.ndarray:
     """
     centres = np.sqrt(2) * 2.0 ** (np.arange(scales) + 2)
     across = centres * np.tan(np.pi / (2 * orientations)) / HALF_PEAK
-    return _rows(centres, centres / 3 / HALF_PEAK, across, orientations)
+    return _stack_filters(centres, centres / 3 / HALF_PEAK, across, orientations)
 
 
 def build_manjunath_ma_bank(side: int, orientations: int, scales: int) -> np.ndarray:
@@ -78,10 +78,10 @@ def build_manjunath_ma_bank(side: int, orientations: int, scales: int) -> np.nda
     half = (along * HALF_PEAK) ** 2
     across = np.tan(np.pi / (2 * orientations)) * np.sqrt(high**2 - half) / HALF_PEAK
     shrink = ratio ** -np.arange(scales - 1, -1, -1.0)
-    return _rows(*(side * shrink * size for size in (high, along, across)), orientations)
+    return _stack_filters(*(side * shrink * size for size in (high, along, across)), orientations)
 
 
-def _rows(centres, along, across, orientations: int) -> np.ndarray:
+def _stack_filters(centres, along, across, orientations: int) -> np.ndarray:
     angles = np.tile(np.arange(orientations) * np.pi / orientations, len(centres))
     sizes = (np.repeat(size, orientations) for size in (centres, along, across))
     centre, along, across = sizes
@@ -116,7 +116,7 @@ def compute_response_maps(
     maps = np.empty((len(images), scales * orientations, *images.shape[1:]), np.float32)
 
     def store(part: slice, number: int, responses: np.ndarray) -> None:
-        maps[part, number] = _magnitudes(responses)
+        maps[part, number] = _compute_magnitudes(responses)
 
     _apply_filters(store, images, bank, orientations, scales)
     return maps.reshape(len(images), scales, orientations, *images.shape[1:])
@@ -172,7 +172,7 @@ class GaborVector(TransformerMixin, BaseEstimator):
         _check(self.bank, self.orientations, self.scales)
         images = check_images(images)
         if self.scaled:
-            spread = self._vectors(images).std(axis=0, dtype=np.float64)
+            spread = self._compute_vectors(images).std(axis=0, dtype=np.float64)
             self.scale_ = np.where(spread > 1e-6, spread, 1).astype(np.float32)
         return self
 
@@ -181,12 +181,12 @@ class GaborVector(TransformerMixin, BaseEstimator):
         _check(self.bank, self.orientations, self.scales)
         images = check_images(images)
         if not self.scaled:
-            return self._vectors(images)
-        return self._vectors(images) / _get_learned(
+            return self._compute_vectors(images)
+        return self._compute_vectors(images) / _get_learned(
             self, "scale_", 2 * self.scales * self.orientations
         )
 
-    def _vectors(self, images: np.ndarray) -> np.ndarray:
+    def _compute_vectors(self, images: np.ndarray) -> np.ndarray:
         summaries = np.empty((len(images), self.scales * self.orientations, 4), np.float32)
 
         def store(part: slice, number: int, responses: np.ndarray) -> None:
@@ -253,7 +253,7 @@ class GaborHistogram(TransformerMixin, BaseEstimator):
         sample = np.empty((filters, len(images), -(-images[0].size // step)), np.float32)
 
         def store(part: slice, number: int, responses: np.ndarray) -> None:
-            magnitudes = _magnitudes(responses)
+            magnitudes = _compute_magnitudes(responses)
             sample[number, part] = magnitudes.reshape(len(magnitudes), -1)[:, ::step]
 
         _apply_filters(store, images, self.bank, self.orientations, self.scales)
@@ -423,7 +423,7 @@ def _compute_responses(images: np.ndarray, settings: tuple) -> Iterator[np.ndarr
         yield to_rows @ (folded @ to_columns)
 
 
-def _magnitudes(responses: np.ndarray) -> np.ndarray:
+def _compute_magnitudes(responses: np.ndarray) -> np.ndarray:
     """Return the magnitudes of (B, 2, H, W) responses, (B, H, W) float32."""
     return np.sqrt(responses[:, 0] ** 2 + responses[:, 1] ** 2)
 

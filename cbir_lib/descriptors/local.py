@@ -135,7 +135,7 @@ class Vocabulary(TransformerMixin, BaseEstimator):
             self.mean_ = pca.mean_.astype(np.float32)
             self.axes_ = np.zeros((kept.shape[1], self.components), np.float32)
             self.axes_[:, :components] = pca.components_.T
-            kept = self._reduced(kept)
+            kept = self._reduce(kept)
         # No early end: it would compare sums whose last bits depend on the threads.
         means = MiniBatchKMeans(
             self.words,
@@ -162,9 +162,9 @@ class Vocabulary(TransformerMixin, BaseEstimator):
             raise CbirError("the vocabulary has not been learnt", "call fit with training images")
         vectors, start = None, 0
         for count, owner, features in self._describe_blocks(images):
-            features = self._reduced(features) if self.features == "patches" else features
+            features = self._reduce(features) if self.features == "patches" else features
             word = assign_words(features, self.vocabulary_)
-            part = self._gathered(count, owner, features, word)
+            part = self._gather(count, owner, features, word)
             if vectors is None:
                 vectors = np.empty((len(images), part.shape[1]), np.float32)
             vectors[start : start + count] = part
@@ -188,10 +188,10 @@ class Vocabulary(TransformerMixin, BaseEstimator):
             part = images[start : start + block]
             yield len(part), *FEATURES[self.features](part, self.step_px, self.patch_px)
 
-    def _reduced(self, patches: np.ndarray) -> np.ndarray:
+    def _reduce(self, patches: np.ndarray) -> np.ndarray:
         return (patches - self.mean_) @ self.axes_
 
-    def _gathered(
+    def _gather(
         self, count: int, owner: np.ndarray, features: np.ndarray, word: np.ndarray
     ) -> np.ndarray:
         """(count, D): one vector an image, of its local features and their words."""
@@ -216,7 +216,7 @@ class BagOfWords(Vocabulary):
 
     distance = "Jensen-Shannon"
 
-    def _gathered(
+    def _gather(
         self, count: int, owner: np.ndarray, features: np.ndarray, word: np.ndarray
     ) -> np.ndarray:
         words = len(self.vocabulary_)
@@ -258,7 +258,7 @@ class VLAD(Vocabulary):
     ):
         super().__init__(features, words, step_px, patch_px, components, sample, seed)
 
-    def _gathered(
+    def _gather(
         self, count: int, owner: np.ndarray, features: np.ndarray, word: np.ndarray
     ) -> np.ndarray:
         words, length = self.vocabulary_.shape

@@ -51,20 +51,20 @@ class RadonBarcode(TransformerMixin, BaseEstimator):
 
     def transform(self, images: np.ndarray) -> np.ndarray:
         """Describe (N, H, W) uint8 as (N, angles * ceil(sqrt(2) * size)) float32."""
-        return self._in_blocks(images, lambda p: (p >= _median(p)) & (p > 0))
+        return self._map_in_blocks(images, lambda p: (p >= _compute_median(p)) & (p > 0))
 
     def projections(self, images: np.ndarray) -> np.ndarray:
         """Sum (N, H, W) uint8 along lines: (N, angles, ceil(sqrt(2) * size)) float32."""
-        lines = self._in_blocks(images, lambda p: p)
+        lines = self._map_in_blocks(images, lambda p: p)
         return lines.reshape(len(lines), self.angles, -1)
 
     @torch.inference_mode()
-    def _in_blocks(self, images: np.ndarray, function) -> np.ndarray:
+    def _map_in_blocks(self, images: np.ndarray, function) -> np.ndarray:
         self.fit(images)
         images = check_images(images)
         where = choose_device()
-        to_lines = _radon_matrix(self.size, self.angles, where)
-        rows, columns = (_area_matrix(n, self.size).to(where) for n in images.shape[1:])
+        to_lines = _compute_radon_matrix(self.size, self.angles, where)
+        rows, columns = (_compute_area_matrix(n, self.size).to(where) for n in images.shape[1:])
         values = np.empty((len(images), to_lines.shape[1]), np.float32)
         for start in range(0, len(images), BLOCK):
             block = torch.tensor(images[start : start + BLOCK].copy())
@@ -75,7 +75,7 @@ class RadonBarcode(TransformerMixin, BaseEstimator):
         return values
 
 
-def _median(lines: torch.Tensor) -> torch.Tensor:
+def _compute_median(lines: torch.Tensor) -> torch.Tensor:
     """(..., L) → (..., 1): median of the values above 0; infinite where there is none."""
     ordered = torch.where(lines > 0, lines, torch.inf).sort(dim=-1).values
     count = (lines > 0).sum(dim=-1, keepdim=True)
@@ -83,7 +83,7 @@ def _median(lines: torch.Tensor) -> torch.Tensor:
     return (middle[0] + middle[1]) / 2
 
 
-def _area_matrix(length: int, size: int) -> torch.Tensor:
+def _compute_area_matrix(length: int, size: int) -> torch.Tensor:
     """(size, length) float64: means over equal parts of a line of pixels."""
     bounds = torch.arange(size + 1, dtype=torch.float64)[:, None] * length / size
     pixels = torch.arange(length, dtype=torch.float64)
@@ -92,7 +92,7 @@ def _area_matrix(length: int, size: int) -> torch.Tensor:
 
 
 @lru_cache(maxsize=2)
-def _radon_matrix(size: int, angles: int, where: torch.device) -> torch.Tensor:
+def _compute_radon_matrix(size: int, angles: int, where: torch.device) -> torch.Tensor:
     """(size * size, angles * L) float64: from pixels to projections, each a sum over samples of the
     rotated image, interpolated bilinearly."""
     length = int(np.ceil(np.sqrt(2) * size))

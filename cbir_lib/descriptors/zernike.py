@@ -59,7 +59,7 @@ class ZernikeMoments(TransformerMixin, BaseEstimator):
         height, width = images.shape[1:]
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
-        polynomials = _polynomials(self.order, side, where)
+        polynomials = _compute_polynomials(self.order, side, where)
         square = images[:, top : top + side, left : left + side]
         vectors = np.empty((len(images), polynomials.shape[1] // 2), np.float32)
         for start in range(0, len(images), count := max(1, BLOCK_PIXELS // side**2)):
@@ -73,7 +73,7 @@ class ZernikeMoments(TransformerMixin, BaseEstimator):
 
 
 @lru_cache(maxsize=2)
-def _polynomials(order: int, side: int, where: torch.device) -> torch.Tensor:
+def _compute_polynomials(order: int, side: int, where: torch.device) -> torch.Tensor:
     """(side * side, 2 D) float32: real parts of D weighted polynomials, then imaginary parts."""
     places = (np.arange(side) - (side - 1) / 2) / (side / 2)
     x, y = np.meshgrid(places, places)

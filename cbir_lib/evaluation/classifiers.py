@@ -100,7 +100,9 @@ def classify_linearly(
     vectors = project_on_main_axes(vectors)
     for per_dimension in (False, True):
         moved = scale_vectors(vectors, per_dimension)
-        candidate = _regression(moved, labels, {"scaled": "each" if per_dimension else "together"})
+        candidate = _make_regression(
+            moved, labels, {"scaled": "each" if per_dimension else "together"}
+        )
         if linear is None or candidate.validation_accuracy > linear.validation_accuracy:
             linear, chosen = candidate, moved
     landmarks = min(LANDMARKS, len(labels["train"]))
@@ -109,13 +111,13 @@ def classify_linearly(
         features.fit(chosen["train"])
         mapped = {split: features.transform(v) for split, v in chosen.items()}
         settings = {"scaled": linear.settings["scaled"], "gamma": gamma}
-        candidate = _regression(mapped, labels, settings)
+        candidate = _make_regression(mapped, labels, settings)
         if kernel is None or candidate.validation_accuracy > kernel.validation_accuracy:
             kernel = candidate
     return {"logistic regression": linear, "RBF kernel": kernel}
 
 
-def _regression(
+def _make_regression(
     vectors: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], settings: dict
 ) -> Answer:
     """Answer by the logistic regression whose C is the best on the validation split."""

@@ -86,7 +86,7 @@ def average_precision(relevant: np.ndarray, distances: np.ndarray | None = None)
     group, sizes, places = _equals(distances)
     hits = np.bincount(group.ravel(), relevant.ravel())  # of each group
     before = np.cumsum(hits) - hits
-    before -= before[group[:, 0]][_row_of(group, len(sizes))]  # in the query's own ranking
+    before -= before[group[:, 0]][_find_row(group, len(sizes))]  # in the query's own ranking
     among = places * ((hits - 1) / np.maximum(sizes - 1, 1))[group]
     precisions = (hits / sizes)[group] * ((before[group] + among + 1) / ranks)
     return divide(precisions.sum(axis=1), relevant.sum(axis=1))
@@ -180,7 +180,7 @@ def _equals(distances: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return group, np.diff(starts, append=distances.size), places
 
 
-def _row_of(group: np.ndarray, number: int) -> np.ndarray:
+def _find_row(group: np.ndarray, number: int) -> np.ndarray:
     """(N,) the query that each of the runs of :func:`_equals` belongs to."""
     return np.repeat(np.arange(len(group)), np.diff(group[:, 0], append=number))
 

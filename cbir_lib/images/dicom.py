@@ -1,9 +1,7 @@
-"""Decoding DICOM files to the grey values that a viewer would show.
+"""Decoding DICOM files: their header made whole, the stored values of their first frame.
 
-The steps are those of DICOM PS3.3, C.11: modality LUT or rescale, then VOI LUT or window, then
-inversion of MONOCHROME1. pydicom reads the file and does the steps, except the LUTs: its own
-look-up wraps around at 256 where the entries have 8 bits. It also ignores High Bit and pixel
-padding, which are honoured here.
+pydicom reads the file. It ignores High Bit and pixel padding, which are honoured here. What a
+viewer makes of the stored values is in :mod:`cbir_lib.images.dicom_display`.
 """
 
 from __future__ import annotations
@@ -15,18 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cbir_lib.images.dicom_display import COLOURS, convert_for_display, read_text
 from cbir_lib.images.grey import (
     LARGEST_BYTES,
-    LUMINANCE,
     TOO_LITTLE_MEMORY,
     Decoded,
-    describe_lost_values,
-    find_limits,
     find_memory_fault,
     find_size_fault,
-    iterate_bands,
-    map_bands,
-    stretch,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +37,6 @@ MODALITIES = {
     "RG": "radiographic imaging, film",
     "XA": "X-ray angiography",
 }
-COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 LONG_VRS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT")
 INSTALL_COMMAND = 'pip install "cbir_lib[dicom]"'
@@ -112,7 +104,7 @@ def _decode(data: bytes) -> Decoded:
     if syntax == DeflatedExplicitVRLittleEndian:
         return Decoded(None, f"compressed as {syntax.name}, which is not read")
     header = dcmread(io.BytesIO(data), force=True)
-    modality = _read_text(header, "Modality")
+    modality = read_text(header, "Modality")
     if modality and modality not in MODALITIES:
         return Decoded(None, f"modality {modality}, no projection X-ray")
     name = next((name for name in PIXELS if name in header), "")
@@ -146,7 +138,7 @@ def _decode(data: bytes) -> Decoded:
         samples = header.SamplesPerPixel
         return Decoded(None, f"{kind} with {samples} samples of {bits} bits, which is not read")
     remarks += pixel_remarks
-    image, remark = _convert_for_display(pixels, header, void)
+    image, remark = convert_for_display(pixels, header, void)
     if image is None:
         return Decoded(None, remark)
     if frames > 1:
@@ -239,12 +231,6 @@ def _read_number(header: Dataset, name: str) -> int | None:
         return None
 
 
-def _read_text(header: Dataset, name: str) -> str:
-    """Read an element as short printable text; empty where it is missing."""
-    text = str(header.get(name) or "").strip()[:40]
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
 def _count_expected_bytes(header: Dataset) -> int:
     """Count the bytes that all frames take, uncompressed."""
     number = {
@@ -278,7 +264,7 @@ def _complete_header(header: Dataset, name: str, syntax: UID) -> list[str]:
     header.Rows, header.Columns = _read_number(header, "Rows"), _read_number(header, "Columns")
     per_frame = header.Rows * header.Columns * header.NumberOfFrames
     length = 0 if syntax.is_encapsulated else len(header[name].value)
-    kind = _read_text(header, "PhotometricInterpretation").upper()
+    kind = read_text(header, "PhotometricInterpretation").upper()
     samples, bits = _read_number(header, "SamplesPerPixel"), _read_number(header, "BitsAllocated")
     if samples is None:
         colour = (3, 6) if bits is None else (3 * bits // 8,)
@@ -476,126 +462,3 @@ def _find_padding(header: Dataset, raw: np.ndarray, pixels: np.ndarray) -> np.nd
     if raw is not pixels:  # padding may lie beyond the bits stored
         void |= (raw >= low) & (raw <= high)
     return void if void.any() else None
-
-
-def _convert_for_display(pixels: np.ndarray, header: Dataset, void: np.ndarray | None) -> Decoded:
-    """Convert stored values (H, W), or colour (H, W, 3), to the picture a viewer would show."""
-    kind = header.PhotometricInterpretation
-    stored = int(header.BitsStored)
-    if kind in COLOURS and pixels.ndim == 3:
-        return Decoded(_compute_luminance(pixels, 2**stored - 1), f"{kind}, converted to grey")
-    if kind == "PALETTE COLOR":
-        from pydicom.pixels import apply_color_lut
-
-        colour = apply_color_lut(pixels, header)
-        deep = max(int(header.RedPaletteColorLookupTableDescriptor[2]), 8)
-        white = 255 if colour.dtype == np.uint8 else 2**deep - 1
-        if colour.max(initial=0) > white:
-            white = np.iinfo(colour.dtype).max
-        return Decoded(_compute_luminance(colour[..., :3], white), f"{kind}, converted to grey")
-    if pixels.ndim != 2:
-        return Decoded(None, f"{kind}, cannot be converted to grey")
-    remarks = []
-    if pixels.dtype.kind == "f":
-        finite = np.isfinite(pixels)
-        if not finite.any():
-            return Decoded(None, "no grey value is a number")
-        if lost := finite.size - int(finite.sum()):
-            void = ~finite if void is None else void | ~finite
-            remarks.append(describe_lost_values(lost))
-    try:
-        image, remark = _apply_window(pixels, header, void)
-        remarks.insert(0, remark)
-    except MemoryError:
-        raise
-    except Exception:  # invalid values in one of a dozen elements
-        image = stretch(pixels, *find_limits(pixels, void))
-        remarks.insert(0, "faulty window or LUT, stretched to 8 bits instead")
-    if kind == "MONOCHROME1" or _read_text(header, "PresentationLUTShape").upper() == "INVERSE":
-        image = 255 - image
-        remarks.append("white is zero, inverted")
-    if void is not None:
-        image = image.copy()
-        image[void] = 0
-    return Decoded(image, ", ".join(filter(None, remarks)))
-
-
-def _compute_luminance(pixels: np.ndarray, white: int) -> np.ndarray:
-    """Compute the luminance of colours (H, W, 3), 0..``white``, as (H, W) uint8."""
-    return map_bands(pixels, lambda band: stretch(band @ LUMINANCE, 0, white))
-
-
-def _apply_window(
-    pixels: np.ndarray, header: Dataset, void: np.ndarray | None
-) -> tuple[np.ndarray, str]:
-    """Apply modality LUT or rescale, then VOI LUT or window; return (H, W) uint8 and a remark."""
-    from pydicom.pixels import apply_rescale, apply_windowing
-
-    if header.get("ModalityLUTSequence"):
-        pixels, _ = _apply_lut(pixels, header, header.ModalityLUTSequence[0])
-
-        def rescale(band: np.ndarray) -> np.ndarray:
-            return band
-
-    else:
-
-        def rescale(band: np.ndarray) -> np.ndarray:
-            return apply_rescale(band, header)
-
-    low, high = find_limits(pixels, void)
-    black, white = (float(end) for end in rescale(np.array([low, high], dtype=np.float64)))
-    if not np.isfinite([black, white]).all():
-        raise ValueError("no rescale")
-    remark = ""
-    if header.get("VOILUTSequence"):
-        item = header.VOILUTSequence[0]
-
-        def shown(band: np.ndarray) -> np.ndarray:
-            values, highest = _apply_lut(rescale(band), header, item)
-            return stretch(values, 0, highest)
-
-        remark = "VOI LUT applied, to 8 bits"
-    elif header.get("WindowCenter") is not None and header.get("WindowWidth") is not None:
-        # What the window maps black and white to depends on depth, sign and rescale.
-        lowest, highest = apply_windowing(np.array([-1e30, 1e30]), header)
-        if not np.isfinite([lowest, highest]).all() or lowest == highest:
-            raise ValueError("no window")
-
-        def shown(band: np.ndarray) -> np.ndarray:
-            values = apply_windowing(rescale(band), header)
-            if pixels.dtype.kind != "f" and not np.isfinite(values).all():
-                raise ValueError("no window")
-            return stretch(values, lowest, highest)
-
-        remark = "window applied, to 8 bits"
-    if remark:
-        image = map_bands(pixels, shown)
-        seen = image if void is None else image[~void]
-        if low == high or seen.min() < seen.max():
-            return image, remark
-        remark = f"{remark.split(' applied')[0]} leaves nothing to see, stretched to 8 bits instead"
-    stored = int(header.BitsStored)
-    if not remark and stored <= 8 and pixels.dtype.kind == "u" and (black, white) == (low, high):
-        if stored == 8:
-            return pixels.astype(np.uint8), ""
-        return stretch(pixels, 0, 2**stored - 1), f"{stored} bits, to 8"
-    # With a falling rescale the larger stored value is the darker one.
-    black, white = min(black, white), max(black, white)
-    image = map_bands(pixels, lambda band: stretch(rescale(band), black, white))
-    return image, remark or "stretched to 8 bits"
-
-
-def _apply_lut(values: np.ndarray, header: Dataset, item: Dataset) -> tuple[np.ndarray, int]:
-    """Map values through a LUT (PS3.3, C.11.1.1); also return the largest value it can give."""
-    entries, first, bits = item.LUTDescriptor
-    entries = entries % 2**16 or 2**16
-    data = item.LUTData
-    if isinstance(data, bytes):
-        order = "<" if header.original_encoding[1] else ">"
-        data = np.frombuffer(data, np.uint8 if len(data) < 2 * entries else order + "u2")
-    table = np.atleast_1d(np.asarray(data, dtype=np.int64))[:entries]
-    mapped = np.empty(values.shape, dtype=np.int32)
-    for rows in iterate_bands(*values.shape):
-        place = np.clip(np.asarray(values[rows], dtype=np.float64) - first, 0, len(table) - 1)
-        mapped[rows] = table[np.rint(place).astype(np.intp)]
-    return mapped, 2**bits - 1

@@ -51,23 +51,23 @@ class Network:
     classes: tuple[int, ...]
 
 
-def _network(layers: str, named: int, flattened_at: int | None, *classes: int) -> Network:
+def _make_network(layers: str, named: int, flattened_at: int | None, *classes: int) -> Network:
     return Network(tuple(layers.split()), named, flattened_at, classes)
 
 
 NETWORKS = {
-    "A": _network("c3 c3 P c3 P", 4500, None, 5),
-    "B": _network("c3 c3 P c3 c3 P c3 c3 P", 4500, 120, 5),
-    "C": _network("c3 c3 P c3 c3 P c3 c3 c3 P", 4500, 120, 5),
-    "D": _network("c3 c3 P c3 c3 P c3 c3 P c3 c3 P", 1280, 128, 5),
-    "E": _network("c5 c5 P c5 P", 5120, None, 3, 4),
-    "F": _network("c5 P c5 P c5 P", 5120, 128, 3, 4),
-    "G": _network("c5 P c5 P c5 P c5 P", 1280, 128, 3, 4),
+    "A": _make_network("c3 c3 P c3 P", 4500, None, 5),
+    "B": _make_network("c3 c3 P c3 c3 P c3 c3 P", 4500, 120, 5),
+    "C": _make_network("c3 c3 P c3 c3 P c3 c3 c3 P", 4500, 120, 5),
+    "D": _make_network("c3 c3 P c3 c3 P c3 c3 P c3 c3 P", 1280, 128, 5),
+    "E": _make_network("c5 c5 P c5 P", 5120, None, 3, 4),
+    "F": _make_network("c5 P c5 P c5 P", 5120, 128, 3, 4),
+    "G": _make_network("c5 P c5 P c5 P c5 P", 1280, 128, 3, 4),
 }
 # Deeper, as the paper's future work names it: D with the doubled stacks of VGG-16 (Simonyan and
 # Zisserman 2015, arXiv:1409.1556) in its last two stages.
 OWN_NETWORKS = {
-    "H": _network("c3 c3 P c3 c3 P c3 c3 c3 P c3 c3 c3 P", 1280, 128),
+    "H": _make_network("c3 c3 P c3 c3 P c3 c3 c3 P c3 c3 c3 P", 1280, 128),
 }
 SECOND_FC = 800
 

@@ -36,7 +36,7 @@ def tabulate_costs(classes: int, size: int) -> pd.DataFrame:
         total = sum(layer.parameters for layer in of_network)
         rows[name] = {
             "convolutions": len(convolutions),
-            "receptive field (px)": _last_map(of_network).receptive_field_px,
+            "receptive field (px)": _find_last_map(of_network).receptive_field_px,
             "parameters (million)": total / 1e6,
             "of them convolutional (%)": 100 * sum(c.parameters for c in convolutions) / total,
             "multiply-adds (million)": sum(layer.multiply_adds for layer in of_network) / 1e6,
@@ -50,7 +50,7 @@ def tabulate_flattened(sizes: Sequence[int], classes: int = 5) -> pd.DataFrame:
     for name, network in NETWORKS.items():
         values = {
             f"flattened at {size} px": math.prod(
-                _last_map(list(list_layers(name, classes=classes, size=size))).shape
+                _find_last_map(list(list_layers(name, classes=classes, size=size))).shape
             )
             for size in sizes
         }
@@ -61,5 +61,5 @@ def tabulate_flattened(sizes: Sequence[int], classes: int = 5) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("network")
 
 
-def _last_map(of_network: Sequence[Layer]) -> Layer:
+def _find_last_map(of_network: Sequence[Layer]) -> Layer:
     return [layer for layer in of_network if len(layer.shape) == 3][-1]

@@ -69,9 +69,9 @@ def score_covered_images(
     (N, classes) float32
         Before the softmax.
     """
-    prepared = _prepared(trained, images)
+    prepared = _prepare(trained, images)
     where = np.arange(len(prepared)), np.asarray(tops), np.asarray(lefts)
-    return _scores(trained, prepared, *where, patch_px, fill)
+    return _compute_scores(trained, prepared, *where, patch_px, fill)
 
 
 def compute_log_odds(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -127,11 +127,11 @@ def measure_occlusion(
     CbirError
         When the patch, the stride or a class is out of range.
     """
-    prepared = _prepared(trained, images)
+    prepared = _prepare(trained, images)
     number, count = len(prepared), len(trained.class_names)
     starts = place_patches(prepared.shape[-1], patch_px, stride_px)
     nowhere = np.zeros(number, np.int64)
-    whole = _scores(trained, prepared, np.arange(number), nowhere, nowhere, 0, None)
+    whole = _compute_scores(trained, prepared, np.arange(number), nowhere, nowhere, 0, None)
     classes = whole.argmax(1) if classes is None else np.asarray(classes)
     if classes.shape != (number,) or not ((classes >= 0) & (classes < count)).all():
         raise CbirError(
@@ -140,17 +140,17 @@ def measure_occlusion(
         )
     shape = number, len(starts), len(starts)
     rows, down, across = (axis.ravel() for axis in np.indices(shape))
-    left = _scores(trained, prepared, rows, starts[down], starts[across], patch_px, fill)
+    left = _compute_scores(trained, prepared, rows, starts[down], starts[across], patch_px, fill)
     before, after = compute_log_odds(whole, classes)[rows], compute_log_odds(left, classes[rows])
     return (before - after).reshape(shape)
 
 
-def _prepared(trained: TrainedNetwork, images: np.ndarray) -> Tensor:
+def _prepare(trained: TrainedNetwork, images: np.ndarray) -> Tensor:
     return torch.from_numpy(trained.preprocessing.transform(check_images(images)))
 
 
 @torch.inference_mode()
-def _scores(
+def _compute_scores(
     trained: TrainedNetwork,
     prepared: Tensor,
     rows: np.ndarray,

@@ -59,7 +59,7 @@ def prepare(distance: str, gallery: np.ndarray, half: bool) -> Prepared:
     blocks = [slice(s, s + BLOCK_GALLERY) for s in range(0, len(gallery), BLOCK_GALLERY)]
     sums, longest = np.zeros(gallery.shape[1]), 0.0
     for block in blocks:
-        vectors = _unit(kind, gallery[block])
+        vectors = _scale_to_unit(kind, gallery[block])
         sums += vectors.sum(axis=0)
         longest = max(longest, np.linalg.norm(vectors, axis=1).max())
     centre, scale = sums / len(gallery), float(longest) or 1.0
@@ -67,8 +67,8 @@ def prepare(distance: str, gallery: np.ndarray, half: bool) -> Prepared:
     bias, lengths = (np.empty(len(gallery), np.float32) for _ in range(2))
     lost = 0.0
     for block in blocks:
-        shifted = (_unit(kind, gallery[block]) - centre) / scale
-        rounded[block] = _rounded(shifted, half)
+        shifted = (_scale_to_unit(kind, gallery[block]) - centre) / scale
+        rounded[block] = _round(shifted, half)
         whole = np.linalg.norm(shifted, axis=1)
         away = np.linalg.norm(shifted - rounded[block], axis=1)
         lost = max(lost, float((away / np.maximum(whole, SMALLEST)).max()))
@@ -78,7 +78,7 @@ def prepare(distance: str, gallery: np.ndarray, half: bool) -> Prepared:
     return Prepared(kind, centre, scale, rounded, bias, lengths, lost, largest, half)
 
 
-def _unit(kind: int, vectors: np.ndarray) -> np.ndarray:
+def _scale_to_unit(kind: int, vectors: np.ndarray) -> np.ndarray:
     """Convert to float64; for the cosine, scale vectors other than zero to length 1."""
     vectors = vectors.astype(np.float64)
     if kind != KINDS["cosine"]:
@@ -87,7 +87,7 @@ def _unit(kind: int, vectors: np.ndarray) -> np.ndarray:
     return vectors / np.where(lengths > 0, lengths, 1)
 
 
-def _rounded(shifted: np.ndarray, half: bool) -> np.ndarray:
+def _round(shifted: np.ndarray, half: bool) -> np.ndarray:
     """Round to (N, D) float32, to values that bfloat16 can hold if ``half``."""
     import torch
 
@@ -133,7 +133,7 @@ def search(
     exclude = bool((subjects >= 0).any())
     # Threads and matrices of one size for all blocks: memory does not grow with the gallery.
     scores = torch.empty(min(BLOCK_QUERIES, len(queries)) * min(BLOCK_GALLERY, len(gallery)))
-    with _products(prepared.half), ThreadPoolExecutor(threads) as pool:
+    with _allow_half_products(prepared.half), ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(queries), BLOCK_QUERIES):
             part = slice(start, min(start + BLOCK_QUERIES, len(queries)))
             count = part.stop - start
@@ -158,7 +158,7 @@ def search(
 
 
 @contextmanager
-def _products(half: bool) -> Iterator[None]:
+def _allow_half_products(half: bool) -> Iterator[None]:
     """Let float32 be multiplied as bfloat16, which changes nothing for rounded values."""
     import torch
 
@@ -178,10 +178,10 @@ def _prepare_queries(prepared: Prepared, queries: np.ndarray) -> tuple:
     """
     import torch
 
-    unit = _unit(prepared.kind, queries)
+    unit = _scale_to_unit(prepared.kind, queries)
     shifted = (unit - prepared.centre) / prepared.scale
     with np.errstate(over="ignore", invalid="ignore"):  # these are left undecided
-        x = _rounded(shifted, prepared.half)
+        x = _round(shifted, prepared.half)
         away = np.linalg.norm(shifted - x, axis=1)
         length = np.linalg.norm(x.astype(np.float64), axis=1)
         sums = queries.shape[1] * 2.0**-23

@@ -204,19 +204,21 @@ class Index:
                 raise CbirError(
                     f"{len(names)} {what} do not fit {len(vectors)} queries", "give one of each"
                 )
-        own, of_queries, codes = self._excluded(len(vectors), ids, subjects)
+        own, of_queries, codes = self._find_excluded(len(vectors), ids, subjects)
         excluded = own, of_queries, codes
         if self.method != "exact":
-            return self._approximate(vectors, k, *excluded)
+            return self._search_approximately(vectors, k, *excluded)
         fast = (
             self.distance in exact.KINDS
             and self.settings["device"] is None
             and len(self) >= FAST_FROM
             and k <= exact.CAPACITY // 4
         )
-        return (self._nearest if fast else self._blocks)(vectors, k, *excluded)
+        return (self._search_exactly if fast else self._search_blocks)(vectors, k, *excluded)
 
-    def _excluded(self, count: int, ids, subjects) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _find_excluded(
+        self, count: int, ids, subjects
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The row of each query itself and the number of its subject, (Q,), and those of (G,)."""
         own, of_queries = (np.full(count, -1, np.int64) for _ in range(2))
         codes = np.full(len(self), -1, np.int64)
@@ -232,7 +234,7 @@ class Index:
             codes, of_queries = numbers[: len(self)], numbers[len(self) :]
         return own, of_queries, codes
 
-    def _blocks(self, vectors, k, own, subjects, codes) -> Ranking:
+    def _search_blocks(self, vectors, k, own, subjects, codes) -> Ranking:
         """By the matrix of distances, of few queries and, unless all are wanted, few vectors."""
         rows = np.empty((len(vectors), k), np.int64)
         nearest = np.empty((len(vectors), k), np.float32)
@@ -264,9 +266,9 @@ class Index:
             rows[block], nearest[block] = best
         return Ranking(rows, nearest)
 
-    def _nearest(self, vectors, k, own, subjects, codes) -> Ranking:
+    def _search_exactly(self, vectors, k, own, subjects, codes) -> Ranking:
         """By :mod:`cbir_lib.retrieval.exact`, and by blocks where that decides nothing."""
-        vectors, gallery = self._finite(vectors), np.ascontiguousarray(self.vectors)
+        vectors, gallery = self._check_finite(vectors), np.ascontiguousarray(self.vectors)
         rows = np.empty((len(vectors), k), np.int64)
         distances = np.empty((len(vectors), k), np.float32)
         left = np.arange(len(vectors))
@@ -275,7 +277,7 @@ class Index:
             if not len(left):
                 break
             if half not in self._built:
-                self._built[half] = exact.prepare(self.distance, self._finite(gallery), half)
+                self._built[half] = exact.prepare(self.distance, self._check_finite(gallery), half)
             undecided = []
             for part, *block, decided in exact.search(
                 self._built[half], gallery, vectors[left], k, own[left], subjects[left], codes
@@ -284,7 +286,7 @@ class Index:
                 undecided.append(left[part][~decided])
             left = np.concatenate(undecided)
         if len(left):
-            other = self._blocks(vectors[left], k, own[left], subjects[left], codes)
+            other = self._search_blocks(vectors[left], k, own[left], subjects[left], codes)
             rows[left], distances[left] = other.rows, other.distances
         return Ranking(rows, distances)
 
@@ -297,7 +299,7 @@ class Index:
         if self.method == "exact" or self._built is not None or not len(self):
             return self
         faiss_index, place_of = self._build()
-        self._built = build_structure(faiss_index, place_of, self._as_faiss(self.vectors))
+        self._built = build_structure(faiss_index, place_of, self._convert_for_faiss(self.vectors))
         k = min(RECALL_AT, len(self))
         places = len(self._built.starts) - 1
         some = np.unique(np.linspace(0, places - 1, min(RECALL_QUERIES, places)).astype(np.int64))
@@ -306,37 +308,37 @@ class Index:
         self.recall = Recall(float(shares.mean()), k, len(rows))
         return self
 
-    def _approximate(self, vectors, k, own, subjects, codes) -> Ranking:
+    def _search_approximately(self, vectors, k, own, subjects, codes) -> Ranking:
         """By faiss: more than k candidates, of which the k nearest are measured."""
-        vectors = self._finite(vectors)
+        vectors = self._check_finite(vectors)
         structure = self.build()._built
         places = len(structure.starts) - 1
-        wanted = k * self.settings.get("rerank", 1) + self._beyond(own, subjects, codes)
+        wanted = k * self.settings.get("rerank", 1) + self._count_excluded(own, subjects, codes)
         if wanted >= places:  # nothing to be saved
-            return self._blocks(vectors, k, own, subjects, codes)
+            return self._search_blocks(vectors, k, own, subjects, codes)
         if self.method == "hnsw":
             structure.index.hnsw.efSearch = min(places, max(self.settings["efSearch"], wanted))
         rows = np.empty((len(vectors), k), np.int64)
         distances = np.empty((len(vectors), k), np.float32)
         for start in range(0, len(vectors), BLOCK_GALLERY):
             block = slice(start, start + BLOCK_GALLERY)
-            asked = self._as_faiss(vectors[block])
+            asked = self._convert_for_faiss(vectors[block])
             matches = structure.index.search(asked, wanted)[1]
-            equal = self._equal(asked)[:, None]
+            equal = self._find_equal(asked)[:, None]
             matches = np.hstack(
                 [matches, np.where((matches == equal).any(1, keepdims=True), -1, equal)]
             )
-            there = self._rows_at(matches, own[block], subjects[block], codes, k)
+            there = self._take_rows(matches, own[block], subjects[block], codes, k)
             rows[block], distances[block] = exact.measure_rows(
                 self.distance, vectors[block], np.ascontiguousarray(self.vectors), there, k
             )
         # A graph may be cut: whoever lacks neighbours is answered exactly.
         if len(short := np.flatnonzero(rows[:, -1] < 0)):
-            whole = self._blocks(vectors[short], k, own[short], subjects[short], codes)
+            whole = self._search_blocks(vectors[short], k, own[short], subjects[short], codes)
             rows[short], distances[short] = whole.rows, whole.distances
         return Ranking(rows, distances)
 
-    def _beyond(self, own, subjects, codes) -> int:
+    def _count_excluded(self, own, subjects, codes) -> int:
         """How many places may hold nothing but what a query must not find."""
         beyond = int((own >= 0).any())
         if (subjects >= 0).any():
@@ -347,17 +349,17 @@ class Index:
             beyond += int(np.bincount(pairs[0], minlength=1).max())
         return beyond
 
-    def _equal(self, asked: np.ndarray) -> np.ndarray:
+    def _find_equal(self, asked: np.ndarray) -> np.ndarray:
         """(Q,) int64: the place whose vector a query has, as faiss takes it; -1 for none."""
         structure = self._built
         hashes = hash_rows(asked)
         at = np.minimum(np.searchsorted(structure.hashes, hashes), len(structure.hashes) - 1)
         places = structure.hashed[at]
         same = structure.hashes[at] == hashes
-        there = self._as_faiss(self.vectors[structure.rows[structure.starts[places]]])
+        there = self._convert_for_faiss(self.vectors[structure.rows[structure.starts[places]]])
         return np.where(same & (there == asked).all(axis=1), places, -1)
 
-    def _rows_at(self, places, own, subjects, codes, k) -> np.ndarray:
+    def _take_rows(self, places, own, subjects, codes, k) -> np.ndarray:
         """(Q, C) rows of the gallery, -1 for none: of each place at most the first k allowed."""
         structure = self._built
         starts = structure.starts[:-1]
@@ -381,13 +383,13 @@ class Index:
                 more[query, : len(joined)] = joined
         return np.hstack([rows, more])
 
-    def _finite(self, vectors: np.ndarray) -> np.ndarray:
+    def _check_finite(self, vectors: np.ndarray) -> np.ndarray:
         """The vectors, row by row in memory, if all values are finite."""
         if not np.isfinite(vectors).all():
             pairwise(self.distance, vectors, vectors[:1])  # refuses them
         return np.ascontiguousarray(vectors)
 
-    def _as_faiss(self, vectors: np.ndarray) -> np.ndarray:
+    def _convert_for_faiss(self, vectors: np.ndarray) -> np.ndarray:
         """As faiss takes them: for the cosine, of length 1."""
         if self.distance == "cosine":
             norms = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -398,7 +400,7 @@ class Index:
         """A faiss index of the distinct vectors of the gallery; and the place of each row."""
         import faiss
 
-        gallery = self._as_faiss(self._finite(self.vectors))
+        gallery = self._convert_for_faiss(self._check_finite(self.vectors))
         place_of = number_distinct(gallery)
         _, first = np.unique(place_of, return_index=True)
         distinct = gallery if len(first) == len(gallery) else gallery[first]
@@ -453,8 +455,8 @@ class Index:
             arrays |= kept
             described["structure"] = json.dumps(numbers)
             described["recall"] = json.dumps(self.recall)
-        described["head_sha256"] = _digest(described, {})
-        described["sha256"] = _digest(described, arrays)
+        described["head_sha256"] = _compute_digest(described, {})
+        described["sha256"] = _compute_digest(described, arrays)
         with replacing(path) as part:
             part.write_bytes(save(arrays, described))
 
@@ -490,7 +492,7 @@ class Index:
                 if version != FORMAT:
                     raise CbirError(f"{path} is not an index of this library", again)
                 arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
-            if described.pop("sha256") != _digest(described, arrays):
+            if described.pop("sha256") != _compute_digest(described, arrays):
                 raise CbirError(f"{path} is damaged: its checksum differs", again)
             index = cls(
                 described["distance"],
@@ -509,7 +511,7 @@ class Index:
             if ids:
                 index.add(arrays["vectors"], np.array(ids, str), np.array(subjects, str))
             if "structure" in described:
-                prepared = index._as_faiss(index._finite(index.vectors))
+                prepared = index._convert_for_faiss(index._check_finite(index.vectors))
                 numbers = json.loads(described["structure"])
                 built, place_of = from_arrays(
                     index.method, index.distance, index.settings, prepared, arrays, numbers
@@ -539,7 +541,7 @@ def compute_recall(path: Path | str, descriptor: str) -> Recall | None:
         with safe_open(path, framework="numpy") as file:
             described = dict(file.metadata() or {})
         described.pop("sha256")
-        if described.pop("head_sha256") != _digest(described, {}):
+        if described.pop("head_sha256") != _compute_digest(described, {}):
             return None
         if (described["format"], described["descriptor"]) != (FORMAT, descriptor):
             return None
@@ -549,7 +551,7 @@ def compute_recall(path: Path | str, descriptor: str) -> Recall | None:
         return None
 
 
-def _digest(described: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
+def _compute_digest(described: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
     return compute_array_checksum(json.dumps(dict(described), sort_keys=True), arrays)
 
 

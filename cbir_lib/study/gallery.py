@@ -45,7 +45,7 @@ class RunGallery:
         self.run = result.run
         self.data = load(result.data.dataset)
         self.index = Index.load(folder / "index.safetensors")
-        self.preprocessing, self.descriptor = _descriptor_of(folder, result)
+        self.preprocessing, self.descriptor = _get_descriptor(folder, result)
         if not set(self.index.ids) <= set(self.data.image_ids):
             raise CbirError(
                 f"the gallery of {self.run} is not from this copy of {self.data.name}",
@@ -98,7 +98,9 @@ class RunGallery:
         return self.data.images[pd.Index(self.data.image_ids).get_loc(image_id)], ""
 
 
-def _descriptor_of(folder: Path, result: results.Result) -> tuple[Preprocessing | None, Descriptor]:
+def _get_descriptor(
+    folder: Path, result: results.Result
+) -> tuple[Preprocessing | None, Descriptor]:
     """Return the preprocessing of a run, if it is separate, and its descriptor."""
     if "network" in result.parameters:
         from cbir_lib.descriptors.learned import LearnedDescriptor

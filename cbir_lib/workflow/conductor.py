@@ -93,7 +93,7 @@ def conduct(
     config = [f"study={study_file}", f"profile={profile}", f"published={published}"]
     config.append(f"fresh={fresh}")
     if not published:
-        config.append(f"data={_prepared_data(study, profile, console)}")
+        config.append(f"data={_prepare_data(study, profile, console)}")
     elif missing := [
         name
         for name in [
@@ -126,9 +126,9 @@ def conduct(
             started = time.monotonic()
             code = graph.run(work / "study.log", progress)
             if code:
-                failures = progress.failures or _tail(work / "study.log")
+                failures = progress.failures or _read_tail(work / "study.log")
                 raise RunsFailedError("\n".join(failures), graph.plan())
-            console.print(f"all done in {_minutes(time.monotonic() - started)}")
+            console.print(f"all done in {_format_minutes(time.monotonic() - started)}")
         else:
             console.print("nothing to do: everything is up to date")
     return work
@@ -141,7 +141,7 @@ def find_target(work: Path, name: str) -> Path:
     return paths.result_file(work, name)
 
 
-def _prepared_data(study: Study, profile: str, console: Console) -> str:
+def _prepare_data(study: Study, profile: str, console: Console) -> str:
     """Decode the data set unless that has been done, and return its checksum."""
     name = study.profile(profile).dataset
     with console.status(f"reading {name} (decoded once, about half a minute)"):
@@ -290,7 +290,7 @@ class _Graph:
         log.parent.mkdir(parents=True, exist_ok=True)
         messages = log.with_name("messages.txt")
         many = len(progress.cost.keys() - WITHOUT_NOTEBOOK) >= WARM_FROM
-        with self._warm_process() if many else nullcontext({}) as warm:
+        with self._start_warm_process() if many else nullcontext({}) as warm:
             process = subprocess.Popen(
                 [*self.command, *self.targets],
                 env=self.environment | {CHANNEL: str(messages)} | warm,
@@ -319,7 +319,7 @@ class _Graph:
                 end_processes(_find_study_processes(Path(self.environment[MARK])))
 
     @contextmanager
-    def _warm_process(self) -> Iterator[dict[str, str]]:
+    def _start_warm_process(self) -> Iterator[dict[str, str]]:
         """Keep the process that jobs are forked from; give the variable that names its socket.
 
         It ends when its standard input closes, at the latest with this process.
@@ -347,7 +347,7 @@ class Progress:
 
     def __init__(self, study: Study, profile: str, planned: list[str], console: Console):
         runs = {run.id: run for run in study.runs(profile)}
-        self.cost = {job: _cost(runs.get(job), job) for job in planned}
+        self.cost = {job: _estimate_cost(runs.get(job), job) for job in planned}
         self.total = len(self.cost)
         self.share = dict.fromkeys(self.cost, 0.0)  # done part of each job, 0 to 1
         self.running: dict[str, str] = {}
@@ -396,13 +396,13 @@ class Progress:
         if part < 0.03:
             return f"{finished} of {self.total} done"
         seconds = (time.monotonic() - self.started) * (1 - part) / part
-        return f"{finished} of {self.total} done, about {_minutes(seconds)} left"
+        return f"{finished} of {self.total} done, about {_format_minutes(seconds)} left"
 
     def _print(self, text: str) -> None:
         self.console.print(text, markup=False)
 
 
-def _cost(run, job: str) -> float:
+def _estimate_cost(run, job: str) -> float:
     if isinstance(run, NetworkRun):
         size = run.options["crop"] or run.size
         shape = {"classes": 6, "size": size, "reading": run.reading}
@@ -414,10 +414,10 @@ def _cost(run, job: str) -> float:
     return BOOK_S if job == "book" else CHAPTER_S
 
 
-def _minutes(seconds: float) -> str:
+def _format_minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-def _tail(log: Path, lines: int = 12) -> list[str]:
+def _read_tail(log: Path, lines: int = 12) -> list[str]:
     text = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return [f"Snakemake failed; the end of {log}:", *text[-lines:]]

@@ -63,13 +63,13 @@ def find_imported_modules(code: str, others: Iterable[str] = ()) -> list[str]:
     list of str
         Their paths as Snakemake finds them, sorted.
     """
-    todo, known = [*_imports(code), *others], set()
+    todo, known = [*_list_imports(code), *others], set()
     while todo:
         name = todo.pop()
         if name not in known:
             known.add(name)
-            todo += [*_imports_of(name), *_packages_above(name)]
-    return sorted(str(paths.shorten(_file(name))) for name in known)
+            todo += [*_find_imports(name), *_packages_above(name)]
+    return sorted(str(paths.shorten(_find_file(name))) for name in known)
 
 
 def name_descriptor_module(name: str) -> str:
@@ -77,14 +77,14 @@ def name_descriptor_module(name: str) -> str:
     return f"cbir_lib.descriptors.{DESCRIPTORS[name].module}"
 
 
-def _file(module: str) -> Path:
+def _find_file(module: str) -> Path:
     place = PACKAGE.joinpath(*module.split(".")[1:])
     return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
 
 
 @cache
-def _imports_of(module: str) -> tuple[str, ...]:
-    return tuple(_imports(_file(module).read_text(encoding="utf-8")))
+def _find_imports(module: str) -> tuple[str, ...]:
+    return tuple(_list_imports(_find_file(module).read_text(encoding="utf-8")))
 
 
 def _packages_above(module: str) -> list[str]:
@@ -92,7 +92,7 @@ def _packages_above(module: str) -> list[str]:
     return [".".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
-def _imports(code: str) -> list[str]:
+def _list_imports(code: str) -> list[str]:
     """Return the modules of ``cbir_lib`` that code names in its imports."""
     names, todo = [], [ast.parse(code)]
     while todo:  # statements only: their expressions import nothing, and are most of the tree
@@ -107,5 +107,5 @@ def _imports(code: str) -> list[str]:
                 if node.module == "cbir_lib" and alias.name in cbir_lib.LAZY:
                     names.append(cbir_lib.LAZY[alias.name])
                 else:
-                    names.append(inner if _file(inner).is_file() else node.module)
+                    names.append(inner if _find_file(inner).is_file() else node.module)
     return [name for name in names if name.split(".")[0] == "cbir_lib"]

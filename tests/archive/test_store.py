@@ -24,7 +24,7 @@ from safetensors.numpy import save_file
 import cbir_lib
 from cbir_lib import paths
 from cbir_lib.archive import page as result_page
-from cbir_lib.archive import store, update
+from cbir_lib.archive import scan, store, update
 from cbir_lib.archive.store import Archive
 from cbir_lib.archive.update import build
 from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
@@ -237,10 +237,10 @@ def test_what_a_descriptor_has_learnt_never_changes(tmp_path, images):
 
 
 def test_a_descriptor_learns_from_images_spread_over_the_paths(tmp_path, images):
-    scan = update.scan_folder(images)
-    paths = list(scan.images)
+    scanned = scan.scan_folder(images)
+    paths = list(scanned.images)
     (images / paths[6]).write_bytes(b"")  # the next one stands in for it
-    sample = update._sample(images, scan, 7)  # of 20: every second
+    sample = update._draw_sample(images, scanned, 7)  # of 20: every second
     wanted = [*paths[:6:2], *paths[8:16:2]]
     assert np.array_equal(sample, [fit_to_square(pixels(images / path), 128) for path in wanted])
 
@@ -694,7 +694,7 @@ def test_a_flipped_bit_is_refused_and_never_searched(stored, name, data):
         assert name not in ("archive/faults.csv", "network/hnsw.safetensors")  # made again
     else:  # a file that is made again, or a byte without meaning, as a space between two words
         assert results.equals(expected[kind])
-        faults = update.read_faults(root / "archive" / "faults.csv")
+        faults = scan.read_faults(root / "archive" / "faults.csv")
         assert {f.reason for f in faults.values()} <= {"not an image"}
     finally:
         file.write_bytes(whole)
@@ -953,7 +953,7 @@ def test_the_table_the_json_and_the_page_say_the_same(cbir, tmp_path, images, mo
 
 def test_an_image_on_the_page_is_the_image_made_small():
     ramp = np.tile(np.linspace(0, 255, 768), (400, 1))
-    element = result_page._image(ramp.astype(np.uint8), 'a "name"')
+    element = result_page._embed_image(ramp.astype(np.uint8), 'a "name"')
     image = BeautifulSoup(element, "html.parser").img
     assert image["alt"] == 'a "name"'
     small = Image.open(io.BytesIO(base64.b64decode(image["src"].split(",")[1])))

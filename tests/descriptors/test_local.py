@@ -259,7 +259,7 @@ def test_patches_are_reduced_by_scikit_learns_components():
     descriptor = BagOfWords("patches", words=4, components=6).fit(IMAGES)
     _, patches = local.cut_patches(IMAGES, 4, 16)
     reference = PCA(6, svd_solver="full").fit(patches)
-    ours, expected = descriptor._reduced(patches), reference.transform(patches)
+    ours, expected = descriptor._reduce(patches), reference.transform(patches)
     signs = np.sign((ours * expected).sum(axis=0))
     assert np.allclose(ours * signs, expected, atol=1e-3)
     assert descriptor.vocabulary_.shape == (4, 6)

@@ -204,7 +204,7 @@ def test_with_every_training_image_a_landmark_the_kernel_is_the_exact_one(
     few, labels, to_the_end, monkeypatch
 ):
     assert COUNTS["train"] < classifiers.LANDMARKS
-    learnt_from, regression = [], classifiers._regression
+    learnt_from, regression = [], classifiers._make_regression
     monkeypatch.setattr(
         classifiers, "_regression", lambda v, *more: learnt_from.append(v) or regression(v, *more)
     )

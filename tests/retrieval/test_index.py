@@ -565,8 +565,8 @@ def arrays_of(path):
 def signed(path, described, arrays):
     """Write a file as somebody would who wishes it to be taken for a whole one."""
     described = {k: v for k, v in described.items() if k not in ("sha256", "head_sha256")}
-    described["head_sha256"] = retrieval._digest(described, {})
-    described["sha256"] = retrieval._digest(described, arrays)
+    described["head_sha256"] = retrieval._compute_digest(described, {})
+    described["sha256"] = retrieval._compute_digest(described, arrays)
     save_file(arrays, path, described)
 
 

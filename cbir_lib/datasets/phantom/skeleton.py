@@ -124,7 +124,7 @@ class Skeleton:
         self.bodies = {name: i for i, name in enumerate(names)}
         self.parts = [find_part(name) if name != "world" else "world" for name in names]
         self.neck: dict[str, float] = {"neck": 0.6, "head": 1.0}  # share of a nod they take part in
-        self.bones = [bone for geom in range(self.model.ngeom) for bone in self._bones_of(geom)]
+        self.bones = [bone for geom in range(self.model.ngeom) for bone in self._list_bones(geom)]
         self.neck_base = np.zeros(3)  # in the frame of the trunk
         standing = self.places({}, {})["torso"]
         self.neck_base = standing.inverse @ (np.array(NECK_BASE) - standing.position)
@@ -133,7 +133,7 @@ class Skeleton:
     def _name(self, kind: str, i: int) -> str:
         return self._mujoco.mj_id2name(self.model, getattr(self._mujoco.mjtObj, f"mjOBJ_{kind}"), i)
 
-    def _bones_of(self, geom: int) -> list[Bone]:
+    def _list_bones(self, geom: int) -> list[Bone]:
         model = self.model
         if model.geom_type[geom] != self._mujoco.mjtGeom.mjGEOM_MESH:
             return []

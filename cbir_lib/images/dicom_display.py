@@ -1,0 +1,156 @@
+"""From the stored values of a DICOM image to the grey values that a viewer would show.
+
+The steps are those of DICOM PS3.3, C.11: modality LUT or rescale, then VOI LUT or window, then
+inversion of MONOCHROME1. pydicom does them, except the LUTs: its own look-up wraps around at 256
+where the entries have 8 bits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cbir_lib.images.grey import (
+    LUMINANCE,
+    Decoded,
+    describe_lost_values,
+    find_limits,
+    iterate_bands,
+    map_bands,
+    stretch,
+)
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+
+
+def read_text(header: Dataset, name: str) -> str:
+    """Read an element as short printable text; empty where it is missing."""
+    text = str(header.get(name) or "").strip()[:40]
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def convert_for_display(pixels: np.ndarray, header: Dataset, void: np.ndarray | None) -> Decoded:
+    """Convert stored values (H, W), or colour (H, W, 3), to the picture a viewer would show."""
+    kind = header.PhotometricInterpretation
+    stored = int(header.BitsStored)
+    if kind in COLOURS and pixels.ndim == 3:
+        return Decoded(_compute_luminance(pixels, 2**stored - 1), f"{kind}, converted to grey")
+    if kind == "PALETTE COLOR":
+        from pydicom.pixels import apply_color_lut
+
+        colour = apply_color_lut(pixels, header)
+        deep = max(int(header.RedPaletteColorLookupTableDescriptor[2]), 8)
+        white = 255 if colour.dtype == np.uint8 else 2**deep - 1
+        if colour.max(initial=0) > white:
+            white = np.iinfo(colour.dtype).max
+        return Decoded(_compute_luminance(colour[..., :3], white), f"{kind}, converted to grey")
+    if pixels.ndim != 2:
+        return Decoded(None, f"{kind}, cannot be converted to grey")
+    remarks = []
+    if pixels.dtype.kind == "f":
+        finite = np.isfinite(pixels)
+        if not finite.any():
+            return Decoded(None, "no grey value is a number")
+        if lost := finite.size - int(finite.sum()):
+            void = ~finite if void is None else void | ~finite
+            remarks.append(describe_lost_values(lost))
+    try:
+        image, remark = _apply_window(pixels, header, void)
+        remarks.insert(0, remark)
+    except MemoryError:
+        raise
+    except Exception:  # invalid values in one of a dozen elements
+        image = stretch(pixels, *find_limits(pixels, void))
+        remarks.insert(0, "faulty window or LUT, stretched to 8 bits instead")
+    if kind == "MONOCHROME1" or read_text(header, "PresentationLUTShape").upper() == "INVERSE":
+        image = 255 - image
+        remarks.append("white is zero, inverted")
+    if void is not None:
+        image = image.copy()
+        image[void] = 0
+    return Decoded(image, ", ".join(filter(None, remarks)))
+
+
+def _compute_luminance(pixels: np.ndarray, white: int) -> np.ndarray:
+    """Compute the luminance of colours (H, W, 3), 0..``white``, as (H, W) uint8."""
+    return map_bands(pixels, lambda band: stretch(band @ LUMINANCE, 0, white))
+
+
+def _apply_window(
+    pixels: np.ndarray, header: Dataset, void: np.ndarray | None
+) -> tuple[np.ndarray, str]:
+    """Apply modality LUT or rescale, then VOI LUT or window; return (H, W) uint8 and a remark."""
+    from pydicom.pixels import apply_rescale, apply_windowing
+
+    if header.get("ModalityLUTSequence"):
+        pixels, _ = _apply_lut(pixels, header, header.ModalityLUTSequence[0])
+
+        def rescale(band: np.ndarray) -> np.ndarray:
+            return band
+
+    else:
+
+        def rescale(band: np.ndarray) -> np.ndarray:
+            return apply_rescale(band, header)
+
+    low, high = find_limits(pixels, void)
+    black, white = (float(end) for end in rescale(np.array([low, high], dtype=np.float64)))
+    if not np.isfinite([black, white]).all():
+        raise ValueError("no rescale")
+    remark = ""
+    if header.get("VOILUTSequence"):
+        item = header.VOILUTSequence[0]
+
+        def shown(band: np.ndarray) -> np.ndarray:
+            values, highest = _apply_lut(rescale(band), header, item)
+            return stretch(values, 0, highest)
+
+        remark = "VOI LUT applied, to 8 bits"
+    elif header.get("WindowCenter") is not None and header.get("WindowWidth") is not None:
+        # What the window maps black and white to depends on depth, sign and rescale.
+        lowest, highest = apply_windowing(np.array([-1e30, 1e30]), header)
+        if not np.isfinite([lowest, highest]).all() or lowest == highest:
+            raise ValueError("no window")
+
+        def shown(band: np.ndarray) -> np.ndarray:
+            values = apply_windowing(rescale(band), header)
+            if pixels.dtype.kind != "f" and not np.isfinite(values).all():
+                raise ValueError("no window")
+            return stretch(values, lowest, highest)
+
+        remark = "window applied, to 8 bits"
+    if remark:
+        image = map_bands(pixels, shown)
+        seen = image if void is None else image[~void]
+        if low == high or seen.min() < seen.max():
+            return image, remark
+        remark = f"{remark.split(' applied')[0]} leaves nothing to see, stretched to 8 bits instead"
+    stored = int(header.BitsStored)
+    if not remark and stored <= 8 and pixels.dtype.kind == "u" and (black, white) == (low, high):
+        if stored == 8:
+            return pixels.astype(np.uint8), ""
+        return stretch(pixels, 0, 2**stored - 1), f"{stored} bits, to 8"
+    # With a falling rescale the larger stored value is the darker one.
+    black, white = min(black, white), max(black, white)
+    image = map_bands(pixels, lambda band: stretch(rescale(band), black, white))
+    return image, remark or "stretched to 8 bits"
+
+
+def _apply_lut(values: np.ndarray, header: Dataset, item: Dataset) -> tuple[np.ndarray, int]:
+    """Map values through a LUT (PS3.3, C.11.1.1); also return the largest value it can give."""
+    entries, first, bits = item.LUTDescriptor
+    entries = entries % 2**16 or 2**16
+    data = item.LUTData
+    if isinstance(data, bytes):
+        order = "<" if header.original_encoding[1] else ">"
+        data = np.frombuffer(data, np.uint8 if len(data) < 2 * entries else order + "u2")
+    table = np.atleast_1d(np.asarray(data, dtype=np.int64))[:entries]
+    mapped = np.empty(values.shape, dtype=np.int32)
+    for rows in iterate_bands(*values.shape):
+        place = np.clip(np.asarray(values[rows], dtype=np.float64) - first, 0, len(table) - 1)
+        mapped[rows] = table[np.rint(place).astype(np.intp)]
+    return mapped, 2**bits - 1
