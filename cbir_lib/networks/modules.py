@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cbir_lib.errors import CbirError
 from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.networks import architectures
 from cbir_lib.networks.augmentation import Augmentation
+from cbir_lib.networks.variation import Variation
 from cbir_lib.tensors import read_tensors, write_tensors
 
 FORMAT = "cbir_lib network 3"
@@ -47,6 +49,7 @@ def build_network(
     turns: bool = False,
     crop: int | None = None,
     shifts: bool = False,
+    variations: Sequence[str] = (),
 ) -> nn.Sequential:
     """Build a network that takes (N, H, W) uint8 images and gives (N, classes) scores.
 
@@ -73,6 +76,8 @@ def build_network(
     turns, crop, shifts
         See :class:`cbir_lib.networks.augmentation.Augmentation`. With a crop the network itself is
         built for images of that side.
+    variations
+        What varies in training: see :class:`cbir_lib.networks.variation.Variation`.
 
     Raises
     ------
@@ -81,7 +86,8 @@ def build_network(
     """
     if not 0 <= dropout < 1:
         raise CbirError(f"dropout {dropout} is out of range", "give 0 or more, below 1")
-    modules = OrderedDict(centre=Centre(torch.tensor(mean_image)))
+    modules = OrderedDict(variation=Variation(variations)) if variations else OrderedDict()
+    modules["centre"] = Centre(torch.tensor(mean_image))
     shape = (1, *mean_image.shape)
     if turns or crop is not None:
         augmentation = Augmentation(shape[-1], turns=turns, crop=crop, shifts=shifts)

@@ -15,6 +15,7 @@ from torch import nn
 from cbir_lib.errors import CbirError, unknown_name_error
 from cbir_lib.networks.augmentation import Augmentation
 from cbir_lib.networks.modules import Centre, TrainedNetwork
+from cbir_lib.networks.variation import Variation
 
 if TYPE_CHECKING:
     from onnx import NodeProto, TensorProto
@@ -147,7 +148,7 @@ class _Graph:
             self.node("Relu")
         elif isinstance(module, nn.Flatten):
             self.node("Flatten", axis=1)
-        elif not isinstance(module, nn.Dropout):  # which does nothing outside training
+        elif not isinstance(module, nn.Dropout | Variation):  # they do nothing outside training
             raise CbirError(
                 f"the module {name} ({type(module).__name__}) has no counterpart in ONNX here",
                 "add it to cbir_lib/networks/onnx_export.py",

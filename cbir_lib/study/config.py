@@ -24,6 +24,10 @@ from cbir_lib.schema import StrictModel, describe_first_error
 AtLeastOne = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Variation = Literal[
+    *("magnification", "blur", "collimation", "exposure", "noise", "resolution", "contrast"),
+    *("gamma", "inversion"),
+]
 
 LARGEST_FILE = 2**18  # bytes
 MOST_VALUES = 100_000  # in the file, aliases expanded
@@ -86,6 +90,7 @@ class NetworkRun(Run):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     augment: bool = False  # random crops and rotations by 90, 180, 270 degrees, as in the paper
     crop: AtLeastOne | None = None  # pixels; default with augment: 120 of 128
+    variations: list[Variation] = []  # in training: cbir_lib/networks/variation.py
     seed: int = 0
     epochs: AtLeastOne = 1000
     budget: AtLeastOne = 1  # multiplies the epochs
@@ -148,6 +153,7 @@ class NetworkRun(Run):
             "turns": self.augment,
             "crop": crop,
             "shifts": self.augment,
+            **({"variations": self.variations} if self.variations else {}),
         }
 
 
@@ -166,6 +172,7 @@ VARIANTS = {
     "mean": "uncentred",
     "dropout": lambda share: "dropout" if share == 0.5 else f"dropout{share:g}",
     "augment": "augment",
+    "variations": lambda names: "-".join(names) if len(names) < 4 else f"{len(names)}variations",
     "schedule": lambda name: name,
     "early_stopping": "stopped",
     "learning_rate": lambda value: f"rate{value:g}",
