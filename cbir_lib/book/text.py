@@ -139,6 +139,11 @@ def name_in_sentence(method: str) -> str:
     """Return the name of a method within a sentence: ``Network C with dropout``."""
     both = method.replace(", dropout-augment", " with dropout and augmentation")
     one = both.replace(", dropout", " with dropout").replace(", augment", " with augmentation")
+    one, _, varied = one.partition(", normalised-")
+    if varied:
+        many = varied.endswith("variations")
+        what = varied.replace("variations", " variations") if many else f"varied {varied}"
+        return f"{one} with batch normalisation and {what}"
     return one.replace(", normalised", " with batch normalisation")
 
 

@@ -58,6 +58,9 @@ def effects_real(
     ] = "mednist",
     data_root: DataRoot = None,
     study_file: StudyFile = None,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Only measure methods that the file lacks.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="The file to write; by default in results/real/.")
     ] = None,
@@ -69,10 +72,12 @@ def effects_real(
     study file. A folder of your own needs sub-folders named after regions: chest, upper extremity
     and so on. No film is written.
 
-    Examples: `cbir effects real`, `cbir effects real --dataset folder --data-root my-films`
+    Examples: `cbir effects real`, `cbir effects real --missing`,
+    `cbir effects real --dataset folder --data-root my-films`
     """
     from cbir_lib import paths
     from cbir_lib.datasets import load
+    from cbir_lib.descriptors import DESCRIPTORS
     from cbir_lib.networks.modules import read_network
     from cbir_lib.reproduction import evidence
     from cbir_lib.study import effects, real, results
@@ -95,10 +100,15 @@ def effects_real(
         if "descriptor" in result.parameters
     }
     path = out or effects.published_path("real", dataset)
+    before = effects.read(path) if missing and path.is_file() else None
+    if before:
+        there = real.count_seeds(before)
+        networks = {n: seeds for n, seeds in networks.items() if there.get(n) != len(seeds)}
+        descriptors = {n: s for n, s in descriptors.items() if DESCRIPTORS[n].title not in there}
     measured = real.measure(
         plan, films, descriptors, networks, lambda line: print(line, flush=True)
     )
-    effects.write(path, measured)
+    effects.write(path, real.merge(before, measured) if before else measured)
     print(f"the effects: {path}")
 
 

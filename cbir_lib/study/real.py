@@ -26,6 +26,10 @@ from cbir_lib.study.effects import Effect, Search
 from cbir_lib.study.robustness import Method
 
 BLOCK = 500  # queries at a time: bounds the memory of their distances
+# What is chosen by its measures on real films is judged on others: the first, third, ... film of
+# each region are for choosing.
+HALVES = ("choosing", "judging")
+POINTS = 2.0  # of validation accuracy that a variation may cost on simulated images, in percent
 
 
 def measure(
@@ -38,7 +42,8 @@ def measure(
     """Search the phantom's training images with real radiographs.
 
     The level is the region. Networks also have ``accuracy``, the share of the films whose region
-    is the network's own answer.
+    is the network's own answer, and rows of the two halves of the films, with ``half`` among their
+    settings.
 
     Parameters
     ----------
@@ -83,12 +88,45 @@ def measure(
     )
 
 
-def tabulate(measured: effects.Effects) -> pd.DataFrame:
-    """Return one row per method and region, in percent.
+def merge(published: effects.Effects, measured: effects.Effects) -> effects.Effects:
+    """Add newly measured methods to published ones.
+
+    Raises
+    ------
+    CbirError
+        When the two are of other films, another gallery or another plan.
+    """
+    for name in ("parameters", "data"):
+        if getattr(published, name) != getattr(measured, name):
+            raise CbirError(
+                f"the published measurements are of other {name}",
+                "measure all methods: leave out --missing",
+            )
+    new = {effect.method for effect in measured.effects}
+    kept = [effect for effect in published.effects if effect.method not in new]
+    return measured.model_copy(update={"effects": kept + measured.effects})
+
+
+def count_seeds(measured: effects.Effects) -> dict[str, int]:
+    """Count the seeds of each method that is measured; 1 for a handcrafted descriptor.
+
+    A network without rows of the two halves of the films is left out.
+    """
+    return {
+        effect.method: effect.seeds
+        for effect in measured.effects
+        if effect.accuracy is None or effect.settings.get("half")
+    }
+
+
+def tabulate(measured: effects.Effects, half: str | None = None) -> pd.DataFrame:
+    """Return one row per method and region, in percent, of all films or of one of ``HALVES``.
 
     The index is ``method``, ``region``. Columns: ``P@1`` with ``low`` and ``high``, the ends of its
     95 % interval, ``P@10``, ``mAP``, ``own answer`` (of networks, else NaN), and ``seeds``.
     """
+    rows = [effect for effect in measured.effects if effect.settings.get("half") == half]
+    measured = measured.model_copy(update={"effects": rows})
     table = effects.tabulate(measured)
     ends = np.array([effect.precision_at_1_interval for effect in measured.effects])
     own = np.array([effect.accuracy for effect in measured.effects], float)  # None becomes NaN
@@ -102,6 +140,44 @@ def tabulate(measured: effects.Effects) -> pd.DataFrame:
     )
     columns = ["P@1", "low", "high", "P@10", "mAP", "own answer", "seeds"]
     return table.set_index(["method", "region"])[columns]
+
+
+def tabulate_variations(
+    measured: effects.Effects, trained: Sequence[results.Result]
+) -> pd.DataFrame:
+    """Return what each variation of the training images does, one row per network, in percent.
+
+    Columns: ``network``, ``variations`` (joined by commas), ``validation`` (accuracy on simulated
+    images), for each region ``P@1`` on the films for judging with its name, ``choosing`` (mean of
+    the regions on the films for choosing), and ``chosen``, true for the row that the rule of
+    ``study.yml`` takes. Empty where no such network was measured.
+    """
+    runs: dict[str, list[results.Result]] = {}
+    for result in trained:
+        if result.parameters.get("batch_norm") and "network" in result.parameters:
+            runs.setdefault(results.name_method(result), []).append(result)
+    halves = {half: tabulate(measured, half)["P@1"].unstack("region") for half in HALVES}
+    rows = []
+    for method, of_seeds in runs.items():
+        if method in halves["choosing"].index:
+            accuracies = [r.classification.validation_accuracy for r in of_seeds]
+            rows.append(
+                {
+                    "method": method,
+                    "network": of_seeds[0].parameters["network"],
+                    "variations": ", ".join(of_seeds[0].parameters.get("variations", [])),
+                    "validation": 100 * float(np.mean(accuracies)),
+                    **halves["judging"].loc[method],
+                    "choosing": halves["choosing"].loc[method].mean(),
+                }
+            )
+    if not rows:
+        return pd.DataFrame()
+    table = pd.DataFrame(rows).set_index("method")
+    plain = table[table["variations"] == ""].set_index("network")["validation"]
+    lost = table["network"].map(plain) - table["validation"]
+    allowed = table["choosing"].where((lost <= POINTS) | (table["variations"] == ""))
+    return table.assign(chosen=table.index == allowed.idxmax())
 
 
 def average_by_method(measured: Sequence[results.Result]) -> dict[str, float]:
@@ -167,6 +243,15 @@ def _score(
     return np.concatenate(blocks, axis=1)
 
 
+def split_films(labels: np.ndarray) -> np.ndarray:
+    """Assign films with these labels to ``HALVES``: (N,) int64, 0 and 1 in turn in each region."""
+    halves = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        of_region = labels == label
+        halves[of_region] = np.arange(of_region.sum()) % len(HALVES)
+    return halves
+
+
 def _summarise(
     method: str,
     scores: np.ndarray,
@@ -174,21 +259,30 @@ def _summarise(
     labels: np.ndarray,
     right: np.ndarray | None = None,
 ) -> list[Effect]:
-    """Summarise (S, 3, Q) scores of S seeds, and (S, Q) correct answers, one row per region."""
+    """Summarise (S, 3, Q) scores of S seeds, and (S, Q) correct answers, by region.
+
+    With answers, the method is a network, and the halves of the films have rows of their own.
+    """
+    groups = [({}, np.full(len(labels), True))]
+    if right is not None:
+        halves = split_films(labels)
+        groups += [({"half": name}, halves == number) for number, name in enumerate(HALVES)]
     rows = []
-    for label in np.unique(labels):
-        of_region = labels == label
-        search = Search(labels[of_region], gallery.labels)
-        effect = search.build_effect(
-            scores[:, :, of_region],
-            factor="region",
-            level=gallery.class_names[label],
-            method=method,
-        )
-        measured = {
-            "precision_at_1_interval": compute_paired_interval(scores[:, 1, of_region]),
-        }
-        if right is not None:
-            measured["accuracy"] = float(right[:, of_region].mean())
-        rows.append(effect.model_copy(update=measured))
+    for settings, members in groups:
+        for label in np.unique(labels):
+            rows_of = members & (labels == label)
+            if not rows_of.any():
+                continue
+            search = Search(labels[rows_of], gallery.labels)
+            effect = search.build_effect(
+                scores[:, :, rows_of],
+                factor="region",
+                level=gallery.class_names[label],
+                method=method,
+                settings=settings,
+            )
+            measured = {"precision_at_1_interval": compute_paired_interval(scores[:, 1, rows_of])}
+            if right is not None:
+                measured["accuracy"] = float(right[:, rows_of].mean())
+            rows.append(effect.model_copy(update=measured))
     return rows

@@ -135,3 +135,19 @@ def test_a_remedy_is_next_to_the_papers_numbers():
     assert row["difference (95 % interval)"].startswith("+10.0 (")
     assert text.tabulate_remedy({}, "both", accuracies).empty
     assert np.isfinite(differences["dropout"]["B"]["difference"])
+
+
+@pytest.mark.parametrize(
+    ("method", "named"),
+    [
+        ("Network B, normalised", "Network B with batch normalisation"),
+        ("Network B, normalised-blur", "Network B with batch normalisation and varied blur"),
+        (
+            "Network G, normalised-8variations",
+            "Network G with batch normalisation and 8 variations",
+        ),
+        ("Network F, dropout-augment", "Network F with dropout and augmentation"),
+    ],
+)
+def test_methods_have_names_for_sentences(method, named):
+    assert text.name_in_sentence(method) == named

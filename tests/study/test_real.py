@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from cbir_lib import paths
 from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
 from cbir_lib.errors import CbirError
 from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.networks.modules import TrainedNetwork, build_network
-from cbir_lib.study import real
+from cbir_lib.study import effects, real, results
 from cbir_lib.study.config import Real
 
 PLAN = Real(queries=6, size=32, regions={"clinic": {"CXR": "chest", "Hand": "upper extremity"}})
@@ -107,9 +108,70 @@ def test_networks_are_means_over_their_seeds_and_have_their_own_answers(films, s
         networks.append(TrainedNetwork("G", {}, names, Preprocessing(size=32), module))
     both = real.measure(PLAN, films, {}, {"Network G": networks}).effects
     alone = [real.measure(PLAN, films, {}, {"Network G": [one]}).effects for one in networks]
+    assert len(both) == 3 * 2  # all films and two halves of them, two regions
     for mean_of, *ones in zip(both, *alone, strict=True):
         assert mean_of.seeds == 2
+        assert mean_of.queries == (3 if mean_of.settings else 6)
         assert mean_of.accuracy == (mean_of.level == "chest")
         for key in ("mean_average_precision", "precision_at_1", "precision_at_10"):
             mean = np.mean([getattr(one, key) for one in ones])
             assert getattr(mean_of, key) == pytest.approx(mean)
+
+
+def test_halves_are_taken_in_turn_within_each_region():
+    assert real.split_films(np.array([3, 1, 3, 3, 1, 3])).tolist() == [0, 0, 1, 0, 1, 1]
+
+
+def build_measured(precisions, accuracy=0.9):
+    """Measurements of networks: by method, the precision at 1 of the two halves."""
+    rows = [
+        effects.Effect(
+            factor="region",
+            level="chest",
+            method=method,
+            settings={"half": half} if half else {},
+            queries=4,
+            mean_average_precision=0.5,
+            mean_average_precision_interval=[0.4, 0.6],
+            precision_at_1=value,
+            precision_at_1_interval=[value, value],
+            precision_at_10=0.5,
+            accuracy=accuracy,
+        )
+        for method, halves in precisions.items()
+        for half, value in zip((None, *real.HALVES), (0.0, *halves), strict=True)
+    ]
+    circumstances = results.record_circumstances({"measuring": 1.0})
+    return effects.Effects(
+        name="clinic", parameters={}, data=[], effects=rows, circumstances=circumstances
+    )
+
+
+def test_what_is_measured_anew_replaces_what_was_and_the_rest_stays():
+    before = build_measured({"Network A": (0.1, 0.2), "Network B": (0.3, 0.4)})
+    merged = real.merge(before, build_measured({"Network B": (0.5, 0.6), "Network C": (0.7, 0.8)}))
+    judged = real.tabulate(merged, "judging")["P@1"]
+    assert judged.droplevel("region").to_dict() == pytest.approx(
+        {"Network A": 20, "Network B": 60, "Network C": 80}
+    )
+    assert real.count_seeds(merged) == {"Network A": 1, "Network B": 1, "Network C": 1}
+    with pytest.raises(CbirError, match="of other parameters"):
+        real.merge(before, before.model_copy(update={"parameters": {"queries": 7}}))
+
+
+def test_the_rule_chooses_by_one_half_and_by_what_is_lost_on_simulated_images():
+    one = results.read(paths.results_folder("full") / "phantom-B-normalised-s0.json")
+
+    def train(variations, validation):
+        rule = one.classification.model_copy(update={"validation_accuracy": validation})
+        parameters = one.parameters | {"variations": variations}
+        return one.model_copy(update={"parameters": parameters, "rules": [rule]})
+
+    trained = [train([], 0.95), train(["blur"], 0.94), train(["noise"], 0.92)]
+    names = [results.name_method(result) for result in trained]
+    measured = build_measured(dict(zip(names, [(0.5, 0.9), (0.7, 0.6), (0.9, 0.8)], strict=True)))
+    table = real.tabulate_variations(measured, trained)
+    assert table["choosing"].to_list() == pytest.approx([50, 70, 90])
+    assert table["chest"].to_list() == pytest.approx([90, 60, 80])  # judged on the others
+    assert table["chosen"].to_list() == [False, True, False]  # noise costs three points
+    assert table["variations"].to_list() == ["", "blur", "noise"]
