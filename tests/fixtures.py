@@ -121,6 +121,5 @@ def pack(folder: Path, archive: Path) -> Path:
 
 
 def shipped_network(letter: str) -> str:
-    """Return the run of the network of this letter that is part of the project."""
-    (file,) = paths.models_folder().glob(f"phantom-{letter}-*.safetensors")
-    return file.stem
+    """Return the run of a network of this letter that is part of the project."""
+    return min(file.stem for file in paths.models_folder().glob(f"phantom-{letter}-*.safetensors"))

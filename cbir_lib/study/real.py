@@ -177,7 +177,8 @@ def tabulate_variations(
     plain = table[table["variations"] == ""].set_index("network")["validation"]
     lost = table["network"].map(plain) - table["validation"]
     allowed = table["choosing"].where((lost <= POINTS) | (table["variations"] == ""))
-    return table.assign(chosen=table.index == allowed.idxmax())
+    best = allowed.idxmax() if allowed.notna().any() else None
+    return table.assign(chosen=table.index == best)
 
 
 def average_by_method(measured: Sequence[results.Result]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from cbir_lib.datasets import get_source, load_images
 from cbir_lib.errors import CbirError
 from cbir_lib.files import replacing, replacing_folder
 from cbir_lib.reproduction import evidence, paper, tables
-from cbir_lib.study import effects, results, summaries
+from cbir_lib.study import effects, real, results, summaries
 from cbir_lib.study.config import Study
 from cbir_lib.study.results import Result
 
@@ -89,29 +89,38 @@ def publish(study: Study, profile: str) -> list[str]:
 
 
 def _ship_models(work: Path, folder: Path) -> list[str]:
-    """Write the network of the best published run of each kind, best first, up to the size limit.
+    """Write the best network for real films and the best of each kind, up to the size limit.
 
-    The weights are those trained here, or else those in ``folder``. A run trained elsewhere has
-    neither, and the best of the others takes its place.
+    The one for real films comes first, the others by their validation accuracy. The weights are
+    those trained here, or else those in ``folder``. A run trained elsewhere has neither, and the
+    best of the others takes its place.
     """
     from cbir_lib.networks.modules import read_network, save_network
 
+    published = results.read_published(work.name)
+    for_films = name_chosen_for_films(published)
+    films: list[Result] = []
     kinds: dict[str, list[Result]] = {}
-    for result in results.read_published(work.name):
+    for result in published:
         network = result.parameters.get("network")
         whole = network and not result.parameters.get("classes")
         if whole and effects.find_network(work, result.run):
             kinds.setdefault(network, []).append(result)
+            if results.name_method(result) == for_films:
+                films.append(result)
 
     def rank(result: Result) -> float:
         return -result.classification.validation_accuracy
 
+    best = sorted((min(same, key=rank) for same in kinds.values()), key=rank)
+    if films and (first := min(films, key=rank)) not in best:
+        best.insert(0, first)
     total, lines = 0, []
     with replacing_folder(folder) as new:
         for other in folder.glob("[!.]*"):
             if other.is_file() and other.suffix != ".safetensors":
                 shutil.copy2(other, new)
-        for result in sorted((min(same, key=rank) for same in kinds.values()), key=rank):
+        for result in best:
             name = f"{result.run}.safetensors"
             trained = read_network(effects.find_network(work, result.run))
             size = sum(2 * tensor.numel() for tensor in trained.module.state_dict().values())
@@ -120,6 +129,15 @@ def _ship_models(work: Path, folder: Path) -> list[str]:
                 save_network(new / name, trained, half=True)
                 lines.append(f"models/{name}: {size / 1e6:.1f} MB")
     return lines
+
+
+def name_chosen_for_films(published: Sequence[Result]) -> str:
+    """Return the method that the rule on real films chooses; empty where none was measured."""
+    path = effects.published_path("real", "mednist")
+    if not path.is_file():
+        return ""
+    table = real.tabulate_variations(effects.read(path), published)
+    return next(iter(table.index[table["chosen"]]), "") if len(table) else ""
 
 
 def _ignore_parts(_folder: str, names: list[str]) -> list[str]:
