@@ -29,6 +29,7 @@ BLOCK = 500  # queries at a time: bounds the memory of their distances
 # What is chosen by its measures on real films is judged on others: the first, third, ... film of
 # each region are for choosing.
 HALVES = ("choosing", "judging")
+AIM = 95.0  # percent of first answers of the same region, in every region
 POINTS = 2.0  # of validation accuracy that a variation may cost on simulated images, in percent
 
 
@@ -179,6 +180,12 @@ def tabulate_variations(
     allowed = table["choosing"].where((lost <= POINTS) | (table["variations"] == ""))
     best = allowed.idxmax() if allowed.notna().any() else None
     return table.assign(chosen=table.index == best)
+
+
+def list_reaching_aim(measured: effects.Effects) -> list[str]:
+    """Return the networks that reach ``AIM`` in every region on the films for choosing."""
+    shares = tabulate(measured, "choosing")["P@1"].unstack("region")
+    return shares.index[(shares >= AIM).all(axis=1)].tolist()
 
 
 def average_by_method(measured: Sequence[results.Result]) -> dict[str, float]:

@@ -89,16 +89,17 @@ def publish(study: Study, profile: str) -> list[str]:
 
 
 def _ship_models(work: Path, folder: Path) -> list[str]:
-    """Write the best network for real films and the best of each kind, up to the size limit.
+    """Write a network for real films and the best of each kind, up to the size limit.
 
-    The one for real films comes first, the others by their validation accuracy. The weights are
+    The smallest that reaches the aim with real films comes first, the others by their validation
+    accuracy. The weights are
     those trained here, or else those in ``folder``. A run trained elsewhere has neither, and the
     best of the others takes its place.
     """
     from cbir_lib.networks.modules import read_network, save_network
 
     published = results.read_published(work.name)
-    for_films = name_chosen_for_films(published)
+    for_films = list_methods_for_films()
     films: list[Result] = []
     kinds: dict[str, list[Result]] = {}
     for result in published:
@@ -106,15 +107,16 @@ def _ship_models(work: Path, folder: Path) -> list[str]:
         whole = network and not result.parameters.get("classes")
         if whole and effects.find_network(work, result.run):
             kinds.setdefault(network, []).append(result)
-            if results.name_method(result) == for_films:
+            if results.name_method(result) in for_films:
                 films.append(result)
 
     def rank(result: Result) -> float:
         return -result.classification.validation_accuracy
 
     best = sorted((min(same, key=rank) for same in kinds.values()), key=rank)
-    if films and (first := min(films, key=rank)) not in best:
-        best.insert(0, first)
+    if films:
+        smallest = min(films, key=lambda r: effects.find_network(work, r.run).stat().st_size)
+        best = [smallest, *(result for result in best if result is not smallest)]
     total, lines = 0, []
     with replacing_folder(folder) as new:
         for other in folder.glob("[!.]*"):
@@ -131,13 +133,10 @@ def _ship_models(work: Path, folder: Path) -> list[str]:
     return lines
 
 
-def name_chosen_for_films(published: Sequence[Result]) -> str:
-    """Return the method that the rule on real films chooses; empty where none was measured."""
+def list_methods_for_films() -> list[str]:
+    """Return the networks that reach the aim with real films; none where none was measured."""
     path = effects.published_path("real", "mednist")
-    if not path.is_file():
-        return ""
-    table = real.tabulate_variations(effects.read(path), published)
-    return next(iter(table.index[table["chosen"]]), "") if len(table) else ""
+    return real.list_reaching_aim(effects.read(path)) if path.is_file() else []
 
 
 def _ignore_parts(_folder: str, names: list[str]) -> list[str]:

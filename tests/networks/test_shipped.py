@@ -14,7 +14,7 @@ from cbir_lib.study import results
 from cbir_lib.study.config import read_study
 from cbir_lib.study.results import name_method
 from cbir_lib.tensors import read_tensors
-from cbir_lib.workflow.publishing import name_chosen_for_films
+from cbir_lib.workflow.publishing import list_methods_for_films
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "models").glob("*.safetensors"))
@@ -52,23 +52,23 @@ def test_each_network_has_its_checksum(path):
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_each_network_is_its_best_run_or_the_one_for_real_films(path, published):
+def test_each_network_is_its_best_run_or_one_for_real_films(path, published):
     own = result_of(path, published)
     method = name_method(own)
-    for_films = name_chosen_for_films([*published.values()])
+    for_films = list_methods_for_films()
     rivals = [
         result.classification.validation_accuracy
         for result in published.values()
         if result.parameters.get("network") == own.parameters["network"]
         and not result.parameters["classes"]
-        and (method != for_films or name_method(result) == method)
+        and (method not in for_films or name_method(result) == method)
     ]
     assert own.classification.validation_accuracy == max(rivals)
 
 
-def test_each_network_is_shipped_once_beside_the_one_for_real_films(published):
-    for_films = name_chosen_for_films([*published.values()])
-    others = [p for p in SHIPPED if name_method(result_of(p, published)) != for_films]
+def test_each_network_is_shipped_once_beside_those_for_real_films(published):
+    for_films = list_methods_for_films()
+    others = [p for p in SHIPPED if name_method(result_of(p, published)) not in for_films]
     names = [read_network(path).name for path in others]
     assert len(set(names)) == len(names)
 

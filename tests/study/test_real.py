@@ -175,3 +175,6 @@ def test_the_rule_chooses_by_one_half_and_by_what_is_lost_on_simulated_images():
     assert table["chest"].to_list() == pytest.approx([90, 60, 80])  # judged on the others
     assert table["chosen"].to_list() == [False, True, False]  # noise costs three points
     assert table["variations"].to_list() == ["", "blur", "noise"]
+    assert real.list_reaching_aim(measured) == []
+    better = build_measured({"Network A": (0.95, 0.9), "Network B": (0.94, 1.0)})
+    assert real.list_reaching_aim(better) == ["Network A"]
