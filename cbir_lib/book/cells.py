@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -61,6 +62,7 @@ def show_claim(verdict: Verdict, profile: str, own_images: bool = False) -> None
     names = rows["other"] if several else pd.Series(text.list_sides(rows), rows.index)
     groups = rows.groupby("one", sort=False) if several else [("", rows)]
     measure = claim.comparisons[0].measure
+    where = describe_runs(profile, list_own_epochs(verdict))
     panels = {name: group.set_index(names[group.index]) for name, group in groups}
     show_figure(figures.plot_claim(panels, measure))
     families = any(side in paper.FAMILIES for c in claim.comparisons for side in c.sides)
@@ -71,10 +73,12 @@ def show_claim(verdict: Verdict, profile: str, own_images: bool = False) -> None
     )
     show_text(
         f"*Differences in {measure} with 95 % intervals; values to the right of the line support "
-        f"the claim. {describe_runs(profile, list_own_epochs(verdict))}.{diamonds}*"
+        f"the claim. {where}.{diamonds}*"
     )
     table = text.tabulate_comparisons(rows).to_html(index=False, border=0)
-    display(HTML(f"<details><summary>The numbers</summary>{table}</details>"))
+    units = "in percentage points, with 95 % intervals"
+    words = f"<p><em>Differences in {measure} {units}. {escape(where)}.</em></p>"
+    display(HTML(f"<details><summary>The numbers</summary>{table}{words}</details>"))
     if reasons := text.describe_outcomes(rows):
         show_text(f"**Why.** {reasons}")
     if np.isfinite(verdict.reported["difference"].astype(float)).any():
@@ -82,9 +86,14 @@ def show_claim(verdict: Verdict, profile: str, own_images: bool = False) -> None
             "**Reported, and not decisive.** The precision of the first and the first ten answers:"
         )
         show_table(text.tabulate_reported(verdict), "beside")
+        show_text(f"*Differences {units}. {where}.*")
     show_text(text.describe_doubled_epochs(verdict))
     if len(verdict.doubled):
         show_table(text.tabulate_doubled_epochs(verdict), "beside")
+        show_text(
+            f"*Differences in {measure} with the epochs of the profile and with twice as many, "
+            f"{units}. {where}.*"
+        )
 
 
 def show_rankings(

@@ -40,6 +40,8 @@ BUTTONS = '<div class="article-header-buttons">'
 # A rule of the theme's style that gives names to an icon: ``.fa-bars,.fa-navicon{--fa:"\\f0c9"}``.
 CLASS = r"\.fa-[a-z0-9-]+(?::{1,2}before)?"
 GLYPH = re.compile(rf"({CLASS}(?:,{CLASS})*)\{{(?:--fa|content):\"\\([0-9a-f]+)\";?\}}")
+TABLES = "article table, .bd-article table"
+HEADINGS = ["h1", "h2", "h3", "h4"]
 FONTS = ("fa-solid-900", "fa-regular-400", "fa-brands-400")
 
 
@@ -109,39 +111,51 @@ def _describe(found: re.Match, pictures: dict[str, Picture]) -> str:
 
 
 def name_captions(text: str) -> str:
-    """Connect each table of a page with its caption: the first paragraph after it, all in italics.
+    """Connect each table of a page with its caption: the paragraph right after it, all in italics.
 
-    A table without one keeps to the heading above it.
+    A table without one keeps to the heading above it, and :func:`find_uncaptioned` finds it.
     """
     soup = BeautifulSoup(text, "html.parser")
     for empty in soup.select("article th"):
         if not empty.get_text(strip=True):
             empty.name = "td"  # the corner of a table heads nothing
-    for number, table in enumerate(soup.select("article table, .bd-article table")):
+    for number, table in enumerate(soup.select(TABLES)):
         if table.find("caption"):
             continue
         caption = find_caption(table)
         if caption is None:
-            heading = table.find_previous(["h1", "h2", "h3", "h4"])
+            heading = table.find_previous(HEADINGS)
             caption = heading if heading and heading.find_parent("section") else None
         if caption is None:
             continue
-        caption["id"] = caption.get("id") or f"caption-{number}"
-        table["aria-labelledby"] = caption["id"]
         if caption.name == "p":
+            caption["id"] = f"caption-{number}"
             caption["class"] = [*caption.get("class", []), "table-caption"]
+        caption["id"] = caption.get("id") or f"heading-{number}"
+        table["aria-labelledby"] = caption["id"]
     return str(soup)
 
 
 def find_caption(table):
-    """Return the paragraph in italics after a table, or None."""
-    following = table.find_next("p")
-    while following is not None and following.find_parent("table"):
-        following = following.find_next("p")
-    if following is None:
-        return None
-    parts = [part for part in following.children if str(part).strip()]
-    return following if len(parts) == 1 and parts[0].name == "em" else None
+    """Return the paragraph in italics right after a table, or None."""
+    for following in table.find_all_next(["p", "table", "img", "pre", *HEADINGS]):
+        if table in following.parents:
+            continue
+        parts = [part for part in following.children if str(part).strip()]
+        is_caption = following.name == "p" and len(parts) == 1 and parts[0].name == "em"
+        return following if is_caption else None
+    return None
+
+
+def find_uncaptioned(text: str) -> list[str]:
+    """Return the first words of each table of a finished page that has no caption."""
+    tables = BeautifulSoup(text, "html.parser").select(TABLES)
+    return [
+        " ".join(table.get_text(" ").split())[:60]
+        for table in tables
+        if not str(table.get("aria-labelledby", "")).startswith("caption-")
+        and not table.find("caption")
+    ]
 
 
 def keep_used_icons(html: Path) -> None:

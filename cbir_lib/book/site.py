@@ -89,7 +89,8 @@ def build(
     Raises
     ------
     CbirError
-        When Sphinx warns, or the built pages load something from another host or have dead links.
+        When Sphinx warns, or the built pages load something from another host, have dead links or
+        have tables without a caption.
     """
     site, out = assemble(work, runs, solutions, profile), work / "sphinx"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -135,13 +136,19 @@ def find_missing_pages(html: Path, runs: list[str]) -> list[str]:
 
 
 def find_faults(html: Path) -> list[str]:
-    """Return the faults of a built book, one line each: dead links, content from another host."""
+    """Return the faults of a built book, one line each.
+
+    Dead links, content from another host, tables without a caption.
+    """
     # The theme has templates in _static/, which are not pages.
     files = [path for path in sorted(html.rglob("*.html")) if "_static" not in path.parts]
     read = {path: _Page(path) for path in files}
     faults = [] if read else [f"{html} has no page"]
     for path, page in read.items():
         name = path.relative_to(html)
+        text = path.read_text(encoding="utf-8")
+        for words in pages.find_uncaptioned(text) if "<table" in text else ():
+            faults.append(f"{name} has a table without a caption: {words}")
         for address in page.loads:
             if urlsplit(address).netloc:
                 faults.append(f"{name} loads {address} from another host")

@@ -83,7 +83,9 @@ TABLE = "<table><tr><td><p>1</p></td></tr></table>"
         ("<div><p><em>Below, with a <a href='#'>link</a>.</em></p></div>", "Below, with a link."),
         ("<p>Text, <em>not</em> a caption.</p><p><em>Later.</em></p>", "Heading"),
         (f"<p>Text.</p>{TABLE}<p><em>Of the second.</em></p>", "Heading"),
-        (f"{TABLE}<p><em>Of both.</em></p>", "Of both."),
+        (f"{TABLE}<p><em>Of the second.</em></p>", "Heading"),
+        ("<img src='a'/><p><em>Of the figure.</em></p>", "Heading"),
+        ("<pre>code</pre><p><em>Of what follows.</em></p>", "Heading"),
         ("", "Heading"),
     ],
 )
@@ -92,6 +94,7 @@ def test_a_table_is_connected_with_its_caption(after, caption):
     soup = BeautifulSoup(pages.name_captions(page), "html.parser")
     table = soup.find("table")
     assert soup.find(id=table["aria-labelledby"]).get_text() == caption
+    assert ("1" in pages.find_uncaptioned(str(soup))) == (caption == "Heading")
 
 
 def test_an_empty_corner_of_a_table_is_no_heading():

@@ -106,6 +106,13 @@ def test_each_fault_of_a_stylesheet_is_found(written, tmp_path):
     assert "cdn.example.org/x " in faults[0]
 
 
+def test_a_table_without_a_caption_is_a_fault(tmp_path):
+    table = "<table aria-labelledby='{}'><tr><td>mAP</td><td>91.2</td></tr></table>"
+    written = f"<article>{table.format('caption-0')}{table.format('a-heading')}</article>"
+    [fault] = book.find_faults(site(tmp_path, **{"index.html": f'<body id="top">{written}</body>'}))
+    assert fault == "index.html has a table without a caption: mAP 91.2"
+
+
 def test_a_link_is_checked_from_the_folder_of_its_page(tmp_path):
     [fault] = book.find_faults(site(tmp_path, **{"sub/index.html": '<a href="index.html#top">'}))
     assert fault.startswith("sub/index.html points to index.html#top")
