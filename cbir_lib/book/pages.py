@@ -1,7 +1,7 @@
 """What is added to the pages that Sphinx builds, and what is taken from them.
 
-Added: what each figure shows, in words and as a CSV file; which text is the caption of which table;
-links to the source. Taken: scripts that most pages do not need, and icons that none has.
+Added: what each figure shows, in words and as a CSV file; links from figures to their files; which
+text is the caption of which table; links to the source. Taken: scripts that most pages do not need, and icons that none has.
 """
 
 from __future__ import annotations
@@ -102,7 +102,10 @@ def _describe(found: re.Match, pictures: dict[str, Picture]) -> str:
     picture = pictures.get(found["name"])
     if not picture:
         return found[0]
-    shown = f'<img alt="{escape(picture.words)}" src="{found["src"]}"{found["rest"]}/>'
+    shown = (  # a phone shows a wide figure small, so that it has to be opened and enlarged
+        f'<a class="figure-file" href="{found["src"]}">'
+        f'<img alt="{escape(picture.words)}" src="{found["src"]}"{found["rest"]}/></a>'
+    )
     if not picture.csv:
         return shown
     up = found["src"].partition("_images/")[0]

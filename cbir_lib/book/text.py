@@ -170,8 +170,8 @@ def describe_best_for_films(rival: str) -> str:
     judging = real.tabulate(measured, "judging")["P@1"].unstack("region")
     of_best = describe_films(judging if best in judging.index else shares, best)
     said = (
-        "Films of patients as queries, searched among the simulated images, change the order: the "
-        f"first answer of {name_in_sentence(best)} shows the right region for {of_best}"
+        "With films of patients as queries, searched among the simulated images, the order changes: "
+        f"the first answer of {name_in_sentence(best)} shows the right region for {of_best}"
     )
     if rival in shares.index:
         said += f", that of {name_in_sentence(rival)} for {describe_films(shares, rival)}"
@@ -348,7 +348,10 @@ def tabulate_rankings(results: Mapping[str, Result]) -> pd.DataFrame:
     if by_chance:
         shown.loc["by chance"] = pd.Series(by_chance)
     shown["distance"] = pd.Series({name: r.retrieval.distance for name, r in results.items()})
-    return shown.fillna("")
+    # A wide table breaks a cell before its interval, and nowhere else.
+    return shown.fillna("").map(
+        lambda cell: cell.replace(" to ", "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}")
+    )
 
 
 def tabulate_paired_tests(tests: pd.DataFrame, measure: str) -> pd.DataFrame:

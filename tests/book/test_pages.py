@@ -50,6 +50,9 @@ def test_a_figure_says_what_it_shows_and_gives_its_numbers(book):
     pages.finish(html, site)
     soup = BeautifulSoup((html / "chapters" / "data.html").read_text(), "html.parser")
     assert [image["alt"] for image in soup.select("img")] == ['a curve of "C" < B', "3 pictures"]
+    assert [a["href"] for a in soup.select("a.figure-file")] == [
+        image["src"] for image in soup.select("img")
+    ]
     [link] = soup.select("a.figure-data")
     assert (html / "chapters" / link["href"]).resolve().read_text() == "x,y\n1,2\n"
     assert Path(link["href"]).stem == drawn

@@ -82,7 +82,8 @@ def test_rankings_have_their_measures_and_chance():
     named = {"one": Result(**changed()), "other": Result(**changed(retrieval__ndcg_at_10=0.5))}
     table = text.tabulate_rankings(named)
     assert table.index.tolist() == ["one", "other", "by chance"]
-    assert table.loc["one", "mAP (%)"] == "30.0 (24.1 to 35.9)"  # the interval over subjects
+    # The interval over subjects, which stays on one line.
+    assert table.loc["one", "mAP (%)"] == "30.0 (24.1\xa0to\xa035.9)"
     assert table.loc["other", "nDCG@10 (%)"].startswith("50.0 (")
     assert table.loc["by chance", ["mAP (%)", "nDCG@10 (%)"]].tolist() == ["18.1", "49.7"]
     assert table.loc["by chance", ["P@10 (%)", "distance"]].tolist() == ["", ""]

@@ -86,7 +86,7 @@ def plot_rendering_steps(steps: Mapping[str, Mapping[str, np.ndarray]]) -> Figur
 def plot_captioned_images(
     images: Sequence[np.ndarray], captions: Sequence[str], across: int = 7
 ) -> Figure:
-    """Plot images in rows of ``across``, each with a caption above."""
+    """Plot images in rows, each with a caption above; ``across`` images fill a row."""
     rows = -(-len(images) // across)
     side = WIDTH_IN / across
     figure, axes = plt.subplots(

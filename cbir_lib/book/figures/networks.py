@@ -203,7 +203,7 @@ def plot_stage_maps(
     squares: Mapping[str, tuple[np.ndarray, float]],
     columns: Sequence[str],
 ) -> Figure:
-    """Plot maps like :func:`plot_image_maps`, each row in one range from 0, a square per map.
+    """Plot images, and below them rows of maps, each row in one range from 0, a square per map.
 
     Parameters
     ----------
