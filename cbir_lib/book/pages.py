@@ -1,7 +1,8 @@
 """What is added to the pages that Sphinx builds, and what is taken from them.
 
 Added: what each figure shows, in words and as a CSV file; links from figures to their files; which
-text is the caption of which table; links to the source. Taken: scripts that most pages do not need, and icons that none has.
+text is the caption of which table; links to the source. Taken: scripts that most pages do not need,
+and icons that none has.
 """
 
 from __future__ import annotations
