@@ -28,12 +28,14 @@ def describe_result(result: Result) -> str:
     low_map, high_map = search.mean_average_precision_interval
     rule = {"softmax": "highest score", "nearest neighbour": "nearest neighbour"}
     return (
-        f"By the {rule[answers.rule]}, **{answers.accuracy:.1%}** of {data.images['test']} test "
-        f"images are classified correctly (95 % interval {low:.1%} to {high:.1%}; balanced "
-        f"accuracy {answers.balanced_accuracy:.1%}). In a search of {data.images['train']} "
+        f"By the {rule[answers.rule]}, **{format_share(answers.accuracy)} %** of "
+        f"{data.images['test']:,} test images are classified correctly (95 % interval "
+        f"{format_share(low)} to {format_share(high)} %; balanced accuracy "
+        f"{format_share(answers.balanced_accuracy)} %). In a search of {data.images['train']:,} "
         f"training images by {search.distance} distance, the mean average precision is "
-        f"**{search.mean_average_precision:.3f}** ({low_map:.3f} to {high_map:.3f}), and "
-        f"{search.precision_at_10:.1%} of the first ten neighbours are of the query's class."
+        f"**{format_share(search.mean_average_precision)} %** ({format_share(low_map)} to "
+        f"{format_share(high_map)} %), and {format_share(search.precision_at_10)} % of the first "
+        "ten neighbours are of the query's class."
     )
 
 
@@ -92,14 +94,15 @@ def describe_choice(result: Result) -> str:
     chosen = (
         "The settings listed first are the best"
         if best == first
-        else f"The chosen settings ({format_settings(best.settings)}) reach **{best.accuracy:.1%}**"
+        else f"The chosen settings ({format_settings(best.settings)}) reach "
+        f"**{format_share(best.accuracy)} %**"
     )
     return (
         f"*Each point is one of {len(tried)} settings; the star marks the chosen one, and lines "
         f"connect means.* With the settings listed first in the study "
         f"({format_settings(first.settings) or 'the defaults'}), the nearest neighbour classifies "
-        f"{first.accuracy:.1%} of {data.images['validation']:,} validation images correctly. "
-        f"{chosen}. The worst settings reach {lowest.accuracy:.1%}."
+        f"{format_share(first.accuracy)} % of {data.images['validation']:,} validation images "
+        f"correctly. {chosen}. The worst settings reach {format_share(lowest.accuracy)} %."
     )
 
 

@@ -428,8 +428,8 @@ def test_a_single_changed_number_is_found(place, value, said, result):
 def test_the_sentence_has_the_numbers_of_the_result(result):
     said = wording.describe_result(result)
     for number in (
-        *("**81.2%**", "307 test images", "76.6% to 85.1%", "79.2%"),  # naming
-        *("611 training images", "L2", "**0.300**", "0.254 to 0.347", "73.5%"),  # searching
+        *("**81.2 %**", "307 test images", "76.6 to 85.1 %", "79.2 %"),  # naming
+        *("611 training images", "L2", "**30.0 %**", "25.4 to 34.7 %", "73.5 %"),  # searching
     ):
         assert number in said
     assert said.startswith("By the highest score")
@@ -465,7 +465,7 @@ def test_what_is_shown_of_rules_and_candidates_is_theirs(result):
     assert candidates["accuracy (%)"].tolist() == ["41.0", "43.0"]
     assert candidates["chosen"].tolist() == ["", "\N{CHECK MARK}"]
     said = wording.describe_choice(result)
-    assert "**43.0%**" in said and "bins 16" in said and "71 validation images" in said
+    assert "**43.0 %**" in said and "bins 16" in said and "71 validation images" in said
 
 
 def test_the_row_of_the_paper_is_named_where_there_is_one():
