@@ -111,8 +111,8 @@ def advise_on_descriptor(found: Sequence[Result], caption: str) -> str:
         f"Of the {len(free)} descriptors that need no labels, take **`{by_title[first.name]}`** "
         f"first: of ten neighbours {first['P@10']:.1f} % are of the query's class, and with the "
         f"next best, {second.name}, {second['P@10']:.1f} %.",
-        f"By the nearest neighbour alone {accurate.name} comes first, "
-        f"{format_measure(accurate, 'accuracy')}; over whole rankings {whole.name}, "
+        f"By the nearest neighbour alone the best is {accurate.name}, "
+        f"{format_measure(accurate, 'accuracy')}; over whole rankings it is {whole.name}, "
         f"mAP {format_measure(whole, 'mAP')}.",
     ]
     networks = table[table.index.str.startswith("Network ")]
@@ -123,7 +123,7 @@ def advise_on_descriptor(found: Sequence[Result], caption: str) -> str:
             f"{top['P@10']:.1f} % among ten, and a mAP of {format_measure(top, 'mAP')}: if yours "
             "have labels, train a network on them."
         )
-    said.append("On your images the order may be another: try a few queries with two of them.")
+    said.append("On your images the order may be different: try a few queries with two of them.")
     return " ".join(said) + f"\n\n*{caption}.*"
 
 
@@ -359,7 +359,7 @@ def tabulate_paired_tests(tests: pd.DataFrame, measure: str) -> pd.DataFrame:
     return pd.DataFrame(
         {
             f"{measure} behind (points)": [
-                f"{difference:.1f} ({low:.1f} to {high:.1f})"
+                f"{difference:.1f} ({low:.1f} to {high:.1f})".replace("-", "\N{MINUS SIGN}")
                 for difference, low, high in tests[["difference", "low", "high"]].to_numpy()
             ],
             "p": tests["p"].map(format_p),
@@ -378,7 +378,7 @@ def tabulate_comparisons(rows: pd.DataFrame) -> pd.DataFrame:
         {
             "comparison": list_sides(rows),
             "points (95 % interval)": [format_difference(row) for _, row in rows.iterrows()],
-            "p (Holm)": format_numbers(rows["p"]),
+            "p (Holm)": [format_p(p) if np.isfinite(p) else DASH for p in rows["p"]],
             "paper": [format_points(d) if np.isfinite(d) else DASH for d in rows["paper"]],
             "seeds": rows["seeds"].replace(0, DASH).to_list(),
             "says": format_outcomes(rows["outcome"]),

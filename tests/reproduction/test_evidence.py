@@ -302,7 +302,8 @@ def test_your_run_stands_beside_the_evidence_method_by_method(put, study, projec
         (project / f"results/full/phantom-B-s{seed}.json").unlink()
     chosen = evidence.find_evidence("phantom", "full", study)
     said = evidence.compare_your_run("build/quick", chosen)
-    head, *rows = (line for line in said.splitlines() if line)
+    head, *rows, caption = (line for line in said.splitlines() if line)
+    assert "simulated" in caption
     assert head == (
         "**Your run** (profile quick: 4,000 training images) and the published evidence "
         "(profile full: 9,000), test accuracy in percent:"
@@ -328,7 +329,7 @@ def test_your_run_leaves_out_other_ways_of_training(put, study):
     put("full", 9000)
     put("sharp", 5000, place="build")
     said = evidence.compare_your_run("build/sharp", evidence.find_evidence("phantom", None, study))
-    named = [row.split("|")[1].strip() for row in said.splitlines()[4:]]
+    named = [row.split("|")[1].strip() for row in said.splitlines()[4:-2]]
     networks = [name for name in named if name.startswith("Network")]
     assert networks == ["Network A", "Network B", "Network H"]  # not of three classes
     assert len(named) == 6
