@@ -60,7 +60,7 @@ def execute(
     parameters
         Values for names which that cell sets, and no others.
     log
-        Where papermill keeps the notebook while it runs; stays when a cell fails.
+        The notebook as papermill leaves it: executed, or with the error of the cell that failed.
     title
         Replaces the first heading.
     result
@@ -114,7 +114,8 @@ def execute(
                 cwd=str(paths.project_root()),
                 progress_bar=False,
                 stdout_file=_Lines(echo),
-                autosave_cell_every=0,
+                # It would write the whole notebook twice a cell.
+                request_save_on_cell_execute=False,
                 **kernels.choose_manager(),
             )
         except PapermillExecutionError as error:
