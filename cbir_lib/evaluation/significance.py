@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from cbir_lib.errors import CbirError
 
@@ -105,7 +104,11 @@ def adjust_by_holm(p_values: np.ndarray) -> np.ndarray:
     [0.03, 0.06, 0.06]
     """
     p_values = np.asarray(p_values, float)
-    return multipletests(p_values, method="holm")[1] if p_values.size else p_values
+    order = np.argsort(p_values, kind="stable")
+    times = np.arange(len(p_values), 0, -1)  # so many are not smaller
+    adjusted = np.empty_like(p_values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(times * p_values[order]), 1)
+    return adjusted
 
 
 def compute_critical_difference(

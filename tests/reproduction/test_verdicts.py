@@ -40,6 +40,7 @@ def fewer_draws():
     """A tenth of the permutations: enough for 30 comparisons at once, adjusted by Holm."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(significance, "DRAWS", 999)
+        patch.setattr(intervals, "DRAWS", 400)
         yield
 
 
