@@ -321,6 +321,7 @@ class Profile(StudyModel):
     training: Training = Training()
     networks: list[str] | None = None  # rows of grid.networks; None: all
     descriptors: bool = True  # include the handcrafted ones
+    effects_without: list[str] = []  # descriptors that would take its effects too long
 
 
 class Transfer(StudyModel):
@@ -428,14 +429,18 @@ class Study(StudyModel):
         """Return the effects to measure with a profile; none unless it has both kinds of run."""
         runs = self.runs(profile)
         networks = [run for run in runs if isinstance(run, NetworkRun) and not run.classes]
-        if not networks or not self.profile(profile).descriptors:
+        chosen = self.profile(profile)
+        if not networks or not chosen.descriptors:
             return []
         common = {name: getattr(networks[0], name) for name in Run.model_fields}
-        return [
-            EffectsRun(**common, name=name, networks=[run.id for run in networks], plan=plan)
-            for name, plan in self.grid.effects.model_dump(exclude_none=True).items()
-            if name in ("representation", "robustness")
-        ]
+        common["networks"] = [run.id for run in networks]
+        kinds = {"representation", "robustness"}
+        planned = self.grid.effects.model_dump(include=kinds, exclude_none=True)
+        for plan in planned.values():
+            plan["descriptors"] = [
+                name for name in plan["descriptors"] if name not in chosen.effects_without
+            ]
+        return [EffectsRun(**common, name=name, plan=plan) for name, plan in planned.items()]
 
     def profile(self, name: str) -> Profile:
         """Return the profile with this name."""
@@ -499,6 +504,9 @@ def read_study(path: Path | str) -> Study:
         _known(f"{path}: profiles.{key}.dataset", "data set", profile.dataset, SOURCES)
         for row in profile.networks or ():
             _known(f"{path}: profiles.{key}.networks", "row", row, study.grid.networks)
+        for name in profile.effects_without:
+            where = f"{path}: profiles.{key}.effects_without"
+            _known(where, "run of a descriptor", name, study.grid.descriptors)
     rows = study.grid.networks
     total = sum(map(count_combinations, rows.values()))
     _check_number(f"{path}: grid.networks", "runs", total)

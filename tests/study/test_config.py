@@ -55,6 +55,14 @@ def test_every_profile_with_descriptors_runs_all_of_them_and_the_plain_networks(
     assert set(runs[-1].member_runs) < {run.id for run in runs}
 
 
+def test_a_profile_can_leave_descriptors_out_of_its_effects(study):
+    quick, full = ({e.name: e.plan for e in study.effects(p)} for p in ("quick", "full"))
+    assert quick["representation"] == full["representation"]
+    assert quick["robustness"] | {"descriptors": []} == full["robustness"] | {"descriptors": []}
+    left_out = {*full["robustness"]["descriptors"]} - {*quick["robustness"]["descriptors"]}
+    assert left_out == {*study.profile("quick").effects_without} == {"pretrained"}
+
+
 def test_the_evidence_and_the_paper_end_by_their_schedule_but_for_two_comparisons(study):
     for profile in ("full", "paper", "paper-phantom"):
         networks = [r for r in study.runs(profile) if isinstance(r, NetworkRun)]
