@@ -75,6 +75,16 @@ def test_agrees_with_scipy(distance, queries, gallery, dimensions):
     np.testing.assert_allclose(distances, scipy_s(distance, a, b), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("distance", ["Jensen-Shannon", "chi-square"])
+def test_blocks_of_a_gallery_change_no_bit(distance, monkeypatch):
+    rng = np.random.default_rng(0)
+    a, b = (rng.random((n, 40), np.float32) * (rng.random((n, 40)) < 0.7) + 0.01 for n in (5, 1000))
+    whole = pairwise(distance, a, b)
+    monkeypatch.setattr(distances, "CACHED_VALUES", 1)
+    assert len([*distances.split_gallery(whole, b)]) == 7
+    np.testing.assert_array_equal(pairwise(distance, a, b), whole)
+
+
 # Two points a right angle apart, and histograms of which half overlaps.
 BY_HAND = [
     ("L1", [1, 2], [4, -2], 3 + 4),
