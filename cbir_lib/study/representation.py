@@ -153,21 +153,23 @@ def measure_normalisations(vectors: Vectors, search: Search) -> list[Effect]:
 
 
 def reduce_dimensions(
-    gallery: np.ndarray, queries: np.ndarray, counts: Sequence[int], whiten: bool
-) -> Iterable[tuple[int, np.ndarray, np.ndarray]]:
+    gallery: np.ndarray, queries: np.ndarray, counts: Sequence[int]
+) -> Iterable[tuple[bool, int, np.ndarray, np.ndarray]]:
     """Project onto the first principal components of the gallery, for each number of them.
 
-    Yields ``(count, gallery, queries)``; counts beyond the dimension that the gallery's vectors
-    span are left out. ``whiten`` divides each component by its standard deviation over the gallery.
+    Yields ``(whitened, count, gallery, queries)``, those whitened last: each component divided by
+    its standard deviation over the gallery. Counts beyond the dimension that the gallery's vectors
+    span are left out.
     """
     most = min(max(counts), *gallery.shape)
     pca = PCA(most, svd_solver="full").fit(gallery.astype(np.float64))
     spanned = int((pca.explained_variance_ > TINY * pca.explained_variance_[0]).sum())
-    scale = np.sqrt(pca.explained_variance_) if whiten else np.ones(most)
-    projected = [(pca.transform(v.astype(np.float64)) / scale) for v in (gallery, queries)]
-    for count in counts:
-        if count <= spanned:
-            yield count, *(v[:, :count].astype(np.float32) for v in projected)
+    plain = [pca.transform(v.astype(np.float64)) for v in (gallery, queries)]
+    for whitened in (False, True):
+        scale = np.sqrt(pca.explained_variance_) if whitened else 1.0
+        for count in counts:
+            if count <= spanned:
+                yield whitened, count, *((v / scale)[:, :count].astype(np.float32) for v in plain)
 
 
 def measure_dimensions(vectors: Vectors, search: Search, counts: Sequence[int]) -> list[Effect]:
@@ -180,21 +182,20 @@ def measure_dimensions(vectors: Vectors, search: Search, counts: Sequence[int]) 
             reference, reference, level="all", settings={"whitened": False}, **what, **whole
         )
     ]
-    for whiten in (False, True):
-        for count, gallery, queries in reduce_dimensions(
-            vectors.gallery, vectors.queries, counts, whiten
-        ):
-            scores = search.score(pairwise("cosine", queries, gallery))
-            effects.append(
-                search.build_effect(
-                    scores,
-                    reference,
-                    level=float(count),
-                    settings={"whitened": whiten},
-                    **what,
-                    **compute_size(gallery),
-                )
+    for whitened, count, gallery, queries in reduce_dimensions(
+        vectors.gallery, vectors.queries, counts
+    ):
+        scores = search.score(pairwise("cosine", queries, gallery))
+        effects.append(
+            search.build_effect(
+                scores,
+                reference,
+                level=float(count),
+                settings={"whitened": whitened},
+                **what,
+                **compute_size(gallery),
             )
+        )
     return effects
 
 

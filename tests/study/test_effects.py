@@ -173,12 +173,11 @@ def test_cosine_and_l2_agree_on_vectors_of_length_one():
     assert effect_of["L2", "cosine"].difference == pytest.approx(0, abs=1e-9)
 
 
-@pytest.mark.parametrize("whiten", [False, True])
-def test_components_are_those_of_scikit_learn(whiten):
-    for count, gallery, queries in representation.reduce_dimensions(
-        GALLERY, QUERIES, [3, 8], whiten
-    ):
-        reference = PCA(count, whiten=whiten, svd_solver="full").fit(GALLERY.astype(float))
+def test_components_are_those_of_scikit_learn():
+    reduced = [*representation.reduce_dimensions(GALLERY, QUERIES, [3, 8])]
+    assert [row[:2] for row in reduced] == [(False, 3), (False, 8), (True, 3), (True, 8)]
+    for whitened, count, gallery, queries in reduced:
+        reference = PCA(count, whiten=whitened, svd_solver="full").fit(GALLERY.astype(float))
         assert np.allclose(gallery, reference.transform(GALLERY.astype(float)), atol=1e-4)
         assert np.allclose(queries, reference.transform(QUERIES.astype(float)), atol=1e-4)
 
@@ -186,23 +185,21 @@ def test_components_are_those_of_scikit_learn(whiten):
 def test_whitened_components_by_the_closed_form_of_two_values():
     # Covariance diag(9, 1): axes are the coordinates, whitened by their deviations 3 and 1.
     corners = np.array([[3, 1], [3, -1], [-3, 1], [-3, -1]], np.float32) * 3**0.5 / 2
-    ((_, gallery, _),) = representation.reduce_dimensions(corners, corners, [2], True)
-    assert np.allclose(np.abs(gallery), 3**0.5 / 2)
+    _, (whitened, _, gallery, _) = representation.reduce_dimensions(corners, corners, [2])
+    assert whitened and np.allclose(np.abs(gallery), 3**0.5 / 2)
 
 
 def test_components_that_are_rounding_errors_are_left_out():
+    def counts_of(vectors, counts):
+        return [row[:2] for row in representation.reduce_dimensions(vectors, vectors, counts)]
+
     flat = np.c_[GALLERY[:, :4], GALLERY[:, :4] @ np.ones((4, 16))].astype(np.float32)
-    counts = [
-        count for count, *_ in representation.reduce_dimensions(flat, flat, [2, 4, 8, 16], True)
-    ]
-    assert counts == [2, 4]
-    assert [
-        c for c, *_ in representation.reduce_dimensions(GALLERY, QUERIES, [8, 4096], False)
-    ] == [8]
+    assert counts_of(flat, [2, 4, 8, 16]) == [(False, 2), (False, 4), (True, 2), (True, 4)]
+    assert counts_of(GALLERY, [8, 4096]) == [(False, 8), (True, 8)]
 
 
 def test_all_components_by_l2_order_as_the_vectors_do():
-    ((_, gallery, queries),) = representation.reduce_dimensions(GALLERY, QUERIES, [20], False)
+    (_, _, gallery, queries), _ = representation.reduce_dimensions(GALLERY, QUERIES, [20])
     assert np.allclose(cdist(queries, gallery), cdist(QUERIES, GALLERY), atol=1e-4)
 
 
