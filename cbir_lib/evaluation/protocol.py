@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.manifold import TSNE
@@ -45,9 +46,19 @@ TRIED = (50, 200)  # validation images on which other distances are tried, at le
 VALUES_TRIED = 2_000_000_000  # pairs of values compared for it, about
 
 
+class Choice(NamedTuple):
+    """A descriptor fitted with the settings that are best, and what choosing them computed."""
+
+    descriptor: Descriptor
+    index: Index  # the training split, described by it
+    validation: np.ndarray  # (V, D) float32, the validation split
+    ranking: Ranking  # of the training split, for the validation images
+    candidates: list[dict]
+
+
 def choose_settings(
     name: str, grid: Mapping[str, list], images: Mapping[str, np.ndarray], data: RadiographSet
-) -> tuple[Descriptor, Index, list[dict]]:
+) -> Choice:
     """Choose the settings of a descriptor that are best on the validation split.
 
     Parameters
@@ -63,13 +74,9 @@ def choose_settings(
 
     Returns
     -------
-    Descriptor
-        Fitted with the best settings.
-    Index
-        The training split, described by it.
-    list of dict
-        Of each candidate: ``settings``, ``values`` (length of the vector), ``accuracy`` of one
-        nearest neighbour and ``mean_average_precision`` on the validation split.
+    Choice
+        Of each of its candidates: ``settings``, ``values`` (length of the vector), ``accuracy`` of
+        one nearest neighbour and ``mean_average_precision`` on the validation split.
     """
     train, validation = data.split("train"), data.split("validation")
     tried, best = [], None
@@ -86,8 +93,8 @@ def choose_settings(
         right = measure_quality(relevant, ranking.distances)
         tried.append({"settings": settings, "values": vectors.shape[1], **right})
         if best is None or tuple(right.values()) > best[0]:
-            best = tuple(right.values()), descriptor, index
-    return *best[1:], tried
+            best = tuple(right.values()), descriptor, index, vectors, ranking
+    return Choice(*best[1:], tried)
 
 
 def describe_by_each(
@@ -131,7 +138,12 @@ def grade_by_code(
     return evaluation.compute_code_agreement(ranking, codes, gallery_codes)
 
 
-def judge_vectors(vectors: Mapping[str, np.ndarray], index: Index, data: RadiographSet) -> dict:
+def judge_vectors(
+    vectors: Mapping[str, np.ndarray],
+    index: Index,
+    data: RadiographSet,
+    validation: Ranking | None = None,
+) -> dict:
     """Measure everything that a result says of a method whose vectors are known.
 
     Parameters
@@ -142,6 +154,8 @@ def judge_vectors(vectors: Mapping[str, np.ndarray], index: Index, data: Radiogr
         The training split at the method's own distance.
     data
         The set they are of.
+    validation
+        Ranking of the training split for the validation images, where it is known already.
 
     Returns
     -------
@@ -150,10 +164,11 @@ def judge_vectors(vectors: Mapping[str, np.ndarray], index: Index, data: Radiogr
         ``distances`` and ``embedding``.
     """
     labels = {split: data.split(split).labels for split in SPLITS}
-    rankings = {
-        split: index.search(vectors[split], ids=data.split(split).image_ids)
-        for split in ("validation", "test")
-    }
+
+    def search(split: str) -> Ranking:
+        return index.search(vectors[split], ids=data.split(split).image_ids)
+
+    rankings = {"validation": validation or search("validation"), "test": search("test")}
     judged = judge_rankings(rankings, index.distance, data)
     for rule, answer in classify_linearly(vectors, labels).items():
         judged["rules"].append(measure_answer(rule, answer, data))
@@ -317,8 +332,12 @@ def choose_weights(
     """
     labels, gallery_labels = (data.split(split).labels for split in ("validation", "train"))
 
-    def right(weights: Mapping[str, float]) -> dict[str, float]:
-        ranking = Ranking.of(combine(distances, scales, weights))
+    def right(weights: Mapping[str, float], least: float = 0.0) -> dict[str, float] | None:
+        total = combine(distances, scales, weights)
+        # Most weights name fewer images rightly than the best: they need no ranking.
+        if (gallery_labels[total.argmin(axis=1)] == labels).mean() < least:
+            return None
+        ranking = Ranking.of(total)
         relevant = evaluation.find_relevant(ranking, labels, gallery_labels)
         return measure_quality(relevant, ranking.distances)
 
@@ -328,8 +347,9 @@ def choose_weights(
     for name in [*distances] * ROUNDS:
         for value in WEIGHTS:
             changed = weights | {name: value}
-            if any(changed.values()) and (scores := tuple(right(changed).values())) > best:
-                best, weights = scores, changed
+            scores = right(changed, best[0]) if any(changed.values()) else None
+            if scores and tuple(scores.values()) > best:
+                best, weights = tuple(scores.values()), changed
     if weights not in tried:
         tried.append(weights)
     return weights, [{"settings": w, "values": None, **right(w)} for w in tried]

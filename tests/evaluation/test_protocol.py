@@ -325,7 +325,8 @@ def test_scale_uses_the_training_split_alone(prepared):
 
 def test_settings_are_the_best_on_the_validation_split(data, prepared):
     grid = {"bins": [256, 4], "grid": [1, 4]}
-    descriptor, index, tried = protocol.choose_settings("grey-histogram", grid, prepared, data)
+    choice = protocol.choose_settings("grey-histogram", grid, prepared, data)
+    descriptor, index, tried = choice.descriptor, choice.index, choice.candidates
     assert [c["settings"] for c in tried] == [*ParameterGrid(grid)]
     train, validation = data.split("train"), data.split("validation")
     for candidate in tried:
@@ -338,27 +339,32 @@ def test_settings_are_the_best_on_the_validation_split(data, prepared):
     best = max(tried, key=lambda c: (c["accuracy"], c["mean_average_precision"]))
     assert best["settings"].items() <= descriptor.get_params().items()
     np.testing.assert_array_equal(index.vectors, descriptor.transform(train.images))
+    np.testing.assert_array_equal(choice.validation, descriptor.transform(validation.images))
+    again = index.search(choice.validation, ids=validation.image_ids)
+    np.testing.assert_array_equal(choice.ranking.rows, again.rows)
+    np.testing.assert_array_equal(choice.ranking.distances, again.distances)
     assert best["accuracy"] > tried[0]["accuracy"]  # the plain histogram cannot see places
 
 
 def test_settings_that_share_their_work_are_judged_as_each_alone(data, prepared):
     grid = {"layer": ["head", "stage4"], "pooling": ["average", "maximum"], "size": [32]}
-    _, index, tried = protocol.choose_settings("pretrained", grid, prepared, data)
+    choice = protocol.choose_settings("pretrained", grid, prepared, data)
+    index, tried = choice.index, choice.candidates
     alone = [
         protocol.choose_settings(
             "pretrained", {k: [v] for k, v in c["settings"].items()}, prepared, data
         )
         for c in tried
     ]
-    assert tried == [one[2][0] for one in alone]
+    assert tried == [one.candidates[0] for one in alone]
     best = max(range(4), key=lambda n: (tried[n]["accuracy"], tried[n]["mean_average_precision"]))
-    np.testing.assert_array_equal(index.vectors, alone[best][1].vectors)
+    np.testing.assert_array_equal(index.vectors, alone[best].index.vectors)
 
 
 def test_the_test_split_is_never_looked_at_to_choose(data, prepared):
     grid = {"bins": [256, 4], "grid": [1, 4]}
     images = {split: prepared[split] for split in ("train", "validation")}
-    assert protocol.choose_settings("grey-histogram", grid, images, data)[2]
+    assert protocol.choose_settings("grey-histogram", grid, images, data).candidates
 
 
 def test_weights_are_at_least_as_good_as_equal_ones_and_as_each_alone(data, prepared):
@@ -379,15 +385,37 @@ def test_weights_are_at_least_as_good_as_equal_ones_and_as_each_alone(data, prep
     nearest = combine(distances, scales, weights).argmin(axis=1)
     right = data.split("train").labels[nearest] == data.split("validation").labels
     assert by_weights[tuple(weights.values())] == right.mean()
+    assert weights == choose_by_whole_rankings(distances, scales, data)
+
+
+def choose_by_whole_rankings(distances, scales, data):
+    """The same search, every weight measured in full."""
+    labels, gallery_labels = (data.split(split).labels for split in ("validation", "train"))
+
+    def score(weights):
+        if not any(weights.values()):
+            return (0.0, 0.0)
+        ranking = Ranking.of(combine(distances, scales, weights))
+        relevant = measures.find_relevant(ranking, labels, gallery_labels)
+        return tuple(protocol.measure_quality(relevant, ranking.distances).values())
+
+    chosen = dict.fromkeys(distances, 1.0)
+    for name in [*distances] * protocol.ROUNDS:
+        tried = [chosen, *(chosen | {name: value} for value in protocol.WEIGHTS)]
+        chosen = max(tried, key=score)  # of equals the first
+    return chosen
 
 
 # What a result says
 
 
 def test_what_is_judged_fits_a_result(data, prepared):
-    method, index, candidates = protocol.choose_settings("thumbnail", {"size": [8]}, prepared, data)
+    method, index, _, ranking, candidates = protocol.choose_settings(
+        "thumbnail", {"size": [8]}, prepared, data
+    )
     vectors = {split: method.transform(images) for split, images in prepared.items()}
-    judged = protocol.judge_vectors(vectors, index, data)
+    judged = protocol.judge_vectors(vectors, index, data, ranking)
+    assert judged == protocol.judge_vectors(vectors, index, data)  # the ranking of its own search
     result = results.Result(
         run="drawings-thumbnail",
         parameters={"descriptor": "thumbnail"},
