@@ -23,6 +23,8 @@ os.environ |= dict.fromkeys(
     ),
     "1",
 )
+# Where a test asks for two threads, one waits for the other without spinning.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 # Files that take longest: begun last, they would keep one core from the others' end.
 LONGEST = ("test_conductor.py",)
 
