@@ -69,5 +69,5 @@ help: ## this list
 
 # What only tests use: the browser's driver, Milvus, nbgrader, references to compare with.
 .venv/ready-test: .venv/ready
-	$(INSTALL) ".[book,phantom,pretrained,hub,milvus,teaching,cluster,test]"
+	$(INSTALL) ".[book,phantom,pretrained,hub,metric,milvus,teaching,cluster,test]"
 	@touch $@

@@ -31,8 +31,8 @@ def list_extra_parameters(run: Run) -> list[str]:
 
 def generate_parameters(run: Run) -> str:
     """Return the code of the cell tagged ``parameters``."""
-    values = run.model_dump() | {"folder": LAB, "work": "build/quick"}
     names = [*type(run).model_fields, *list_extra_parameters(run)]
+    values = dict(run) | {"folder": LAB, "work": "build/quick"}
     return "\n".join(f"{name} = {_literal(values[name])}" for name in names)
 
 

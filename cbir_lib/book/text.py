@@ -171,7 +171,8 @@ def describe_best_for_films(rival: str) -> str:
     of_best = describe_films(judging if best in judging.index else shares, best)
     said = (
         "With films of patients as queries, searched among the simulated images, the order "
-        f"changes: the first answer of {name_in_sentence(best)} shows the right region for {of_best}"
+        f"changes: the first answer of {name_in_sentence(best)} shows the right region "
+        f"for {of_best}"
     )
     if rival in shares.index:
         said += f", that of {name_in_sentence(rival)} for {describe_films(shares, rival)}"

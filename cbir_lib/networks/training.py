@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import filelock
@@ -28,6 +29,10 @@ from cbir_lib.networks.precision import PRECISIONS, check_precision, resolve_pre
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # devices found, products to try
 
 SCHEDULES = ("cosine", "constant")
+CROSS_ENTROPY = "cross-entropy"
+# The others compare images with one another: cbir_lib/networks/metric_learning.py.
+LOSSES = (CROSS_ENTROPY, "triplet", "supervised-contrastive", "proxy-anchor", "arcface")
+MAP = "validation_mean_average_precision"
 CHECKPOINT_S = 30  # at most so much training is lost to a kill, and the epoch it falls in
 
 
@@ -37,13 +42,15 @@ class Settings:
 
     Momentum, L2 penalty and batch size are the paper's. Differs from the paper: it names neither
     the learning rate nor its schedule, and trained for 1000 to 2000 epochs with early stopping;
-    here the rate falls to 0, and the weights of the last epoch count.
+    here the rate falls to 0, and the weights of the last epoch count. A loss that compares images
+    keeps those of the epoch with the highest mean average precision among the validation images.
     """
 
+    loss: str = CROSS_ENTROPY  # one of LOSSES
     epochs: int = 1000
     early_stopping: bool = False  # stop, and keep the weights of the lowest validation loss
-    patience: int = 50  # epochs without a lower validation loss before stopping
-    batch_size: int = 256
+    patience: int = 50  # epochs without a lower loss, or a higher mAP, before stopping
+    batch_size: int = 256  # at most, where a loss that compares images needs as many of each class
     learning_rate: float = 0.01  # at the start
     schedule: str = "cosine"  # half a cosine wave down to 0 over all epochs; or "constant"
     momentum: float = 0.9
@@ -59,12 +66,28 @@ class Settings:
                 raise CbirError(f"{name} {value!r} is out of range", f"give {low} or more")
         if self.schedule not in SCHEDULES:
             raise unknown_name_error("schedule", self.schedule, SCHEDULES)
+        if self.loss not in LOSSES:
+            raise unknown_name_error("loss", self.loss, LOSSES)
         check_precision(self.precision)
+
+    @property
+    def compares_images(self) -> bool:
+        """Return whether the loss compares images with one another."""
+        return self.loss != CROSS_ENTROPY
+
+    @property
+    def criterion(self) -> tuple[str, str]:
+        """Return the curve that decides which epoch is the best, and whether ``min`` or ``max``."""
+        return (MAP, "max") if self.compares_images else ("validation_loss", "min")
 
 
 @dataclass(frozen=True)
 class History:
-    """One entry an epoch, and the epoch whose weights were kept (from 1)."""
+    """One entry an epoch, and the epoch whose weights were kept (from 1).
+
+    The mean average precision is measured only where the loss compares images; there the losses are
+    its own, and the accuracy is that of the linear layer that is trained beside it.
+    """
 
     train_loss: list[float]
     validation_loss: list[float]
@@ -73,6 +96,7 @@ class History:
     batch_size: int  # half of what was asked for where the memory was too small
     precision: str  # "float32" or "bfloat16"
     seconds: float  # of this process; what was done before a kill is not in it
+    validation_mean_average_precision: list[float] | None = None
 
 
 def derive_epoch_seed(seed: int, epoch: int) -> int:
@@ -122,7 +146,7 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         optimizer = torch.optim.SGD(
-            self.network.parameters(),
+            self.parameters(),
             lr=self.settings.learning_rate,
             momentum=self.settings.momentum,
             weight_decay=self.settings.weight_decay,
@@ -141,15 +165,20 @@ class Classifier(pl.LightningModule):
 
     def _step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
         images, labels = batch
-        scores = self.network(images).float()  # (B, classes)
-        loss = functional.cross_entropy(scores, labels)
+        scores, loss, minimised = self._compute(images, labels)
         with torch.no_grad():
             self.loss_sum += loss * len(labels)
             self.right_sum += (scores.argmax(1) == labels).sum()
             first = ~torch.isfinite(loss) & (self.not_finite < 0)
             self.not_finite.masked_fill_(first, number)
             self.images_seen += len(labels)
-        return loss
+        return minimised
+
+    def _compute(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the scores (B, classes), the loss that is recorded, and the one to minimise."""
+        scores = self.network(images).float()
+        loss = functional.cross_entropy(scores, labels)
+        return scores, loss, loss
 
     def on_train_epoch_start(self) -> None:
         self.trainer.train_dataloader.epoch = self.current_epoch
@@ -186,32 +215,41 @@ class Classifier(pl.LightningModule):
 
 
 class KeepBest(Callback):
-    """Remember the curves and the weights of the last epoch, or with early stopping of the best."""
+    """Remember the curves, and the weights of the last epoch or of the best.
+
+    The best counts with early stopping, and where the loss compares images.
+    """
 
     def __init__(self, settings: Settings):
         self.settings = settings
         self.curves = {"train_loss": [], "validation_loss": [], "validation_accuracy": []}
-        self.best_loss, self.best_epoch, self.weights = float("inf"), 0, {}
+        if settings.compares_images:
+            self.curves[MAP] = []
+        self.best, self.best_epoch, self.weights = float("inf"), 0, {}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Classifier) -> None:
         # Lightning has validated before it calls this.
         for name, curve in self.curves.items():
             curve.append(float(trainer.callback_metrics[name]))
-        loss = self.curves["validation_loss"][-1]
+        last = {name: curve[-1] for name, curve in self.curves.items()}
         epoch = len(self.curves["validation_loss"])
-        if loss < self.best_loss or not self.settings.early_stopping:
-            self.best_loss, self.best_epoch = loss, epoch
+        name, direction = self.settings.criterion
+        cost = last[name] if direction == "min" else -last[name]
+        takes_best = self.settings.early_stopping or self.settings.compares_images
+        if cost < self.best or not takes_best:
+            self.best, self.best_epoch = cost, epoch
             self.weights = copy.deepcopy(module.network.state_dict())
-        accuracy = self.curves["validation_accuracy"][-1]
         print(
             f"epoch {epoch}/{self.settings.epochs}: "
-            f"training loss {self.curves['train_loss'][-1]:.4f}, "
-            f"validation loss {loss:.4f}, accuracy {accuracy:.1%}",
+            f"training loss {last['train_loss']:.4f}, "
+            f"validation loss {last['validation_loss']:.4f}, "
+            f"accuracy {last['validation_accuracy']:.1%}"
+            + (f", mAP {last[MAP]:.1%}" if MAP in last else ""),
             flush=True,
         )
 
     def state_dict(self) -> dict:
-        kept = ("curves", "best_loss", "best_epoch", "weights")
+        kept = ("curves", "best", "best_epoch", "weights")
         return {name: getattr(self, name) for name in kept}
 
     def load_state_dict(self, state_dict: dict) -> None:
@@ -248,8 +286,9 @@ def fit(
 ) -> History:
     """Train a network in place, on its device, and leave it with the weights that count.
 
-    Minimises the softmax cross-entropy by gradient descent with momentum, for all epochs, or with
-    early stopping until the validation loss has not fallen for ``settings.patience`` epochs. On the
+    Minimises the softmax cross-entropy, or another loss (``settings.loss``), by gradient descent
+    with momentum, for all epochs, or with early stopping until the validation loss has not fallen
+    (the mean average precision not risen) for ``settings.patience`` epochs. On the
     CPU the same call gives the same bits if the number of threads is the same; on a GPU it need
     not. Where the memory is too small, the batch is halved once, with a warning, and training
     starts again.
@@ -272,7 +311,9 @@ def fit(
     CbirError
         When there are no images, a batch is larger than the training set, a GPU is asked for and
         none is there, the loss diverges, the memory does not suffice for half a batch, or the
-        checkpoint is damaged, of another training, or in another process's hands.
+        checkpoint is damaged, of another training, or in another process's hands. With a loss that
+        compares images, also when there is nothing to compare: a single class, or a batch too small
+        for two; or when its package is missing.
     """
     if len(labels) == 0 or len(validation_labels) == 0:
         raise CbirError("there is no image to train or to validate on", "give at least one of each")
@@ -330,12 +371,12 @@ def _fit(
     network.train()  # Lightning leaves it as it is, and a validation broken off in evaluation
     device = torch.device("cuda" if on_gpu else "cpu")
     tensors = [torch.tensor(array, device=device) for array in arrays]
-    batches = Batches(*tensors[:2], settings.batch_size, settings.seed)
-    validation = Batches(*tensors[2:], settings.batch_size)
+    learner, batches, validation = _prepare(network, tensors, settings)
     kept = KeepBest(settings)
     callbacks: list[Callback] = [kept]
     if settings.early_stopping:
-        callbacks.append(EarlyStopping("validation_loss", patience=settings.patience))
+        monitor, mode = settings.criterion
+        callbacks.append(EarlyStopping(monitor, mode=mode, patience=settings.patience))
     state = None
     if checkpoint:
         purpose = _purpose(network, arrays, settings)
@@ -367,7 +408,7 @@ def _fit(
         )
         try:
             trainer.fit(
-                Classifier(network, settings),
+                learner,
                 batches,
                 validation,
                 ckpt_path=state,
@@ -388,6 +429,23 @@ def _fit(
         precision=settings.precision,
         seconds=time.perf_counter() - started,
     )
+
+
+def _prepare(
+    network: nn.Module, tensors: list[Tensor], settings: Settings
+) -> tuple[Classifier, Batches, Batches]:
+    """Prepare what learns, and the batches that it learns from and is validated on."""
+    if settings.compares_images:
+        if find_spec("pytorch_metric_learning") is None:
+            raise CbirError(
+                f"the loss {settings.loss} needs the package pytorch-metric-learning",
+                "pip install '.[metric]' in this repository",
+            )
+        from cbir_lib.networks import metric_learning  # which imports this module
+
+        return metric_learning.prepare(network, tensors, settings)
+    batches = Batches(*tensors[:2], settings.batch_size, settings.seed)
+    return Classifier(network, settings), batches, Batches(*tensors[2:], settings.batch_size)
 
 
 def _purpose(network: nn.Module, arrays: tuple[np.ndarray, ...], settings: Settings) -> str:

@@ -102,6 +102,11 @@ class NetworkRun(Run):
     momentum: NotNegative = 0.9
     weight_decay: NotNegative = 5e-4
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    # Left out of files where it is the paper's, so that earlier results keep their parameters.
+    loss: Annotated[
+        Literal["cross-entropy", "triplet", "supervised-contrastive", "proxy-anchor", "arcface"],
+        Field(exclude_if=lambda name: name == "cross-entropy"),
+    ] = "cross-entropy"
 
     @property
     def variant(self) -> str:
@@ -135,7 +140,7 @@ class NetworkRun(Run):
     @property
     def settings(self) -> dict:
         """Return how it is trained: arguments of :class:`cbir_lib.networks.training.Settings`."""
-        return self.model_dump(include=TRAINING) | {"epochs": self.all_epochs}
+        return {name: getattr(self, name) for name in TRAINING} | {"epochs": self.all_epochs}
 
     @property
     def all_epochs(self) -> int:
@@ -160,7 +165,7 @@ class NetworkRun(Run):
 # Parameters of a network run that only affect its training.
 TRAINING = {
     *("seed", "epochs", "early_stopping", "patience", "batch_size", "learning_rate", "schedule"),
-    *("momentum", "weight_decay", "precision"),
+    *("momentum", "weight_decay", "precision", "loss"),
 }
 # How the name of a run shows a parameter that differs from the default, the plain training.
 VARIANTS = {
@@ -179,6 +184,7 @@ VARIANTS = {
     "momentum": lambda value: f"momentum{value:g}",
     "weight_decay": lambda value: f"decay{value:g}",
     "precision": lambda name: name,
+    "loss": lambda name: name,
     "budget": lambda times: f"{times}xepochs",
 }
 

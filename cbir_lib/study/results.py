@@ -155,6 +155,7 @@ class Training(StrictModel):
     best_epoch: int  # its weights were kept
     batch_size: int
     precision: Literal["float32", "bfloat16"]
+    validation_mean_average_precision: list[float] | None = None  # of a loss that compares images
 
 
 class Example(StrictModel):

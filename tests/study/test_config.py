@@ -20,6 +20,7 @@ from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.irma_code import CLASSES
 from cbir_lib.networks import modules, training
 from cbir_lib.networks.architectures import NETWORKS, OWN_NETWORKS, READINGS
+from cbir_lib.study import results
 from cbir_lib.study.config import (
     VARIANTS,
     CombinationRun,
@@ -237,6 +238,7 @@ WORDS = {
     "momentum": (0.5, "momentum0.5"),
     "weight_decay": (0.0, "decay0"),
     "precision": ("bfloat16", "bfloat16"),
+    "loss": ("arcface", "arcface"),
     "budget": (2, "2xepochs"),
 }
 
@@ -254,6 +256,17 @@ def test_every_variant_has_its_word_in_the_name():
     whole = NetworkRun(**COMMON, network="C", **{name: value for name, (value, _) in WORDS.items()})
     assert whole.variant == "-".join(word for _, word in WORDS.values())
     assert NetworkRun(**COMMON, network="C", dropout=0.25).variant == "dropout0.25"
+
+
+def test_a_run_with_the_papers_loss_has_the_parameters_it_always_had():
+    plain, other = (NetworkRun(**COMMON, network="C", loss=n) for n in ("cross-entropy", "arcface"))
+    assert "loss" not in plain.model_dump() and '"loss"' not in plain.model_dump_json()
+    assert other.model_dump() == plain.model_dump() | {"loss": "arcface"}
+    assert NetworkRun(**plain.model_dump()) == plain and NetworkRun(**other.model_dump()) == other
+    assert plain.digest != other.digest
+    published = results.read_published("quick")
+    networks = [r.parameters for r in published if "network" in r.parameters]
+    assert networks and all(NetworkRun(**p).model_dump() == p for p in networks)
 
 
 def test_the_paper_s_regularisation_in_a_name():
@@ -423,6 +436,7 @@ def test_an_unknown_name_is_refused_and_the_closest_suggested(
         ({"network": ["A"], "reading": ["unit"]}, "reading: Input should be 'units', ", ""),
         ({"network": ["A"], "schedule": ["linear"]}, "schedule: Input should be 'cosine' or", ""),
         ({"network": ["A"], "precision": ["half"]}, "precision: Input should be 'auto', ", ""),
+        ({"network": ["A"], "loss": ["tripled"]}, "loss: Input should be 'cross-entropy', ", ""),
         ({"network": ["A"], "budget": [0]}, "budget: Input should be greater than or equal", ""),
         ({"network": ["A"], "budget": [0.5]}, "budget: Input should be a valid integer", ""),
         ({"network": ["A"], "augment": ["yes"]}, "augment: Input should be a valid boolean", ""),
@@ -498,6 +512,7 @@ def test_defaults_agree_wherever_they_stand():
         ("reading", READINGS),
         ("schedule", training.SCHEDULES),
         ("precision", ("auto", *training.PRECISIONS)),
+        ("loss", training.LOSSES),
     ],
 )
 def test_names_agree_wherever_they_stand(field, names):
