@@ -27,7 +27,7 @@ CHAPTERS = [
     *("index", "data", "phantom", "checks"),
     *("networks", "training", "regularisation", "ablations", "inside"),
     *("grey_histogram", "tamura", "gabor", "fourier_mellin", "local_features", "other_classics"),
-    "pretrained",
+    *("pretrained", "learned_metrics"),
     *("comparison", "representation", "robustness", "retrieval", "real_films", "report"),
     *("verification", "scale", "cluster"),
 ]

@@ -166,6 +166,32 @@ def test_the_epoch_kept_is_drawn_if_it_is_not_the_last(best, kept):
         assert lines["validation"] == [1, 2, 3]
 
 
+def test_the_curves_of_a_loss_that_compares_images_have_its_name_and_the_map():
+    result = trained([0.9, 0.5, 0.7], 2, parameters__loss="triplet")
+    curve = [0.2, 0.6, 0.4]
+    training = result.training.model_copy(update={"validation_mean_average_precision": curve})
+    loss, accuracy = figures.plot_learning_curves(
+        result.model_copy(update={"training": training})
+    ).axes
+    assert loss.get_ylabel() == "triplet loss"
+    lines = {line.get_label(): list(line.get_ydata()) for line in accuracy.lines}
+    assert lines["validation, mAP"] == pytest.approx([20, 60, 40])
+
+
+def test_pulls_are_arrows_at_the_points_of_each_class():
+    points = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    arrows = np.array([[0.0, 1.0], [0.5, 0.0], [0.0, 0.0]])
+    (axes,) = figures.plot_pulls(points, np.array([0, 0, 1]), {"triplet": arrows}).axes
+    assert axes.get_title() == "triplet"
+    *classes, quiver = axes.collections
+    assert [own.get_offsets().tolist() for own in classes] == [
+        points[:2].tolist(),
+        points[2:].tolist(),
+    ]
+    np.testing.assert_allclose(quiver.get_offsets(), points)
+    np.testing.assert_allclose(np.column_stack([quiver.U, quiver.V]), 0.6 * arrows)
+
+
 def test_the_search_has_a_line_a_network_and_their_mean():
     rates = {0.01: (0.9, 0.7), 0.1: (0.8, 0.4)}
     results = []

@@ -32,6 +32,9 @@ VARIANTS = {
     "dropout-augment": {"dropout": 0.5, "augment": True},
     "normalised": {"batch_norm": True},
     "decay0.005": {"weight_decay": 0.005},
+    "triplet": {"loss": "triplet"},
+    "arcface": {"loss": "arcface"},
+    "dropout-arcface": {"dropout": 0.5, "loss": "arcface"},
 }
 
 

@@ -80,6 +80,7 @@ from cbir_lib.book.figures.training import (
     plot_learning_curves,
     plot_learning_rate_search,
     plot_loss_gaps,
+    plot_pulls,
     plot_seed_curves,
 )
 from cbir_lib.book.figures.verification import plot_rerun_spread, plot_verification
@@ -142,6 +143,7 @@ __all__ = [
     "plot_precision_recall",
     "plot_precision_recall_by_class",
     "plot_precision_recall_of_all_methods",
+    "plot_pulls",
     "plot_radon_barcodes",
     "plot_real_films",
     "plot_receptive_fields",

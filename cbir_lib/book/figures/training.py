@@ -10,7 +10,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cbir_lib.book.figures.described import described
-from cbir_lib.book.figures.palette import NETWORK_COLOURS, NETWORK_MARKS, QUIET, SPLITS, WAY_COLOURS
+from cbir_lib.book.figures.palette import (
+    CLASS_COLOURS,
+    INK,
+    LEARNED,
+    LINE,
+    NETWORK_COLOURS,
+    NETWORK_MARKS,
+    QUIET,
+    SPLITS,
+    WAY_COLOURS,
+)
 from cbir_lib.book.figures.style import WIDTH_IN
 from cbir_lib.networks.architectures import NETWORKS
 from cbir_lib.study.results import Result, name_variant
@@ -25,7 +35,9 @@ def plot_learning_curves(result: Result) -> Figure:
     figure, (loss, accuracy) = plt.subplots(1, 2, figsize=(WIDTH_IN, 3), layout="constrained")
     loss.plot(epochs, curves.train_loss, "o-", label="training", color=SPLITS["train"])
     loss.plot(epochs, curves.validation_loss, "s--", label="validation", color=SPLITS["validation"])
-    loss.set(xlabel="epoch", ylabel="cross-entropy (nats)", yscale="log")
+    name = result.parameters.get("loss")
+    loss.set(xlabel="epoch", ylabel=f"{name} loss" if name else "cross-entropy (nats)")
+    loss.set(yscale="log")
     accuracy.plot(
         epochs,
         100 * np.array(curves.validation_accuracy),
@@ -34,11 +46,49 @@ def plot_learning_curves(result: Result) -> Figure:
         color=SPLITS["validation"],
     )
     accuracy.set(xlabel="epoch", ylabel="accuracy (%)")
+    if curves.validation_mean_average_precision:
+        precisions = 100 * np.array(curves.validation_mean_average_precision)
+        accuracy.plot(epochs, precisions, "^:", label="validation, mAP", color=LEARNED)
+        accuracy.set(ylabel="accuracy, mAP (%)")
     for axes in (loss, accuracy):
         if curves.best_epoch < len(epochs):
             axes.axvline(curves.best_epoch, color=QUIET, lw=1, label="weights kept")
         axes.legend(fontsize=9)
         axes.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+@described
+def plot_pulls(vectors: np.ndarray, labels: np.ndarray, pulls: Mapping[str, np.ndarray]) -> Figure:
+    """Plot points on the unit circle by class, and an arrow for where each loss pulls them.
+
+    Parameters
+    ----------
+    vectors : (N, 2)
+    labels : (N,) int, from 0
+    pulls
+        By the name of a loss: (N, 2), lengths at most 1.
+    """
+    figure, axes = plt.subplots(
+        1, len(pulls), figsize=(WIDTH_IN, 2.6), layout="constrained", sharex=True, sharey=True
+    )
+    for place, (name, arrows) in zip(np.atleast_1d(axes), pulls.items(), strict=True):
+        place.add_patch(plt.Circle((0, 0), 1, fill=False, color=LINE, lw=0.8))
+        for label in np.unique(labels):
+            own = vectors[labels == label]
+            style = {"color": CLASS_COLOURS[label], "marker": "osD^vPX*"[label]}
+            place.scatter(*own.T, s=34, label=f"class {label}", zorder=3, **style)
+        place.quiver(
+            *(*vectors.T, *(0.6 * arrows).T),
+            **{"angles": "xy", "scale_units": "xy", "scale": 1, "color": INK, "width": 0.012},
+        )
+        place.set(title=name, xlim=(-1.5, 1.5), ylim=(-1.5, 1.5), aspect="equal")
+        place.title.set_fontsize(9)
+        place.set(xticks=[], yticks=[])
+        place.grid(False)
+    figure.legend(
+        *place.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9
+    )
     return figure
 
 
