@@ -90,7 +90,9 @@ class NetworkRun(Run):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     augment: bool = False  # random crops and rotations by 90, 180, 270 degrees, as in the paper
     crop: AtLeastOne | None = None  # pixels; default with augment: 120 of 128
-    variations: list[Variation] = []  # in training: cbir_lib/networks/variation.py
+    # In training: cbir_lib/networks/variation.py. Left out of files where nothing varies, so that
+    # earlier results keep their parameters.
+    variations: Annotated[list[Variation], Field(exclude_if=lambda names: not names)] = []
     seed: int = 0
     epochs: AtLeastOne = 1000
     budget: AtLeastOne = 1  # multiplies the epochs
@@ -102,7 +104,7 @@ class NetworkRun(Run):
     momentum: NotNegative = 0.9
     weight_decay: NotNegative = 5e-4
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    # Left out of files where it is the paper's, so that earlier results keep their parameters.
+    # Left out of files where it is the paper's.
     loss: Annotated[
         Literal["cross-entropy", "triplet", "supervised-contrastive", "proxy-anchor", "arcface"],
         Field(exclude_if=lambda name: name == "cross-entropy"),

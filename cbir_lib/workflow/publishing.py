@@ -21,12 +21,8 @@ SHIPPED_BYTES = 29e6  # limit for all networks in the repository
 def unpublished_runs(study: Study, profile: str) -> list[str]:
     """Return the runs of a profile that have no result with the same parameters in ``results/``."""
     published = {r.run: r.parameters for r in results.read_published(profile)}
-    # A result older than one of the parameters was measured with its default.
-    return [
-        run.id
-        for run in study.runs(profile)
-        if run.id not in published or type(run)(**published[run.id]) != run
-    ]
+    runs = study.runs(profile)
+    return [run.id for run in runs if published.get(run.id) != run.model_dump()]
 
 
 def unpublished_effects(study: Study, profile: str) -> list[str]:
