@@ -80,15 +80,17 @@ def publish(study: Study, profile: str) -> list[str]:
     best = evidence.find_evidence("phantom", None, study)
     if best.profile == profile:
         lines.append(_draw_pictures(best.results, paths.book_folder() / "assets"))
-        lines += _ship_models(work, paths.models_folder())
+        redrawn = study.grid.effects.redrawn
+        named = redrawn.networks if redrawn else []
+        lines += _ship_models(work, paths.models_folder(), named)
     return lines
 
 
-def _ship_models(work: Path, folder: Path) -> list[str]:
-    """Write a network for real films and the best of each kind, up to the size limit.
+def _ship_models(work: Path, folder: Path, named: Sequence[str]) -> list[str]:
+    """Write a network for real films, the named and the best of each kind, up to the size limit.
 
-    The smallest that reaches the aim with real films comes first, the others by their validation
-    accuracy. The weights are
+    First comes the smallest that reaches the aim with real films, then the runs that the study file
+    names, then the best by their validation accuracy. The weights are
     those trained here, or else those in ``folder``. A run trained elsewhere has neither, and the
     best of the others takes its place.
     """
@@ -110,15 +112,15 @@ def _ship_models(work: Path, folder: Path) -> list[str]:
         return -result.classification.validation_accuracy
 
     best = sorted((min(same, key=rank) for same in kinds.values()), key=rank)
-    if films:
-        smallest = min(films, key=lambda r: effects.find_network(work, r.run).stat().st_size)
-        best = [smallest, *(result for result in best if result is not smallest)]
+    first = sorted(films, key=lambda r: effects.find_network(work, r.run).stat().st_size)[:1]
+    first += [r for r in published if r.run in named and effects.find_network(work, r.run)]
+    order = {result.run: result for result in [*first, *best]}
     total, lines = 0, []
     with replacing_folder(folder) as new:
         for other in folder.glob("[!.]*"):
             if other.is_file() and other.suffix != ".safetensors":
                 shutil.copy2(other, new)
-        for result in best:
+        for result in order.values():
             name = f"{result.run}.safetensors"
             trained = read_network(effects.find_network(work, result.run))
             size = sum(2 * tensor.numel() for tensor in trained.module.state_dict().values())
