@@ -206,8 +206,10 @@ def format_outcomes(outcomes: Iterable[str]) -> list[str]:
 
 
 def describe_fewer_seeds(differences: Mapping[str, Mapping[str, float]], seeds: int) -> str:
-    """Name the rows that have fewer seeds than the others, for a caption; empty if none has."""
+    """Name the rows with fewer seeds than ``seeds``, for a caption; empty if there are none."""
     names = [name for name, difference in differences.items() if difference["seeds"] < seeds]
+    if len(names) == len(differences) and all(d["seeds"] == 1 for d in differences.values()):
+        return " One seed each."
     return f" Fewer than {seeds} seeds: {', '.join(names)}." if names else ""
 
 

@@ -322,7 +322,8 @@ def _decide(measured: pd.DataFrame) -> tuple[str, str]:
     count = measured["outcome"].value_counts().reindex(OUTCOMES, fill_value=0)
     number = len(measured)
     if count["for"] == number:
-        every = f"All {number} comparisons support" if number > 1 else "The comparison supports"
+        all_of = {1: "The comparison supports", 2: "Both comparisons support"}
+        every = all_of.get(number, f"All {number} comparisons support")
         return SUPPORTED, f"{every} it."
     refuting = measured[(measured["outcome"] == "against") & measured["decides"]]
     if len(refuting):

@@ -137,21 +137,26 @@ def plot_neighbours(
     examples = list(examples)
     width = 1 + len(examples[0].neighbours)
     side = WIDTH_IN / width
+    names = [textwrap.fill(name, 10) for name in class_names]  # next to each other, none overlaps
+    lines = 2 + max(name.count("\n") for name in names)  # of text above an image
     figure, axes = plt.subplots(
-        len(examples), width, figsize=(WIDTH_IN, (side + 0.34) * len(examples)), squeeze=False
+        len(examples),
+        width,
+        figsize=(WIDTH_IN, (side + 0.17 * lines) * len(examples)),
+        squeeze=False,
     )
     for row, example in zip(axes, examples, strict=True):
-        show_image(row[0], pictures[example.query], f"query\n{class_names[example.label]}")
+        show_image(row[0], pictures[example.query], f"query\n{names[example.label]}")
         neighbours = zip(
             example.neighbours, example.neighbour_labels, example.distances, strict=True
         )
         for place, (image_id, label, distance) in zip(row[1:], neighbours, strict=True):
             right = label == example.label
-            mark = "same" if right else class_names[label]
+            mark = "same" if right else names[label]
             show_image(place, pictures[image_id], f"{mark}\n{distance:.3g}")
             place.title.set_color(RIGHT if right else WRONG)
             draw_frame(place, RIGHT if right else WRONG)
-    figure.subplots_adjust(0.01, 0.01, 0.99, 0.96, 0.08, 0.38)
+    figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.02 * lines, 0.08, 0.19 * lines)
     return figure
 
 
