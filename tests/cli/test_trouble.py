@@ -26,12 +26,26 @@ def place(tmp_path_factory):
     return root
 
 
-def cbir(place, *arguments, shell="", **environment):
-    """Run the command in a process of its own, with a shell's redirection."""
-    quoted = " ".join(f"'{argument}'" for argument in arguments)
-    command = f'"{sys.executable}" -m cbir_lib.cli {quoted} {shell}'
+# Several commands in one process, which takes seconds to start; their exit codes go to a file.
+COMMANDS = """
+import json, sys
+from cbir_lib.cli.main import main
+codes = []
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["cbir", *arguments]
+    try:
+        main()
+    except SystemExit as stop:
+        codes.append(stop.code)
+json.dump(codes, open("codes.json", "w"))
+"""
+
+
+def run(place, *command, shell="", **environment):
+    """Run Python in a process of its own, with a shell's redirection."""
+    quoted = " ".join(f"'{argument}'" for argument in command)
     return subprocess.run(
-        command.encode(errors="surrogateescape"),
+        f'"{sys.executable}" {quoted} {shell}'.encode(errors="surrogateescape"),
         shell=True,
         cwd=place,
         env=os.environ | {"PYTHONPATH": str(paths.project_root())} | environment,
@@ -39,60 +53,77 @@ def cbir(place, *arguments, shell="", **environment):
     )
 
 
-@pytest.mark.parametrize(
-    ("form", "name"),
-    [("table", "bad\udcff.png"), ("json", "Ω.png"), ("html", "two\nlines.png")],
-)
-def test_any_name_can_be_asked_for(place, form, name):
-    out = ("--out", "answer") if form == "html" else ()
-    ended = cbir(
-        place, "index", "search", "archive", name, "-k", "2", "--format", form, *out,
-        PYTHONIOENCODING="latin-1",
-    )  # fmt: skip
-    assert (ended.returncode, ended.stderr) == (0, b"")
-    if form == "json":
-        assert len(json.loads(ended.stdout)) == 2
+def search(place, *arguments, shell=""):
+    """Search as users do."""
+    command = ("-m", "cbir_lib.cli", "index", "search", "archive", "q.png", *arguments)
+    return run(place, *command, shell=shell)
+
+
+def search_often(place, *searches, shell="", **environment):
+    """Search several times in one process."""
+    commands = json.dumps([["index", "search", "archive", *each] for each in searches])
+    ended = run(place, "-c", COMMANDS, commands, shell=shell, **environment)
+    codes = json.loads((place / "codes.json").read_text())
+    assert (ended.returncode, codes) == (0, [0] * len(searches)), ended.stderr
+    return ended
+
+
+def test_any_name_can_be_asked_for(place):
+    html = ("two\nlines.png", "--format", "html", "--out", "answer")
+    names = (("bad\udcff.png", "-k", "2"), html, ("Ω.png", "-k", "2", "--format", "json"))
+    ended = search_often(place, *names, PYTHONIOENCODING="latin-1")
+    assert ended.stderr == b""
+    table, _, answer = ended.stdout.partition(b"[")
+    assert b"00" in table and (place / "answer").exists()
+    assert len(json.loads(b"[" + answer)) == 2
+
+
+def assert_refused(code, lines, said):
+    assert code == 2
+    assert [line[:6] for line in lines] == ["error:", "hint: "], lines
+    assert said in "".join(lines)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "shell", "said"),
+    ("out", "said"),
     [
-        (["--out", "."], "", b"it is a folder"),
-        (["--out", "/proc/x.html"], "", b"cannot write /proc/x.html"),
-        (["--out", "q.png/x"], "", b"q.png is not a folder"),
-        ([], "> /dev/full", b"No space left"),
-        (["--out", "/dev/full"], "", b"no space left"),
+        (".", "it is a folder"),
+        ("/proc/x.html", "cannot write /proc/x.html"),
+        ("q.png/x", "q.png is not a folder"),
+        ("/dev/full", "no space left"),
     ],
 )
-def test_what_cannot_be_written_there_is_two_lines(place, arguments, shell, said):
-    ended = cbir(place, "index", "search", "archive", "q.png", *arguments, shell=shell)
-    assert ended.returncode == 2
-    assert said in ended.stderr
-    lines = ended.stderr.splitlines()
-    assert [line[:6] for line in lines] == [b"error:", b"hint: "], ended.stderr
+def test_what_cannot_be_written_there_is_two_lines(place, out, said, cbir, monkeypatch):
+    monkeypatch.chdir(place)
+    code, _, lines = cbir("index", "search", "archive", "q.png", "--out", out)
+    assert_refused(code, lines, said)
+
+
+def test_a_full_disk_behind_the_output_is_two_lines(place):
+    ended = search(place, shell="> /dev/full")
+    assert_refused(ended.returncode, ended.stderr.decode().splitlines(), "No space left")
 
 
 def test_standard_output_by_name_has_the_answer_alone(place):
-    ended = cbir(
-        place, "index", "search", "archive", "q.png", "--format", "json", "--out", "/dev/stdout"
-    )
+    ended = search(place, "--format", "json", "--out", "/dev/stdout")
     assert ended.returncode == 0
     assert len(json.loads(ended.stdout)) == 5
     assert ended.stderr == b"5 results in /dev/stdout\n"
 
 
-@pytest.mark.parametrize("out", ["/dev/stdout", "/dev/stderr", "/dev/fd/2", "/proc/self/fd/1"])
-def test_an_open_file_has_the_answer_and_what_is_said_one_after_the_other(place, out):
-    arguments = ("index", "search", "archive", "q.png", "--format", "json", "--out", out)
-    ended = cbir(place, *arguments, shell="> both.txt 2>&1")
-    said = f"5 results in {out}\n"
+def test_an_open_file_has_the_answer_and_what_is_said_one_after_the_other(place):
+    files = ("/dev/stdout", "/dev/stderr", "/dev/fd/2", "/proc/self/fd/1")
+    searches = [("q.png", "--format", "json", "--out", file) for file in files]
+    search_often(place, *searches, shell="> both.txt 2>&1")
     text = (place / "both.txt").read_text()
-    assert ended.returncode == 0 and text.endswith(said)
-    assert len(json.loads(text.removesuffix(said))) == 5
+    for file in files:
+        answer, said, text = text.partition(f"5 results in {file}\n")
+        assert said and len(json.loads(answer)) == 5
+    assert text == ""
 
 
 def test_a_reader_that_has_enough_is_no_error(place):
-    ended = cbir(place, "index", "search", "archive", "q.png", shell="| true")
+    ended = search(place, shell="| true")
     assert (ended.stdout, ended.stderr) == (b"", b"")
 
 
