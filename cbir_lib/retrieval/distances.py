@@ -66,12 +66,20 @@ def pairwise(
 
 def l1(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Sum of absolute differences."""
-    return cdist(a, b, "cityblock")
+    return compare_in_blocks(a, b, "cityblock")
 
 
 def l2(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Compute the Euclidean distance: the root of the sum of squared differences."""
-    return cdist(a, b, "euclidean")
+    return compare_in_blocks(a, b, "euclidean")
+
+
+def compare_in_blocks(a: np.ndarray, b: np.ndarray, metric: str) -> np.ndarray:
+    """Compute ``cdist`` block by block: (Q, G) float64."""
+    distances = np.empty((len(a), len(b)))
+    for part, block in split_gallery(distances, b, 16):
+        part[:] = cdist(a, block, metric)
+    return distances
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -123,13 +131,14 @@ def jensen_shannon(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def split_gallery(
-    distances: np.ndarray, gallery: np.ndarray
+    distances: np.ndarray, gallery: np.ndarray, least: int = 128
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Split (Q, G) distances and the (G, D) gallery into blocks that stay in a processor's cache.
 
-    All of nearly one size, so that sums of equal vectors are rounded alike in each.
+    Of ``least`` vectors and more, all of nearly one size, so that sums of equal vectors are rounded
+    alike in each.
     """
-    vectors = max(128, CACHED_VALUES // max(1, gallery.shape[1]))
+    vectors = max(least, CACHED_VALUES // max(1, gallery.shape[1]))
     count = max(1, len(gallery) // vectors)
     return zip(
         np.array_split(distances, count, axis=1), np.array_split(gallery, count), strict=True
@@ -164,7 +173,7 @@ def intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     of L1. A bin empty in both adds nothing.
     """
     a, b = normalise_sums("intersection", a.astype(np.float64), b.astype(np.float64))
-    return cdist(a, b, "cityblock") / 2
+    return compare_in_blocks(a, b, "cityblock") / 2
 
 
 def earth_mover(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -175,7 +184,7 @@ def earth_mover(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     IJCV 40(2), 2000, DOI 10.1023/A:1026543900054). Not for joint histograms, nor for circular ones.
     """
     a, b = normalise_sums("earth mover", a.astype(np.float64), b.astype(np.float64))
-    return cdist(a.cumsum(1), b.cumsum(1), "cityblock")
+    return compare_in_blocks(a.cumsum(1), b.cumsum(1), "cityblock")
 
 
 def image_distortion(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -75,7 +75,7 @@ def test_agrees_with_scipy(distance, queries, gallery, dimensions):
     np.testing.assert_allclose(distances, scipy_s(distance, a, b), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("distance", ["Jensen-Shannon", "chi-square"])
+@pytest.mark.parametrize("distance", ["L1", "L2", "Jensen-Shannon", "chi-square"])
 def test_blocks_of_a_gallery_change_no_bit(distance, monkeypatch):
     rng = np.random.default_rng(0)
     a, b = (rng.random((n, 40), np.float32) * (rng.random((n, 40)) < 0.7) + 0.01 for n in (5, 1000))
