@@ -87,7 +87,7 @@ CBIR = [sys.executable, "-m", "cbir_lib.cli"]
 
 def test_a_study_of_a_checkout_that_may_not_be_written_to(stranger, open_folder):
     """By a user without a home, with what it makes in a folder with an odd name."""
-    project = Project(open_folder / "checkout", open_folder)
+    project = Project(open_folder / "checkout", open_folder, open_folder / "cache")
     write_mednist(project.root / "data" / "mednist" / "MedNIST", per_class=60, seed=4)
     own = open_folder / ODD
     own.mkdir()
