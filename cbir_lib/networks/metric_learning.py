@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cbir_lib.errors import CbirError
-from cbir_lib.networks.training import MAP, Batches, Classifier, Settings, derive_epoch_seed
+from cbir_lib.networks.classifier import MAP, Batches, Classifier, Settings, derive_epoch_seed
 
 PER_CLASS = 4  # images of each class in a batch, at least
 ALPHA = 32  # of proxy-anchor

@@ -20,65 +20,15 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
 from torch import Tensor, nn
-from torch.nn import functional
 
-from cbir_lib.errors import CbirError, first_line, unknown_name_error
+from cbir_lib.errors import CbirError, first_line
 from cbir_lib.files import replacing
-from cbir_lib.networks.precision import PRECISIONS, check_precision, resolve_precision
+from cbir_lib.networks.classifier import MAP, Batches, Classifier, Settings
+from cbir_lib.networks.precision import PRECISIONS, resolve_precision
 
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # devices found, products to try
 
-SCHEDULES = ("cosine", "constant")
-CROSS_ENTROPY = "cross-entropy"
-# The others compare images with one another: cbir_lib/networks/metric_learning.py.
-LOSSES = (CROSS_ENTROPY, "triplet", "supervised-contrastive", "proxy-anchor", "arcface")
-MAP = "validation_mean_average_precision"
 CHECKPOINT_S = 30  # at most so much training is lost to a kill, and the epoch it falls in
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to train.
-
-    Momentum, L2 penalty and batch size are the paper's. Differs from the paper: it names neither
-    the learning rate nor its schedule, and trained for 1000 to 2000 epochs with early stopping;
-    here the rate falls to 0, and the weights of the last epoch count. A loss that compares images
-    keeps those of the epoch with the highest mean average precision among the validation images.
-    """
-
-    loss: str = CROSS_ENTROPY  # one of LOSSES
-    epochs: int = 1000
-    early_stopping: bool = False  # stop, and keep the weights of the lowest validation loss
-    patience: int = 50  # epochs without a lower loss, or a higher mAP, before stopping
-    batch_size: int = 256  # at most, where a loss that compares images needs as many of each class
-    learning_rate: float = 0.01  # at the start
-    schedule: str = "cosine"  # half a cosine wave down to 0 over all epochs; or "constant"
-    momentum: float = 0.9
-    weight_decay: float = 5e-4  # L2 penalty on all weights
-    precision: str = "auto"  # "bfloat16": products in 16 bits, weights in 32; "float32"
-    seed: int = 0
-
-    def __post_init__(self):
-        lowest = {"epochs": 1, "patience": 1, "batch_size": 1, "learning_rate": 1e-9}
-        for name, low in {**lowest, "momentum": 0, "weight_decay": 0, "seed": 0}.items():
-            value = getattr(self, name)
-            if not value >= low:
-                raise CbirError(f"{name} {value!r} is out of range", f"give {low} or more")
-        if self.schedule not in SCHEDULES:
-            raise unknown_name_error("schedule", self.schedule, SCHEDULES)
-        if self.loss not in LOSSES:
-            raise unknown_name_error("loss", self.loss, LOSSES)
-        check_precision(self.precision)
-
-    @property
-    def compares_images(self) -> bool:
-        """Return whether the loss compares images with one another."""
-        return self.loss != CROSS_ENTROPY
-
-    @property
-    def criterion(self) -> tuple[str, str]:
-        """Return the curve that decides which epoch is the best, and whether ``min`` or ``max``."""
-        return (MAP, "max") if self.compares_images else ("validation_loss", "min")
 
 
 @dataclass(frozen=True)
@@ -97,121 +47,6 @@ class History:
     precision: str  # "float32" or "bfloat16"
     seconds: float  # of this process; what was done before a kill is not in it
     validation_mean_average_precision: list[float] | None = None
-
-
-def derive_epoch_seed(seed: int, epoch: int) -> int:
-    """Derive what everything random in an epoch (from 0) follows from."""
-    return seed * 1_000_003 + epoch
-
-
-class Batches:
-    """Batches cut from tensors that lie on the device: no workers, no copies.
-
-    Shuffled anew in each epoch, from the seed and the epoch alone.
-    """
-
-    def __init__(self, images: Tensor, labels: Tensor, batch_size: int, seed: int | None = None):
-        self.images, self.labels = images, labels
-        self.batch_size, self.seed = batch_size, seed
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return -(-len(self.labels) // self.batch_size)
-
-    @property
-    def rows(self) -> tuple[Tensor, ...]:
-        """Which images are in each batch of this epoch."""
-        rows = torch.arange(len(self.labels))
-        if self.seed is not None:
-            generator = torch.Generator().manual_seed(derive_epoch_seed(self.seed, self.epoch))
-            rows = torch.randperm(len(self.labels), generator=generator)
-        return rows.split(self.batch_size)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in self.rows:
-            on_device = batch.to(self.labels.device, non_blocking=True)
-            yield self.images[on_device], self.labels[on_device]
-
-
-class Classifier(pl.LightningModule):
-    """A network, the loss and the optimiser of the paper.
-
-    What an epoch is judged by is summed up on the device and read once, at its end.
-    """
-
-    def __init__(self, network: nn.Module, settings: Settings):
-        super().__init__()
-        self.network = network
-        self.settings = settings
-
-    def configure_optimizers(self) -> dict:
-        optimizer = torch.optim.SGD(
-            self.parameters(),
-            lr=self.settings.learning_rate,
-            momentum=self.settings.momentum,
-            weight_decay=self.settings.weight_decay,
-            fused=True,  # one pass over the weights in place of four
-        )
-        if self.settings.schedule == "constant":
-            return {"optimizer": optimizer}
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.settings.epochs)
-        return {"optimizer": optimizer, "lr_scheduler": cosine}
-
-    def _start(self) -> None:
-        self.loss_sum = torch.zeros((), device=self.device)
-        self.right_sum = torch.zeros((), device=self.device)
-        self.not_finite = torch.tensor(-1, device=self.device)  # number of the first such batch
-        self.images_seen = 0
-
-    def _step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
-        images, labels = batch
-        scores, loss, minimised = self._compute(images, labels)
-        with torch.no_grad():
-            self.loss_sum += loss * len(labels)
-            self.right_sum += (scores.argmax(1) == labels).sum()
-            first = ~torch.isfinite(loss) & (self.not_finite < 0)
-            self.not_finite.masked_fill_(first, number)
-            self.images_seen += len(labels)
-        return minimised
-
-    def _compute(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the scores (B, classes), the loss that is recorded, and the one to minimise."""
-        scores = self.network(images).float()
-        loss = functional.cross_entropy(scores, labels)
-        return scores, loss, loss
-
-    def on_train_epoch_start(self) -> None:
-        self.trainer.train_dataloader.epoch = self.current_epoch
-        # Dropout and augmentation draw the same after a kill as they would have without it.
-        torch.manual_seed(derive_epoch_seed(self.settings.seed, self.current_epoch))
-        self._start()
-
-    def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
-        return self._step(batch, number)
-
-    def on_validation_epoch_start(self) -> None:
-        # Lightning validates before the training epoch ends.
-        self._finish("train", self.trainer.train_dataloader)
-        self._start()
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], number: int) -> None:
-        self._step(batch, number)
-
-    def on_validation_epoch_end(self) -> None:
-        self._finish("validation", self.trainer.val_dataloaders)
-        self.log("validation_accuracy", self.right_sum / self.images_seen)
-
-    def _finish(self, name: str, batches: Batches) -> None:
-        number = int(self.not_finite)
-        if number >= 0:
-            rows = batches.rows[number].tolist()
-            shown = ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
-            raise CbirError(
-                f"the loss is not finite any more in epoch {self.current_epoch + 1}, {name} batch "
-                f"{number + 1} of {len(batches)} (images {shown})",
-                "lower the learning rate, or look at these images, counted from 0",
-            )
-        self.log(f"{name}_loss", self.loss_sum / self.images_seen)
 
 
 class KeepBest(Callback):
@@ -441,7 +276,7 @@ def _prepare(
                 f"the loss {settings.loss} needs the package pytorch-metric-learning",
                 "pip install '.[metric]' in this repository",
             )
-        from cbir_lib.networks import metric_learning  # which imports this module
+        from cbir_lib.networks import metric_learning
 
         return metric_learning.prepare(network, tensors, settings)
     batches = Batches(*tensors[:2], settings.batch_size, settings.seed)

@@ -16,6 +16,7 @@ from torch.nn import functional
 from cbir_lib.errors import CbirError
 from cbir_lib.evaluation import measures
 from cbir_lib.networks import metric_learning, training
+from cbir_lib.networks.classifier import CROSS_ENTROPY, LOSSES, Settings
 from cbir_lib.networks.metric_learning import (
     BUILDERS,
     PER_CLASS,
@@ -24,7 +25,7 @@ from cbir_lib.networks.metric_learning import (
     build_loss,
     compute_mean_average_precision,
 )
-from cbir_lib.networks.training import LOSSES, Settings, fit
+from cbir_lib.networks.training import fit
 from cbir_lib.retrieval.ranking import Ranking
 from tests.networks.test_training import (
     BrokenError,
@@ -157,7 +158,7 @@ def test_a_loss_is_that_of_pytorch_metric_learning(name):
 
 
 def test_every_loss_but_the_papers_compares_images():
-    assert (training.CROSS_ENTROPY, *METRICS) == LOSSES
+    assert (CROSS_ENTROPY, *METRICS) == LOSSES
     assert [Settings(loss=name).compares_images for name in LOSSES] == [False] + [True] * 4
 
 
@@ -337,11 +338,11 @@ def test_own_weights_of_a_loss_are_learnt(name, monkeypatch):
 
 
 def test_the_papers_loss_is_as_before(monkeypatch):
-    first = train(lively_network(), training.CROSS_ENTROPY)
+    first = train(lively_network(), CROSS_ENTROPY)
     assert first[0].validation_mean_average_precision is None
     train(lively_network(), "arcface")  # leaves nothing behind
     monkeypatch.setattr(training, "find_spec", lambda name: None)  # and needs no package
-    assert same(train(lively_network(), training.CROSS_ENTROPY), first)
+    assert same(train(lively_network(), CROSS_ENTROPY), first)
 
 
 # What is refused

@@ -18,7 +18,7 @@ from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
 from cbir_lib.errors import CbirError
 from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.irma_code import CLASSES
-from cbir_lib.networks import modules, training
+from cbir_lib.networks import classifier, modules, training
 from cbir_lib.networks.architectures import NETWORKS, OWN_NETWORKS, READINGS
 from cbir_lib.study import results
 from cbir_lib.study.config import (
@@ -512,9 +512,9 @@ def test_defaults_agree_wherever_they_stand():
     ("field", "names"),
     [
         ("reading", READINGS),
-        ("schedule", training.SCHEDULES),
+        ("schedule", classifier.SCHEDULES),
         ("precision", ("auto", *training.PRECISIONS)),
-        ("loss", training.LOSSES),
+        ("loss", classifier.LOSSES),
     ],
 )
 def test_names_agree_wherever_they_stand(field, names):
