@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import psutil
+from pydantic import Field
 
 from cbir_lib import paths
 from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
@@ -155,7 +156,10 @@ class Training(StrictModel):
     best_epoch: int  # its weights were kept
     batch_size: int
     precision: Literal["float32", "bfloat16"]
-    validation_mean_average_precision: list[float] | None = None  # of a loss that compares images
+    # Of a loss that compares images, and left out of files elsewhere.
+    validation_mean_average_precision: Annotated[
+        list[float] | None, Field(exclude_if=lambda curve: curve is None)
+    ] = None
 
 
 class Example(StrictModel):
