@@ -125,7 +125,7 @@ def test_every_network_of_every_profile_can_be_built_at_its_size(study):
     for run in built.values():
         with torch.device("meta"):
             mean = np.zeros((run.size, run.size), np.float32)
-            network = modules.build_network(run.network, mean, classes=5, **run.options)
+            network = modules.build_network(run.network, mean, classes=5, **run.options).eval()
             images = torch.zeros((3, run.size, run.size), dtype=torch.uint8)
             assert network(images).shape == (3, 5), run.id
     assert {run.network for run in built.values()} == {*NETWORKS, *OWN_NETWORKS}
