@@ -327,7 +327,7 @@ def executed(tmp_path_factory):
     names = [DESCRIPTOR_OF[row] for row in paper.FAMILIES]
     grid = study["grid"]
     grid["descriptors"] = {name: grid["descriptors"][name] for name in names}
-    del grid["combination"], grid["effects"]
+    del grid["combination"], grid["effects"], study["profiles"]["quick"]["effects_without"]
     (folder / "study.yml").unlink()
     (folder / "study.yml").write_text(yaml.safe_dump(study), encoding="utf-8")
     own = {side: share - 0.2 for side, share in shares.items() if not side[1]} | handcrafted
