@@ -33,7 +33,7 @@ def generate_parameters(run: Run) -> str:
     """Return the code of the cell tagged ``parameters``."""
     names = [*type(run).model_fields, *list_extra_parameters(run)]
     values = dict(run) | {"folder": LAB, "work": "build/quick"}
-    return "\n".join(f"{name} = {_literal(values[name])}" for name in names)
+    return "\n".join(f"{name} = {_format_literal(values[name])}" for name in names)
 
 
 def generate_run(run: Run) -> str:
@@ -43,7 +43,7 @@ def generate_run(run: Run) -> str:
     return f"run = {kind.__name__}(\n{arguments})"
 
 
-def _literal(value: object) -> str:
+def _format_literal(value: object) -> str:
     """Return a value as Python source, with double quotes as in formatted code."""
     text = json.dumps(value)
     return re.sub(r"\b(true|false|null)\b(?=[,\]}]|$)", lambda m: _WORDS[m[0]], text)

@@ -37,16 +37,19 @@ for name, group in (("data", data), ("index", index), ("phantom", phantom), ("ef
 app.add_typer(job.app, name="job", hidden=True)
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"cbir {cbir_lib.__version__}")
         raise typer.Exit
 
 
 @app.callback()
-def _options(
+def _take_options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     pass
@@ -90,11 +93,11 @@ def main() -> None:
 def _complain(text: str, code: int) -> int:
     """Print a text to stderr, without the credentials in the command's addresses."""
     with suppress(OSError, AttributeError):  # closed
-        print(scrub(text, _addresses()), file=sys.stderr)
+        print(scrub(text, _list_addresses()), file=sys.stderr)
     return code
 
 
-def _addresses() -> list[str]:
+def _list_addresses() -> list[str]:
     values = [
         value for argument in sys.argv[1:] for value in (argument, argument.partition("=")[2])
     ]
@@ -106,7 +109,7 @@ def _report_fault(error: Exception) -> CbirError:
     lines = traceback.format_exception(error)
     lines += [f"cbir {cbir_lib.__version__}, Python {sys.version}, {sys.platform}\n"]
     what = f"a fault in cbir itself: {type(error).__name__}: {first_line(error)}"
-    text = scrub("".join(lines), _addresses()).encode(errors="backslashreplace")
+    text = scrub("".join(lines), _list_addresses()).encode(errors="backslashreplace")
     try:
         with tempfile.NamedTemporaryFile(prefix="cbir-", suffix=".log", delete=False) as log:
             log.write(text)

@@ -115,7 +115,9 @@ def summarise_retrieval(
     )
     ranks = np.unique(np.geomspace(1, relevant.shape[1], RANKS).round().astype(int))
     blocks = [
-        _measures(relevant[some], ranks, *(a if a is None else a[some] for a in (distances, gains)))
+        _compute_measures(
+            relevant[some], ranks, *(a if a is None else a[some] for a in (distances, gains))
+        )
         for some in np.split(rows, range(BLOCK, len(rows), BLOCK))
     ]
     per_query = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
@@ -194,7 +196,7 @@ def summarise_retrieval(
     }
 
 
-def _measures(
+def _compute_measures(
     relevant: np.ndarray,
     ranks: np.ndarray,
     distances: np.ndarray | None,

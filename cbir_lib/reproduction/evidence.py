@@ -55,14 +55,14 @@ class Evidence:
     @property
     def handcrafted(self) -> list[Result]:
         """Return the results of handcrafted descriptors and of their combination."""
-        return self._of_family("handcrafted")
+        return self._select_family("handcrafted")
 
     @property
     def pretrained(self) -> list[Result]:
         """Return the results of features that others have trained."""
-        return self._of_family("pretrained")
+        return self._select_family("pretrained")
 
-    def _of_family(self, family: str) -> list[Result]:
+    def _select_family(self, family: str) -> list[Result]:
         return [r for r in self.results if results.find_family(results.name_method(r)) == family]
 
     @property
@@ -94,7 +94,7 @@ def find_study_evidence(folder: Path | str, runs: Sequence[str] | None = None) -
     dataset = own[0].data.dataset
     study = read_study(paths.study_file())
     names = [n for n, p in study.profiles.items() if p.dataset == dataset and n != SEARCH]
-    published = _published(names, study)
+    published = _read_published(names, study)
     return (
         max(published, key=_weight)
         if published
@@ -185,7 +185,7 @@ def find_evidence(dataset: str, profile: str | None, study: Study) -> Evidence:
         raise CbirError(
             f"no profile uses {dataset}", "add one to study.yml, or name another data set"
         )
-    candidates = _published(names, study, unfinished=profile is not None)
+    candidates = _read_published(names, study, unfinished=profile is not None)
     for name in names if not candidates else ():
         place = paths.build_folder(name)
         if any(place.glob("runs/*/result.json")):
@@ -204,7 +204,7 @@ def get_profile_name(folder: Path | str) -> str:
     return Path(folder).name.removesuffix("-published").removesuffix("-fresh")
 
 
-def _published(names: Sequence[str], study: Study, unfinished: bool = False) -> list[Evidence]:
+def _read_published(names: Sequence[str], study: Study, unfinished: bool = False) -> list[Evidence]:
     complete = []
     for name in names:
         planned, published = study.runs(name), results.read_published(name)
@@ -241,7 +241,9 @@ def compare_your_run(
     if profile == evidence.profile:
         return ""
     own = read_study_results(folder, runs)
-    both = pd.concat([_accuracies(own), _accuracies(evidence.results)], axis=1, join="inner")
+    both = pd.concat(
+        [_tabulate_accuracies(own), _tabulate_accuracies(evidence.results)], axis=1, join="inner"
+    )
     table = "\n".join(
         f"| {name} | {a:.1f} | {b:.1f} |" for name, a, b in both.itertuples(name=None)
     )
@@ -255,7 +257,7 @@ def compare_your_run(
     )
 
 
-def _accuracies(measured: Sequence[Result]) -> pd.Series:
+def _tabulate_accuracies(measured: Sequence[Result]) -> pd.Series:
     """Return the accuracy of each method in percent, by name; networks with plain training."""
     plain = [r for r in measured if "network" not in r.parameters or not results.name_variant(r)]
     return summaries.tabulate_methods(plain)["accuracy"]

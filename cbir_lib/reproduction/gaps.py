@@ -80,47 +80,47 @@ def compare_results(published: Result, now: Result) -> dict[str, Gap]:
     for name in Data.model_fields:
         old, new = (getattr(r.data, name) for r in (published, now))
         if old is not None:
-            put(f"data.{name}", f"data.{name}", _text(old), _text(new), _other)
-    old, new = (_decided(r.parameters) for r in (published, now))
-    put("parameters", "parameters", *_chosen(old, new), _other)
-    put("settings", "settings", *_chosen(published.settings, now.settings), _other)
+            put(f"data.{name}", f"data.{name}", _format_value(old), _format_value(new), _differ)
+    old, new = (_fill_defaults(r.parameters) for r in (published, now))
+    put("parameters", "parameters", *_format_choice(old, new), _differ)
+    put("settings", "settings", *_format_choice(published.settings, now.settings), _differ)
     answered = [np.array(r.answers) for r in (published, now)]
     gaps["answers"] = _count("answers", *answered, "images", lambda a, b: (a != b).mean())
     rules = {rule.rule: rule.model_dump() for rule in now.rules}
     for number, rule in enumerate(published.rules):
         same_rule = rules.get(rule.rule, {})
-        for name, value in _numbers(rule.model_dump()):
+        for name, value in _list_numbers(rule.model_dump()):
             key = f"rules.{rule.rule}.{name}"
-            put(key, f"rules.{number}.{name}", value, same_rule.get(name), _minus)
-        chosen = _chosen(rule.settings, same_rule.get("settings"))
-        put(f"rules.{rule.rule}.settings", f"rules.{number}.settings", *chosen, _other)
+            put(key, f"rules.{number}.{name}", value, same_rule.get(name), _subtract)
+        chosen = _format_choice(rule.settings, same_rule.get("settings"))
+        put(f"rules.{rule.rule}.settings", f"rules.{number}.settings", *chosen, _differ)
     ranked = now.retrieval.model_dump()
-    for name, value in _numbers(published.retrieval.model_dump()):
-        put(f"retrieval.{name}", f"retrieval.{name}", value, ranked.get(name), _minus)
+    for name, value in _list_numbers(published.retrieval.model_dump()):
+        put(f"retrieval.{name}", f"retrieval.{name}", value, ranked.get(name), _subtract)
     precisions = [np.array(r.retrieval.average_precisions, float) for r in (published, now)]
     key = "retrieval.average_precisions"
-    gaps[key] = _count(key, *precisions, "queries", _mean_change)
+    gaps[key] = _count(key, *precisions, "queries", _compute_mean_change)
     if published.training:
         curves = now.training.model_dump() if now.training else {}
         for which, name in CURVES:
             values, new = getattr(published.training, name), curves.get(name, [None])
             epoch, now_epoch = (0, 0) if which == "first" else (len(values) - 1, len(new) - 1)
             path = f"training.{name}.{epoch}"
-            put(f"training.{name}.{which}", path, values[epoch], new[now_epoch], _minus)
+            put(f"training.{name}.{which}", path, values[epoch], new[now_epoch], _subtract)
         epochs = float(published.training.best_epoch), curves.get("best_epoch")
-        put("training.best_epoch", "training.best_epoch", *map(_float, epochs), _minus)
+        put("training.best_epoch", "training.best_epoch", *map(_to_float, epochs), _subtract)
     for table in ("candidates", "distances"):
         tried = [getattr(r, table) for r in (published, now)]
         for number, old in enumerate(tried[0]):
             new = tried[1][number].model_dump() if number < len(tried[1]) else {}
             name = str(number + 1) if table == "candidates" else old.distance
-            for field, value in _numbers(old.model_dump()):
+            for field, value in _list_numbers(old.model_dump()):
                 path = f"{table}.{number}.{field}"
-                put(f"{table}.{name}.{field}", path, value, new.get(field), _minus)
+                put(f"{table}.{name}.{field}", path, value, new.get(field), _subtract)
     return gaps
 
 
-def _numbers(values: Mapping[str, object]) -> list[tuple[str, float]]:
+def _list_numbers(values: Mapping[str, object]) -> list[tuple[str, float]]:
     return [
         (name, value)
         for name, value in values.items()
@@ -128,19 +128,19 @@ def _numbers(values: Mapping[str, object]) -> list[tuple[str, float]]:
     ]
 
 
-def _float(value) -> float | None:
+def _to_float(value) -> float | None:
     return None if value is None else float(value)
 
 
-def _minus(old: float, new: float) -> float:
+def _subtract(old: float, new: float) -> float:
     return new - old
 
 
-def _other(old: str, new: str) -> float:
+def _differ(old: str, new: str) -> float:
     return float(old != new)
 
 
-def _text(value) -> str:
+def _format_value(value) -> str:
     if isinstance(value, list) and len(value) > 20:
         return f"{len(value)} values, {hashlib.sha256(repr(value).encode()).hexdigest()[:12]}"
     if isinstance(value, dict):
@@ -148,15 +148,17 @@ def _text(value) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _chosen(old: Mapping, new: Mapping | None) -> tuple[str, str | None]:
+def _format_choice(old: Mapping, new: Mapping | None) -> tuple[str, str | None]:
     """Return both as text, only the differing part if they differ; new keys do not count."""
     if new is None:
-        return _text(dict(old)), None
+        return _format_value(dict(old)), None
     names = [name for name in old if old[name] != new.get(name)] or old
-    return _text({name: old[name] for name in names}), _text({n: new.get(n) for n in names})
+    return _format_value({name: old[name] for name in names}), _format_value(
+        {n: new.get(n) for n in names}
+    )
 
 
-def _decided(parameters: dict) -> dict:
+def _fill_defaults(parameters: dict) -> dict:
     """Return the parameters of a run, with defaults for those that a later version added."""
     kinds = {"network": NetworkRun, "descriptor": DescriptorRun, "members": CombinationRun}
     for name, run in kinds.items():
@@ -168,7 +170,7 @@ def _decided(parameters: dict) -> dict:
     return parameters
 
 
-def _mean_change(old: np.ndarray, new: np.ndarray) -> float:
+def _compute_mean_change(old: np.ndarray, new: np.ndarray) -> float:
     if (np.isnan(old) != np.isnan(new)).any():
         return 1.0  # other queries have relevant items
     return float(np.nanmean(np.abs(new - old))) if (~np.isnan(old)).any() else 0.0

@@ -217,7 +217,7 @@ def get_published_difference(comparison: Comparison) -> float | None:
     return None if None in (one, other) else one - other
 
 
-def _against(
+def _compare_with(
     one: str, others: Iterable[str], measure: Measure = "accuracy"
 ) -> tuple[Comparison, ...]:
     """Compare a network of Table 4 with other rows of it."""
@@ -225,7 +225,7 @@ def _against(
     return tuple(Comparison((one, TRAINED[one]), side, measure) for side in sides)
 
 
-def _remedy(names: str, variant: str, *others: str) -> tuple[Comparison, ...]:
+def _compare_remedies(names: str, variant: str, *others: str) -> tuple[Comparison, ...]:
     """Compare networks trained in one way with the same networks trained in other ways."""
     return tuple(Comparison((name, variant), (name, other)) for name in names for other in others)
 
@@ -241,7 +241,7 @@ CLAIMS = (
         "dropout and augmentation), against each of the five families: thirty comparisons of "
         "accuracy. A network answers by its highest score, a descriptor by its nearest neighbour, "
         "as in the paper.",
-        tuple(c for name in "BCDEFG" for c in _against(name, FAMILIES)),
+        tuple(c for name in "BCDEFG" for c in _compare_with(name, FAMILIES)),
     ),
     Claim(
         2,
@@ -250,7 +250,7 @@ CLAIMS = (
         "Of the seven networks C is the most accurate; D, which is deeper, does not reach it.",
         "C against each of the six others in accuracy, each trained as in Table 4. The paper's "
         "rows have different numbers of classes; here all have the same.",
-        _against("C", "ABDEFG"),
+        _compare_with("C", "ABDEFG"),
     ),
     Claim(
         3,
@@ -276,7 +276,7 @@ CLAIMS = (
         "With dropout after the first two fully connected layers, B, E and F are more accurate.",
         "B, E and F, the networks for which the paper gives both numbers: with dropout against "
         "without, in accuracy.",
-        _remedy("BEF", "dropout", ""),
+        _compare_remedies("BEF", "dropout", ""),
     ),
     Claim(
         5,
@@ -285,7 +285,7 @@ CLAIMS = (
         "Trained on rotated and cropped images, E and F are more accurate.",
         "E and F, the networks for which the paper gives both numbers: with augmentation against "
         "without, in accuracy.",
-        _remedy("EF", "augment", ""),
+        _compare_remedies("EF", "augment", ""),
     ),
     Claim(
         6,
@@ -295,7 +295,7 @@ CLAIMS = (
         "or with neither.",
         "E and F with both against neither, against dropout alone and against augmentation alone: "
         "six comparisons of accuracy.",
-        _remedy("EF", "dropout-augment", "", "dropout", "augment"),
+        _compare_remedies("EF", "dropout-augment", "", "dropout", "augment"),
     ),
     Claim(
         7,
@@ -331,8 +331,8 @@ CLAIMS = (
         "precision: against a random ranking, the minimum, and against each of the five "
         "families. Mean average precision decides, because Figure 1 draws whole rankings; the "
         "precision of the first and of the first ten answers is reported, and decides nothing.",
-        _against("C", (RANDOM, *FAMILIES), "mAP"),
-        reported=_against("C", FAMILIES, "P@1") + _against("C", FAMILIES, "P@10"),
+        _compare_with("C", (RANDOM, *FAMILIES), "mAP"),
+        reported=_compare_with("C", FAMILIES, "P@1") + _compare_with("C", FAMILIES, "P@10"),
     ),
     Claim(
         10,

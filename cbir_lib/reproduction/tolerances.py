@@ -93,7 +93,7 @@ class Reruns:
 
     def is_steady(self, run: str) -> bool:
         """Return whether the answers of the run's method were the same in all reruns."""
-        return _method(run) in self.steady_methods
+        return _name_method(run) in self.steady_methods
 
 
 def measure_reruns(spread: Spread | None) -> Reruns:
@@ -101,16 +101,16 @@ def measure_reruns(spread: Spread | None) -> Reruns:
     if spread is None:
         return Reruns()
     plain = [rerun for rerun in spread.reruns if not rerun.trained]
-    varying = {_method(r.run) for r in plain if set(r.differences) & ANSWERS}
-    networks = _largest([r for r in spread.reruns if r.trained], spread.kinds)
-    steady = _largest([r for r in plain if _method(r.run) not in varying], spread.kinds)
-    others = _largest([r for r in plain if _method(r.run) in varying], spread.kinds)
+    varying = {_name_method(r.run) for r in plain if set(r.differences) & ANSWERS}
+    networks = _find_largest([r for r in spread.reruns if r.trained], spread.kinds)
+    steady = _find_largest([r for r in plain if _name_method(r.run) not in varying], spread.kinds)
+    others = _find_largest([r for r in plain if _name_method(r.run) in varying], spread.kinds)
     circumstances = ", ".join(name for name in spread.circumstances if name != USUAL)
     return Reruns(
         networks,
         steady,
         others,
-        frozenset(_method(r.run) for r in plain) - varying,
+        frozenset(_name_method(r.run) for r in plain) - varying,
         f"{networks.reruns} of networks, {steady.reruns} of methods with steady answers and "
         f"{others.reruns} of methods whose answers vary; profile {spread.profile}, {circumstances}",
     )
@@ -121,13 +121,13 @@ def cross_check_networks(spread: Spread) -> dict[str, list[str]]:
     exceeding = {}
     for run in dict.fromkeys(r.run for r in spread.reruns if r.trained):
         others = [r for r in spread.reruns if r.trained and r.run != run]
-        measured = _largest(others, spread.kinds)
+        measured = _find_largest(others, spread.kinds)
         sizes = [pair for r in spread.reruns if r.run == run for pair in r.differences.items()]
         exceeding[run] = sorted({kind for kind, size in sizes if size > measured.tolerance(kind)})
     return exceeding if len(exceeding) > 1 else {}
 
 
-def _largest(reruns: list[Rerun], kinds: Iterable[str]) -> Measured:
+def _find_largest(reruns: list[Rerun], kinds: Iterable[str]) -> Measured:
     trained = any(r.trained for r in reruns)
     largest: dict[str, float] = {}
     for name in kinds if reruns else ():
@@ -136,7 +136,7 @@ def _largest(reruns: list[Rerun], kinds: Iterable[str]) -> Measured:
     return Measured(largest, len(reruns), trained)
 
 
-def _method(run: str) -> str:
+def _name_method(run: str) -> str:
     return run.partition("-")[2]  # without the data set
 
 

@@ -100,13 +100,13 @@ def find_descriptor(
             for r in results
             if "descriptor" in r.parameters
             and paper.find_row(r.parameters) == row
-            and (like is None or _same_pixels(r, like))
+            and (like is None or _share_pixels(r, like))
         ),
         None,
     )
 
 
-def _same_pixels(one: Result, other: Result) -> bool:
+def _share_pixels(one: Result, other: Result) -> bool:
     """Return whether both were measured on the same images at the same size."""
     return same_images(one, other) and one.parameters["size"] == other.parameters["size"]
 
@@ -191,7 +191,7 @@ def compute_differences(runs: Pairs, comparison: Comparison) -> np.ndarray | Non
     rows = []
     for pair in zip(runs.one, runs.other, strict=True):
         known = next(r for r in pair if r)
-        if None not in pair and not _same_pixels(*pair):
+        if None not in pair and not _share_pixels(*pair):
             raise CbirError(
                 f"{pair[0].run} and {pair[1].run} were measured on different images",
                 "compare runs of the same images and classes",

@@ -107,7 +107,7 @@ class Verification(StrictModel):
         return [
             r.run
             for r in self.runs
-            if any(_exact(n.key) and n.verdict == DIFFERENT for n in r.numbers)
+            if any(_is_exact(n.key) and n.verdict == DIFFERENT for n in r.numbers)
         ]
 
 
@@ -120,18 +120,20 @@ def compare(
     """
     gaps_of = {run: compare_results(old, now.get(run, old)) for run, old in published.items()}
     trained = [run for run in gaps_of if run in now and "network" in published[run].parameters]
-    means = _means({run: gaps_of[run] for run in trained if not _about_another_thing(gaps_of[run])})
+    means = _average(
+        {run: gaps_of[run] for run in trained if not _is_about_another_thing(gaps_of[run])}
+    )
     verified = []
     for run, old in published.items():
         measured = reruns.select(old)
         numbers = [
-            _judge(key, gap, 0.0 if _exact(key) else measured.tolerance(key))
+            _judge(key, gap, 0.0 if _is_exact(key) else measured.tolerance(key))
             for key, gap in gaps_of[run].items()
         ]
         if run not in now:
             gone = {"now": None, "difference": None, "verdict": MISSING}
             numbers = [number.model_copy(update=gone) for number in numbers]
-        verified.append(_verified(old, now.get(run), numbers, gaps_of[run]))
+        verified.append(_verify_run(old, now.get(run), numbers, gaps_of[run]))
     networks = [
         _judge(key, gap, reruns.networks.tolerance(key, len(trained))) for key, gap in means.items()
     ]
@@ -162,7 +164,7 @@ def conclude(
     for old in others.values():
         gap = Gap("data.checksum", old.data.checksum, checksum, 1.0)
         number = _judge("data.checksum", gap, 0.0)
-        runs.append(_verified(old, None, [number], {}))
+        runs.append(_verify_run(old, None, [number], {}))
     return Verification(
         profile=profile,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -174,12 +176,12 @@ def conclude(
     )
 
 
-def _exact(key: str) -> bool:
+def _is_exact(key: str) -> bool:
     return key.startswith(("data.", "parameters"))
 
 
-def _about_another_thing(gaps: Mapping[str, Gap]) -> bool:
-    return any(gap.difference for key, gap in gaps.items() if _exact(key))
+def _is_about_another_thing(gaps: Mapping[str, Gap]) -> bool:
+    return any(gap.difference for key, gap in gaps.items() if _is_exact(key))
 
 
 def _judge(key: str, gap: Gap, tolerance: float) -> Number:
@@ -199,7 +201,7 @@ def _judge(key: str, gap: Gap, tolerance: float) -> Number:
     )
 
 
-def _means(gaps_of: Mapping[str, Mapping[str, Gap]]) -> dict[str, Gap]:
+def _average(gaps_of: Mapping[str, Mapping[str, Gap]]) -> dict[str, Gap]:
     """Return the means of the headline numbers that all runs have; none for a single run."""
     if len(gaps_of) < 2:
         return {}
@@ -224,7 +226,7 @@ def _means(gaps_of: Mapping[str, Mapping[str, Gap]]) -> dict[str, Gap]:
     }
 
 
-def _verified(
+def _verify_run(
     published: Result, now: Result | None, numbers: list[Number], gaps: Mapping[str, Gap]
 ) -> Verified:
     covered = tuple(gap.path for gap in gaps.values())
@@ -247,8 +249,8 @@ def _verified(
     return Verified(
         run=published.run,
         published_sha256=compute_digest(published),
-        published_on=_occasion(published),
-        now_on=now and _occasion(now),
+        published_on=_describe_occasion(published),
+        now_on=now and _describe_occasion(now),
         verdict=verdict,
         numbers=numbers,
         others=others,
@@ -263,7 +265,7 @@ def compute_digest(result: Result) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _occasion(result: Result) -> str:
+def _describe_occasion(result: Result) -> str:
     c = result.circumstances
     device = c.processor if c.accelerator == "cpu" else c.accelerator
     text = f"{c.finished[:10]}, {device}, torch {c.versions['torch']}"

@@ -58,8 +58,8 @@ def format_report(verification: Verification, everything: bool = False) -> str:
     differs, or every number.
     """
     lines = [f"profile {verification.profile}: {len(verification.runs)} published runs"]
-    lines += [f"published: {on}" for on in _occasions(verification, "published_on")]
-    lines += [f"now:       {on}" for on in _occasions(verification, "now_on")]
+    lines += [f"published: {on}" for on in _list_occasions(verification, "published_on")]
+    lines += [f"now:       {on}" for on in _list_occasions(verification, "now_on")]
     if verification.other_data:
         lines += [
             "",
@@ -75,13 +75,13 @@ def format_report(verification: Verification, everything: bool = False) -> str:
     for run in verification.runs:
         shown = [n for n in run.numbers if everything or n.verdict in (WITHIN, DIFFERENT)]
         if shown or run.others_that_differ:
-            lines += ["", *_heading(run.run), *itertools.chain(*map(_number_lines, shown))]
+            lines += ["", *_format_heading(run.run), *itertools.chain(*map(_format_number, shown))]
             lines.append(
                 f"  not judged: {run.others_that_differ:,} of {run.others:,} other values differ"
             )
     means = [n for n in verification.networks if everything or n.verdict != SAME]
     if means:
-        lines += ["", *_heading(MEAN), *itertools.chain(*map(_number_lines, means))]
+        lines += ["", *_format_heading(MEAN), *itertools.chain(*map(_format_number, means))]
     lines += ["", *textwrap.wrap(describe_tolerances(verification), 100), ""]
     lines += [*verification.failures, *([""] if verification.failures else [])]
     return "\n".join([*lines, f"{verification.profile}: {verification.verdict.upper()}"])
@@ -136,16 +136,16 @@ def tabulate_spread(spread: Spread) -> pd.DataFrame:
     )
 
 
-def _occasions(verification: Verification, name: str) -> list[str]:
+def _list_occasions(verification: Verification, name: str) -> list[str]:
     return sorted({on for run in verification.runs if (on := getattr(run, name))})
 
 
-def _heading(name: str) -> list[str]:
+def _format_heading(name: str) -> list[str]:
     columns = f"{'published':>11}{'now':>11}{'difference':>12}{'tolerance':>11}   verdict"
     return [f"{_cut(name, 39):40}{columns}"]
 
 
-def _number_lines(number: Number) -> list[str]:
+def _format_number(number: Number) -> list[str]:
     name, both = label_number(number.key), (number.published, number.now)
     if number.key in COUNTED:
         cells = [*both, f"{number.difference:.2g}" if number.difference is not None else ""]

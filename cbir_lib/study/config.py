@@ -254,7 +254,7 @@ class Training(StudyModel):
 
     @field_validator("schedule")
     @classmethod
-    def _ends(cls, schedule: str | None) -> str | None:
+    def _check_that_it_ends(cls, schedule: str | None) -> str | None:
         if schedule == "constant":
             raise ValueError(
                 "a constant rate never decays to zero; keep cosine here, and put constant in a "
@@ -495,26 +495,28 @@ def read_study(path: Path | str) -> Study:
                 "name the profile with letters, digits, - and _",
             )
     for name in study.grid.descriptors:
-        _known(f"{path}: grid.descriptors", "descriptor", name, DESCRIPTORS)
+        _check_name(f"{path}: grid.descriptors", "descriptor", name, DESCRIPTORS)
     for name in study.grid.combination:
-        _known(f"{path}: grid.combination", "run of a descriptor", name, study.grid.descriptors)
+        _check_name(
+            f"{path}: grid.combination", "run of a descriptor", name, study.grid.descriptors
+        )
     for name, plan in study.grid.effects.model_dump(exclude_none=True).items():
         where = f"{path}: grid.effects.{name}"
         for descriptor in [*plan.get("descriptors", ()), *plan.get("fused", ())]:
-            _known(where, "run of a descriptor", descriptor, study.grid.descriptors)
+            _check_name(where, "run of a descriptor", descriptor, study.grid.descriptors)
         for change in plan.get("levels", ()):
-            _known(f"{where}.levels", "change", change, PERTURBATIONS)
+            _check_name(f"{where}.levels", "change", change, PERTURBATIONS)
         for name in (*plan.get("datasets", ()), *plan.get("regions", ())):
-            _known(f"{where}.datasets", "data set", name, SOURCES)
+            _check_name(f"{where}.datasets", "data set", name, SOURCES)
     for name, grid in study.grid.descriptors.items():
         _check_number(f"{path}: grid.descriptors.{name}", "settings", count_combinations(grid))
     for key, profile in study.profiles.items():
-        _known(f"{path}: profiles.{key}.dataset", "data set", profile.dataset, SOURCES)
+        _check_name(f"{path}: profiles.{key}.dataset", "data set", profile.dataset, SOURCES)
         for row in profile.networks or ():
-            _known(f"{path}: profiles.{key}.networks", "row", row, study.grid.networks)
+            _check_name(f"{path}: profiles.{key}.networks", "row", row, study.grid.networks)
         for name in profile.effects_without:
             where = f"{path}: profiles.{key}.effects_without"
-            _known(where, "run of a descriptor", name, study.grid.descriptors)
+            _check_name(where, "run of a descriptor", name, study.grid.descriptors)
     rows = study.grid.networks
     total = sum(map(count_combinations, rows.values()))
     _check_number(f"{path}: grid.networks", "runs", total)
@@ -568,9 +570,9 @@ def _check_row(where: str, values: dict[str, list]) -> None:
     # The profile decides the rest. Patience is not a variant: early stopping is, and names the run.
     settable = ("network", "patience", *VARIANTS)
     for name in values:
-        _known(where, "parameter", name, settable)
+        _check_name(where, "parameter", name, settable)
     for name in values.get("network", []):
-        _known(where, "network", name, NETWORKS | OWN_NETWORKS)
+        _check_name(where, "network", name, NETWORKS | OWN_NETWORKS)
     for chosen in list_combinations(values):
         try:
             NetworkRun(**{"dataset": "phantom", "sample_seed": 0, "size": 128} | chosen)
@@ -583,7 +585,7 @@ def _check_number(where: str, what: str, count: int) -> None:
         raise CbirError(f"{where}: {count:,} {what}", f"name fewer values: at most {MOST_RUNS:,}")
 
 
-def _known(where: str, kind: str, name: str, table) -> None:
+def _check_name(where: str, kind: str, name: str, table) -> None:
     if not isinstance(name, str) or name not in table:
         error = unknown_name_error(kind, name, table)
         raise CbirError(f"{where}: {error.what}", error.hint)

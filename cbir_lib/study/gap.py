@@ -260,7 +260,7 @@ def tabulate(measured: Gap) -> pd.DataFrame:
         for region in dict.fromkeys(table["region"])
         for part in ("real", "simulated", "difference")
     ]
-    return wide.loc[order, columns]
+    return wide.loc[order, columns].rename_axis("quantity")
 
 
 def rank_large_differences(measured: Gap) -> Mapping[str, float]:

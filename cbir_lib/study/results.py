@@ -224,7 +224,7 @@ def describe_data(data: RadiographSet) -> Data:
     return Data(
         dataset=data.name,
         checksum=data.checksum,
-        sample_checksum=_checksum_of_sample(data),
+        sample_checksum=_compute_sample_checksum(data),
         class_names=list(data.class_names),
         images={split: int(counts.get(split, 0)) for split in SPLITS},
         test_labels=data.split("test").labels.tolist(),
@@ -232,7 +232,7 @@ def describe_data(data: RadiographSet) -> Data:
     )
 
 
-def _checksum_of_sample(data: RadiographSet) -> str:
+def _compute_sample_checksum(data: RadiographSet) -> str:
     """Return the SHA-256 of what was sampled: which images, in which split, of which class."""
     names = np.array(data.class_names)[data.labels]
     rows = zip(data.image_ids, data.records["split"], names, strict=True)
@@ -253,7 +253,7 @@ def record_circumstances(seconds: dict[str, float], accelerator: str = "cpu") ->
     return Circumstances(
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds={name: round(value, 2) for name, value in seconds.items()},
-        processor=_processor(),
+        processor=_find_processor(),
         cores=psutil.cpu_count() or 1,
         accelerator=accelerator,
         python=platform.python_version(),
@@ -261,7 +261,7 @@ def record_circumstances(seconds: dict[str, float], accelerator: str = "cpu") ->
     )
 
 
-def _processor() -> str:
+def _find_processor() -> str:
     try:  # the only place where Linux names it
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(
@@ -327,14 +327,14 @@ def flatten(result: Result) -> dict[str, object]:
 
     The circumstances are left out, and the embedding, which is a picture and not a measurement.
     """
-    return dict(_flat(result.model_dump(exclude={"circumstances", "embedding"})))
+    return dict(_flatten(result.model_dump(exclude={"circumstances", "embedding"})))
 
 
-def _flat(value, key: str = "") -> Iterator[tuple[str, object]]:
+def _flatten(value, key: str = "") -> Iterator[tuple[str, object]]:
     if isinstance(value, dict | list):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for name, item in items:
-            yield from _flat(item, f"{key}.{name}".lstrip("."))
+            yield from _flatten(item, f"{key}.{name}".lstrip("."))
     else:
         yield key, value
 

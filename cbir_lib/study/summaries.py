@@ -95,11 +95,11 @@ def tabulate_methods(results: Sequence[Result]) -> pd.DataFrame:
     for result in results:
         by_method.setdefault(name_method(result), []).append(result)
     return pd.DataFrame.from_dict(
-        {name: _row(runs) for name, runs in by_method.items()}, orient="index"
+        {name: _summarise_method(runs) for name, runs in by_method.items()}, orient="index"
     )
 
 
-def _row(runs: Sequence[Result]) -> dict:
+def _summarise_method(runs: Sequence[Result]) -> dict:
     """Return the row of :func:`tabulate_methods` for the runs of one method."""
     first = runs[0]
     answers = [r.classification for r in runs]
@@ -110,7 +110,7 @@ def _row(runs: Sequence[Result]) -> dict:
         (
             "balanced accuracy",
             [a.balanced_accuracy for a in answers],
-            _span([a.balanced_accuracy_interval for a in answers]),
+            _find_span([a.balanced_accuracy_interval for a in answers]),
         ),
         (
             "mAP",
@@ -137,7 +137,7 @@ def _row(runs: Sequence[Result]) -> dict:
     }
 
 
-def _span(intervals: Sequence[Sequence[float]]) -> tuple[float, float]:
+def _find_span(intervals: Sequence[Sequence[float]]) -> tuple[float, float]:
     return min(low for low, _ in intervals), max(high for _, high in intervals)
 
 

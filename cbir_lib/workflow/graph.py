@@ -68,7 +68,7 @@ def find_imported_modules(code: str, others: Iterable[str] = ()) -> list[str]:
         name = todo.pop()
         if name not in known:
             known.add(name)
-            todo += [*_find_imports(name), *_packages_above(name)]
+            todo += [*_find_imports(name), *_list_packages_above(name)]
     return sorted(str(paths.shorten(_find_file(name))) for name in known)
 
 
@@ -87,7 +87,7 @@ def _find_imports(module: str) -> tuple[str, ...]:
     return tuple(_list_imports(_find_file(module).read_text(encoding="utf-8")))
 
 
-def _packages_above(module: str) -> list[str]:
+def _list_packages_above(module: str) -> list[str]:
     parts = module.split(".")
     return [".".join(parts[:depth]) for depth in range(1, len(parts))]
 

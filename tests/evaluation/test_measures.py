@@ -338,9 +338,11 @@ def test_measures_are_the_same_in_blocks_of_any_size(block, monkeypatch):
 
 
 def test_never_more_queries_than_a_block_are_measured_at_once(monkeypatch):
-    seen, measure = [], summary._measures
+    seen, measure = [], summary._compute_measures
     monkeypatch.setattr(
-        summary, "_measures", lambda some, *more: seen.append(len(some)) or measure(some, *more)
+        summary,
+        "_compute_measures",
+        lambda some, *more: seen.append(len(some)) or measure(some, *more),
     )
     measured_in_blocks(16, monkeypatch)
     answerable = int(random_rankings(6, queries=53, length=30).any(axis=1).sum())

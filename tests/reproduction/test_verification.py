@@ -207,7 +207,7 @@ def test_what_the_published_version_did_not_have_is_no_difference():
     added = described().model_copy(update={"settings": described().settings | {"new": 1}})
     assert judge(described(), added).verdict == SAME
     whole = trained(parameters__network="A")
-    full = gaps._decided(whole.parameters)
+    full = gaps._fill_defaults(whole.parameters)
     assert len(full) > len(whole.parameters)
     assert judge(whole, whole.model_copy(update={"parameters": full})).verdict == SAME
 
