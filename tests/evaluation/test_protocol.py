@@ -206,7 +206,9 @@ def test_with_every_training_image_a_landmark_the_kernel_is_the_exact_one(
     assert COUNTS["train"] < classifiers.LANDMARKS
     learnt_from, regression = [], classifiers._make_regression
     monkeypatch.setattr(
-        classifiers, "_regression", lambda v, *more: learnt_from.append(v) or regression(v, *more)
+        classifiers,
+        "_make_regression",
+        lambda v, *more: learnt_from.append(v) or regression(v, *more),
     )
     answers = classifiers.classify_linearly(few, labels)
     name = answers["logistic regression"].settings["scaled"]

@@ -59,7 +59,7 @@ def leave_out_chapters(root: Path) -> None:
     contents.write_text(yaml.safe_dump(toc))
     others = {path.stem for path in (root / "notebooks").glob("*.md")} - {*CHAPTERS}
     other = rf"(?:\.\./)?(?:chapters/)?(?:{'|'.join(others)})(?:\.html)?"
-    link = re.compile(rf"\[([^\]]+)\]\({other}\)|(?m:^:link: {other}\n:link-type: doc\n)")
+    link = re.compile(rf"\[([^\[\]]+)\]\({other}\)|(?m:^:link: {other}\n:link-type: doc\n)")
     for folder in ("book", "notebooks"):
         for path in (root / folder).glob("*.md"):
             path.write_text(link.sub(lambda match: match[1] or "", path.read_text()))
