@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, SoupStrainer
 from fontTools import subset
 from fontTools.ttLib import TTFont
 
@@ -153,10 +153,10 @@ def find_caption(table):
 
 def find_uncaptioned(text: str) -> list[str]:
     """Return the first words of each table of a finished page that has no caption."""
-    tables = BeautifulSoup(text, "html.parser").select(TABLES)
+    soup = BeautifulSoup(text, "html.parser", parse_only=SoupStrainer("article"))
     return [
         " ".join(table.get_text(" ").split())[:60]
-        for table in tables
+        for table in soup.select(TABLES)
         if not str(table.get("aria-labelledby", "")).startswith("caption-")
         and not table.find("caption")
     ]

@@ -142,12 +142,11 @@ def find_faults(html: Path) -> list[str]:
     """
     # The theme has templates in _static/, which are not pages.
     files = [path for path in sorted(html.rglob("*.html")) if "_static" not in path.parts]
-    read = {path: _Page(path) for path in files}
+    read = {path: _Page(path.read_text(encoding="utf-8")) for path in files}
     faults = [] if read else [f"{html} has no page"]
     for path, page in read.items():
         name = path.relative_to(html)
-        text = path.read_text(encoding="utf-8")
-        for words in pages.find_uncaptioned(text) if "<table" in text else ():
+        for words in page.uncaptioned:
             faults.append(f"{name} has a table without a caption: {words}")
         for address in page.loads:
             if urlsplit(address).netloc:
@@ -172,15 +171,16 @@ def find_faults(html: Path) -> list[str]:
 
 
 class _Page(HTMLParser):
-    """A page: what it loads, what it links to, and its anchors."""
+    """A page: what it loads, what it links to, its anchors, and its tables without a caption."""
 
-    def __init__(self, path: Path):
+    def __init__(self, text: str):
         super().__init__()
         self.loads: set[str] = set()
         self.links: set[str] = set()
         self.anchors: set[str] = {""}
         self._code = False  # inside <script> or <style>
-        self.feed(path.read_text(encoding="utf-8"))
+        self.uncaptioned = pages.find_uncaptioned(text) if "<table" in text else []
+        self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attributes}

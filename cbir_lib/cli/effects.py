@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from cbir_lib.cli.options import DataRoot, StudyFile, find_study_file
+from cbir_lib.cli.options import DataRoot, StudyFile, load_study
 from cbir_lib.errors import CbirError
+
+Films = Annotated[str, typer.Option(help="Real radiographs: mednist, fracatlas, irma, or folder.")]
 
 app = typer.Typer(help="Measurements outside a study: another data set, re-rendered images.")
 
@@ -53,9 +55,7 @@ def effects_redrawn(
 
 @app.command("real")
 def effects_real(
-    dataset: Annotated[
-        str, typer.Option(help="Real radiographs: mednist, fracatlas, irma, or folder.")
-    ] = "mednist",
+    dataset: Films = "mednist",
     data_root: DataRoot = None,
     study_file: StudyFile = None,
     missing: Annotated[
@@ -81,18 +81,15 @@ def effects_real(
     from cbir_lib.networks.modules import read_network
     from cbir_lib.reproduction import evidence
     from cbir_lib.study import effects, real, results
-    from cbir_lib.study.config import read_study
 
-    study = read_study(find_study_file(study_file))
-    plan = _get_real_plan(study)
+    study = load_study(study_file)
+    plan = _get_plan(study, "real")
     films = load(dataset, data_root)
     published = evidence.find_evidence("phantom", None, study).results
-    networks: dict[str, list] = {}
     files = paths.trained_networks()
-    for result in published:
-        if result.run in files and not result.parameters.get("classes"):
-            trained = read_network(files[result.run])
-            networks.setdefault(results.name_method(result), []).append(trained)
+    networks = results.group_by_method(
+        r for r in published if r.run in files and not r.parameters.get("classes")
+    )
     descriptors = {
         result.parameters["descriptor"]: result.settings
         for result in published
@@ -104,18 +101,15 @@ def effects_real(
         there = real.count_seeds(before)
         networks = {n: seeds for n, seeds in networks.items() if there.get(n) != len(seeds)}
         descriptors = {n: s for n, s in descriptors.items() if DESCRIPTORS[n].title not in there}
-    measured = real.measure(
-        plan, films, descriptors, networks, lambda line: print(line, flush=True)
-    )
+    trained = {n: [read_network(files[r.run]) for r in seeds] for n, seeds in networks.items()}
+    measured = real.measure(plan, films, descriptors, trained, lambda line: print(line, flush=True))
     effects.write(path, real.merge(before, measured) if before else measured)
     print(f"the effects: {path}")
 
 
 @app.command("gap")
 def effects_gap(
-    dataset: Annotated[
-        str, typer.Option(help="Real radiographs: mednist, fracatlas, irma, or folder.")
-    ] = "mednist",
+    dataset: Films = "mednist",
     data_root: DataRoot = None,
     study_file: StudyFile = None,
     out: Annotated[
@@ -131,29 +125,26 @@ def effects_gap(
     """
     from cbir_lib.datasets import load
     from cbir_lib.study import gap
-    from cbir_lib.study.config import read_study
 
-    study = read_study(find_study_file(study_file))
-    measured = gap.measure(_get_real_plan(study), load(dataset, data_root))
+    measured = gap.measure(_get_plan(load_study(study_file), "real"), load(dataset, data_root))
     path = out or gap.find_published_path(dataset)
     gap.write(path, measured)
     print(f"the measurements: {path}")
 
 
-def _get_real_plan(study):
-    if (plan := study.grid.effects.real) is None:
-        raise CbirError("the study has no grid.effects.real", "add it to study.yml")
+def _get_plan(study, name: str):
+    """Return what ``grid.effects`` of a study says of the effects with this name."""
+    if (plan := getattr(study.grid.effects, name)) is None:
+        raise CbirError(f"the study has no grid.effects.{name}", "add it to study.yml")
     return plan
 
 
 def _write_effects(name: str, measure, study_file: Path | None, out: Path | None) -> None:
     """Measure the effects with this name in ``grid.effects`` of the study file, and write them."""
     from cbir_lib.study import effects
-    from cbir_lib.study.config import read_study
 
-    grid = read_study(find_study_file(study_file)).grid
-    if (plan := getattr(grid.effects, name)) is None:
-        raise CbirError(f"the study has no grid.effects.{name}", "add it to study.yml")
+    study = load_study(study_file)
+    plan, grids = _get_plan(study, name), study.grid.descriptors
     path = out or effects.published_path(name, name)
-    effects.write(path, measure(plan, grid.descriptors, lambda line: print(line, flush=True)))
+    effects.write(path, measure(plan, grids, lambda line: print(line, flush=True)))
     print(f"the effects: {path}")

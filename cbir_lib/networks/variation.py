@@ -111,11 +111,12 @@ VARIATIONS = {
     "exposure": Kind(expose, 0.6, 1.6, "factor of grey values", logarithmic=True),
     "noise": Kind(add_noise, 0.0, 16.0, "standard deviation, grey values of 255"),
     "resolution": Kind(coarsen, 0.5, 1.0, "share of the pixels of a side"),
-    "contrast": Kind(scale_contrast, 0.5, 1.6, "factor of the distance from the mean grey",
-                     logarithmic=True),
+    "contrast": Kind(
+        scale_contrast, 0.5, 1.6, "factor of the distance from the mean grey", logarithmic=True
+    ),
     "gamma": Kind(apply_gamma, 0.5, 2.0, "exponent of the grey value", logarithmic=True),
     "inversion": Kind(invert, -1.0, 1.0, "inverted where positive"),
-}  # fmt: skip
+}
 
 
 class Variation(nn.Module):

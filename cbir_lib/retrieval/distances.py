@@ -7,7 +7,6 @@ distortion.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 from scipy.spatial.distance import cdist
@@ -76,9 +75,12 @@ def l2(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def compare_in_blocks(a: np.ndarray, b: np.ndarray, metric: str) -> np.ndarray:
     """Compute ``cdist`` block by block: (Q, G) float64."""
+    blocks = split_gallery(b, 16)
+    if len(blocks) == 1:  # which needs no second copy
+        return cdist(a, b, metric)
     distances = np.empty((len(a), len(b)))
-    for part, block in split_gallery(distances, b, 16):
-        part[:] = cdist(a, block, metric)
+    for rows in blocks:
+        distances[:, rows] = cdist(a, b[rows], metric)
     return distances
 
 
@@ -111,10 +113,10 @@ def jensen_shannon(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     a, b = normalise_sums("Jensen-Shannon", a, b)
     distances = np.empty((len(a), len(b)), np.float32)
-    for part, block in split_gallery(distances, b):
-        bins = np.ascontiguousarray(block.T)  # (D, n): those of a query are whole rows
+    for rows in split_gallery(b):
+        bins = np.ascontiguousarray(b[rows].T)  # (D, n): those of a query are whole rows
         own, whole = compute_entropy_terms(bins), bins.sum(axis=0)
-        for row, p in zip(part, a, strict=True):
+        for row, p in zip(distances[:, rows], a, strict=True):
             there = np.flatnonzero(p)
             p, q = p[there, None], bins[there]
             row[:] = np.float32(np.log(2)) * (whole - q.sum(axis=0))
@@ -130,19 +132,16 @@ def jensen_shannon(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.maximum(distances, 0)
 
 
-def split_gallery(
-    distances: np.ndarray, gallery: np.ndarray, least: int = 128
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Split (Q, G) distances and the (G, D) gallery into blocks that stay in a processor's cache.
+def split_gallery(gallery: np.ndarray, least: int = 128) -> list[slice]:
+    """Split the rows of a (G, D) gallery into blocks that stay in a processor's cache.
 
     Of ``least`` vectors and more, all of nearly one size, so that sums of equal vectors are rounded
     alike in each.
     """
     vectors = max(least, CACHED_VALUES // max(1, gallery.shape[1]))
     count = max(1, len(gallery) // vectors)
-    return zip(
-        np.array_split(distances, count, axis=1), np.array_split(gallery, count), strict=True
-    )
+    ends = np.cumsum([len(block) for block in np.array_split(gallery, count)]).tolist()
+    return [slice(*both) for both in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def compute_entropy_terms(p: np.ndarray) -> np.ndarray:
@@ -159,8 +158,9 @@ def chi_square(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if (a < 0).any() or (b < 0).any():
         raise no_histograms_error("chi-square", "no negative value")
     distances = np.empty((len(a), len(b)), np.float32)
-    for part, block in split_gallery(distances, b):
-        for row, p in zip(part, a, strict=True):
+    for rows in split_gallery(b):
+        block = b[rows]
+        for row, p in zip(distances[:, rows], a, strict=True):
             total = np.maximum(p + block, np.finfo(b.dtype).tiny)
             row[:] = np.einsum("nd,nd->n", (p - block) / total, p - block)
     return distances

@@ -160,7 +160,7 @@ class NetworkRun(Run):
             "turns": self.augment,
             "crop": crop,
             "shifts": self.augment,
-            **({"variations": self.variations} if self.variations else {}),
+            "variations": self.variations,
         }
 
 

@@ -188,7 +188,7 @@ def measure(plan: Real, films: RadiographSet) -> Gap:
 
 
 def compare_sides(region: str, real_side: pd.DataFrame, simulated: pd.DataFrame) -> list[Statistic]:
-    """Compare the mean of each quantity, (N,) images on each side; NaN-free."""
+    """Compare the means of each quantity; each side has a row per image."""
     rows = []
     for name in real_side:
         a, b = real_side[name].to_numpy(), simulated[name].to_numpy()

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from cbir_lib.study.config import NetworkRun
 from cbir_lib.study.pairwise import compute_difference
 from cbir_lib.study.results import Result, name_variant
 from cbir_lib.study.summaries import tabulate_networks
 
-CROSS_ENTROPY = "cross-entropy"
+CROSS_ENTROPY = NetworkRun.model_fields["loss"].default
 MEASURES = ("P@1", "P@10", "mAP")
 
 

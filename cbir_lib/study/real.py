@@ -153,10 +153,8 @@ def tabulate_variations(
     the regions on the films for choosing), and ``chosen``, true for the row that the rule of
     ``study.yml`` takes. Empty where no such network was measured.
     """
-    runs: dict[str, list[results.Result]] = {}
-    for result in trained:
-        if result.parameters.get("batch_norm") and "network" in result.parameters:
-            runs.setdefault(results.name_method(result), []).append(result)
+    normalised = (result for result in trained if result.parameters.get("batch_norm"))
+    runs = results.group_by_method(normalised)
     halves = {half: tabulate(measured, half)["P@1"].unstack("region") for half in HALVES}
     rows = []
     for method, of_seeds in runs.items():
@@ -190,11 +188,12 @@ def list_reaching_aim(measured: effects.Effects) -> list[str]:
 
 def average_by_method(measured: Sequence[results.Result]) -> dict[str, float]:
     """Return the accuracy of one nearest neighbour in percent, mean of the seeds, by method."""
-    by_method: dict[str, list[float]] = {}
-    for result in measured:
-        accuracy = next(r.accuracy for r in result.rules if r.rule == "nearest neighbour")
-        by_method.setdefault(results.name_method(result), []).append(100 * accuracy)
-    return {method: float(np.mean(shares)) for method, shares in by_method.items()}
+
+    def get_share(result: results.Result) -> float:
+        return 100 * next(r.accuracy for r in result.rules if r.rule == "nearest neighbour")
+
+    groups = results.group_by_method(measured)
+    return {method: float(np.mean([*map(get_share, seeds)])) for method, seeds in groups.items()}
 
 
 def select_films(

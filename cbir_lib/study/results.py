@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -348,6 +348,14 @@ def name_method(result: Result) -> str:
     return (
         DESCRIPTORS[parameters["descriptor"]].title if "descriptor" in parameters else COMBINATION
     )
+
+
+def group_by_method(results: Iterable[Result]) -> dict[str, list[Result]]:
+    """Group results by the name of their method; those of a group are its seeds."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(name_method(result), []).append(result)
+    return groups
 
 
 def find_family(method: str) -> str:

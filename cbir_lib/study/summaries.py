@@ -10,7 +10,7 @@ import pandas as pd
 from cbir_lib.errors import CbirError
 from cbir_lib.evaluation.intervals import compute_paired_interval
 from cbir_lib.study.pairwise import score_queries
-from cbir_lib.study.results import Result, name_method, name_variant
+from cbir_lib.study.results import Result, group_by_method, name_method, name_variant
 from cbir_lib.study.wording import format_settings, format_share
 
 
@@ -91,11 +91,9 @@ def tabulate_methods(results: Sequence[Result]) -> pd.DataFrame:
     (:func:`cbir_lib.evaluation.intervals.compute_paired_interval`); that of balanced accuracy spans
     the intervals of the seeds.
     """
-    by_method: dict[str, list[Result]] = {}
-    for result in results:
-        by_method.setdefault(name_method(result), []).append(result)
+    groups = group_by_method(results)
     return pd.DataFrame.from_dict(
-        {name: _summarise_method(runs) for name, runs in by_method.items()}, orient="index"
+        {name: _summarise_method(runs) for name, runs in groups.items()}, orient="index"
     )
 
 

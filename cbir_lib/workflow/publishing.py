@@ -90,39 +90,42 @@ def _ship_models(work: Path, folder: Path, named: Sequence[str]) -> list[str]:
     """Write a network for real films, the named and the best of each kind, up to the size limit.
 
     First comes the smallest that reaches the aim with real films, then the runs that the study file
-    names, then the best by their validation accuracy. The weights are
-    those trained here, or else those in ``folder``. A run trained elsewhere has neither, and the
-    best of the others takes its place.
+    names, then the best by their validation accuracy. The weights are those trained here, or else
+    those in ``folder``. A run trained elsewhere has neither, and the best of the others takes its
+    place.
     """
     from cbir_lib.networks.modules import read_network, save_network
 
-    published = results.read_published(work.name)
-    for_films = list_methods_for_films()
-    films: list[Result] = []
+    whole = [
+        result
+        for result in results.read_published(work.name)
+        if "network" in result.parameters and not result.parameters.get("classes")
+    ]
+    files = {r.run: file for r in whole if (file := effects.find_network(work, r.run))}
+    at_hand = [result for result in whole if result.run in files]
     kinds: dict[str, list[Result]] = {}
-    for result in published:
-        network = result.parameters.get("network")
-        whole = network and not result.parameters.get("classes")
-        if whole and effects.find_network(work, result.run):
-            kinds.setdefault(network, []).append(result)
-            if results.name_method(result) in for_films:
-                films.append(result)
+    for result in at_hand:
+        kinds.setdefault(result.parameters["network"], []).append(result)
 
     def rank(result: Result) -> float:
         return -result.classification.validation_accuracy
 
+    for_films = list_methods_for_films()
+    films = [r.run for r in at_hand if results.name_method(r) in for_films]
     best = sorted((min(same, key=rank) for same in kinds.values()), key=rank)
-    first = sorted(films, key=lambda r: effects.find_network(work, r.run).stat().st_size)[:1]
-    first += [r for r in published if r.run in named and effects.find_network(work, r.run)]
-    order = {result.run: result for result in [*first, *best]}
+    order = [
+        *sorted(films, key=lambda run: files[run].stat().st_size)[:1],
+        *(run for run in named if run in files),
+        *(result.run for result in best),
+    ]
     total, lines = 0, []
     with replacing_folder(folder) as new:
         for other in folder.glob("[!.]*"):
             if other.is_file() and other.suffix != ".safetensors":
                 shutil.copy2(other, new)
-        for result in order.values():
-            name = f"{result.run}.safetensors"
-            trained = read_network(effects.find_network(work, result.run))
+        for run in dict.fromkeys(order):
+            name = f"{run}.safetensors"
+            trained = read_network(files[run])
             size = sum(2 * tensor.numel() for tensor in trained.module.state_dict().values())
             if total + size < SHIPPED_BYTES:
                 total += size
