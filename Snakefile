@@ -296,6 +296,7 @@ rule search_page:
     input:
         code=graph.find_imported_modules("from cbir_lib.book import search_page"),
         networks=sorted(str(path) for path in Path(project("models")).glob("*.safetensors")),
+        films=sorted(str(p) for p in Path(project("results", "real")).glob("*.json")),  # which network serves real films
         images=project("data", "phantom", "SHA256SUMS"),
     output:
         f"{WORK}/search/search.json",

@@ -1,4 +1,4 @@
-"""Exporting a trained network to ONNX, the format that other programs and browsers execute.
+"""Exporting networks to ONNX, the format that other programs and browsers execute.
 
 One node a module, written with ``onnx.helper``: torch's own exporter traces Python code, needs two
 packages more, and writes paths of this machine into the file.
@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.networks import efficientnet
 from cbir_lib.networks.augmentation import Augmentation
+from cbir_lib.networks.efficientnet import Block
 from cbir_lib.networks.modules import Centre, TrainedNetwork
 from cbir_lib.networks.variation import Variation
 
@@ -47,8 +49,6 @@ def export_network(trained: TrainedNetwork, layer: str) -> bytes:
     CbirError
         When the network has no such layer, or a module that this cannot write.
     """
-    from onnx import TensorProto, checker, helper
-
     modules = dict(trained.module.named_children())
     if layer not in modules:
         raise unknown_name_error(f"layer of network {trained.name}", layer, modules)
@@ -57,26 +57,45 @@ def export_network(trained: TrainedNetwork, layer: str) -> bytes:
         graph.add(name, module)
         if name == layer:
             break
-    graph.node("Flatten", axis=1)
-    graph.nodes[-1].output[0] = OUTPUT
+    size = trained.preprocessing.size
     with torch.inference_mode():
-        size = trained.preprocessing.size
         part = trained.module[: list(modules).index(layer) + 1].eval()
         values = part(torch.zeros(1, size, size, dtype=torch.uint8)).numel()
-    model = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            trained.name,
-            [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["N", size, size])],
-            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", values])],
-            graph.weights,
-        ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        producer_name="cbir_lib",
-        ir_version=IR_VERSION,
-    )
-    checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True)
+    return graph.finish(trained.name, size, values)
+
+
+def export_pretrained(blocks: nn.Sequential, size: int, channels: int) -> bytes:
+    """Export the first blocks of EfficientNet-Lite0, pooled by the generalised mean, to ONNX.
+
+    Parameters
+    ----------
+    blocks
+        Of what :func:`cbir_lib.networks.efficientnet.load_network` gives, in float32.
+    size
+        The side of the images in pixels, a multiple of 32.
+    channels
+        What the last block gives.
+
+    Returns
+    -------
+    bytes
+        A graph from ``images``, (N, S, S) uint8, to ``vectors``, (N, channels) float32: what
+        :class:`cbir_lib.descriptors.pretrained.PretrainedFeatures` computes with this pooling.
+    """
+    from onnx import TensorProto
+
+    graph = _Graph()
+    graph.node("Cast", to=TensorProto.FLOAT)
+    graph.node("Sub", graph.constant("centre", np.float32(efficientnet.CENTRE)))
+    graph.node("Div", graph.constant("range", np.float32(efficientnet.RANGE)))
+    graph.node("Unsqueeze", graph.constant("channel_axis", np.array([1])))
+    for number, block in enumerate(blocks):
+        graph.add(f"block{number}", block)
+    graph.node("Clip", graph.constant("least", np.float32(efficientnet.LEAST)))
+    graph.node("Pow", graph.constant("exponent", np.float32(efficientnet.EXPONENT)))
+    graph.node("GlobalAveragePool")
+    graph.node("Pow", graph.constant("root", np.float32(1 / efficientnet.EXPONENT)))
+    return graph.finish("EfficientNet-Lite0", size, channels)
 
 
 class _Graph:
@@ -115,8 +134,29 @@ class _Graph:
         )
         return name
 
+    def finish(self, name: str, size: int, values: int) -> bytes:
+        """Return the file, from (N, size, size) uint8 to (N, values) float32."""
+        from onnx import TensorProto, checker, helper
+
+        self.node("Flatten", axis=1)
+        self.nodes[-1].output[0] = OUTPUT
+        model = helper.make_model(
+            helper.make_graph(
+                self.nodes,
+                name,
+                [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["N", size, size])],
+                [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", values])],
+                self.weights,
+            ),
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            producer_name="cbir_lib",
+            ir_version=IR_VERSION,
+        )
+        checker.check_model(model, full_check=True)
+        return model.SerializeToString(deterministic=True)
+
     def add(self, name: str, module: nn.Module) -> None:
-        """Add the nodes of one module of :func:`cbir_lib.networks.modules.build_network`."""
+        """Add the nodes of one module of ``modules.build_network`` or of ``efficientnet``."""
         from onnx import TensorProto
 
         if isinstance(module, Centre):
@@ -131,8 +171,26 @@ class _Graph:
             self.node("Slice", starts, ends, self.constant("crop_axes", np.array([2, 3])))
         elif isinstance(module, nn.Conv2d):
             weights = self.weight(f"{name}.weight", module.weight)
-            margins = [side // 2 for side in module.kernel_size] * 2
-            self.node("Conv", weights, self.weight(f"{name}.bias", module.bias), pads=margins)
+            same = module.padding == "same"
+            margins = [side // 2 for side in module.kernel_size] if same else module.padding
+            self.node(
+                "Conv",
+                weights,
+                self.weight(f"{name}.bias", module.bias),
+                pads=[*margins, *margins],
+                strides=module.stride,
+                group=module.groups,
+            )
+        elif isinstance(module, Block):
+            start = self.last
+            for place, layer in enumerate(module.layers):
+                self.add(f"{name}.{place}", layer)
+            if module.skips:
+                self.node("Add", start)
+        elif isinstance(module, nn.ZeroPad2d):
+            left, right, top, bottom = module.padding
+            margins = np.array([0, 0, top, left, 0, 0, bottom, right])
+            self.node("Pad", self.constant(f"{name}.margins", margins))
         elif isinstance(module, nn.BatchNorm2d):
             names = ("weight", "bias", "running_mean", "running_var")
             weights = [self.weight(f"{name}.{part}", getattr(module, part)) for part in names]
@@ -144,6 +202,9 @@ class _Graph:
             self.node("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
         elif isinstance(module, nn.AdaptiveAvgPool2d):
             self.node("GlobalAveragePool")
+        elif isinstance(module, nn.ReLU6):
+            limits = (self.constant(f"{name}.{n}", np.float32(n)) for n in (0, 6))
+            self.node("Clip", *limits)
         elif isinstance(module, nn.ReLU):
             self.node("Relu")
         elif isinstance(module, nn.Flatten):

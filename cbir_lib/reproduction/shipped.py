@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cbir_lib import paths
 from cbir_lib.errors import CbirError
 from cbir_lib.reproduction import evidence
-from cbir_lib.study import summaries
-from cbir_lib.study.results import Result
+from cbir_lib.study import effects, real, summaries
+from cbir_lib.study.results import Result, name_method
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,18 @@ class MeasuredNetwork:
 def list_shipped_networks() -> list[str]:
     """Return the names of the runs whose networks are in ``models/``, sorted."""
     return sorted(file.stem for file in paths.models_folder().glob("*.safetensors"))
+
+
+def list_methods_for_films() -> list[str]:
+    """Return the networks that reach the aim with real films; none where none was measured."""
+    path = effects.published_path("real", "mednist")
+    return real.list_reaching_aim(effects.read(path)) if path.is_file() else []
+
+
+def select_for_films(trained: Iterable[Result]) -> list[str]:
+    """Return the runs, of these, whose networks reach the aim with real films."""
+    methods = list_methods_for_films()
+    return [result.run for result in trained if name_method(result) in methods]
 
 
 def select_measured_network(

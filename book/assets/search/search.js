@@ -27,7 +27,7 @@ async function load() {
     throw new RefusedError("This book was built without the data of this page: make book builds both.");
   }
   state.facts = await manifest.json();
-  const [network, histogram] = state.facts.methods;
+  const { network, "grey-histogram": histogram } = byName(state.facts.methods);
   const [noise, counts, sheet, samples, learned] = await Promise.all([
     loadCompressed("data/noise.f32.zst"),
     loadCompressed(`data/${histogram.vectors}`),
@@ -40,10 +40,33 @@ async function load() {
   ]);
   state.noise = new Float32Array(noise.slice().buffer); // aligned, and of this length
   state.methods = [learned, new GreyHistogram(histogram, counts)].filter(Boolean);
-  const blank = makeImage(state.facts.size, state.facts.size);
-  for (const method of state.methods) method.distances(await method.describe(blank)); // the first is slow
+  for (const method of state.methods) await warm(method);
   find("page").style.setProperty("--sheet", `url(${URL.createObjectURL(sheet)})`);
   drawSamples(samples);
+}
+
+const byName = (methods) => Object.fromEntries(methods.map((method) => [method.name, method]));
+
+/** Describe and compare once: the first time is slow. */
+async function warm(method) {
+  method.distances(await method.describe(makeImage(state.facts.size, state.facts.size)));
+}
+
+/** Load the pretrained network, which few readers need, and search with it as well. */
+async function add() {
+  const button = find("add");
+  button.disabled = true;
+  const { pretrained } = byName(state.facts.methods);
+  try {
+    const method = await loadNetwork(pretrained);
+    await warm(method);
+    state.methods.push(method);
+    button.hidden = true;
+    await search();
+  } catch (error) {
+    find("pretrained-score").textContent = explainRuntime(error);
+    button.disabled = false;
+  }
 }
 
 async function loadBlob(path) {
@@ -77,7 +100,7 @@ function explainRuntime(error) {
   if (error instanceof RefusedError && !error.message.startsWith("WebAssembly")) return error.message;
   console.warn(error);
   return (
-    "The network needs WebAssembly, which is switched off in this browser or forbidden by the host. " +
+    "A network needs WebAssembly, which is switched off in this browser or forbidden by the host. " +
     "The grey histogram searches without it."
   );
 }
@@ -232,16 +255,21 @@ function drawAnswer({ row, distance }, label) {
 
 function describeMethods() {
   const { facts, faults } = state;
-  for (const { name, title, distance, values, measured, run, layer, bins, grid } of facts.methods) {
-    const how = run
-      ? `${run}, layer ${layer}`
-      : `${bins} bins in each of ${grid} × ${grid} cells`;
+  const hows = {
+    network: ({ run, layer }) => `${run}, layer ${layer}`,
+    pretrained: ({ layer, pooling, size }) => `EfficientNet-Lite0, ${layer}, ${pooling}, ${size} px`,
+    "grey-histogram": ({ bins, grid }) => `${bins} bins in each of ${grid} × ${grid} cells`,
+  };
+  for (const method of facts.methods) {
+    const { name, title, distance, values, measured, bytes } = method;
+    const how = hows[name](method);
     const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
     find(`${name}-title`).textContent = title;
     find(`${name}-facts`).textContent =
       `${how}: ${values.toLocaleString("en")} values, ${distance} distance. For ${measured.queries} test images, the ` +
       `first answer shows the same region in ${percent(measured["P@1"])}, the first ten in ${percent(measured["P@10"])}.`;
     if (faults[name]) find(`${name}-score`).textContent = faults[name];
+    if (name === "pretrained") find("add").textContent = `Search with it too: loads ${(bytes / 1e6).toFixed(1)} MB`;
   }
   const options = facts.classes.map((name, label) => new Option(name, label));
   find("region").replaceChildren(new Option("not known", ""), ...options);
@@ -263,6 +291,7 @@ function listen() {
   for (const name of Object.keys(SLIDERS)) find(name).addEventListener("input", search);
   find("region").addEventListener("change", drawAnswers);
   find("reset").addEventListener("click", reset);
+  find("add").addEventListener("click", add);
   const page = find("page");
   for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
     page.addEventListener(kind, (event) => {
