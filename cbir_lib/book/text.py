@@ -12,7 +12,7 @@ from cbir_lib.datasets.phantom.parameters import Exposure
 from cbir_lib.descriptors import DESCRIPTORS
 from cbir_lib.reproduction import paper, remedies, verdicts
 from cbir_lib.reproduction.ablations import MeasuredAblation
-from cbir_lib.study import effects, real, summaries
+from cbir_lib.study import effects, losses, real, summaries
 from cbir_lib.study.results import Circumstances, ClassRetrieval, Result, Retrieval
 from cbir_lib.study.wording import (
     format_difference,
@@ -128,6 +128,27 @@ def advise_on_descriptor(found: Sequence[Result], caption: str) -> str:
 
 
 # Names
+
+
+def describe_learned_metric(networks: Sequence[Result]) -> list[str]:
+    """Say what the loss with the highest mAP changes; nothing if none was trained (Markdown)."""
+    trained = losses.select_losses(networks)
+    if not trained:
+        return []
+    table = losses.tabulate_losses(trained)
+    # The highest mAP comes first; of its network there may be no plain training.
+    compared = [name for name in table.index if name[1] != losses.CROSS_ENTROPY]
+    compared = [name for name in compared if (name[0], losses.CROSS_ENTROPY) in table.index]
+    if not compared:
+        return []
+    network, loss = compared[0]
+    best, plain = table.loc[(network, loss)], table.loc[(network, losses.CROSS_ENTROPY)]
+    return [
+        f"It would also train networks to search rather than to name classes. By {loss}, network "
+        f"{network} has a mAP of {best['mAP']:.1f} %, by cross-entropy {plain['mAP']:.1f} %; the "
+        f"nearest neighbour is right for {best['nearest neighbour']:.1f} % and "
+        f"{plain['nearest neighbour']:.1f} % ([learned metrics](learned_metrics.html))."
+    ]
 
 
 def name_side(side: tuple[str, str]) -> str:

