@@ -19,7 +19,7 @@ from cbir_lib.errors import CbirError
 from cbir_lib.files import compute_file_checksum, replacing
 from cbir_lib.tensors import compute_array_checksum
 
-VERSION = 3  # of the cache format and of the decoding rules
+VERSION = 4  # of the cache format and of the decoding rules
 
 
 def load_cached(name: str, source: Path, read: Callable[[Path], RadiographSet]) -> RadiographSet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from cbir_lib.images.grey import (
     Decoded,
     apply_opacity,
     convert_to_8_bits,
+    describe_aspect,
     describe_lost_values,
     find_memory_fault,
     find_size_fault,
@@ -67,7 +69,19 @@ UNREADABLE_SIGNATURES = {
     "gzip file": (0, b"\x1f\x8b"),
     "ZIP file": (0, b"PK\x03\x04"),
     "NIfTI file": (344, b"n+1\0"),
+    "PAM file": (0, b"P7\n"),
+    "PFM file of colours": (0, b"PF\n"),
+    "Windows icon": (0, b"\0\0\1\0"),
+    "NumPy file": (0, b"\x93NUMPY"),
+    "MATLAB or HDF5 file": (0, b"\x89HDF"),
+    "volume (NRRD)": (0, b"NRRD"),
+    "volume (MetaImage)": (0, b"ObjectType"),
+    "tar file": (257, b"ustar"),
+    "Git LFS pointer": (0, b"version https://git-lfs"),
+    "web page": (0, b"<!DOCTYPE html"),
 }
+# PNG, JPEG, JPEG 2000, WebP: files that start so and are not recognised are cut off.
+READABLE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51", b"RIFF")
 
 
 def decode(data: bytes) -> Decoded:
@@ -117,12 +131,13 @@ def _decode(data: bytes) -> Decoded:
         width, height = picture.size
         if fault := find_size_fault(width, height) or _find_fault(picture, data):
             return Decoded(None, fault)
-        remarks = _describe_other_pages(picture, layout)
+        remarks = layout.remarks if layout else _describe_the_rest(picture, data)
         if layout and layout.deep and not _is_read_by_pillow(layout):
             return _decode_deep_tiff(data, layout)
         if picture.format == "PPM" and picture.tile and picture.tile[0][0] == "ppm":
             # Pillow would compute each pixel in Python, and cut colours down to 8 bits.
-            return _decode_netpbm(data, picture.mode, picture.tile[0][3][1])
+            deep = _decode_netpbm(data, picture.mode, picture.tile[0][3][1])
+            return _add_remarks(deep, remarks)
         if layout:
             with tiff.raising_libtiff_errors():
                 picture.load()  # also turns it upright
@@ -142,7 +157,13 @@ def _decode(data: bytes) -> Decoded:
     if image is None:
         return Decoded(None, remark)
     image = np.ascontiguousarray(tiff.turn_upright(image, orientation))
-    return Decoded(image, ", ".join(filter(None, [remark, *remarks])))
+    return _add_remarks(Decoded(image, remark), remarks)
+
+
+def _add_remarks(decoded: Decoded, remarks: list[str]) -> Decoded:
+    if decoded.image is None:
+        return decoded
+    return Decoded(decoded.image, ", ".join(filter(None, [decoded.remark, *remarks])))
 
 
 def _explain_unidentified(data: bytes, layout: tiff.Layout | None) -> str:
@@ -154,7 +175,7 @@ def _explain_unidentified(data: bytes, layout: tiff.Layout | None) -> str:
     for name, (place, start) in UNREADABLE_SIGNATURES.items():
         if data[place : place + len(start)] == start:
             return f"a {name}, which is not read"
-    return "not an image"
+    return "damaged" if data.startswith(READABLE_STARTS) else "not an image"
 
 
 def _name_jpeg_kind(data: bytes) -> str:
@@ -195,12 +216,36 @@ def _find_fault(picture: Image.Image, data: bytes) -> str:
     return ""
 
 
-def _describe_other_pages(picture: Image.Image, layout: tiff.Layout | None) -> list[str]:
-    """Describe which of several pages or frames of the file is read."""
-    if layout:
-        return [layout.pages_remark]
+def _describe_the_rest(picture: Image.Image, data: bytes) -> list[str]:
+    """Describe what of the file is not read: other frames or pictures, the shape of its pixels."""
     frames = getattr(picture, "n_frames", 1)
-    return [f"first of {frames} frames"] if frames > 1 else []
+    others = f"first of {frames} frames" if frames > 1 else ""
+    if picture.format == "PPM" and _has_further_netpbm(picture, data):
+        others = "first of several pictures"
+    return [others, describe_aspect(*_read_density(picture))]
+
+
+def _has_further_netpbm(picture: Image.Image, data: bytes) -> bool:
+    """Tell whether another picture follows, as PBM, PGM and PPM allow."""
+    decoder, (_, _, width, height), start, parameters = picture.tile[0]
+    if decoder == "ppm_plain":
+        return re.search(rb"\sP[1-6]\s", data[start:]) is not None
+    samples = len(picture.getbands()) * width
+    row_bytes = -(-samples // 8) if picture.mode == "1" else samples
+    deep = parameters[1] > 255 if decoder == "ppm" else picture.mode.startswith("I")
+    end = start + height * row_bytes * (4 if picture.mode == "F" else 2 if deep else 1)
+    return re.match(rb"\s*P[1-6f]\s", data[end : end + 20]) is not None
+
+
+def _read_density(picture: Image.Image) -> tuple[float, float]:
+    """Read how densely pixels lie along rows and along columns, in any unit; 1, 1 if unknown."""
+    for name in ("dpi", "jfif_density", "aspect"):
+        try:
+            across, down = map(float, picture.info[name])
+        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            continue
+        return across, down
+    return 1.0, 1.0
 
 
 def _read_orientation(picture: Image.Image) -> int:
@@ -318,11 +363,9 @@ def _decode_deep_tiff(data: bytes, layout: tiff.Layout) -> Decoded:
     inverted = layout.photometric == tiff.WHITE_IS_ZERO
     if layout.packed and layout.bits[0] < 8:
         ends = (2 ** layout.bits[0] - 1, 0) if inverted else (0, 2 ** layout.bits[0] - 1)
-        return Decoded(stretch(values, *ends), layout.pages_remark)
+        return _add_remarks(Decoded(stretch(values, *ends), ""), layout.remarks)
     image, remark = _stretch_with_remark(values, conversion, alpha=alpha, inverted=inverted)
-    return Decoded(
-        image, ", ".join(filter(None, [remark, layout.pages_remark if image is not None else ""]))
-    )
+    return _add_remarks(Decoded(image, remark), layout.remarks)
 
 
 def _stretch_with_remark(

@@ -7,6 +7,7 @@ viewer makes of the stored values is in :mod:`cbir_lib.images.dicom_display`.
 from __future__ import annotations
 
 import io
+import re
 import struct
 import warnings
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from cbir_lib.images.grey import (
     LARGEST_BYTES,
     TOO_LITTLE_MEMORY,
     Decoded,
+    describe_aspect,
     find_memory_fault,
     find_size_fault,
 )
@@ -105,7 +107,7 @@ def _decode(data: bytes) -> Decoded:
         return Decoded(None, f"compressed as {syntax.name}, which is not read")
     header = dcmread(io.BytesIO(data), force=True)
     modality = read_text(header, "Modality")
-    if modality and modality not in MODALITIES:
+    if modality and not MODALITIES.keys() & set(re.findall("[A-Z]+", modality.upper())):
         return Decoded(None, f"modality {modality}, no projection X-ray")
     name = next((name for name in PIXELS if name in header), "")
     rows, columns = _read_number(header, "Rows") or 0, _read_number(header, "Columns") or 0
@@ -113,7 +115,7 @@ def _decode(data: bytes) -> Decoded:
         return Decoded(None, "no Rows or no Columns for its pixels" if name else "no pixels")
     if fault := find_size_fault(columns, rows):
         return Decoded(None, fault)
-    if not name:
+    if not name or not header[name].value:
         # pydicom skips an element that is cut off by the end of the file.
         return Decoded(None, "truncated, or without pixels")
     syntax, remarks = _find_transfer_syntax(header, name, syntax)
@@ -143,9 +145,37 @@ def _decode(data: bytes) -> Decoded:
         return Decoded(None, remark)
     if frames > 1:
         remarks.append(f"first of {frames} frames")
+    elif whole := _count_further_frames(header, name, syntax):
+        remarks.append(f"first of {whole} frames, of which NumberOfFrames says nothing")
     if overlays := sum((group, 0x0010) in header for group in range(0x6000, 0x6100, 2)):
         remarks.append(f"{overlays} overlay{'s' * (overlays > 1)} not shown")
+    if read_text(header, "ShutterShape"):
+        remarks.append("display shutter not applied")
+    remarks.append(describe_aspect(*_read_density(header)))
     return Decoded(image, ", ".join(filter(None, [remark, *remarks])))
+
+
+def _count_further_frames(header: Dataset, name: str, syntax: UID) -> int:
+    """Count the frames that the pixels are enough for; 0 if there is only one."""
+    if syntax.is_encapsulated:
+        return 0
+    frames = len(header[name].value) // max(1, _count_expected_bytes(header))
+    return frames if frames > 1 else 0
+
+
+def _read_density(header: Dataset) -> tuple[float, float]:
+    """Read how densely pixels lie along rows and along columns, in any unit; 1, 1 if unknown."""
+    for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        try:
+            down, across = header[name].value  # from row to row, and from column to column, in mm
+            return 1 / float(across), 1 / float(down)
+        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            continue
+    try:
+        tall, wide = header.PixelAspectRatio
+        return 1 / float(wide), 1 / float(tall)
+    except (AttributeError, TypeError, ValueError, ZeroDivisionError):
+        return 1.0, 1.0
 
 
 def _read_transfer_syntax(data: bytes) -> UID | None:
@@ -172,9 +202,9 @@ def _find_transfer_syntax(
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     compressed = header[name].value[:4] == b"\xfe\xff\x00\xe0"
-    if declared is not None and declared.is_encapsulated == compressed:
-        return declared, []
     if declared is not None and (declared.is_private or not declared.is_transfer_syntax):
+        return declared, []
+    if declared is not None and declared.is_encapsulated == compressed:
         return declared, []
     implicit, little = header.original_encoding
     if compressed:
@@ -392,6 +422,8 @@ def _find_codec_fault(syntax: UID) -> str:
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:  # video, private
+        if syntax.is_private or not syntax.is_transfer_syntax:
+            return f"transfer syntax {syntax.name}, which is not read"
         return f"compressed as {syntax.name}, which is not read"
     if decoder.is_available:
         return ""

@@ -99,7 +99,7 @@ def _apply_window(
 
     low, high = find_limits(pixels, void)
     black, white = (float(end) for end in rescale(np.array([low, high], dtype=np.float64)))
-    if not np.isfinite([black, white]).all():
+    if not np.isfinite([black, white]).all() or (black == white and low != high):
         raise ValueError("no rescale")
     remark = ""
     if header.get("VOILUTSequence"):

@@ -69,6 +69,17 @@ def describe_lost_values(lost: int) -> str:
     return f"{lost:,} grey values are no finite numbers"
 
 
+def describe_aspect(across: float, down: float) -> str:
+    """Describe pixels that are not square, which are shown as if they were; empty for others.
+
+    >>> describe_aspect(204, 98)
+    'pixels are not square, shown as if they were'
+    """
+    if not (0 < across < np.inf and 0 < down < np.inf) or 0.98 < across / down < 1.02:
+        return ""
+    return "pixels are not square, shown as if they were"
+
+
 def iterate_bands(height: int, width: int) -> Iterator[slice]:
     """Yield the rows of an image in slices of about ``BAND_PX`` pixels."""
     rows = max(1, BAND_PX // max(1, width))
@@ -135,7 +146,9 @@ def find_limits(values: np.ndarray, void: np.ndarray | None = None) -> tuple[flo
     - dead pixels: those beyond the percentiles ``TAIL`` and ``1 - TAIL`` of the pixels within the
       border by more than ``FENCE`` of the distance between the two, while the median of their 5 x 5
       neighbourhood is not. The tails are widened by two rows or columns of pixels, so that a dead
-      line cannot move them.
+      line cannot move them;
+    - letters and marks written into the picture: what remains beyond a percentile by more than
+      that, if it is a single value, as far from all others.
 
     An image without borders and dead pixels keeps its extremes.
 
@@ -249,7 +262,7 @@ def _find_limits_without_dead_pixels(
     fence = FENCE * (highest - lowest)
     if not 0 < fence < np.inf or (low >= lowest - fence and high <= highest + fence):
         return extremes
-    kept = []
+    kept, marks = [], []
     for rows in iterate_bands(*values.shape):
         band = values[rows].astype(np.float64)
         own = np.isfinite(band) if inner is None else inner[rows]
@@ -265,10 +278,15 @@ def _find_limits_without_dead_pixels(
             at = slice(part, part + BAND_PX // 8)
             median = _compute_local_medians(values, inner, y[at], x[at])
             alive = (median < lowest - fence) | (median > highest + fence)
-            if alive.any():
-                own_values = values[y[at], x[at]][alive]
-                kept += [own_values.min(), own_values.max()]
-    return float(min(kept)), float(max(kept))
+            marks.append(np.unique(values[y[at], x[at]][alive].astype(np.float64)))
+    low, high = min(kept), max(kept)
+    marks = np.unique(np.concatenate(marks))
+    below, above = marks[marks < lowest], marks[marks > highest]
+    if len(below) > 1 or (len(below) and low - below[0] <= fence):
+        low = below[0]
+    if len(above) > 1 or (len(above) and above[-1] - high <= fence):
+        high = above[-1]
+    return float(low), float(high)
 
 
 def _compute_local_medians(

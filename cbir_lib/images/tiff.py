@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import io
+import re
 import struct
 import sys
 import threading
@@ -17,6 +18,9 @@ import numpy as np
 import PIL
 from PIL import Image, ImageChops, TiffImagePlugin
 
+from cbir_lib.images.grey import describe_aspect
+
+MOST_SEARCHED = 16  # pages, and their SubIFDs, in which the picture is looked for
 MOST_PAGES = 1000  # pages counted; a small file can hold millions of empty ones
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # PhotometricInterpretation (tag 262)
 GROUP4 = 4  # Compression
@@ -35,6 +39,8 @@ class Layout(NamedTuple):
     extra_samples: tuple[int, ...]  # ExtraSamples: 0 unspecified, 1 associated alpha, 2 alpha
     orientation: int
     pages: int
+    slices: int  # of a volume in this page
+    density: tuple[float, float]  # of pixels along rows and columns, in any unit
     truncated: bool  # whether pixels would lie beyond the end of the file
     planar: bool  # whether each sample is stored in a plane of its own
     compression: int
@@ -64,11 +70,13 @@ class Layout(NamedTuple):
         return np.dtype(f"{self.kind}{self.bits[0] // 8}")
 
     @property
-    def pages_remark(self) -> str:
-        """A remark on how many pages there are; empty where there is only one."""
+    def remarks(self) -> list[str]:
+        """What of the file is not read: other pages and slices, the shape of its pixels."""
+        pages = f"first of {self.pages} pages" if self.pages > 1 else ""
         if self.pages > MOST_PAGES:
-            return f"first of more than {MOST_PAGES:,} pages"
-        return f"first of {self.pages} pages" if self.pages > 1 else ""
+            pages = f"first of more than {MOST_PAGES:,} pages"
+        slices = f"first of {self.slices} slices" if self.slices > 1 else ""
+        return [pages, slices, describe_aspect(*self.density)]
 
     def __str__(self) -> str:
         names = {"u": "unsigned", "i": "signed", "f": "float"}
@@ -84,7 +92,7 @@ def is_tiff(data: bytes) -> bool:
 
 
 def find_first_page(data: bytes) -> tuple[bytes, Layout]:
-    """Find the first page that is neither a thumbnail nor a mask.
+    """Find the first page that is neither a thumbnail nor a mask, also in another's SubIFDs.
 
     Returns
     -------
@@ -98,13 +106,14 @@ def find_first_page(data: bytes) -> tuple[bytes, Layout]:
     Exception
         Of any type that Pillow raises on broken tags.
     """
-    places, pages = _find_pages(data), 0
+    places = _find_pages(data)
     chosen = places[0]
-    for place in places[:16]:
-        if not _read_tags(data, place).get(254, 0) & (REDUCED | MASK):
-            chosen = place
+    for place in places[:MOST_SEARCHED]:
+        inner = _read_tags(data, place).get(330, ())[:MOST_SEARCHED]
+        whole = [at for at in (place, *inner) if not _is_part(data, at)]
+        if whole:
+            chosen = whole[0]
             break
-    pages = len(places)
     if chosen != places[0]:
         order = "<" if data[:2] == b"II" else ">"
         if data[2:4] in (b"+\0", b"\0+"):
@@ -126,7 +135,9 @@ def find_first_page(data: bytes) -> tuple[bytes, Layout]:
         photometric=int(tags.get(262, BLACK_IS_ZERO)),
         extra_samples=tuple(tags.get(338, ())),
         orientation=int(tags.get(274, 1)),
-        pages=pages,
+        pages=len(places),
+        slices=_count_slices(tags) if len(places) == 1 else 1,
+        density=(_read_ratio(tags, 282), _read_ratio(tags, 283)),
         truncated=max(ends, default=0) > len(data),
         planar=int(tags.get(284, 1)) == 2 and samples > 1,
         compression=int(tags.get(259, 1)),
@@ -135,6 +146,24 @@ def find_first_page(data: bytes) -> tuple[bytes, Layout]:
         strip_rows=min(int(tags.get(278, tags[257])), int(tags[257])),
         strip_bytes=tuple(counts),
     )
+
+
+def _is_part(data: bytes, place: int) -> bool:
+    """Tell whether a page is a thumbnail or a mask."""
+    return bool(_read_tags(data, place).get(254, 0) & (REDUCED | MASK))
+
+
+def _count_slices(tags: TiffImagePlugin.ImageFileDirectory_v2) -> int:
+    """Count the slices in one page: ImageDepth, or what ImageJ writes into the description."""
+    described = re.match(r"ImageJ=[^\0]*?\nimages=(\d{1,9})\s", str(tags.get(270, "")))
+    return int(described[1]) if described else int(tags.get(32997, 1))
+
+
+def _read_ratio(tags: TiffImagePlugin.ImageFileDirectory_v2, tag: int) -> float:
+    try:
+        return float(tags.get(tag, 1))
+    except (TypeError, ValueError, ZeroDivisionError):
+        return 1.0
 
 
 def _find_pages(data: bytes) -> list[int]:

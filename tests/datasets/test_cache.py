@@ -84,11 +84,11 @@ def test_one_that_is_being_written_is_not_removed(root):
     place = Path(os.environ["CBIR_CACHE"])
     (place / "toy-v1-old").mkdir(parents=True)
     (place / "toy-v1-old" / cache.IMAGES).touch()
-    (place / "toy-v3-written now").mkdir()
-    (place / "toy-v3-written now" / cache.RECORDS).touch()
+    (place / "toy-v4-written now").mkdir()
+    (place / "toy-v4-written now" / cache.RECORDS).touch()
     load(root)
     assert not (place / "toy-v1-old").exists()
-    assert (place / "toy-v3-written now" / cache.RECORDS).exists()
+    assert (place / "toy-v4-written now" / cache.RECORDS).exists()
 
 
 def test_two_processes_with_two_folders_at_once(root, tmp_path):

@@ -322,6 +322,11 @@ REFUSED = {
     ),
     "only a preamble": (bytes(128) + b"DICM", "no pixels"),
     "zeros": (bytes(128) + b"DICM" + bytes(200), "no pixels"),
+    "pixels of length 0": (make(GREY, PixelData=b""), "truncated, or without pixels"),
+    "unknown encoding": (
+        NATIVE.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.99999.1.2.1\0"),
+        "transfer syntax 1.2.840.99999.1.2.1, which is not read",
+    ),
 }
 
 
@@ -623,7 +628,50 @@ def test_window_of_an_enhanced_file():
     assert remark == "window applied, to 8 bits"
 
 
+def test_letters_written_into_a_picture_move_no_limit():
+    picture = np.kron(STORED, np.ones((6, 6), np.uint16)) + np.uint16(30_000)
+    for value in (0, 65535):
+        marked = picture.copy()
+        marked[20:40, 20:24] = marked[36:40, 20:34] = value  # an L
+        image, _ = decode(make(marked))
+        alive = marked == picture
+        close(image[alive], stretched(picture)[alive])
+        assert (image[~alive] == (255 if value else 0)).all()
+
+
+def test_a_rescale_that_leaves_one_value_is_set_aside():
+    image, remark = decode(make(DEEP, 12, RescaleSlope=0, RescaleIntercept=7))
+    close(image, stretched(DEEP))
+    assert remark == "faulty window or LUT, stretched to 8 bits instead"
+
+
 # What is not read is named
+
+
+@pytest.mark.parametrize(
+    ("elements", "said"),
+    [
+        ({"PixelAspectRatio": [2, 1]}, "pixels are not square, shown as if they were"),
+        ({"ImagerPixelSpacing": [0.1, 0.2]}, "pixels are not square, shown as if they were"),
+        ({"PixelSpacing": [0.1, 0.1]}, ""),
+        ({"PixelSpacing": []}, ""),
+        ({"ShutterShape": "RECTANGULAR"}, "display shutter not applied"),
+        (
+            {"PixelData": 3 * GREY.tobytes()},
+            "first of 3 frames, of which NumberOfFrames says nothing",
+        ),
+    ],
+)
+def test_what_a_viewer_would_do_and_is_not_done_is_named(elements, said):
+    image, remark = decode(make(GREY, **elements))
+    assert np.array_equal(image, GREY)
+    assert remark == said
+
+
+@pytest.mark.parametrize("modality", ["cr", "Dx", "DX\\CR"])
+@pytest.mark.filterwarnings("ignore:Invalid value")
+def test_projection_radiography_however_it_is_written(modality):
+    assert np.array_equal(decode(make(GREY, Modality=modality)).image, GREY)
 
 
 def test_of_several_frames_the_first():

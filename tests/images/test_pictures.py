@@ -544,6 +544,8 @@ def series(kind, **options):
     return file.getvalue()
 
 
+PGM = f"P5\n{WIDTH} {HEIGHT}\n255\n".encode()
+PGM_TEXT = PGM.replace(b"P5", b"P2") + " ".join(map(str, PICTURE.ravel())).encode() + b"\n"
 SERIES = {
     "TIFF": (series("TIFF"), "RGB, converted to grey, first of 3 pages"),
     "PNG": (series("PNG"), "RGB, converted to grey, first of 3 frames"),
@@ -557,6 +559,18 @@ SERIES = {
         tiff(deepen(PICTURE, "u8"), 64, 1, pages=1001),
         "more than 8 bits, stretched to 8, first of more than 1,000 pages",
     ),
+    "slices in one page": (tiff(PICTURE, 8, 1, more={32997: (4, [7])}), "first of 7 slices"),
+    "PGM": (2 * (PGM + PICTURE.tobytes()), "first of several pictures"),
+    "PGM of 16 bits": (
+        2 * (PGM.replace(b"255", b"65535") + PICTURE.astype(">u2").tobytes()),
+        "more than 8 bits, stretched to 8, first of several pictures",
+    ),
+    "PGM of 9 bits": (
+        2 * (PGM.replace(b"255", b"511") + PICTURE.astype(">u2").tobytes()),
+        "more than 8 bits, stretched to 8, first of several pictures",
+    ),
+    "PGM in text": (2 * PGM_TEXT, "first of several pictures"),
+    "one PGM": (PGM + PICTURE.tobytes() + b"\n", ""),
 }
 
 
@@ -580,6 +594,51 @@ def test_a_thumbnail_before_the_picture_is_passed_over(dtype):
     image, remark = decode(file.getvalue())
     assert np.abs(image - PICTURE.astype(float)).max() <= ROUNDED
     assert remark.endswith("first of 2 pages")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_picture_within_the_page_of_its_thumbnail(dtype):
+    """In a SubIFD, as raw converters write it; smaller versions there are passed over."""
+    import tifffile
+
+    thumbnail, picture = deepen(PICTURE[::4, ::4], dtype), deepen(PICTURE, dtype)
+    for first, inner, subfile in ((thumbnail, picture, (1, 0)), (picture, thumbnail, (0, 1))):
+        file = io.BytesIO()
+        with tifffile.TiffWriter(file) as writer:
+            writer.write(first, subifds=1, subfiletype=subfile[0], metadata=None)
+            writer.write(inner, subfiletype=subfile[1], metadata=None)
+        assert np.abs(decode(file.getvalue()).image - PICTURE.astype(float)).max() <= ROUNDED
+
+
+def test_slices_behind_one_page_are_named():
+    """As ImageJ writes stacks beyond 4 GB."""
+    import tifffile
+
+    file = io.BytesIO()
+    described = "ImageJ=1.53\nimages=12\nslices=12\n"
+    tifffile.imwrite(file, PICTURE, description=described, metadata=None)
+    assert decode(file.getvalue()).remark == "first of 12 slices"
+
+
+FLAT = "pixels are not square, shown as if they were"
+DENSITY = {
+    "PNG": png(PICTURE, 8, 0, (b"pHYs", struct.pack(">IIB", 204, 98, 0))),
+    "JPEG": saved(PICTURE, "JPEG", quality=95, dpi=(204, 98)),
+    "TIFF": saved(PICTURE, "TIFF", dpi=(204, 98)),
+    "deep TIFF": saved(PICTURE.astype(np.uint16), "TIFF", dpi=(204, 98)),
+    "BMP": saved(PICTURE, "BMP", dpi=(204, 98)),
+}
+
+
+@pytest.mark.parametrize("name", DENSITY)
+def test_pixels_that_are_not_square_are_named(name):
+    assert decode(DENSITY[name]).remark.endswith(FLAT)
+
+
+@pytest.mark.parametrize("dpi", [(300, 300), (300, 299), (0, 0)])
+def test_square_pixels_have_no_remark(dpi):
+    for kind in ("PNG", "JPEG", "TIFF", "BMP"):
+        assert decode(saved(PICTURE, kind, dpi=dpi)).remark == ""
 
 
 # Dead pixels, borders
@@ -636,6 +695,13 @@ NAMED = {
         "TIFF with 1 sample of 32 bits, of another format, photometric 1, which is not read",
     ),
     "scans": (JPEG[:-2] + b"\xff\xda" * 300, "a JPEG of 301 scans, which is not read"),
+    "PAM": (b"P7\nWIDTH 8\n", "a PAM file, which is not read"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n", "a MATLAB or HDF5 file, which is not read"),
+    "Git LFS": (b"version https://git-lfs.github.com/", "a Git LFS pointer, which is not read"),
+    "tar": (bytes(257) + b"ustar", "a tar file, which is not read"),
+    "start of a PNG": (saved(PICTURE, "PNG")[:30], "damaged"),
+    "start of a JPEG": (JPEG[:18], "damaged"),
+    "text": (b"no picture at all", "not an image"),
     "text PGM": (b"P2\n9000 9000\n255\n" + b"1 " * 99, "9000 x 9000 pixels in text, too large"),
 }
 
