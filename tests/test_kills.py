@@ -274,7 +274,7 @@ def test_rendering_killed_at_any_moment(draw, tmp_path):
         run(render)
         assert contents(out) == whole, at
         assert [path for path in out.rglob("*") if path.name.startswith((".", "parts"))] == []
-    assert begun == {0, 1, 2, 3, 4} or len(moments(operations)) < 10
+    assert begun > {0, 4} or len(moments(operations)) < 10  # also while parts are drawn
 
 
 def test_a_damaged_part_is_drawn_again(draw, tmp_path):

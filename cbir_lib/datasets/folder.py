@@ -139,14 +139,13 @@ def read(folder: Path, size: int = 128) -> RadiographSet:
     else:
         class_names, entries = _list_entries_by_folder(folder, files, dropped, remarks)
     if len(class_names) < 2:
-        inner = folder / "".join(class_names)
-        below = (
-            [] if table or not inner.is_dir() else [place.name for place in _list_folders(inner)]
-        )
+        inner = folder if table else _descend(folder)
+        below = [] if inner == folder else [place.name for place in _list_folders(inner)]
         hint = f"put each class into a sub-folder of its own, or name them in {LABELS}"
         if len(below) > 1:
             hint = f"if {', '.join(below[:3])} are the classes, name {inner} as the folder"
         raise CbirError(f"{folder} has {len(class_names)} classes, not two or more", hint)
+    _check_class_names(folder, class_names)
     # Sorted by identifier, so that the order is the same on every file system.
     images, records, contents, image_remarks = read_images(
         sorted(entries), class_names, lambda file: read_file(folder / file), size
@@ -237,6 +236,13 @@ def _list_folders(place: Path) -> list[Path]:
     )
 
 
+def _descend(folder: Path) -> Path:
+    """Return the folder itself, or the first below it that is not the only one and no split."""
+    while len(inner := _list_folders(folder)) == 1 and not parse_split_name(inner[0].name):
+        folder = inner[0]
+    return folder
+
+
 def _list_entries_by_folder(
     folder: Path,
     files: list[PurePosixPath],
@@ -244,21 +250,23 @@ def _list_entries_by_folder(
     remarks: list[tuple[str, str, bool]],
 ) -> tuple[list[str], list[Entry]]:
     """List classes and entries by the first folders of each path; remarks go to ``remarks``."""
-    top = _list_folders(folder)
-    if len(top) == 1 and not parse_split_name(top[0].name):
-        # One folder around the splits, as unpacking an archive makes it.
-        inner = _list_folders(top[0])
-        if inner and all(parse_split_name(place.name) for place in inner):
-            below = [PurePosixPath(*file.parts[1:]) for file in files if len(file.parts) > 1]
-            dropped.update(
-                {OUTSIDE_CLASSES: len(files) - len(below)} if len(files) > len(below) else {}
+    place = _descend(folder)
+    if place != folder and all(parse_split_name(inner.name) for inner in _list_folders(place)):
+        # Folders around the splits, as unpacking an archive makes them.
+        above = place.relative_to(folder)
+        depth = len(above.parts)
+        below = [PurePosixPath(*file.parts[depth:]) for file in files if file.is_relative_to(above)]
+        if len(files) > len(below):
+            dropped[OUTSIDE_CLASSES] += len(files) - len(below)
+        names, entries = _list_entries_by_folder(place, below, dropped, remarks)
+        return names, [
+            entry._replace(
+                image_id=normalize("NFC", f"{above.as_posix()}/{entry.image_id}"),
+                file=above.as_posix() / entry.file,
             )
-            names, entries = _list_entries_by_folder(top[0], below, dropped, remarks)
-            above = normalize("NFC", top[0].name)
-            return names, [
-                entry._replace(image_id=f"{above}/{entry.image_id}", file=top[0].name / entry.file)
-                for entry in entries
-            ]
+            for entry in entries
+        ]
+    top = _list_folders(folder)
     split_at, class_at = _find_levels(folder, top, files)
     entries, names = [], set()
     for file in files:
@@ -276,8 +284,19 @@ def _list_entries_by_folder(
     if class_at == 1 and len(top) == 1:  # a single split is ignored
         entries = [entry._replace(split="") for entry in entries]
         remarks.append((top[0].name, "the only split: its images were divided into three", True))
+    if split_at is None and len(inside := _list_shared_folders(top, files)) > 1:
+        remark = f"each has the folders {', '.join(inside[:3])}; taken as classes, not as splits"
+        remarks.append((", ".join(names[:3]), remark, True))
     _check_class_folders(folder, names)
     return names, entries
+
+
+def _list_shared_folders(top: list[Path], files: list[PurePosixPath]) -> list[str]:
+    """List the folders inside of each folder, if they are the same and hold all images."""
+    if len(top) < 2 or any(len(file.parts) == 2 for file in files):
+        return []
+    inside = [[place.name for place in _list_folders(folder)] for folder in top]
+    return inside[0] if all(names == inside[0] for names in inside) else []
 
 
 OUTSIDE_CLASSES = "images outside the class folders"
@@ -348,6 +367,17 @@ def _check_class_folders(folder: Path, names: list[str]) -> None:
             f"{folder} has the folders {', '.join(names[:3])}, which are not classes",
             f"put each class into a sub-folder of its own, or name them in {LABELS}",
         )
+
+
+def _check_class_names(folder: Path, names: list[str]) -> None:
+    """Refuse two classes that differ only in case or spaces, as typing errors do."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if (other := seen.setdefault(" ".join(name.casefold().split()), name)) != name:
+            raise CbirError(
+                f"{folder} has the classes {other!r} and {name!r}, which differ in case or spaces",
+                "give the two one name, or names that differ more",
+            )
 
 
 def find_table(folder: Path) -> str:

@@ -192,10 +192,12 @@ def build_set(
     CbirError
         When a class has no image.
     """
-    labels = records["label"].to_numpy(dtype=np.int64)
+    labels, remarks = records["label"].to_numpy(dtype=np.int64), list(remarks)
     for label, class_name in enumerate(class_names):
         if label not in labels:
-            raise CbirError(f"class {class_name!r} of {name} has no readable image", hint)
+            faults = [f"{file}: {remark}" for file, remark, usable in remarks if not usable]
+            first = f"; {len(faults)} files cannot be used, first {faults[0]}" if faults else ""
+            raise CbirError(f"class {class_name!r} of {name} has no readable image{first}", hint)
     pixels = np.stack(images)
     digest = hashlib.sha256("\n".join(records["image_id"]).encode())
     digest.update(labels.tobytes())
@@ -206,7 +208,7 @@ def build_set(
         labels=labels,
         class_names=tuple(class_names),
         records=records.drop(columns="label").assign(source=name).reset_index(drop=True),
-        remarks=pd.DataFrame(list(remarks), columns=list(REMARK_TYPES)).astype(REMARK_TYPES),
+        remarks=pd.DataFrame(remarks, columns=list(REMARK_TYPES)).astype(REMARK_TYPES),
         checksum=digest.hexdigest(),
         dropped=dict(dropped or {}),
     )

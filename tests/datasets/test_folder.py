@@ -231,6 +231,52 @@ def test_a_folder_around_the_splits(tmp_path):
     assert data.dropped == {"images outside the class folders": 1}
 
 
+def test_several_folders_around_the_splits(tmp_path):
+    for name in ("train", "valid", "test"):
+        for class_name in ("hand", "foot"):
+            write(tmp_path / "data" / "Röntgen" / name / class_name / "0.png")
+    write(tmp_path / "data" / "stray.png")
+    data = folder.load(tmp_path)
+    assert split_of(data)["data/Röntgen/valid/hand/0.png"] == "validation"
+    assert data.class_names == ("foot", "hand") and len(data) == 6
+    assert data.dropped == {"images outside the class folders": 1}
+
+
+def test_folders_that_may_be_splits_are_named(tmp_path):
+    """In any language; but classes may well have the same folders inside."""
+    for name in ("Entrenamiento", "Prueba"):
+        for class_name in ("hand", "foot"):
+            write(tmp_path / name / class_name / "0.png")
+    [remark] = folder.read(tmp_path).remarks.to_numpy().tolist()
+    assert remark == [
+        "Entrenamiento, Prueba",
+        "each has the folders foot, hand; taken as classes, not as splits",
+        True,
+    ]
+    write(tmp_path / "Prueba" / "0.png")
+    assert folder.read(tmp_path).remarks.empty
+
+
+@pytest.mark.parametrize(
+    "names", [("Hand", "hand"), ("left hand", "left\u00a0hand"), ("a  b", "a b")]
+)
+def test_classes_that_differ_in_case_or_spaces_are_refused(root, names):
+    table(root, f"file,class\nhand/0.png,{names[0]}\nhand/1.png,{names[1]}\nhand/2.png,x\n")
+    with pytest.raises(CbirError, match="differ in case or spaces"):
+        folder.read(root)
+    (root / "labels.csv").unlink()
+    for name in names:
+        write(root / name / "0.png")
+    with pytest.raises(CbirError, match="differ in case or spaces"):
+        folder.read(root)
+
+
+def test_a_class_without_images_says_what_became_of_its_files(root):
+    table(root, "file,class\nD:\\x\\0.png,a\nD:\\x\\1.png,b\n")
+    with pytest.raises(CbirError, match="2 files cannot be used, first D:/x/0.png: no such file"):
+        folder.read(root)
+
+
 def test_what_stands_beside_the_splits_without_images_does_not_matter(tmp_path):
     for name in ("train", "val", "test"):
         for class_name in ("hand", "foot"):
@@ -266,6 +312,9 @@ def test_a_folder_around_the_classes_is_named(root):
     with pytest.raises(CbirError, match="1 classes") as caught:
         folder.load(around(root))
     assert "if foot, hand are the classes" in caught.value.hint
+    with pytest.raises(CbirError, match="1 classes") as caught:
+        folder.load(root.parent)
+    assert "name " + str(root.parent / "around" / "images") in caught.value.hint
 
 
 def around(root):
