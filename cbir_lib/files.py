@@ -42,8 +42,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; move it onto ``path`` when the block succeeds.
 
     Whatever happens, ``path`` is either unchanged or complete. A link stays, and the file it points
-    to is replaced. A pipe or a device, such as ``/dev/stdout``, gets the content when the block
-    succeeds. Partial files that a killed process left behind are removed by the next
+    to is replaced. A pipe or a device, such as ``/dev/stdout`` or ``-``, gets the content when the
+    block succeeds. Partial files that a killed process left behind are removed by the next
     writer of the same file.
 
     Raises
@@ -133,7 +133,9 @@ def is_stream(path: Path | str) -> bool:
 
 
 def _open_number(path: Path | str) -> int | None:
-    """Return the number of the open file that a path such as ``/dev/stdout`` stands for."""
+    """Return the number of the open file that a path like ``/dev/stdout`` or ``-`` stands for."""
+    if str(path) == "-":
+        return 1
     absolute = os.path.abspath(path)  # noqa: PTH100 - links stay
     known = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
     if absolute in known:

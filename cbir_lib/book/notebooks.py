@@ -239,9 +239,12 @@ class _Lines:
 
 
 def quiet_kernel(folder: Path) -> None:
-    """Configure kernels started from here in ``folder``: one thread each, only errors logged."""
+    """Configure kernels started from here in ``folder``: one thread each, and no log.
+
+    A kernel logs as an error that it was interrupted, which is how it is ended.
+    """
     profile = folder / "ipython" / "profile_default"
     profile.mkdir(parents=True, exist_ok=True)
     with replacing(profile / "ipython_kernel_config.py") as part:
-        part.write_text("get_config().IPKernelApp.log_level = 40\n")
+        part.write_text("get_config().IPKernelApp.log_level = 50\n")
     os.environ["IPYTHONDIR"] = str(folder / "ipython")

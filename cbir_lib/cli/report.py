@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import cbir_lib
 from cbir_lib import paths
 from cbir_lib.cli.options import StudyFile, find_study_file
 from cbir_lib.errors import CbirError
+from cbir_lib.files import is_stream
 
 
 def report(
@@ -56,4 +58,5 @@ def report(
         files = f"{len(basis.results)} of profile {basis.profile}"
         footer = f"cbir {cbir_lib.__version__}, from result files: {files}."
         write_page(executed, out, title, footer)
-    print(f"{len(basis.results)} results of profile {basis.profile} on {dataset}: {out}")
+    said = sys.stderr if is_stream(out) else sys.stdout  # which may be what it was written to
+    print(f"{len(basis.results)} results of profile {basis.profile} on {dataset}: {out}", file=said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from cbir_lib.addresses import hide_credentials
@@ -19,21 +20,27 @@ def download(url: str, known_hash: str, path: Path) -> Path:
     Raises
     ------
     CbirError
-        When the server cannot be reached or sends something else, or the file cannot be written.
+        When ``url`` is not of the web, the server cannot be reached or sends something else, or the
+        file cannot be written.
     """
     import pooch
     import requests
 
+    shown = hide_credentials(url)
+    if not url.lower().startswith(("http://", "https://")):
+        raise CbirError(f"{shown} is not an address of the web", "name one: --url https://...")
+    pooch.get_logger().setLevel("WARNING")  # it would print the address with its credentials
+    print(f"downloading {shown} to {path}", file=sys.stderr)
     try:
         return Path(pooch.retrieve(url, known_hash, path.name, path.parent, progressbar=True))
     except ValueError as error:  # how pooch reports a wrong hash; it has removed the file
         raise CbirError(
-            f"what {hide_credentials(url)} sent is not the published archive: wrong checksum",
+            f"what {shown} sent is not the published archive: wrong checksum",
             "try again; if that fails, download it elsewhere and name its place: --data-root PATH",
         ) from error
     except requests.RequestException as error:
         raise CbirError(
-            f"cannot download {hide_credentials(url)}: {type(error).__name__}",
+            f"cannot download {shown}: {type(error).__name__}",
             "check the connection and try again, or copy the archive into " + str(path.parent),
         ) from error
     except OSError as error:

@@ -104,11 +104,13 @@ def test_a_full_disk_behind_the_output_is_two_lines(place):
     assert_refused(ended.returncode, ended.stderr.decode().splitlines(), "No space left")
 
 
-def test_standard_output_by_name_has_the_answer_alone(place):
-    ended = search(place, "--format", "json", "--out", "/dev/stdout")
+@pytest.mark.parametrize("out", ["/dev/stdout", "-"])
+def test_standard_output_by_name_has_the_answer_alone(place, out):
+    ended = search(place, "--format", "json", "--out", out)
     assert ended.returncode == 0
     assert len(json.loads(ended.stdout)) == 5
-    assert ended.stderr == b"5 results in /dev/stdout\n"
+    assert ended.stderr == f"5 results in {out}\n".encode()
+    assert not (place / "-").exists()
 
 
 def test_an_open_file_has_the_answer_and_what_is_said_one_after_the_other(place):

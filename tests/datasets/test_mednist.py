@@ -413,6 +413,25 @@ def test_no_server_there(tmp_path, monkeypatch):
     assert "check the connection" in caught.value.hint
 
 
+def test_credentials_of_a_mirror_are_not_shown(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(CbirError) as caught:
+        fetch(tmp_path, f"http://me:s3cret@127.0.0.1:{port}/{ARCHIVE}?sig=t0ken", GOOD_HASH)
+    said = str(caught.value) + "".join(capfd.readouterr())
+    assert f"downloading http://127.0.0.1:{port}/{ARCHIVE}?***" in said
+    assert "s3cret" not in said and "t0ken" not in said
+
+
+@pytest.mark.parametrize("url", ["ftp://me:s3cret@host/x", "file:///etc/passwd", "x.tar.gz", ""])
+def test_what_is_no_address_of_the_web_is_refused(tmp_path, url):
+    with pytest.raises(CbirError, match="is not an address of the web") as caught:
+        fetch(tmp_path, url, GOOD_HASH)
+    assert "s3cret" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
 # The real thing
 
 REAL = Path(
