@@ -16,10 +16,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cbir_lib.errors import CbirError, first_line
 
+if TYPE_CHECKING:
+    import filelock
+
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 LONGEST_NAME = 150  # bytes; file systems take 255, and a part's name has more than its file's
 ABANDONED_S = 7 * 24 * 3600  # age of another machine's part that nobody will complete
 EXCHANGE = 2  # renameat2's RENAME_EXCHANGE
@@ -35,6 +40,32 @@ def compute_file_checksum(path: Path | str) -> str:
     """Compute the SHA-256 of a file's bytes, in hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_lock(path: Path) -> filelock.BaseFileLock:
+    """Return a lock on a file, to be acquired: of the system, or where a drive has none, by a file.
+
+    Network drives may have no locks. A second file, ``<name>.held``, then exists while the lock is
+    held; one that a killed process left is removed.
+
+    Raises
+    ------
+    OSError
+        When the file cannot be written.
+    """
+    import filelock
+
+    lock = filelock.FileLock(path, fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=0)
+        lock.release()
+    except filelock.Timeout:
+        pass
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return filelock.SoftFileLock(path.with_name(f"{path.name}.held"))
+    return lock
 
 
 @contextmanager

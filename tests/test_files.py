@@ -1,3 +1,4 @@
+import errno
 import os
 import resource
 import signal
@@ -5,11 +6,12 @@ import subprocess
 import sys
 import time
 
+import filelock
 import pytest
 
 from cbir_lib import files, paths
 from cbir_lib.errors import CbirError
-from cbir_lib.files import replacing, replacing_folder
+from cbir_lib.files import find_lock, replacing, replacing_folder
 
 
 def names(folder):
@@ -224,3 +226,29 @@ def test_links_in_a_circle_are_refused_and_stay(tmp_path):
     with pytest.raises(CbirError, match="symbolic links"), replacing(tmp_path / "one") as part:
         part.write_text("x")
     assert all(path.is_symlink() for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_lock_where_the_drive_has_none(tmp_path, monkeypatch, number):
+    """As on some network drives; a killed process's lock is nobody's."""
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with find_lock(tmp_path / "lock").acquire(timeout=0), pytest.raises(filelock.Timeout):
+        find_lock(tmp_path / "lock").acquire(timeout=0)
+    held = tmp_path / "lock.held"
+    assert not held.exists()
+    code = "import sys, os, filelock; lock = filelock.SoftFileLock(sys.argv[1]); lock.acquire()"
+    subprocess.run([sys.executable, "-c", code + "; os.kill(os.getpid(), 9)", held], check=False)
+    assert held.exists()
+    with find_lock(tmp_path / "lock").acquire(timeout=5):
+        pass
+
+
+def test_a_lock_of_the_system_leaves_no_other_file(tmp_path):
+    with find_lock(tmp_path / "lock").acquire(timeout=0):
+        with pytest.raises(filelock.Timeout):
+            find_lock(tmp_path / "lock").acquire(timeout=0)
+        assert names(tmp_path) == ["lock"]

@@ -10,12 +10,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from cbir_lib import paths
 from cbir_lib.archive.scan import (
@@ -37,7 +37,7 @@ from cbir_lib.archive.store import (
     compute_identity,
     format_description,
 )
-from cbir_lib.datasets.listing import read_file
+from cbir_lib.datasets.listing import classify_litter, read_file
 from cbir_lib.datasets.splits import hash_pixels
 from cbir_lib.descriptors import (
     DESCRIPTORS,
@@ -46,14 +46,14 @@ from cbir_lib.descriptors import (
     needs_weights,
 )
 from cbir_lib.errors import CbirError, unknown_name_error
-from cbir_lib.files import compute_file_checksum, replacing
+from cbir_lib.files import compute_file_checksum, find_lock, replacing
 from cbir_lib.images.decoding import TOO_LITTLE_MEMORY, decode, fit_to_square
 from cbir_lib.images.dicom import INSTALL_COMMAND
 from cbir_lib.images.memory import reserve, reserving
 
 SAMPLE = 1000  # images that a descriptor is fitted on, evenly spread over the sorted paths
 LOCK = ".lock"
-OURS = {LOCK, FAULTS, "descriptor.safetensors", "network.safetensors"}  # before archive.json
+OURS = {FAULTS, "descriptor.safetensors", "network.safetensors"}  # before archive.json
 
 
 class FileRead(NamedTuple):
@@ -127,7 +127,7 @@ def build(
     _check(place, descriptor, distance)  # before anything is written
     try:
         place.mkdir(parents=True, exist_ok=True)
-        with FileLock(place / LOCK, timeout=0):
+        with find_lock(place / LOCK).acquire(timeout=0):
             _check(place, descriptor, distance)  # another build may just have ended
             return _build(folder.resolve(), place.resolve(), descriptor, distance, progress)
     except Timeout as error:
@@ -184,8 +184,8 @@ def _check_new(place: Path, descriptor: str | None, distance: str | None) -> Non
         build_descriptor(descriptor).fit(np.zeros((1, SIZE_PX, SIZE_PX), np.uint8))
     if place.exists() and not place.is_dir():
         raise CbirError(f"{place} is a file", "name a folder for the archive")
-    others = [entry.name for entry in place.glob("*") if entry.name not in OURS]
-    others = [name for name in others if not name.endswith(".part")]
+    there = [path.name for path in place.glob("*")]
+    others = [name for name in there if not (name in OURS or classify_litter(PurePosixPath(name)))]
     if others:
         raise CbirError(
             f"{place} is not an archive, and contains {sorted(others)[0]}",

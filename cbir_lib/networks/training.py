@@ -22,7 +22,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
 from torch import Tensor, nn
 
 from cbir_lib.errors import CbirError, first_line
-from cbir_lib.files import replacing
+from cbir_lib.files import find_lock, replacing
 from cbir_lib.networks.classifier import MAP, Batches, Classifier, Settings
 from cbir_lib.networks.precision import PRECISIONS, resolve_precision
 
@@ -315,7 +315,7 @@ def _start_anew(checkpoint: Path) -> str:
 def _alone(checkpoint: Path) -> Iterator[None]:
     """Keep other processes from the same checkpoint."""
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(checkpoint.with_name(f".{checkpoint.name}.lock"))
+    lock = find_lock(checkpoint.with_name(f".{checkpoint.name}.lock"))
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:

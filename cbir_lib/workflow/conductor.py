@@ -25,6 +25,7 @@ from rich.status import Status
 from cbir_lib import paths
 from cbir_lib.datasets import load
 from cbir_lib.errors import INTERRUPTED, CbirError, RunsFailedError
+from cbir_lib.files import find_lock
 from cbir_lib.messages import CHANNEL, WARM, receive_messages
 from cbir_lib.networks.architectures import list_layers
 from cbir_lib.study.config import NetworkRun, Study, read_study
@@ -159,13 +160,12 @@ def hold_lock(build: Path) -> Iterator[None]:
     """
     try:
         build.mkdir(parents=True, exist_ok=True)
-        (build / "study.lock").touch()
+        lock, owner = find_lock(build / "study.lock"), build / "study.pid"
     except OSError as error:
         raise CbirError(
             f"cannot write {build}: {error.strerror}",
             "name another folder for what the study makes: CBIR_BUILD=FOLDER cbir study",
         ) from error
-    lock, owner = filelock.FileLock(build / "study.lock"), build / "study.pid"
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
@@ -237,6 +237,12 @@ def _raise_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _find_reason(done: subprocess.CompletedProcess) -> str:
+    """Find why Snakemake failed in what it printed; of a traceback, only the last line."""
+    said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").lstrip()
+    return said.splitlines()[-1] if "Traceback" in said else said
+
+
 class _Graph:
     """Snakemake on the project's Snakefile."""
 
@@ -281,7 +287,7 @@ class _Graph:
             stdin=subprocess.DEVNULL,
         )
         if done.returncode:
-            raise RunsFailedError("Snakemake cannot plan the study:\n" + done.stderr)
+            raise RunsFailedError(f"Snakemake cannot plan the study:\n{_find_reason(done)}")
         lines = (done.stdout + done.stderr).splitlines()
         return sorted({match[1] for line in lines if (match := PLANNED.match(line))})
 

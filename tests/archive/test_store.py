@@ -513,6 +513,14 @@ def test_mistakes_in_building(cbir, tmp_path, images, monkeypatch, arguments, wh
     assert sorted(images.rglob("*")) == before
 
 
+def test_a_folder_with_litter_is_a_new_folder(tmp_path, images):
+    place = tmp_path / "archive"
+    (place / "@eaDir").mkdir(parents=True)
+    for name in (".DS_Store", ".lock.held", ".nfs0001", ".archive.json.0a0a0a0a.7.part"):
+        (place / name).touch()
+    assert len(build(images, place, NAME).archive) == len(list(images.rglob("*.png")))
+
+
 def test_mistakes_in_searching(cbir, tmp_path, images):
     place = tmp_path / "archive"
     query = images / "0" / "000.png"

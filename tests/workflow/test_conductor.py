@@ -18,7 +18,7 @@ from cbir_lib import paths
 from cbir_lib.book import site
 from cbir_lib.reproduction import verification
 from cbir_lib.study import results
-from cbir_lib.workflow.conductor import MARK
+from cbir_lib.workflow.conductor import MARK, _find_reason
 from tests.fixtures import heed_ctrl_c, write_mednist
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -308,3 +308,19 @@ def test_a_verification_says_whether_it_is_what_was_published(finished):
     assert outcome.fresh and [run.run for run in outcome.runs] == [RUNS[1]]
     assert outcome.runs[0].values == {"rules.0.accuracy": [one_image_off.accuracy, rule.accuracy]}
     shutil.rmtree(published)
+
+
+@pytest.mark.parametrize(
+    ("out", "err", "reason"),
+    [
+        (
+            "",
+            "WorkflowError in file x, line 3:\nno rule",
+            "WorkflowError in file x, line 3:\nno rule",
+        ),
+        ("Traceback (most recent ...):\n  File x\nOSError: full", "\n", "OSError: full"),
+        ("", "", "exit code 1"),
+    ],
+)
+def test_why_snakemake_cannot_plan(out, err, reason):
+    assert _find_reason(subprocess.CompletedProcess([], 1, out, err)) == reason
