@@ -2,10 +2,15 @@
 
 All three order a gallery by x . g + b(g) of shifted vectors, largest first. This score is computed
 from vectors rounded to bfloat16, which recent processors and GPUs multiply many times faster than
-float32. Its error is bounded by the lengths of what rounding took away (Cauchy, Schwarz). Whatever
+float32 if the matrices are of that type (oneDNN multiplies float32 "as bfloat16" with AMX only).
+Its error is bounded by the lengths of what rounding took away (Cauchy, Schwarz). Whatever
 the bound does not rule out is measured again in float64: the answer is that of a search in float64,
 ties in float32 in the gallery's order. Where the processor has no bfloat16, or rounding leaves too
 many candidates, the same is done in float32.
+
+The product is of bfloat16 too, so it must be small where it matters. It is of longer vectors:
+(x, 1, 1, 1, -t) . (g, b1, b2, b3, 1) = x . g + b(g) - t, where the b sum to b(g) and t is about
+the kth best score so far. Near t, where it is decided, rounding takes almost nothing away.
 """
 
 from __future__ import annotations
@@ -13,13 +18,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from cbir_lib.descriptors.blocks import compile_loops
 from cbir_lib.retrieval import exact_loops
 from cbir_lib.retrieval.exact_loops import Block, Candidates, Queries
+
+if TYPE_CHECKING:
+    import torch
 
 KINDS = {"L2": 0, "cosine": 1, "inner product": 2}
 BLOCK_QUERIES = 2048
@@ -28,6 +36,8 @@ CAPACITY = 512  # candidates kept for a query; one that has more is searched in 
 # Share of the largest possible score: room for five sums in float32, and for distances that differ
 # in float64 and are equal in float32.
 SLACK = 2.0**-19
+PARTS = 3  # of a bias: as numbers of bfloat16 they hold the digits of a float32
+SUM = 2.0**-23  # error of each product of a sum in float32, twice what it can be
 SMALLEST = 1e-30  # smaller values count as 0: hardware may flush them
 ROUNDED_COSINE = 2e-9  # distances.cosine rounds to 9 digits
 
@@ -38,12 +48,12 @@ class Prepared(NamedTuple):
     kind: int
     centre: np.ndarray  # (D,) float64
     scale: float
-    rounded: np.ndarray  # (G, D) float32, shifted, scaled, rounded
-    bias: np.ndarray  # (G,) float32
+    rounded: torch.Tensor  # (G, D + PARTS + 1), vectors shifted and scaled, parts of the bias, 1
+    bias: float  # largest, without its sign
     lengths: np.ndarray  # (G,) float32, never too small
     lost: float  # largest share of a length that rounding took away
     largest: float  # length of the longest vector that scores are made of
-    half: bool  # whether it was rounded to bfloat16
+    half: bool  # whether it was rounded to bfloat16, or to float32
 
 
 def has_bfloat16() -> bool:
@@ -55,6 +65,8 @@ def has_bfloat16() -> bool:
 
 def prepare(distance: str, gallery: np.ndarray, half: bool) -> Prepared:
     """Shift and scale a gallery (G, D) float32, and round it to bfloat16 if ``half``; in blocks."""
+    import torch
+
     kind = KINDS[distance]
     blocks = [slice(s, s + BLOCK_GALLERY) for s in range(0, len(gallery), BLOCK_GALLERY)]
     sums, longest = np.zeros(gallery.shape[1]), 0.0
@@ -63,19 +75,23 @@ def prepare(distance: str, gallery: np.ndarray, half: bool) -> Prepared:
         sums += vectors.sum(axis=0)
         longest = max(longest, np.linalg.norm(vectors, axis=1).max())
     centre, scale = sums / len(gallery), float(longest) or 1.0
-    rounded = np.empty(gallery.shape, np.float32)
-    bias, lengths = (np.empty(len(gallery), np.float32) for _ in range(2))
-    lost = 0.0
+    count, dimensions = gallery.shape
+    rounded = torch.ones((count, dimensions + PARTS + 1), dtype=_choose_type(half))
+    lengths, lost, most = np.empty(count, np.float32), 0.0, 0.0
     for block in blocks:
         shifted = (_scale_to_unit(kind, gallery[block]) - centre) / scale
-        rounded[block] = _round(shifted, half)
+        near = rounded[block, :dimensions] = _round(shifted, half)
         whole = np.linalg.norm(shifted, axis=1)
-        away = np.linalg.norm(shifted - rounded[block], axis=1)
+        away = np.linalg.norm(shifted - near.double().numpy(), axis=1)
         lost = max(lost, float((away / np.maximum(whole, SMALLEST)).max()))
-        bias[block] = -(whole**2) / 2 if kind == 0 else shifted @ (centre / scale)
+        bias = -(whole**2) / 2 if kind == 0 else shifted @ (centre / scale)
+        most = max(most, float(np.abs(bias).max()))
+        for column in range(dimensions, dimensions + PARTS):
+            part = rounded[block, column] = _round(bias, half)
+            bias = bias - part.double().numpy()
         lengths[block] = np.maximum(whole, SMALLEST) * (1 + 1e-6)
     largest = float(lengths.max()) if kind == 0 else 1.0
-    return Prepared(kind, centre, scale, rounded, bias, lengths, lost, largest, half)
+    return Prepared(kind, centre, scale, rounded, most, lengths, lost, largest, half)
 
 
 def _scale_to_unit(kind: int, vectors: np.ndarray) -> np.ndarray:
@@ -87,14 +103,18 @@ def _scale_to_unit(kind: int, vectors: np.ndarray) -> np.ndarray:
     return vectors / np.where(lengths > 0, lengths, 1)
 
 
-def _round(shifted: np.ndarray, half: bool) -> np.ndarray:
-    """Round to (N, D) float32, to values that bfloat16 can hold if ``half``."""
+def _choose_type(half: bool) -> torch.dtype:
     import torch
 
-    values = torch.from_numpy(shifted.astype(np.float32))
-    if half:
-        values = values.bfloat16().float()
-    return torch.where(values.abs() < SMALLEST, 0, values).numpy()
+    return torch.bfloat16 if half else torch.float32
+
+
+def _round(values: np.ndarray, half: bool) -> torch.Tensor:
+    """Round to bfloat16 if ``half``, or to float32."""
+    import torch
+
+    rounded = torch.from_numpy(values.astype(np.float32)).to(_choose_type(half))
+    return torch.where(rounded.abs() < SMALLEST, 0, rounded)
 
 
 def search(
@@ -132,21 +152,26 @@ def search(
     threads = torch.get_num_threads()
     exclude = bool((subjects >= 0).any())
     # Threads and matrices of one size for all blocks: memory does not grow with the gallery.
-    scores = torch.empty(min(BLOCK_QUERIES, len(queries)) * min(BLOCK_GALLERY, len(gallery)))
-    with _allow_half_products(prepared.half), ThreadPoolExecutor(threads) as pool:
+    size = min(BLOCK_QUERIES, len(queries)) * min(BLOCK_GALLERY, len(gallery))
+    scores = torch.empty(size, dtype=prepared.rounded.dtype)
+    bits = scores.view(torch.int16 if prepared.half else torch.int32)
+    with _forbid_half_products(), ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(queries), BLOCK_QUERIES):
             part = slice(start, min(start + BLOCK_QUERIES, len(queries)))
             count = part.stop - start
             x, reach, slack = _prepare_queries(prepared, queries[part])
-            of_queries = Queries(reach, slack, own[part], subjects[part])
             candidates, nearest = _start(count, k, CAPACITY), _start_ranking(count, k)
             for first in range(0, len(gallery), BLOCK_GALLERY):
                 rows = slice(first, min(first + BLOCK_GALLERY, len(gallery)))
-                product = scores[: count * (rows.stop - first)].view(count, -1)
-                torch.mm(x, torch.from_numpy(prepared.rounded[rows]).T, out=product)
-                block = Block(prepared.bias[rows], prepared.lengths[rows], codes, exclude, first)
+                cells = count * (rows.stop - first)
+                level = _set_level(x, candidates.lower[:, -1])
+                torch.mm(x, prepared.rounded[rows].T, out=scores[:cells].view(count, -1))
+                wide = slack + np.abs(level) * np.float32(x.shape[1] * SUM)
+                of_queries = Queries(reach, wide, level, own[part], subjects[part])
+                block = Block(prepared.lengths[rows], codes, exclude, first)
                 work = compile_loops(exact_loops.scan)
-                _share(pool, threads, work, (product.numpy(), of_queries, candidates), block)
+                products = bits[:cells].view(count, -1).numpy()
+                _share(pool, threads, work, (products, of_queries, candidates), block)
             work = compile_loops(exact_loops.rank, exact_loops.measure)
             of_each = queries[part], *nearest, candidates
             _share(pool, threads, work, of_each, prepared.kind, gallery)
@@ -158,12 +183,12 @@ def search(
 
 
 @contextmanager
-def _allow_half_products(half: bool) -> Iterator[None]:
-    """Let float32 be multiplied as bfloat16, which changes nothing for rounded values."""
+def _forbid_half_products() -> Iterator[None]:
+    """Let no setting of the caller's multiply float32 as bfloat16."""
     import torch
 
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium" if half else "highest")
+    torch.set_float32_matmul_precision("highest")
     try:
         yield
     finally:
@@ -171,26 +196,39 @@ def _allow_half_products(half: bool) -> Iterator[None]:
 
 
 def _prepare_queries(prepared: Prepared, queries: np.ndarray) -> tuple:
-    """Return rounded queries (N, D), and the reach and the slack of each.
+    """Return rounded queries (N, D + PARTS + 1), and the reach and the slack of each.
 
     A score is off by at most reach * length + slack:
-    |x.g - x~.g~| <= |x - x~| |g| + |x~| |g - g~|, and sums of D products in float32 by D 2^-24.
+    |x.g - x~.g~| <= |x - x~| |g| + |x~| |g - g~|, and sums of N products in float32 by N 2^-24 of
+    the sum of their magnitudes.
     """
     import torch
 
     unit = _scale_to_unit(prepared.kind, queries)
     shifted = (unit - prepared.centre) / prepared.scale
     with np.errstate(over="ignore", invalid="ignore"):  # these are left undecided
-        x = _round(shifted, prepared.half)
-        away = np.linalg.norm(shifted - x, axis=1)
-        length = np.linalg.norm(x.astype(np.float64), axis=1)
-        sums = queries.shape[1] * 2.0**-23
+        near = _round(shifted, prepared.half)
+        x = torch.ones((len(near), prepared.rounded.shape[1]), dtype=near.dtype)
+        x[:, : near.shape[1]] = near
+        near = near.double().numpy()
+        away, length = np.linalg.norm(shifted - near, axis=1), np.linalg.norm(near, axis=1)
+        sums = x.shape[1] * SUM
         reach = (away + length * (prepared.lost + sums)) * (1 + 1e-6)
         whole = np.linalg.norm(shifted if prepared.kind == 0 else unit / prepared.scale, axis=1)
-        slack = SLACK * (whole + length + prepared.largest) ** 2
+        slack = SLACK * (whole + length + prepared.largest) ** 2 + sums * prepared.bias
         if prepared.kind == KINDS["cosine"]:
             slack += ROUNDED_COSINE / prepared.scale**2
-        return torch.from_numpy(x), reach.astype(np.float32), slack.astype(np.float32)
+        return x, reach.astype(np.float32), slack.astype(np.float32)
+
+
+def _set_level(x: torch.Tensor, best: np.ndarray) -> np.ndarray:
+    """Let products of queries (N, D + PARTS + 1) be relative to (N,) scores; return these, rounded.
+
+    Where there is none yet, they are relative to 0.
+    """
+    level = _round(np.where(np.isfinite(best), best, 0), x.dtype.itemsize == 2)
+    x[:, -1] = -level
+    return level.float().numpy()
 
 
 def _start(count: int, k: int, capacity: int) -> Candidates:

@@ -12,6 +12,7 @@ class Queries(NamedTuple):
 
     reach: np.ndarray  # (N,) float32
     slack: np.ndarray  # (N,) float32
+    level: np.ndarray  # (N,) float32, what was taken away from the scores
     own: np.ndarray  # (N,) int64, a row of the gallery that the query does not find, or -1
     subjects: np.ndarray  # (N,) int64, a query does not find what has its number; or -1
 
@@ -28,38 +29,49 @@ class Candidates(NamedTuple):
 class Block(NamedTuple):
     """B rows of the gallery, and the subjects of all G."""
 
-    bias: np.ndarray  # (B,) float32
     lengths: np.ndarray  # (B,) float32
     codes: np.ndarray  # (G,) int64
     exclude: bool  # whether any query has a subject
     first: int  # row of the gallery at which the block begins
 
 
+ROUNDED = 2.0**-8 * 1.01  # share of a product that bfloat16 takes away at most
+
+
 def scan(scores: np.ndarray, queries: Queries, candidates: Candidates, block: Block) -> None:
     """Keep the rows of a block of the gallery that may be among the k nearest of each query.
 
-    ``scores`` (N, B) are the products of queries and block.
+    ``scores`` (N, B) are the products of queries and block: int16, the bits of bfloat16, or int32,
+    those of float32.
     """
-    reach, slack, own, subjects = queries
+    reach, slack, level, own, subjects = queries
     lower, rows, upper, counts = candidates
-    bias, lengths, codes, exclude, first = block
+    lengths, codes, exclude, first = block
     k, capacity, columns = lower.shape[1], rows.shape[1], scores.shape[1]
+    half = scores.itemsize == 2  # the upper half of a float32
+    shift, away = np.int32(16 if half else 0), np.float32(ROUNDED if half else 0)
+    bits = np.empty(64, np.int32)
+    some = bits.view(np.float32)
     for i in range(scores.shape[0]):
         threshold = lower[i, k - 1]  # the kth best score is no less
         line, far = scores[i], reach[i]
         for start in range(0, columns, 64):
             stop = min(start + 64, columns)
+            for j in range(start, stop):
+                bits[j - start] = np.int32(line[j]) << shift
             if stop - start == 64:  # written so that it becomes vector instructions
-                some, b, length = line[start:stop], bias[start:stop], lengths[start:stop]
-                needed = threshold - slack[i]  # the few roundings are within SLACK
+                length = lengths[start:stop]
+                needed = threshold - slack[i] - level[i]  # the few roundings are within SLACK
                 hits = np.int32(0)
                 for j in range(64):
-                    high = some[j] + b[j] + far * length[j]
+                    high = some[j] + away * abs(some[j]) + far * length[j]
                     hits += np.int32(1) if high >= needed else np.int32(0)
                 if hits == 0:
                     continue
             for j in range(start, stop):
-                middle, off = line[j] + bias[j], far * lengths[j] + slack[i]
+                score = some[j - start]
+                middle = score + level[i]
+                off = away * abs(score) + far * lengths[j] + slack[i]
                 row = first + j
                 if not middle + off >= threshold or row == own[i]:
                     continue

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from cbir_lib.errors import CbirError
-from cbir_lib.retrieval import approximate, exact
+from cbir_lib.retrieval import approximate, exact, exact_loops
 from cbir_lib.retrieval import index as retrieval
 from cbir_lib.retrieval.distances import pairwise
 from cbir_lib.retrieval.index import Index, measure_recall
@@ -185,6 +185,36 @@ def test_looking_in_bfloat16_finds_what_float64_finds(distance, kind, half, monk
     at = np.nonzero(differ)[0]
     measured = pairwise(distance, queries[at], vectors)[np.arange(len(at)), ranking.rows[differ]]
     np.testing.assert_allclose(measured, expected.distances[differ], rtol=3e-7)
+
+
+# One query or one vector is multiplied in another way than many, and few by torch's own loops.
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 700), (1, 7, 512), (1, 3000, 17), (40, 1, 7), (40, 90, 9)]
+)
+@pytest.mark.parametrize("distance", exact.KINDS)
+@pytest.mark.parametrize("half", [True, False], ids=["bfloat16", "float32"])
+def test_scores_are_off_by_no_more_than_is_said(distance, shape, half):
+    asked, count, dimensions = shape
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        gallery = (5 + 30 * rng.normal(size=(count, dimensions))).astype(np.float32)
+        queries = gallery[rng.integers(0, count, asked)] + rng.integers(-1, 2, (asked, dimensions))
+        queries = queries.astype(np.float32)
+        prepared = exact.prepare(distance, gallery, half)
+        x, reach, slack = exact._prepare_queries(prepared, queries)
+        gallery, queries = gallery.astype(float), queries.astype(float)
+        if distance == "cosine":
+            gallery, queries = (v / np.linalg.norm(v, axis=1)[:, None] for v in (gallery, queries))
+        centre = prepared.centre / prepared.scale
+        gallery, queries = (v / prepared.scale - centre for v in (gallery, queries))
+        bias = -(gallery**2).sum(axis=1) / 2 if distance == "L2" else gallery @ centre
+        true = queries @ gallery.T + bias
+        level = exact._set_level(x, np.sort(true, axis=1)[:, -min(5, count)])
+        products = (x @ prepared.rounded.T).double().numpy()
+        off = reach[:, None] * prepared.lengths + slack[:, None]
+        off += np.abs(level)[:, None] * x.shape[1] * exact.SUM
+        off += exact_loops.ROUNDED * half * np.abs(products)
+        assert (np.abs(products + level[:, None] - true) <= off).all()
 
 
 @pytest.mark.parametrize(("kind", "half"), [(histograms, True), (clustered, False)])
