@@ -32,7 +32,8 @@ def tracked() -> list[Path]:
 
 def pins(lines) -> dict[str, str]:
     pinned = [line.partition("==") for line in lines if "==" in line]
-    return {canonicalize_name(name.strip()): version.strip() for name, _, version in pinned}
+    versions = {name.strip(): version.partition(";")[0].strip() for name, _, version in pinned}
+    return {canonicalize_name(name): version for name, version in versions.items()}
 
 
 def required() -> dict[str, Requirement]:

@@ -1,4 +1,5 @@
-"""An archive in Milvus: the engine's embedded form, and its server in a process of its own."""
+"""An archive in Milvus: the engine's embedded form, its server in a process of its own, and the
+server of Milvus itself."""
 
 import socket
 import subprocess
@@ -203,6 +204,63 @@ def test_a_push_that_was_killed_goes_on(tmp_path, images, server, monkeypatch):
         assert push(archive, index) == (34, 0, 8)
         here = archive.search([images / "0" / "000.png"], 20)
         assert archive.search([images / "0" / "000.png"], 20, index)["path"].equals(here["path"])
+
+
+@pytest.fixture
+def standalone(tmp_path):
+    """A function that starts the server of Milvus; it keeps its data from one start to the next."""
+    milvus_server = pytest.importorskip("milvus", reason="no server: pip install milvus==2.3.*")
+    server = milvus_server.MilvusServer(data_dir=str(tmp_path / "milvus"))
+    # Seconds until a server that was killed no longer counts as there, and collections are loaded.
+    server.config.set("common.session.ttl", 5)
+
+    def start():
+        server.stop()  # what is left of one that was killed
+        server.start()
+        return f"http://127.0.0.1:{server.listen_port}", server.server_proc
+
+    yield start
+    server.stop()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # of its package
+def test_the_server_of_milvus_killed_during_a_push_goes_on_and_answers_as_here(
+    tmp_path, standalone, monkeypatch
+):
+    monkeypatch.setattr("cbir_lib.archive.update.SHARD", 8)
+    images = draw(tmp_path / "images", 40)
+    archive = build(images, tmp_path / "archive", "hog").archive
+    uri, process = standalone()
+    add, sent = MilvusIndex.add, []
+
+    def die_in_the_third(*arguments):
+        sent.append(arguments)
+        if len(sent) == 3:
+            process.kill()
+            process.wait()
+            patch.setattr(milvus, "CALL_S", 2)
+        add(*arguments)
+
+    with monkeypatch.context() as patch, index_for(archive, uri, method="hnsw") as index:
+        patch.setattr(MilvusIndex, "add", die_in_the_third)
+        with pytest.raises(CbirError, match="failed"):
+            push(archive, index)
+    uri, _ = standalone()
+    with index_for(archive, uri) as index:
+        assert len(index) == 16
+        assert push(archive, index) == (24, 0, 16)
+    (images / "0" / "000.png").unlink()
+    Image.fromarray(drawing(5, RNG)).save(images / "0" / "001.png")
+    draw(images / "new", 3, seed=9)
+    build(images, tmp_path / "archive")
+    queries = [images / "0" / "001.png", images / "1" / "003.png"]
+    with index_for(archive, uri) as index:
+        assert push(archive, index) == (4, 1, 38)
+        rows, _ = archive.read_vectors()
+        assert index.contents() == {compute_id(row.path): row.content for row in rows}
+        here, there = archive.search(queries, 42), archive.search(queries, 42, index)
+    assert there["path"].equals(here["path"])
+    np.testing.assert_allclose(there["distance"], here["distance"], atol=1e-3)
 
 
 # On the command line
