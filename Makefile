@@ -1,9 +1,10 @@
 # make help lists the targets. PYTHON chooses the interpreter, PROFILE the profile of study.yml.
-# OUT is where a course is written. PYTHON_VERSION and PLATFORM are those of a machine without internet.
+# OUT is where a course is written. PYTHON_VERSION (of three numbers) and PLATFORM are those of
+# a machine without internet.
 PYTHON ?= python3
 PROFILE ?= quick
 OUT ?= build/course
-PYTHON_VERSION ?= 3.11
+PYTHON_VERSION ?= $(shell $(PYTHON) -c "import platform; print(platform.python_version())")
 PLATFORM ?= manylinux_2_28_x86_64 manylinux2014_x86_64 any
 BIN := .venv/bin
 DOWNLOAD = $(PYTHON) -m pip download --quiet --dest wheelhouse --implementation cp \
@@ -51,7 +52,7 @@ lock: ## pin anew what is installed in .venv
 
 # The second line gets what torch needs on a GPU, which requirements.lock leaves out.
 wheelhouse: ## gather the packages for a machine without internet, in wheelhouse/
-	@$(DOWNLOAD) --no-deps --prefer-binary --requirement requirements.lock "setuptools>=77"
+	@$(DOWNLOAD) --no-deps --prefer-binary --requirement requirements.lock "setuptools>=77" wheel
 	@$(DOWNLOAD) --only-binary :all: --constraint requirements.lock torch
 	@echo "there: PIP_NO_INDEX=1 PIP_FIND_LINKS=wheelhouse make study"
 

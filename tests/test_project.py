@@ -7,12 +7,14 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from PIL import Image
 
@@ -46,6 +48,16 @@ def test_the_lock_satisfies_the_project():
     locked = pins((ROOT / "requirements.lock").read_text().splitlines())
     for name, requirement in required().items():
         assert requirement.specifier.contains(locked[name]), name
+
+
+def test_what_is_locked_runs_on_the_oldest_python():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    oldest = f"{next(iter(SpecifierSet(project['requires-python']))).version}.0"
+    locked = pins((ROOT / "requirements.lock").read_text().splitlines())
+    for installed in metadata.distributions():
+        needs = SpecifierSet(installed.metadata.get("Requires-Python", ""))
+        if locked.get(canonicalize_name(installed.name)) == installed.version:
+            assert needs.contains(oldest), f"{installed.name} needs Python {needs}"
 
 
 def test_the_study_installs_one_extra_and_the_tests_every_one():
