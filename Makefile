@@ -5,7 +5,9 @@ PYTHON ?= python3
 PROFILE ?= quick
 OUT ?= build/course
 PYTHON_VERSION ?= $(shell $(PYTHON) -c "import platform; print(platform.python_version())")
-PLATFORM ?= manylinux_2_28_x86_64 manylinux2014_x86_64 any
+# Of the C library on that machine (2.28) and all before it: pip takes no older one by itself.
+MINORS := 28 27 26 25 24 23 22 21 20 19 18 17
+PLATFORM ?= $(MINORS:%=manylinux_2_%_x86_64) manylinux2014_x86_64 any
 BIN := .venv/bin
 DOWNLOAD = $(PYTHON) -m pip download --quiet --dest wheelhouse --implementation cp \
   --python-version $(PYTHON_VERSION) $(addprefix --platform ,$(PLATFORM))
