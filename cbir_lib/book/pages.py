@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from bs4 import BeautifulSoup, SoupStrainer
+from bs4 import BeautifulSoup, NavigableString, SoupStrainer, Tag
 from fontTools import subset
 from fontTools.ttLib import TTFont
 
@@ -43,6 +43,12 @@ CLASS = r"\.fa-[a-z0-9-]+(?::{1,2}before)?"
 GLYPH = re.compile(rf"({CLASS}(?:,{CLASS})*)\{{(?:--fa|content):\"\\([0-9a-f]+)\";?\}}")
 TABLES = "article table, .bd-article table"
 HEADINGS = ["h1", "h2", "h3", "h4"]
+# Spaces within a number and its unit or its interval, at which no line may end.
+INSIDE_NUMBERS = re.compile(r"(?<=\d) (?=%)|(?<=\d) (?=x \d)|(?<=\d x) (?=\d)")
+INSIDE_INTERVALS = re.compile(
+    r"(?<=\d) (?=to [+\N{MINUS SIGN}-]?\d)|(?<=\d to) (?=[+\N{MINUS SIGN}-]?\d)"
+)
+VERBATIM = ("pre", "code", "script", "style")
 FONTS = ("fa-solid-900", "fa-regular-400", "fa-brands-400")
 
 
@@ -76,6 +82,7 @@ def finish(html: Path, site: Path) -> None:
             text = text.replace(BUTTONS, BUTTONS + links, 1)
         if "<table" in text:
             text = name_captions(text)
+        text = keep_numbers_together(text)
         path.write_text(text, encoding="utf-8")
     keep_used_icons(html)
 
@@ -124,6 +131,7 @@ def name_captions(text: str) -> str:
         if not empty.get_text(strip=True):
             empty.name = "td"  # the corner of a table heads nothing
     for number, table in enumerate(soup.select(TABLES)):
+        join_header(table)
         if table.find("caption"):
             continue
         caption = find_caption(table)
@@ -138,6 +146,45 @@ def name_captions(text: str) -> str:
         caption["id"] = caption.get("id") or f"heading-{number}"
         table["aria-labelledby"] = caption["id"]
     return str(soup)
+
+
+def join_header(table: Tag) -> None:
+    """Move the names of a table's index, which pandas puts in a line of their own, up by a line."""
+    lines = table.select("thead > tr")
+    if len(lines) < 2:
+        return
+    above, last = (line.find_all(["th", "td"]) for line in lines[-2:])
+    names = [cell for cell in last if cell.get_text(strip=True)]
+    if (
+        not names
+        or names != last[: len(names)]
+        or len(above) < len(names)
+        or len(above) != len(last)
+    ):
+        return
+    for cell, name in zip(above, names, strict=False):
+        cell.replace_with(name.extract())
+    lines[-1].decompose()
+
+
+def keep_numbers_together(text: str) -> str:
+    """Let no line of a page end within ``97.7 %``, ``3 x 3``, or an interval in a table."""
+    soup = BeautifulSoup(text, "html.parser")
+    article = soup.find("article")
+    for words in article.find_all(string=True) if article else ():
+        if type(words) is not NavigableString or words.find_parent(is_verbatim):
+            continue
+        joined = INSIDE_NUMBERS.sub("\N{NO-BREAK SPACE}", words)
+        if words.find_parent("td"):
+            joined = INSIDE_INTERVALS.sub("\N{NO-BREAK SPACE}", joined)
+        if joined != words:
+            words.replace_with(joined)
+    return str(soup)
+
+
+def is_verbatim(tag: Tag) -> bool:
+    """Say whether the text of an element is shown, or read by a program, as it is."""
+    return tag.name in VERBATIM or "math" in tag.get("class", [])
 
 
 def find_caption(table):

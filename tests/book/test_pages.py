@@ -5,6 +5,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from fontTools.fontBuilder import FontBuilder
@@ -104,6 +105,33 @@ def test_an_empty_corner_of_a_table_is_no_heading():
     page = "<article><table><tr><th> </th><th>mAP</th></tr></table></article>"
     soup = BeautifulSoup(pages.name_captions(page), "html.parser")
     assert [cell.name for cell in soup.select("tr > *")] == ["td", "th"]
+
+
+def test_the_names_of_an_index_join_the_line_above():
+    frame = pd.DataFrame({("chest", "P@1"): [1], ("chest", "mAP"): [2]}, index=["A"])
+    frame = frame.rename_axis("method").rename_axis(["region", None], axis=1)
+    page = f"<article><h2 id='h'>Heading</h2>{frame.to_html()}</article>"
+    soup = BeautifulSoup(pages.name_captions(page), "html.parser")
+    lines = [[cell.get_text() for cell in line.find_all(["th", "td"])] for line in soup("tr")]
+    assert lines == [["region", "chest"], ["method", "P@1", "mAP"], ["A", "1", "2"]]
+
+
+def test_a_header_of_two_levels_stays():
+    frame = pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("x", "a"), ("y", "b")]))
+    page = f"<article><h2 id='h'>Heading</h2>{frame.to_html()}</article>"
+    soup = BeautifulSoup(pages.name_captions(page), "html.parser")
+    assert [cell.get_text() for cell in soup("tr")[1].find_all("th")] == ["a", "b"]
+
+
+def test_no_line_ends_within_a_number():
+    page = (
+        "<article><p>1 to 97.7 % of 3 x 3, in <code>4 %</code><!-- 5 % --></p>"
+        "<table><tr><td>97.7 (1 to \N{MINUS SIGN}2)</td></tr></table></article>"
+    )
+    assert pages.keep_numbers_together(page) == (
+        "<article><p>1 to 97.7\xa0% of 3\xa0x\xa03, in <code>4 %</code><!-- 5 % --></p>"
+        "<table><tr><td>97.7 (1\xa0to\xa0\N{MINUS SIGN}2)</td></tr></table></article>"
+    )
 
 
 def test_fonts_and_styles_keep_the_icons_that_are_used(tmp_path):
