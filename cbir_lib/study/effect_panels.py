@@ -93,7 +93,7 @@ def name_transfers(transfer: pd.DataFrame) -> pd.DataFrame:
 def split_transfers(transfer: pd.DataFrame) -> Panels:
     """Return mAP of a transfer: a panel per data set that is searched in, networks and others."""
     rows = name_transfers(transfer)
-    kinds = np.where(rows["trained on"].notna(), "network", "handcrafted")
+    kinds = np.where(rows["trained on"].notna(), "Networks", "Handcrafted")
     rows = rows.assign(method=kinds, set=rows["level"], level=rows["line"])
     return {
         f"searching in {name}": select_measure(of_set)

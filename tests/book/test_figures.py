@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from cbir_lib.book import figures
+from cbir_lib.book.figures import palette, style
 from cbir_lib.study import results
 from cbir_lib.study.results import Result
 from tests.study.test_results import changed
@@ -31,6 +32,38 @@ def handcrafted(**replaced):
 
 
 LEVELS = np.linspace(0, 1, 101)
+
+
+def test_parameters_are_drawn_in_order_and_no_accuracy_is_above_100():
+    for result in results.read_published("quick"):
+        grid = result.parameters.get("grid", {})
+        varied = {name: values for name, values in grid.items() if len(values) > 1}
+        if not varied:
+            continue
+        figure = figures.plot_parameter_effect(result)
+        for axes, (name, values) in zip(figure.axes, varied.items(), strict=True):
+            said = [label.get_text().replace("\n", "") for label in axes.get_xticklabels()]
+            ordered = values if isinstance(values[0], str) else sorted(values)
+            assert said == [str(value) for value in ordered] and axes.get_xlabel() == (
+                name.replace("_", " ")
+            )
+            low, high = axes.get_ylim()
+            assert high <= 101 and all(low < 100 * c.accuracy < high for c in result.candidates)
+        plt.close(figure)
+
+
+def test_families_keep_their_colours_as_series():
+    assert palette.colour_series(["Handcrafted", "Networks"]) == {
+        "Handcrafted": palette.HANDCRAFTED,
+        "Networks": palette.LEARNED,
+    }
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"), [(5861.0, "5,860"), (100.0, "100"), (29.94, "29.9"), (0.5, "0.5")]
+)
+def test_a_factor_has_no_exponent(factor, said):
+    assert style.format_factor(factor) == said
 
 
 def test_every_curve_is_drawn_and_carries_a_tag_that_the_key_explains():

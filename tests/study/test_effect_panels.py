@@ -104,8 +104,8 @@ def test_a_transfer_names_what_was_trained_on():
     assert list(panels) == ["searching in mednist", "searching in phantom"]
     first, second = panels.values()
     assert first["level"].to_list() == lines[:2] and second["level"].to_list() == lines[2:]
-    assert first["method"].to_list() == ["network"] * 2
-    assert second["method"].to_list() == ["handcrafted"]
+    assert first["method"].to_list() == ["Networks"] * 2
+    assert second["method"].to_list() == ["Handcrafted"]
     assert first["value"].to_list() == [1, 2] and second["high"].to_list() == [4]
 
 

@@ -29,7 +29,7 @@ from cbir_lib.book.figures.palette import (
     WRONG,
     colour_kind,
 )
-from cbir_lib.book.figures.style import WIDTH_IN, name_rows, show_image
+from cbir_lib.book.figures.style import WIDTH_IN, format_factor, name_rows, show_image
 from cbir_lib.study.results import Result, find_family
 
 
@@ -284,7 +284,7 @@ def plot_occlusion_maps(
             corner = (starts[place] - 0.5, starts[row] - 0.5)
             square = {"fill": False, "ec": MARKED, "lw": 2}
             plain.add_patch(plt.Rectangle(corner, patch_px, patch_px, **square))
-            show_image(over, image, f"odds ÷ {np.exp(falls.max()):.3g}")
+            show_image(over, image, f"odds ÷ {format_factor(np.exp(falls.max()))}")
             colours = np.where(falls[..., None] > 0, COVERED, UNCOVERED) / 255
             alpha = 0.85 * np.abs(falls) / max(np.abs(falls).max(), 1e-9)
             over.imshow(

@@ -34,10 +34,15 @@ from cbir_lib.study.results import Result
 @described
 def plot_parameter_effect(result: Result) -> Figure:
     """Plot the validation accuracy of every candidate against the values of each parameter."""
-    grid = {name: values for name, values in result.parameters["grid"].items() if len(values) > 1}
+    grid = {
+        name: sorted(values, key=_order_value)
+        for name, values in result.parameters["grid"].items()
+        if len(values) > 1
+    }
     figure, axes = plt.subplots(
-        1, len(grid), figsize=(WIDTH_IN, 2.9), layout="constrained", sharey=True, squeeze=False
-    )
+        1, len(grid), figsize=(WIDTH_IN, 2.9), layout="constrained", sharey=True, squeeze=False,
+        width_ratios=[len(values) for values in grid.values()],
+    )  # fmt: skip
     for place, (name, values) in zip(axes[0], grid.items(), strict=True):
         means = []
         for x, value in enumerate(values):
@@ -59,10 +64,17 @@ def plot_parameter_effect(result: Result) -> Figure:
         place.set(xticks=range(len(values)), xticklabels=names, xlabel=name.replace("_", " "))
         place.margins(x=0.25)
     # A difference of an image or two must not look like one that counts.
-    middle = np.mean(axes[0, 0].get_ylim())
-    axes[0, 0].set_ylim(*(middle + np.array([-0.5, 0.5]) * max(8, np.ptp(axes[0, 0].get_ylim()))))
+    low, high = axes[0, 0].get_ylim()
+    span = max(8, 1.1 * (high - low))
+    high = min(101, (low + high + span) / 2)  # nothing is above 100 %, but a star needs room
+    axes[0, 0].set_ylim(high - span, high)
     axes[0, 0].set_ylabel("validation accuracy (%)")
     return figure
+
+
+def _order_value(value: object) -> float:
+    """Sort numbers by their size, and keep the order of all other values."""
+    return value if isinstance(value, int | float) else 0
 
 
 @described

@@ -153,7 +153,7 @@ def plot_neighbours(
         for place, (image_id, label, distance) in zip(row[1:], neighbours, strict=True):
             right = label == example.label
             mark = "same" if right else names[label]
-            show_image(place, pictures[image_id], f"{mark}\n{distance:.3g}")
+            show_image(place, pictures[image_id], f"{mark}\n{distance:#.3g}")
             place.title.set_color(RIGHT if right else WRONG)
             draw_frame(place, RIGHT if right else WRONG)
     figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.02 * lines, 0.08, 0.19 * lines)
@@ -189,10 +189,10 @@ def plot_confused_pairs(result: Result, pictures: Mapping[str, np.ndarray]) -> F
         inner = parts[number // across, number % across].subgridspec(1, 3, wspace=0.04)
         shown = (
             (pair.query, f"query\n{names[pair.label]}", None),
-            (pair.nearest, f"{names[pair.nearest_label]}\n{pair.distance:.3g}", WRONG),
+            (pair.nearest, f"{names[pair.nearest_label]}\n{pair.distance:#.3g}", WRONG),
             (
                 pair.nearest_of_own_class,
-                f"{names[pair.label]}\n{pair.distance_of_own_class:.3g}",
+                f"{names[pair.label]}\n{pair.distance_of_own_class:#.3g}",
                 RIGHT,
             ),
         )

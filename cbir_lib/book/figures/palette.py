@@ -74,8 +74,13 @@ def colour_methods(methods: Iterable[str]) -> dict[str, str]:
 
 
 def colour_series(names: Iterable[str]) -> dict[str, str]:
-    """Return a colour for each series: those of methods where there is a network among them."""
-    distinct = list(dict.fromkeys(names))
+    """Return a colour for each series: those of methods where there is a network among them.
+
+    Series that are families of methods have the colours of the families.
+    """
+    distinct, families = list(dict.fromkeys(names)), dict(FAMILIES.values())
+    if families.keys() >= set(distinct):
+        return {name: families[name] for name in distinct}
     if any(map(is_network, distinct)):
         return colour_methods(distinct)
     return {name: CLASS_COLOURS[n % len(CLASS_COLOURS)] for n, name in enumerate(distinct)}

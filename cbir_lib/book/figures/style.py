@@ -24,6 +24,11 @@ sns.set_theme(
 )
 
 
+def format_factor(factor: float) -> str:
+    """Format a factor with three digits, and without an exponent: ``5,860``, ``29.9``."""
+    return f"{float(f'{factor:.3g}'):,.0f}" if factor >= 100 else f"{factor:.3g}"
+
+
 def show_image(axes: Axes, image: np.ndarray, title: str = "") -> None:
     """Draw one grey image, 0 black to 255 white, without ticks."""
     axes.imshow(image, cmap="gray", vmin=0, vmax=255)

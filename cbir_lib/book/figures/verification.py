@@ -89,7 +89,7 @@ def plot_rerun_spread(reruns: pd.DataFrame, tolerances: Mapping[str, float]) -> 
             place.plot([tolerance] * 2, span, "--", color=LINE, label="tolerance of networks")
         place.set_xscale("symlog", linthresh=1e-6, linscale=0.5)
         place.set(xlabel=f"{measure}: largest change\n(percentage points)", xlim=(-4e-7, 100))
-        place.set_xticks([0, 1e-6, 1e-4, 0.01, 1, 100], ["0", "1e-6", "1e-4", "0.01", "1", "100"])
+        place.set_xticks([0, 1e-6, 1e-4, 0.01, 1, 100], ["0", "", "0.0001", "0.01", "1", "100"])
         place.minorticks_off()
     axes[0, 0].set(yticks=range(len(runs)), yticklabels=runs, ylim=(len(runs) - 0.5, -0.5))
     axes[0, 0].tick_params(axis="y", labelsize=9)
