@@ -32,6 +32,7 @@ SCREEN_ONLY = (
 )
 STYLES = ("styles/theme.css", "styles/pydata-sphinx-theme.css", "pygments.css")
 LATER_STYLES = ("styles/sphinx-book-theme.css", "sphinx-design.min.css", "book.css", "print.css")
+TITLE = "Content-based retrieval of radiographs"
 SEARCHED = "<p><em>This part of the page works in a browser only.</em></p>"
 
 
@@ -71,13 +72,14 @@ def print_book(html: Path, toc: Path, target: Path) -> int:
     if chromium is None:
         raise CbirError("no Chromium on this machine", "install it: apt-get install chromium")
     chapters = list_chapters(yaml.safe_load(toc.read_text(encoding="utf-8")), html)
+    origin = read_origin_line(html / f"{chapters[0].name}.html")
     read = [read_article(html, chapter, chapters) for chapter in chapters]
     titles, bodies = zip(*read, strict=True)
     numbers: dict[int, int] = {}
     with tempfile.TemporaryDirectory() as folder:
         printed = Path(folder) / "book.pdf"
         for _ in range(3):
-            document = compose(chapters, titles, bodies, numbers)
+            document = compose(chapters, titles, bodies, numbers, origin)
             with tempfile.NamedTemporaryFile(
                 "w", suffix=".html", dir=html, encoding="utf-8"
             ) as page:
@@ -137,8 +139,12 @@ def compose(
     titles: Sequence[str],
     bodies: Sequence[str],
     numbers: Mapping[int, int],
+    origin: str = "",
 ) -> str:
-    """Compose the document: title, contents with page ``numbers`` where known, chapters."""
+    """Compose the document: title, contents with page ``numbers`` where known, chapters.
+
+    ``origin`` is the line under the title, as HTML.
+    """
     lines = []
     for place, (chapter, title) in enumerate(zip(chapters, titles, strict=True)):
         if chapter.part:
@@ -158,12 +164,20 @@ def compose(
     math = ""
     if 'class="math' in sections:
         math = '<script src="_static/mathjax/tex-chtml.js"></script>'
+    title = f'<header class="title"><h1>{TITLE}</h1>{origin}</header>'
     contents = f'<nav class="contents"><h1>Contents</h1><ol>{"".join(lines)}</ol></nav>'
     return (
         '<!DOCTYPE html><html lang="en" data-theme="light" data-mode="light">'
-        '<head><meta charset="utf-8"><title>Content-based retrieval of radiographs</title>'
-        f"{sheets}{math}</head><body>{contents}{sections}</body></html>"
+        '<head><meta charset="utf-8">'
+        f"<title>{TITLE}</title>"
+        f"{sheets}{math}</head><body>{title}{contents}{sections}</body></html>"
     )
+
+
+def read_origin_line(page: Path) -> str:
+    """Return the line at the foot of a built page that says what it was built from, as HTML."""
+    soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+    return str(soup.select_one("p.origin") or "")
 
 
 def find_first_pages(pdf: Path, count: int) -> dict[int, int]:

@@ -37,7 +37,10 @@ def work(tmp_path):
     for name, text in PAGES.items():
         page = html / f"{name}.html"
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(f"<html><article>{text}</article><script src='x.js'></script></html>")
+        page.write_text(
+            f"<html><article>{text}</article><script src='x.js'></script>"
+            "<p class='origin'>Profile quick.</p></html>"
+        )
     (html / "elsewhere.html").write_text("<html><article><h1>Not listed</h1></article></html>")
     (html / "_static").mkdir()
     shutil.copy2(ROOT / "book" / "assets" / "print.css", html / "_static")
@@ -72,6 +75,7 @@ def test_the_contents_name_the_pages_on_which_chapters_begin(work):
     texts = [page.extract_text() for page in PdfReader(work / "book.pdf").pages]
     assert len(texts) == count > 6
     contents = texts[0].split("\n")
+    assert pdf.TITLE in contents and "Profile quick." in contents
     for title in ("A book", "The data", "Every run", "Run A", "Run B"):
         [first] = [n for n, text in enumerate(texts, 1) if text.startswith(f"{n}\n{title}")]
         assert f"{title} {first}" in contents
