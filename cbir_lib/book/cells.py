@@ -18,6 +18,11 @@ from cbir_lib.reproduction.verdicts import Verdict
 from cbir_lib.study import wording
 from cbir_lib.study.results import Result, list_example_ids, name_method
 
+RANKED = (
+    "Left, a test image as the query; then the training images nearest to it, with distances. "
+    "Green: of the same class; red: of the class that is named."
+)
+
 
 def show_text(*paragraphs: str) -> None:
     """Display paragraphs of Markdown, each as an output of its own."""
@@ -108,8 +113,10 @@ def show_rankings(
         examples = [example for example in result.examples if example.choice == choice]
         display(figures.plot_neighbours(examples, pictures, result.data.class_names))
         plt.close()
-    credit = get_source(results[0].data.dataset).CREDIT
-    show_text(f"*{credit}.*" if pictures else wording.NO_PICTURES)
+    source = get_source(results[0].data.dataset)
+    show_text(
+        f"*{RANKED} From {source.CAPTION}. {source.CREDIT}.*" if pictures else wording.NO_PICTURES
+    )
 
 
 def show_confused_pairs(*results: Result) -> None:
@@ -128,4 +135,6 @@ def show_confused_pairs(*results: Result) -> None:
             show_text(f"**{name_method(result)}**")
         display(figures.plot_confused_pairs(result, images))
         plt.close()
-    show_text(wording.CONFUSED if images else wording.NO_PICTURES)
+    where = get_source(confused[0].data.dataset).CAPTION
+    caption = f"{wording.CONFUSED.removesuffix('*')} From {where}.*"
+    show_text(caption if images else wording.NO_PICTURES)

@@ -234,14 +234,20 @@ def describe_fewer_seeds(differences: Mapping[str, Mapping[str, float]], seeds: 
     return f" Fewer than {seeds} seeds: {', '.join(names)}." if names else ""
 
 
+def describe_seeds(difference: Mapping[str, float]) -> str:
+    """Describe how far apart the seeds are: ``seeds +0.6 to +1.5``, or ``one seed``."""
+    if difference["seeds"] == 1:
+        return "one seed"
+    return f"seeds {format_points(difference['lowest'])} to {format_points(difference['highest'])}"
+
+
 def describe_ablation(measured: MeasuredAblation) -> str:
     """Describe a change, its verdict and its differences in percentage points (Markdown)."""
     ablation, accuracy = measured.ablation, measured.differences["accuracy"]
     return (
         f"{ablation.effect[0].upper()}{ablation.effect[1:]} ({name_side(ablation.other)} → "
         f"{name_side(ablation.one)}): **{measured.verdict}**. Accuracy "
-        f"{format_difference(accuracy)} points, in the seeds {format_points(accuracy['lowest'])} "
-        f"to {format_points(accuracy['highest'])}; mAP "
+        f"{format_difference(accuracy)} points, {describe_seeds(accuracy)}; mAP "
         f"{format_difference(measured.differences['mAP'])}."
     )
 
@@ -317,7 +323,9 @@ def describe_doubled_epochs(verdict: verdicts.Verdict) -> str:
 def describe_exposure_parameter(name: str) -> str:
     """Describe a parameter of the phantom's exposure and its range, for a caption."""
     m = Exposure.__dataclass_fields__[name].metadata
-    return f"*{m['meaning'].capitalize()}, from {m['low']:g} to {m['high']:g}. Simulated images.*"
+    unit = " degrees" if name.endswith("_deg") else ""
+    range_ = f"from {m['low']:,g} to {m['high']:,g}{unit}".replace("-", "\N{MINUS SIGN}")
+    return f"*{m['meaning'].capitalize()}, {range_}. Simulated images.*"
 
 
 # Tables
@@ -345,7 +353,7 @@ def tabulate_accuracies(table: pd.DataFrame, published: Mapping[str, str | None]
             "accuracy (%)": format_measures(table, "accuracy"),
             "balanced (%)": format_measures(table, "balanced accuracy"),
             "mAP (%)": format_measures(table, "mAP"),
-            "paper (%)": [paper.TABLE_4.get(published[name], "") for name in table.index],
+            "paper (%)": [paper.TABLE_4.get(published[name], DASH) for name in table.index],
         },
         index=table.index,
     )
@@ -373,7 +381,7 @@ def tabulate_rankings(results: Mapping[str, Result]) -> pd.DataFrame:
         shown.loc["by chance"] = pd.Series(by_chance)
     shown["distance"] = pd.Series({name: r.retrieval.distance for name, r in results.items()})
     # A wide table breaks a cell before its interval, and nowhere else.
-    return shown.fillna("").map(
+    return shown.fillna(DASH).map(
         lambda cell: cell.replace(" to ", "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}")
     )
 
@@ -506,7 +514,7 @@ def tabulate_remedy(
                 "paper (%)": format_pair(remedies.get_published_pair(name, remedy), 2),
                 "here (%)": format_pair((accuracies[name, ""], accuracies[name, variant]), 1),
                 "difference (95 % interval)": format_difference(d),
-                "seeds": f"{format_points(d['lowest'])} to {format_points(d['highest'])}",
+                "seeds": describe_seeds(d),
             }
             for name, d in differences.items()
         },
@@ -534,7 +542,7 @@ def tabulate_remedies(table: pd.DataFrame) -> pd.DataFrame:
             "here (%)": [format_pair(pair, 1) for pair in rows[["without", "with"]].to_numpy()],
             "paper (points)": [format_points(d) if np.isfinite(d) else DASH for d in rows["paper"]],
             "here (points, 95 % interval)": [format_difference(row) for _, row in rows.iterrows()],
-            "differs": [directions.get(direction, DASH) for direction in rows["direction"]],
+            "direction": [directions.get(direction, DASH) for direction in rows["direction"]],
             "seeds": format_numbers(rows["seeds"], 0),
         }
     )

@@ -149,7 +149,7 @@ def tabulate_rules(result: Result) -> pd.DataFrame:
                     rule.balanced_accuracy, rule.balanced_accuracy_interval
                 ),
                 "validation (%)": f"{100 * rule.validation_accuracy:.1f}",
-                "settings": format_settings(rule.settings),
+                "settings": format_settings(rule.settings) or "\N{EN DASH}",
             }
             for rule in result.rules
         }
@@ -159,7 +159,7 @@ def tabulate_rules(result: Result) -> pd.DataFrame:
 def tabulate_rules_of_methods(results: Sequence[Result]) -> pd.DataFrame:
     """Return one row per method: the accuracy of each classification rule, and mAP, for display.
 
-    In percent with 95 % intervals; a cell is empty where a rule does not apply.
+    In percent with 95 % intervals; a dash where a rule does not apply.
     """
     return pd.DataFrame(
         {
@@ -175,7 +175,7 @@ def tabulate_rules_of_methods(results: Sequence[Result]) -> pd.DataFrame:
             }
             for result in results
         }
-    ).T.fillna("")
+    ).T.fillna("\N{EN DASH}")
 
 
 def compare_interval_widths(results: Sequence[Result]) -> float:

@@ -25,6 +25,9 @@ def published():
     return list(result_of.values())
 
 
+CAPTION = wording.CONFUSED.removesuffix("*") + " From the phantom (simulated images).*"
+
+
 @pytest.fixture
 def displayed(monkeypatch):
     """Call ``show_confused_pairs``; what it displays, Markdown as text."""
@@ -40,12 +43,12 @@ def displayed(monkeypatch):
 
 def test_pairs_of_one_method_are_a_figure_and_a_caption(published, displayed):
     figure, caption = displayed(published[0])
-    assert isinstance(figure, Figure) and caption == wording.CONFUSED
+    assert isinstance(figure, Figure) and caption == CAPTION
 
 
 def test_pairs_of_two_methods_are_named(published, displayed):
     outputs = displayed(*published)
-    assert outputs[::2] == [f"**{name_method(r)}**" for r in published] + [wording.CONFUSED]
+    assert outputs[::2] == [f"**{name_method(r)}**" for r in published] + [CAPTION]
     assert all(isinstance(output, Figure) for output in outputs[1::2])
 
 

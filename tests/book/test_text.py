@@ -31,7 +31,9 @@ def test_codes_are_put_into_words():
 def test_a_parameter_of_the_exposure_is_described_with_its_range(name):
     said = text.describe_exposure_parameter(name)
     low, high = Exposure.at(name, 0), Exposure.at(name, 1)
-    assert f"from {low:g} to {high:g}" in said and "imulated" in said
+    assert (
+        f"from {low:,g} to {high:,g}".replace("-", "\N{MINUS SIGN}") in said and "imulated" in said
+    )
 
 
 def test_the_descriptor_advised_is_the_one_with_the_best_beginnings():
@@ -90,7 +92,7 @@ def test_a_network_trained_otherwise_has_no_row_of_the_paper():
     [row] = tables.find_comparable_rows([made(("B", ""), 0.8)]).values()
     assert row is None
     table = summaries.tabulate_methods([made(("B", ""), 0.8)])
-    assert text.tabulate_accuracies(table, {"Network B": None})["paper (%)"].tolist() == [""]
+    assert text.tabulate_accuracies(table, {"Network B": None})["paper (%)"].tolist() == [text.DASH]
 
 
 def test_rankings_have_their_measures_and_chance():
@@ -101,7 +103,7 @@ def test_rankings_have_their_measures_and_chance():
     assert table.loc["one", "mAP (%)"] == "30.0 (24.1\xa0to\xa035.9)"
     assert table.loc["other", "nDCG@10 (%)"].startswith("50.0 (")
     assert table.loc["by chance", ["mAP (%)", "nDCG@10 (%)"]].tolist() == ["18.1", "49.7"]
-    assert table.loc["by chance", ["P@10 (%)", "distance"]].tolist() == ["", ""]
+    assert table.loc["by chance", ["P@10 (%)", "distance"]].tolist() == [text.DASH] * 2
     assert table.loc["one", "distance"] == "L2"
 
 
