@@ -558,25 +558,34 @@ def _load_yaml(path: Path):
     if len(data) > LARGEST_FILE:
         raise ValueError(f"more than {LARGEST_FILE:,} bytes")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    too_deep = ValueError(f"lists and mappings more than {DEEPEST} deep")
+    depth = 0
+    for event in yaml.parse(data.decode(), Loader=loader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:  # composing them would overflow the stack
+            raise too_deep
     root = yaml.compose(data.decode(), Loader=loader)
-    counted: dict[int, int] = {}  # values below a node; 0 while they are being counted
+    # Values below a node, and how deep; 0 and 0 while they are being counted.
+    counted: dict[int, tuple[int, int]] = {}
 
-    def count(node: yaml.Node, depth: int) -> int:
-        if depth > DEEPEST:
-            raise ValueError(f"lists and mappings more than {DEEPEST} deep")
-        if counted.get(id(node)) == 0:
+    def count(node: yaml.Node) -> tuple[int, int]:
+        if counted.get(id(node)) == (0, 0):
             raise ValueError("an alias contains itself")
         if id(node) not in counted:
-            counted[id(node)] = 0
+            counted[id(node)] = 0, 0
             below = node.value if isinstance(node, yaml.CollectionNode) else []
             inner = [part for one in below for part in (one if isinstance(one, tuple) else (one,))]
-            counted[id(node)] = 1 + sum(count(one, depth + 1) for one in inner)
-        if counted[id(node)] > MOST_VALUES:
+            numbers, depths = zip((0, 0), *map(count, inner), strict=True)
+            counted[id(node)] = 1 + sum(numbers), 1 + max(depths)
+        if counted[id(node)][0] > MOST_VALUES:
             raise ValueError(f"more than {MOST_VALUES:,} values")
+        if counted[id(node)][1] > DEEPEST:
+            raise too_deep
         return counted[id(node)]
 
     if root is not None:
-        count(root, 0)
+        count(root)
     return yaml.load(data, Loader=loader)
 
 

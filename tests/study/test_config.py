@@ -524,8 +524,14 @@ def test_names_agree_wherever_they_stand(field, names):
 
 ROW = "profiles: {p: {dataset: phantom}}\ngrid: {networks: {r: {network: [G], %s}}}\n"
 ODD = {
-    "deep list": ("[" * 5000, ""),
-    "deep mapping": ("{a: " * 5000, ""),
+    "deep list": ("[" * 100_000, "deep"),  # enough to overflow the stack of a parser in C
+    "deep mapping": ("{a: " * 50_000, "deep"),
+    "deep blocks": ("- " * 50_000, "deep"),
+    "deep anchors": ("".join(f"&a{i} [" for i in range(20_000)), "deep"),
+    "deep aliases": (
+        "\n".join(["a0: &a0 [x]"] + [f"a{i}: &a{i} [*a{i - 1}]" for i in range(1, 200)]),
+        "deep",
+    ),
     "deep but closed": ("a: " + "[" * 60 + "]" * 60, "deep"),
     "no such day": ("profiles: 2020-13-45", "month must be"),
     "long number": (f"profiles: {'9' * 5000}", "4300 digits"),
