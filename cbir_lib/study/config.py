@@ -551,6 +551,14 @@ def read_study(path: Path | str) -> Study:
     return study
 
 
+def _check_keys(node: yaml.MappingNode) -> None:
+    """Refuse a key that is there twice, of which YAML would take the last."""
+    seen = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+    for key, times in seen.items():
+        if times > 1:
+            raise ValueError(f"{times} keys {key[:80]!r} in one place")
+
+
 def _load_yaml(path: Path):
     """Load a file with a bounded number of values, however its aliases multiply them."""
     with path.open("rb") as file:
@@ -574,6 +582,8 @@ def _load_yaml(path: Path):
             raise ValueError("an alias contains itself")
         if id(node) not in counted:
             counted[id(node)] = 0, 0
+            if isinstance(node, yaml.MappingNode):
+                _check_keys(node)
             below = node.value if isinstance(node, yaml.CollectionNode) else []
             inner = [part for one in below for part in (one if isinstance(one, tuple) else (one,))]
             numbers, depths = zip((0, 0), *map(count, inner), strict=True)

@@ -532,6 +532,11 @@ ODD = {
         "\n".join(["a0: &a0 [x]"] + [f"a{i}: &a{i} [*a{i - 1}]" for i in range(1, 200)]),
         "deep",
     ),
+    "a key twice": ("profiles: {}\ngrid: {}\nprofiles: {}\n", "2 keys 'profiles' in one place"),
+    "an inner key twice": (
+        "grid: {networks: {r: {network: [G], network: [F]}}}",
+        "2 keys 'network'",
+    ),
     "deep but closed": ("a: " + "[" * 60 + "]" * 60, "deep"),
     "no such day": ("profiles: 2020-13-45", "month must be"),
     "long number": (f"profiles: {'9' * 5000}", "4300 digits"),
