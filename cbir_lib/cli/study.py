@@ -33,12 +33,13 @@ def study(
     Examples: `cbir study`, `cbir study --profile quick --cores 4`, `cbir study --published`,
     `cbir study --profile full --run phantom-B-dropout-s0`, `cbir study --profile full --missing`
     """
-    from cbir_lib.workflow import conductor
-    from cbir_lib.workflow.publishing import unpublished_effects, unpublished_runs
-
     runs = run or []
     if missing and runs:
         raise CbirError("--missing and --run exclude each other", "leave one of them out")
+    plan = load_study(study_file)  # a faulty one is refused before the slow imports
+    from cbir_lib.workflow import conductor
+    from cbir_lib.workflow.publishing import unpublished_effects, unpublished_runs
+
     if data_root:
         os.environ["CBIR_DATA"] = str(data_root.resolve())
 
@@ -53,7 +54,6 @@ def study(
         )
 
     if missing:
-        plan = load_study(study_file)
         runs = unpublished_runs(plan, profile)
         # Effects choose from the networks that are trained by then.
         steps = [step for step in (runs, unpublished_effects(plan, profile)) if step]

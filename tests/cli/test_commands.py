@@ -149,6 +149,16 @@ def test_a_study_file_with_a_wrong_type_is_named(cbir, tmp_path):
     assert_two_lines(outcome, "study.yml: profiles.quick.size", "study.yml")
 
 
+def test_a_faulty_study_file_is_refused_before_anything_slow_is_imported(tmp_path):
+    (tmp_path / "study.yml").write_text("profiles: 7")
+    code = "import sys; from cbir_lib.cli.main import main\ntry: main()\n"
+    code += "except SystemExit as stop: print(stop.code, 'torch' in sys.modules)"
+    command = [sys.executable, "-c", code, "study", "--study", tmp_path / "study.yml"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=paths.project_root())
+    assert done.stdout == "2 False\n", done.stderr
+    assert len(done.stderr.splitlines()) == 2
+
+
 def test_list_says_what_is_here(cbir, monkeypatch, data, tmp_path):
     monkeypatch.setenv("CBIR_DATA", str(data))
     assert f"at {data}" in cbir("data", "list")[1]
