@@ -30,12 +30,13 @@ from threadpoolctl import threadpool_limits
 from cbir_lib import Preprocessing, load
 from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
 from cbir_lib.descriptors.gabor import BANKS
-from cbir_lib.descriptors.local import place_grid
+from cbir_lib.descriptors.local import FEATURES, assign_words, place_grid
 
 RUNS = 3
 SIDE_PX = 64
 IMAGES = 1000
 LOOP_SECONDS = 0.3  # of each run of a loop, which takes fewer images if it is slow
+LOCAL, LOCAL_IMAGES = ("bag-of-words", "vlad"), 200
 MEMORY_AT = (1000, 4000)  # images
 MIB = 2**20
 # Images per second of the baselines' engine (C++, one thread, 64 x 64, with reading the file),
@@ -398,6 +399,55 @@ def memories(rows: list[Row], images: np.ndarray) -> dict[str, list[float]]:
     return {name: measured[i * width : (i + 1) * width] for i, name in enumerate(different)}
 
 
+def processor_ms(function: Callable, *given) -> tuple[float, object]:
+    """Milliseconds of the processor, on one thread, and what the function returns.
+
+    Of all runs the median: unlike seconds, it says little about what else the machine does.
+    """
+    took = []
+    for _ in range(RUNS):
+        started = time.process_time()
+        made = function(*given)
+        took.append(1000 * (time.process_time() - started))
+    return float(np.median(took)), made
+
+
+def split_local(row: Row, images: np.ndarray) -> None:
+    """Print what an image costs in ours and in the loop: local features, words, all.
+
+    What stands between these families and ten times the loop: key points are OpenCV's in both, so
+    that ours only saves the words; the dense SIFT is of products of matrices, and a third to a
+    half of all that ours does; and the nearest of 512 words is one product of matrices in both.
+    """
+    use_threads(1)
+    descriptor = build_descriptor(row.family, **row.parameters).fit(images)
+    some = images[:: len(images) // LOCAL_IMAGES][:LOCAL_IMAGES]
+    settings = descriptor.step_px, descriptor.patch_px
+    describe = FEATURES[descriptor.features]
+    first, (_, features) = processor_ms(describe, some, *settings)
+    second, _ = processor_ms(assign_words, features, descriptor.vocabulary_)
+    whole, _ = processor_ms(descriptor.transform, some)
+    sift, loop = cv2.SIFT_create(), row.loop(descriptor)
+    places = place_grid(SIDE_PX, descriptor.patch_px, descriptor.step_px)
+    grid = [cv2.KeyPoint(float(x), float(y), settings[1] / 6, 0) for y in places for x in places]
+
+    def detect(image):
+        if descriptor.features == "sift-dense":
+            return sift.compute(image, grid)
+        return sift.detectAndCompute(image, None)
+
+    theirs, _ = processor_ms(lambda: [detect(image) for image in some])
+    all_theirs, _ = processor_ms(lambda: [loop(image) for image in some])
+    count = len(some)
+    print(
+        f"{row.family:14}{descriptor.features:16}{len(features) / count:9.0f}"
+        f"{first / count:10.2f}{second / count:7.2f}{whole / count:7.2f}"
+        f"{theirs / count:12.2f}{all_theirs / count:7.2f}"
+        f"{all_theirs / whole:8.1f}{all_theirs / first:8.1f}",
+        flush=True,
+    )
+
+
 def main(families: list[str]) -> None:
     for name in families:
         if name not in DESCRIPTORS:
@@ -421,6 +471,16 @@ def main(families: list[str]) -> None:
         )
         if row.family in ENGINE:
             engine[row.family] = alone / ENGINE[row.family]
+    local = [row for row in rows if row.family in LOCAL]
+    if local:
+        print("\nms of one thread for an image of 64 x 64; at most: if words cost ours nothing")
+        print(
+            f"{'family':14}{'features':16}{'features':>9}{'ours: SIFT':>10}{'words':>7}{'all':>7}",
+            end="",
+        )
+        print(f"{'loop: SIFT':>12}{'all':>7}{'times':>8}{'at most':>8}")
+    for row in local:
+        split_local(row, images)
     if engine:
         print("\nOurs on one thread, in times of what the baselines' engine (C++) does on one:")
         print(", ".join(f"{name} {times:.1f}" for name, times in engine.items()))
