@@ -172,12 +172,11 @@ def keep_numbers_together(text: str) -> str:
     soup = BeautifulSoup(text, "html.parser")
     article = soup.find("article")
     for words in article.find_all(string=True) if article else ():
-        if type(words) is not NavigableString or words.find_parent(is_verbatim):
-            continue
         joined = INSIDE_NUMBERS.sub("\N{NO-BREAK SPACE}", words)
-        if words.find_parent("td"):
+        if " to " in words and words.find_parent("td"):
             joined = INSIDE_INTERVALS.sub("\N{NO-BREAK SPACE}", joined)
-        if joined != words:
+        is_text = type(words) is NavigableString  # and no comment
+        if joined != words and is_text and not words.find_parent(is_verbatim):
             words.replace_with(joined)
     return str(soup)
 
