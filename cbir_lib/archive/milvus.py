@@ -201,6 +201,8 @@ class MilvusIndex:
                     "search",
                     data=[vector],
                     limit=k,
+                    # Finds what this client has added, as Strong does, which waits 0.2 s a query.
+                    consistency_level="Session",
                     filter=f"content != {json.dumps(content)}" if content else "",
                     output_fields=["path"],
                     search_params={"params": {"ef": max(100, 2 * k)}},
@@ -240,7 +242,7 @@ class MilvusIndex:
             "create_collection",
             schema=schema,
             index_params=index,
-            consistency_level="Strong",  # so that a search finds what was just added
+            consistency_level="Strong",  # so that counts and lists are of what was just added
             properties={DESCRIPTOR: self.descriptor},
         )
         self.dimension = dimension
@@ -321,6 +323,7 @@ def push(
         added += len(new)
         done += len(rows)
         progress(done, len(wanted))
+    len(index)  # waits until all that was sent is there for the searches of other clients
     return Pushed(added, len(gone), len(wanted) - added)
 
 

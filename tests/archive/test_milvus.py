@@ -220,6 +220,9 @@ def standalone(tmp_path):
         return f"http://127.0.0.1:{server.listen_port}", server.server_proc
 
     yield start
+    if server.server_proc:  # its package waits three seconds at most
+        server.server_proc.kill()
+        server.server_proc.wait()
     server.stop()
 
 
