@@ -7,16 +7,20 @@ test split, which no gallery holds.
 
 Every method and size is measured in a process of its own: the time from vectors to the first
 answer, the memory it takes beyond the process without it, the median time of one query alone, the
-rate of many at once, and the recall of the exact ten nearest. Milvus is its embedded form, up to
-100,000 vectors, in which it keeps a collection on disk: its memory is that of the files.
+rate of many at once, and the recall of the exact ten nearest. Milvus goes up to 100,000 vectors.
+Its embedded form keeps a collection on disk: its memory is that of the files. Its server is that of
+the package ``milvus``, on this machine; it is left out where that is missing. Its memory is what
+its process takes beyond that without vectors; its building ends when its graph is there.
 
 All takes some minutes on two idle cores, less with ``--largest 100000``. The
 result is ``results/scale/scale.json``, which the chapter on scale shows.
 """
 
 import argparse
+import importlib.util
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,6 +45,7 @@ METHODS = {
     "HNSW": ("hnsw", {}),
     "IVF-PQ": ("ivf-pq", {}),
     "Milvus, embedded": ("milvus", {}),
+    "Milvus, server": ("milvus-server", {}),
 }
 
 
@@ -76,8 +81,9 @@ def measure(pipe, folder: Path, method: str, settings: dict, count: int) -> None
     )
     gallery = scaling.interpolate_vectors(vectors, count, neighbours)
     ids = np.arange(count).astype(str)
-    if method == "milvus":
-        pipe.send(measure_milvus(folder, gallery, ids, queries))
+    if method.startswith("milvus"):
+        there = measure_milvus if method == "milvus" else measure_milvus_server
+        pipe.send(there(folder, gallery, ids, queries))
         return
     small = Index("L2", method, **settings).add(gallery[:10_000], ids[:10_000])
     small.search(queries[:1], K)  # compiles and loads what is needed; kept, as what it
@@ -95,23 +101,62 @@ def measure(pipe, folder: Path, method: str, settings: dict, count: int) -> None
 
 def measure_milvus(folder: Path, gallery: np.ndarray, ids: np.ndarray, queries: np.ndarray):
     """The same of a collection in the embedded form of Milvus, searched by its graph."""
-    from cbir_lib.archive.milvus import MilvusIndex
+    with TemporaryDirectory(dir=folder) as place:
+        built, *measured = fill_and_search(str(Path(place) / "scale.db"), gallery, ids, queries)
+        size = sum(path.stat().st_size for path in Path(place).rglob("*") if path.is_file())
+    return built, size, *measured
+
+
+def measure_milvus_server(folder: Path, gallery: np.ndarray, ids: np.ndarray, queries: np.ndarray):
+    """The same of a collection in the server of Milvus, in a process of its own."""
+    from milvus import MilvusServer
+    from pymilvus import MilvusClient
 
     with TemporaryDirectory(dir=folder) as place:
-        start = time.perf_counter()
-        address = str(Path(place) / "scale.db")
-        with MilvusIndex(address, "scale", "L2", "scale", method="hnsw") as index:
-            index.add(gallery, list(ids), list(ids))
-            index.search(queries[:1], K)
-            built = time.perf_counter() - start
-            alone = [clocked(lambda q=q: index.search(q[None], K))[0] for q in queries[:ALONE]]
-            few = queries[:ALONE]  # it takes them one by one anyway
-            at_once, answers = clocked(lambda: index.search(few, K))
-        size = sum(path.stat().st_size for path in Path(place).rglob("*") if path.is_file())
+        server = MilvusServer(data_dir=place)
+        server.start()
+        try:
+            memory = psutil.Process(server.server_proc.pid).memory_info
+            before, address = memory().rss, f"http://127.0.0.1:{server.listen_port}"
+            client = MilvusClient(address)
+
+            def wait() -> None:
+                client.flush("scale")  # only what is flushed gets a graph
+                while client.describe_index("scale", "vector")["pending_index_rows"]:
+                    time.sleep(0.1)
+
+            built, *measured = fill_and_search(address, gallery, ids, queries, wait)
+            size = memory().rss - before
+        finally:
+            server.server_proc.kill()
+            server.server_proc.wait()
+            server.stop()
+    return built, size, *measured
+
+
+def fill_and_search(
+    address: str,
+    gallery: np.ndarray,
+    ids: np.ndarray,
+    queries: np.ndarray,
+    wait: Callable = lambda: None,
+):
+    """Seconds until a collection answers, those of queries alone, queries per second, recall."""
+    from cbir_lib.archive.milvus import MilvusIndex
+
+    start = time.perf_counter()
+    with MilvusIndex(address, "scale", "L2", "scale", method="hnsw") as index:
+        index.add(gallery, list(ids), list(ids))
+        wait()
+        index.search(queries[:1], K)
+        built = time.perf_counter() - start
+        alone = [clocked(lambda q=q: index.search(q[None], K))[0] for q in queries[:ALONE]]
+        few = queries[:ALONE]  # it takes them one by one anyway
+        at_once, answers = clocked(lambda: index.search(few, K))
     truth = Index("L2").add(gallery, ids).search(few, K)
     pairs = zip(answers.ids.astype(int), truth.rows, strict=True)
     share = float(np.mean([len(np.intersect1d(*pair)) / K for pair in pairs]))
-    return built, size, alone, len(few) / at_once, share
+    return built, alone, len(few) / at_once, share
 
 
 def clocked(work) -> tuple[float, object]:
@@ -135,7 +180,10 @@ def main() -> None:
         for count in (size for size in SIZES if size <= chosen.largest):
             for name in chosen.methods:
                 method, settings = METHODS[name]
-                if method == "milvus" and count > MILVUS_UP_TO:
+                if method.startswith("milvus") and count > MILVUS_UP_TO:
+                    continue
+                if method == "milvus-server" and not importlib.util.find_spec("milvus"):
+                    print(f"{name}: left out, pip install milvus==2.3.*")
                     continue
                 here, there = context.Pipe(duplex=False)
                 child = context.Process(

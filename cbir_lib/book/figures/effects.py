@@ -150,7 +150,7 @@ def plot_search_cost(
         "build_s": ("building (s)", 1),
     }
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH_IN, 3.4), layout="constrained", sharex=True)
-    looks = zip(CLASS_COLOURS[:4], "os^D", strict=True)
+    looks = zip(CLASS_COLOURS[:5], "os^DP", strict=True)
     methods = points.groupby("method", sort=False)
     for (method, rows), (colour, mark) in zip(methods, looks, strict=False):
         largest = rows["vectors"].max()
@@ -173,5 +173,5 @@ def plot_search_cost(
         place.xaxis.set_major_locator(LogLocator(numticks=5))
     figure.supxlabel("vectors in the gallery", fontsize=10)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=9)
+    figure.legend(handles, labels, loc="outside upper center", ncols=5, fontsize=9)
     return figure
