@@ -161,7 +161,7 @@ def tabulate_rules_of_methods(results: Sequence[Result]) -> pd.DataFrame:
 
     In percent with 95 % intervals; a dash where a rule does not apply.
     """
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             name_method(result): {
                 f"{rule.rule} (%)": format_share(rule.accuracy, rule.accuracy_interval)
@@ -176,6 +176,7 @@ def tabulate_rules_of_methods(results: Sequence[Result]) -> pd.DataFrame:
             for result in results
         }
     ).T.fillna("\N{EN DASH}")
+    return table[[*table.columns.drop("mAP (%)"), "mAP (%)"]]
 
 
 def compare_interval_widths(results: Sequence[Result]) -> float:
