@@ -381,7 +381,8 @@ def test_rules_of_methods_are_next_to_one_another(result):
     table = summaries.tabulate_rules_of_methods([hog, result])
     assert table.index.tolist() == [results.name_method(hog), results.name_method(result)]
     assert table["softmax (%)"].tolist() == ["81.2 (76.6 to 85.1)"] * 2
-    assert table["RBF kernel (%)"].tolist() == ["", "86.3 (81.5 to 90.7)"]
+    assert table["RBF kernel (%)"].tolist() == ["\N{EN DASH}", "86.3 (81.5 to 90.7)"]
+    assert table.columns[-1] == "mAP (%)"
     assert table["mAP (%)"].tolist() == ["30.0 (25.4 to 34.7)"] * 2
 
 
