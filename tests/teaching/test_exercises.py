@@ -133,7 +133,7 @@ def test_plans_of_labs_fill_90_minutes_with_exercises_that_are_there():
     labs = re.split(r"(?m)^## Lab ", text)[1:]
     assert len(labs) == 3
     for lab in labs:
-        rows = re.findall(r"(?m)^\| (\d+) \| .* \| (?:`([\w-]+)`|–) \|$", lab)
+        rows = re.findall(r"(?m)^\| (\d+) \| .* \| (?:`([\w-]+)`|\u2013) \|$", lab)
         assert sum(int(minutes) for minutes, _ in rows) == 90
         planned = {name: int(minutes) for minutes, name in rows if name}
         assert planned and planned == {name: EXERCISES[name].minutes for name in planned}
