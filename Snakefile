@@ -45,13 +45,12 @@ OPTIONS = f"{INTO} --study {shlex.quote(STUDY)} --profile {shlex.quote(PROFILE)}
 
 def measuring(run):
     """What decides the numbers of a run: the measuring cells, and the modules that they import."""
-    code = graph.select_measuring_code(paths.notebook_source(run.notebook))
-    copy = Path(f"{WORK}/measuring/{run.notebook}.py")
+    copy = Path(MEASURING[run.notebook])
     names = getattr(run, "descriptor_names", [])
-    return [
-        graph.write_if_changed(copy, code),
-        *graph.find_imported_modules(code, map(graph.name_descriptor_module, names)),
-    ]
+    modules = graph.find_imported_modules(
+        copy.read_text(encoding="utf-8"), map(graph.name_descriptor_module, names)
+    )
+    return [str(copy), *modules]
 
 
 def showing(notebook):
@@ -92,6 +91,14 @@ DESCRIPTOR_MODULES = [graph.name_descriptor_module(name) for name in DESCRIPTORS
 EXECUTED = {run.id: f"{WORK}/runs/{run.id}/notebook.ipynb" for run in RUNS.values()}
 EXECUTED |= {run.id: f"{WORK}/effects/{run.name}.ipynb" for run in EFFECTS.values()}
 EVERY = {run.id: run for run in (*RUNS.values(), *EFFECTS.values())}
+# The measuring cells of each notebook as a file. Written before Snakemake looks at the folder: it looks once.
+MEASURING = {
+    notebook: graph.write_if_changed(
+        Path(f"{WORK}/measuring/{notebook}.py"),
+        graph.select_measuring_code(paths.notebook_source(notebook)),
+    )
+    for notebook in sorted({run.notebook for run in EVERY.values()})
+}
 # Chapters show the published evidence beside the study at hand, and shipped networks.
 PUBLISHED_BESIDES = sorted(
     str(path)
