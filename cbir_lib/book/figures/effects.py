@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, ScalarFormatter
+from matplotlib.ticker import LogLocator
 
 from cbir_lib.book.figures.described import described
 from cbir_lib.book.figures.palette import CLASS_COLOURS, colour_series
@@ -116,7 +116,7 @@ def plot_level_curves(
             place.plot(level, value, "k*", ms=11, label="whole vector")
         if logarithmic:
             place.set_xscale("log", base=2)
-            place.xaxis.set_major_formatter(ScalarFormatter())
+            place.xaxis.set_major_formatter("{x:g}")
         place.set_title(title)
         place.set_xlabel(textwrap.fill(xlabel, 30), fontsize=9)
         place.tick_params(labelsize=9)
