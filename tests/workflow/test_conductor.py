@@ -216,6 +216,7 @@ def test_the_book_comes_from_published_results_without_data_or_training(finished
     assert site.find_missing_pages(work / "html", RUNS) == []
     for run in RUNS:
         page = (work / "html" / "runs" / f"{run}.html").read_text()
+        page = page.replace("\N{NO-BREAK SPACE}", " ")
         accuracy = results.read(published / f"{run}.json").classification.accuracy
         assert f"{100 * accuracy:.1f} %" in page
         assert "pictures are not part of the repository" in page
