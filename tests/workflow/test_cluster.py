@@ -37,6 +37,7 @@ def test_a_network_asks_slurm_for_a_gpu_memory_and_time(tmp_path):
     ended = subprocess.run(
         [
             *(sys.executable, "-m", "snakemake", "--profile", "profiles/slurm"),
+            *("--slurm-init-seconds-before-status-checks", "1"),
             *("--config", "profile=full", "data=any", "--"),
             "build/full/runs/phantom-G-s0/result.json",
         ],
