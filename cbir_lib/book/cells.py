@@ -136,5 +136,5 @@ def show_confused_pairs(*results: Result) -> None:
         display(figures.plot_confused_pairs(result, images))
         plt.close()
     where = get_source(confused[0].data.dataset).CAPTION
-    caption = f"{wording.CONFUSED.removesuffix('*')} From {where}.*"
+    caption = f"*{wording.CONFUSED} From {where}.*"
     show_text(caption if images else wording.NO_PICTURES)

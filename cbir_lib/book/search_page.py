@@ -211,8 +211,8 @@ def _choose_network() -> Method:
         measured = evidence.find_evidence("phantom", None, read_study(paths.study_file())).results
     except CbirError:  # a study of other images has no evidence on these
         measured = []
-    for_films = set(names) & set(shipped.select_for_films(measured))
-    files = [paths.models_folder() / f"{name}.safetensors" for name in for_films or names]
+    names = shipped.list_shipped_for_films(measured) or names
+    files = [paths.models_folder() / f"{name}.safetensors" for name in names]
     file = min(files, key=lambda file: file.stat().st_size)
     trained = read_network(file)
     pools = [name for name, _ in trained.module.named_children() if name.startswith("pool")]

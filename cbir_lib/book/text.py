@@ -15,6 +15,7 @@ from cbir_lib.reproduction.ablations import MeasuredAblation
 from cbir_lib.study import effects, losses, real, summaries
 from cbir_lib.study.results import Circumstances, ClassRetrieval, Result, Retrieval
 from cbir_lib.study.wording import (
+    DASH,
     format_difference,
     format_p,
     format_points,
@@ -23,7 +24,6 @@ from cbir_lib.study.wording import (
 )
 
 MARKS = dict(zip(paper.VERDICTS, "✓✗?", strict=True))
-DASH = "\N{EN DASH}"
 RANKING_MEASURES = {  # as a table names them
     "mAP": "mean_average_precision",
     "macro mAP": "macro_mean_average_precision",
@@ -127,9 +127,6 @@ def advise_on_descriptor(found: Sequence[Result], caption: str) -> str:
     return " ".join(said) + f"\n\n*{caption}.*"
 
 
-# Names
-
-
 def describe_learned_metric(networks: Sequence[Result]) -> list[str]:
     """Say what the loss with the highest mAP changes; nothing if none was trained (Markdown)."""
     trained = losses.select_losses(networks)
@@ -149,6 +146,9 @@ def describe_learned_metric(networks: Sequence[Result]) -> list[str]:
         f"nearest neighbour is right for {best['nearest neighbour']:.1f} % and "
         f"{plain['nearest neighbour']:.1f} % ([learned metrics](learned_metrics.html))."
     ]
+
+
+# Names
 
 
 def name_side(side: tuple[str, str]) -> str:

@@ -40,6 +40,12 @@ def select_for_films(trained: Iterable[Result]) -> list[str]:
     return [result.run for result in trained if name_method(result) in methods]
 
 
+def list_shipped_for_films(trained: Iterable[Result]) -> list[str]:
+    """Return those of ``list_shipped_networks`` that reach the aim with real films."""
+    for_films = select_for_films(trained)
+    return [name for name in list_shipped_networks() if name in for_films]
+
+
 def select_measured_network(
     folder: Path | str, runs: Sequence[str] | None = None
 ) -> MeasuredNetwork:

@@ -11,7 +11,7 @@ from cbir_lib.errors import CbirError
 from cbir_lib.evaluation.intervals import compute_paired_interval
 from cbir_lib.study.pairwise import score_queries
 from cbir_lib.study.results import Result, group_by_method, name_method, name_variant
-from cbir_lib.study.wording import format_settings, format_share
+from cbir_lib.study.wording import DASH, format_settings, format_share
 
 
 def select_descriptors(results: Sequence[Result], names: Sequence[str]) -> dict[str, Result]:
@@ -149,7 +149,7 @@ def tabulate_rules(result: Result) -> pd.DataFrame:
                     rule.balanced_accuracy, rule.balanced_accuracy_interval
                 ),
                 "validation (%)": f"{100 * rule.validation_accuracy:.1f}",
-                "settings": format_settings(rule.settings) or "\N{EN DASH}",
+                "settings": format_settings(rule.settings) or DASH,
             }
             for rule in result.rules
         }
@@ -175,7 +175,7 @@ def tabulate_rules_of_methods(results: Sequence[Result]) -> pd.DataFrame:
             }
             for result in results
         }
-    ).T.fillna("\N{EN DASH}")
+    ).T.fillna(DASH)
     return table[[*table.columns.drop("mAP (%)"), "mAP (%)"]]
 
 

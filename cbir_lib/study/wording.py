@@ -10,14 +10,15 @@ import numpy as np
 from cbir_lib.datasets import get_source
 from cbir_lib.study.results import Result, name_variant
 
+DASH = "\N{EN DASH}"  # in place of what was not measured or does not apply
 NO_PICTURES = (
     "*The pictures are not part of the repository. They appear once you have the data set: "
     "`cbir data fetch`, then `make study`.*"
 )
 CONFUSED = (
-    "*Test images whose nearest image (red) is of another class, with the nearest image of their "
+    "Test images whose nearest image (red) is of another class, with the nearest image of their "
     "own class (green) and both distances. For each pair of classes, the example is the one in "
-    "which the wrong image is nearer by the largest factor: chosen by a rule, not by hand.*"
+    "which the wrong image is nearer by the largest factor: chosen by a rule, not by hand."
 )
 
 
@@ -114,7 +115,7 @@ def format_points(points: float) -> str:
 def format_difference(difference: Mapping[str, float]) -> str:
     """Format ``difference`` with ``low`` to ``high`` in brackets; a dash if it was not measured."""
     if not np.isfinite(difference["difference"]):
-        return "\N{EN DASH}"
+        return DASH
     value, low, high = (format_points(difference[key]) for key in ("difference", "low", "high"))
     return f"{value} ({low} to {high})"
 

@@ -25,7 +25,7 @@ def published():
     return list(result_of.values())
 
 
-CAPTION = wording.CONFUSED.removesuffix("*") + " From the phantom (simulated images).*"
+CAPTION = f"*{wording.CONFUSED} From the phantom (simulated images).*"
 
 
 @pytest.fixture
