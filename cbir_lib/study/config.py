@@ -372,13 +372,19 @@ class Steps(StudyModel):
     learning_rate: Annotated[float, Field(gt=0)]
 
 
+class Features(StudyModel):
+    """Settings of the pretrained features (``descriptors.pretrained.PretrainedFeatures``)."""
+
+    layer: str
+    pooling: str
+    size: AtLeastOne  # pixels, also of further training
+
+
 class FewLabels(StudyModel):
     """Learning from few labelled images: `cbir effects labels`."""
 
     network: str  # trained from scratch
-    features: (
-        dict  # settings of the pretrained features; their size is also that of further training
-    )
+    features: Features
     images: Images
     size: Annotated[int, Field(ge=16, le=1024)]  # pixels
     per_class: Annotated[list[AtLeastOne], Field(min_length=1)]  # labelled images
@@ -528,6 +534,8 @@ def read_study(path: Path | str) -> Study:
         where = f"{path}: grid.effects.{name}"
         for descriptor in [*plan.get("descriptors", ()), *plan.get("fused", ())]:
             _check_name(where, "run of a descriptor", descriptor, study.grid.descriptors)
+        if "network" in plan:
+            _check_name(where, "network", plan["network"], NETWORKS | OWN_NETWORKS)
         for change in plan.get("levels", ()):
             _check_name(f"{where}.levels", "change", change, PERTURBATIONS)
         for name in (*plan.get("datasets", ()), *plan.get("regions", ())):

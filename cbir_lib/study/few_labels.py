@@ -102,7 +102,7 @@ def measure(plan: FewLabels, say: Callable[[str], None] = lambda line: None) -> 
     """
     clock = time.perf_counter()
     data = load("phantom").sample(plan.images.model_dump(), 0)
-    features = PretrainedFeatures(**plan.features)
+    features = PretrainedFeatures(**plan.features.model_dump())
     plain = Preprocessing(size=plan.size, clahe=False)
     described = features.fit_transform(plain.transform(data.split("test").images))
     shares: dict[tuple[str, int], list[float]] = {}
@@ -176,7 +176,7 @@ def train_further(
 ) -> float:
     """Train a part of the pretrained network on the labelled images: its accuracy."""
     torch.manual_seed(seed)
-    network = FineTuned(len(data.class_names), plan.features["size"], part)
+    network = FineTuned(len(data.class_names), plan.features.size, part)
     plain = Preprocessing(size=plan.size, clahe=False)
     return _train(network, plan.further, plain, labelled, data, seed)
 

@@ -83,5 +83,18 @@ def test_every_way_to_learn_is_measured_on_small_images(phantom_set, monkeypatch
         assert all(0 <= accuracy <= 1 for accuracy in share.accuracies)
 
 
+@pytest.mark.parametrize(
+    ("text", "wrong", "what"),
+    [("size: 96}", "sizes: 96}", "features"), ("network: G\n      features", None, "'Z'")],
+)
+def test_a_wrong_plan_is_refused_when_it_is_read(tmp_path, text, wrong, what):
+    study, file = (ROOT / "study.yml").read_text(), tmp_path / "study.yml"
+    assert study.count(text) == 1
+    file.write_text(study.replace(text, wrong or text.replace("G", "Z")))
+    with pytest.raises(CbirError, match=what) as caught:
+        read_study(file)
+    assert "grid.effects.labels" in str(caught.value)
+
+
 def test_the_published_measurement_is_of_the_study_file(published):
     assert published.parameters == read_study(ROOT / "study.yml").grid.effects.labels.model_dump()
