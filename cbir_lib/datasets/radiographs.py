@@ -65,6 +65,13 @@ class RadiographSet:
         """The identifiers of the images, (N,) str."""
         return self.records["image_id"].to_numpy(dtype=str)
 
+    @property
+    def irma_codes(self) -> np.ndarray:
+        """The IRMA codes of the images, (N,) str; empty where the source has none."""
+        if "irma_code" not in self.records:
+            return np.full(len(self), "")
+        return self.records["irma_code"].to_numpy(dtype=str)
+
     def take(self, rows: np.ndarray) -> RadiographSet:
         """Return the images at these rows (indices or a mask), in this order."""
         return replace(

@@ -128,11 +128,7 @@ def grade_by_code(
     ranking: Ranking, queries: RadiographSet, gallery: RadiographSet
 ) -> np.ndarray | None:
     """Grade ranked items by their IRMA codes' agreement, (Q, K); None where codes are missing."""
-    if not all("irma_code" in images.records for images in (queries, gallery)):
-        return None
-    codes, gallery_codes = (
-        images.records["irma_code"].to_numpy(dtype=str) for images in (queries, gallery)
-    )
+    codes, gallery_codes = queries.irma_codes, gallery.irma_codes
     if (codes == "").any() or (gallery_codes == "").any():
         return None
     return evaluation.compute_code_agreement(ranking, codes, gallery_codes)

@@ -15,8 +15,11 @@ from cbir_lib.networks.precision import check_precision
 
 SCHEDULES = ("cosine", "constant")
 CROSS_ENTROPY = "cross-entropy"
-# The others compare images with one another: cbir_lib/networks/metric_learning.py.
-LOSSES = (CROSS_ENTROPY, "triplet", "supervised-contrastive", "proxy-anchor", "arcface")
+# These compare images with one another: cbir_lib/networks/metric_learning.py.
+METRIC_LOSSES = ("triplet", "supervised-contrastive", "proxy-anchor", "arcface")
+# These ask for the IRMA code: cbir_lib/networks/code_tree.py.
+CODE_LOSSES = ("codes", "code-tree")
+LOSSES = (CROSS_ENTROPY, *METRIC_LOSSES, *CODE_LOSSES)
 MAP = "validation_mean_average_precision"
 
 
@@ -57,7 +60,7 @@ class Settings:
     @property
     def compares_images(self) -> bool:
         """Return whether the loss compares images with one another."""
-        return self.loss != CROSS_ENTROPY
+        return self.loss in METRIC_LOSSES
 
     @property
     def criterion(self) -> tuple[str, str]:
@@ -76,8 +79,16 @@ class Batches:
     Shuffled anew in each epoch, from the seed and the epoch alone.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, batch_size: int, seed: int | None = None):
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        batch_size: int,
+        seed: int | None = None,
+        codes: Tensor | None = None,
+    ):
         self.images, self.labels = images, labels
+        self.tensors = (images, labels) if codes is None else (images, labels, codes)
         self.batch_size, self.seed = batch_size, seed
         self.epoch = 0
 
@@ -93,10 +104,10 @@ class Batches:
             rows = torch.randperm(len(self.labels), generator=generator)
         return rows.split(self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         for batch in self.rows:
             on_device = batch.to(self.labels.device, non_blocking=True)
-            yield self.images[on_device], self.labels[on_device]
+            yield tuple(tensor[on_device] for tensor in self.tensors)
 
 
 class Classifier(pl.LightningModule):
@@ -129,9 +140,9 @@ class Classifier(pl.LightningModule):
         self.not_finite = torch.tensor(-1, device=self.device)  # number of the first such batch
         self.images_seen = 0
 
-    def _step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
-        images, labels = batch
-        scores, loss, minimised = self._compute(images, labels)
+    def _step(self, batch: tuple[Tensor, ...], number: int) -> Tensor:
+        images, labels, *codes = batch
+        scores, loss, minimised = self._compute(images, labels, *codes)
         with torch.no_grad():
             self.loss_sum += loss * len(labels)
             self.right_sum += (scores.argmax(1) == labels).sum()

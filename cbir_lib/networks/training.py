@@ -8,7 +8,7 @@ import logging
 import time
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from cbir_lib.errors import CbirError, first_line
 from cbir_lib.files import find_lock, replacing
-from cbir_lib.networks.classifier import MAP, Batches, Classifier, Settings
+from cbir_lib.networks.classifier import CODE_LOSSES, MAP, Batches, Classifier, Settings
 from cbir_lib.networks.precision import PRECISIONS, resolve_precision
 
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # devices found, products to try
@@ -118,6 +118,7 @@ def fit(
     settings: Settings,
     accelerator: str = "auto",
     checkpoint: Path | str | None = None,
+    codes: Sequence[np.ndarray] = (),
 ) -> History:
     """Train a network in place, on its device, and leave it with the weights that count.
 
@@ -140,6 +141,9 @@ def fit(
     checkpoint
         A file to which the state is written now and then, and from which a killed training goes on:
         the same call ends with the same bits as one that was never killed. Removed at the end.
+    codes
+        For a loss that asks for them: the (N,) str IRMA codes of the images, and of those to
+        validate on.
 
     Raises
     ------
@@ -148,7 +152,7 @@ def fit(
         none is there, the loss diverges, the memory does not suffice for half a batch, or the
         checkpoint is damaged, of another training, or in another process's hands. With a loss that
         compares images, also when there is nothing to compare: a single class, or a batch too small
-        for two; or when its package is missing.
+        for two; or when its package is missing. With one that asks for codes, when one is missing.
     """
     if len(labels) == 0 or len(validation_labels) == 0:
         raise CbirError("there is no image to train or to validate on", "give at least one of each")
@@ -164,6 +168,8 @@ def fit(
     on_gpu = accelerator != "cpu" and torch.cuda.is_available()
     settings = replace(settings, precision=resolve_precision(settings.precision, on_gpu))
     arrays = (images, labels, validation_images, validation_labels)
+    if settings.loss in CODE_LOSSES:
+        arrays += tuple(np.asarray(of_split, str) for of_split in codes)
     checkpoint = checkpoint and Path(checkpoint)
     halved = replace(settings, batch_size=max(1, settings.batch_size // 2))
     with _alone(checkpoint) if checkpoint else nullcontext():
@@ -205,8 +211,8 @@ def _fit(
 ) -> History:
     network.train()  # Lightning leaves it as it is, and a validation broken off in evaluation
     device = torch.device("cuda" if on_gpu else "cpu")
-    tensors = [torch.tensor(array, device=device) for array in arrays]
-    learner, batches, validation = _prepare(network, tensors, settings)
+    tensors = [torch.tensor(array, device=device) for array in arrays[:4]]
+    learner, batches, validation = _prepare(network, tensors, arrays[4:], settings)
     kept = KeepBest(settings)
     callbacks: list[Callback] = [kept]
     if settings.early_stopping:
@@ -267,7 +273,7 @@ def _fit(
 
 
 def _prepare(
-    network: nn.Module, tensors: list[Tensor], settings: Settings
+    network: nn.Module, tensors: list[Tensor], codes: Sequence[np.ndarray], settings: Settings
 ) -> tuple[Classifier, Batches, Batches]:
     """Prepare what learns, and the batches that it learns from and is validated on."""
     if settings.compares_images:
@@ -279,6 +285,10 @@ def _prepare(
         from cbir_lib.networks import metric_learning
 
         return metric_learning.prepare(network, tensors, settings)
+    if settings.loss in CODE_LOSSES:
+        from cbir_lib.networks import code_tree
+
+        return code_tree.prepare(network, tensors, codes, settings)
     batches = Batches(*tensors[:2], settings.batch_size, settings.seed)
     return Classifier(network, settings), batches, Batches(*tensors[2:], settings.batch_size)
 

@@ -106,7 +106,10 @@ class NetworkRun(Run):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     # Left out of files where it is the paper's.
     loss: Annotated[
-        Literal["cross-entropy", "triplet", "supervised-contrastive", "proxy-anchor", "arcface"],
+        Literal[
+            *("cross-entropy", "triplet", "supervised-contrastive", "proxy-anchor", "arcface"),
+            *("codes", "code-tree"),
+        ],
         Field(exclude_if=lambda name: name == "cross-entropy"),
     ] = "cross-entropy"
 
