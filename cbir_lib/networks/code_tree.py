@@ -6,7 +6,7 @@ of the network's own last layer. With ``codes``, every other code is equally wro
 in the code's tree, so that the wrong hand is better than the right foot.
 
 L. Bertinetto, R. Mueller, K. Tertikas, S. Samangooei, N. A. Lord: Making better mistakes:
-leveraging class hierarchies with deep networks. CVPR 2020, section 3.2 (soft labels).
+leveraging class hierarchies with deep networks. CVPR 2020 (soft labels).
 DOI 10.1109/CVPR42600.2020.01252
 
 Differs from the paper: it trained its networks to name one of five regions.

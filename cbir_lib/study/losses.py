@@ -8,10 +8,11 @@ import pandas as pd
 
 from cbir_lib.study.config import NetworkRun
 from cbir_lib.study.pairwise import compute_difference
-from cbir_lib.study.results import Result, name_variant
-from cbir_lib.study.summaries import tabulate_networks
+from cbir_lib.study.results import Result, find_family, name_method, name_variant
+from cbir_lib.study.summaries import index_by_name, tabulate_networks
 
 CROSS_ENTROPY = NetworkRun.model_fields["loss"].default
+ASKING_FOR_CODES = ("codes", "code-tree")
 MEASURES = ("P@1", "P@10", "mAP")
 
 
@@ -25,9 +26,41 @@ def select_losses(results: Sequence[Result]) -> list[Result]:
 
     All else is as in plain training. Empty if there is none of the former.
     """
-    plain = [r for r in results if name_variant(r) == r.parameters.get("loss", "")]
-    networks = {r.parameters["network"] for r in plain if "loss" in r.parameters}
-    return [r for r in plain if r.parameters["network"] in networks]
+    trained = [r for r in _select_plain(results) if get_loss(r) not in ASKING_FOR_CODES]
+    networks = {r.parameters["network"] for r in trained if get_loss(r) != CROSS_ENTROPY}
+    return [r for r in trained if r.parameters["network"] in networks]
+
+
+def select_fine_grades(results: Sequence[Result]) -> dict[str, Result]:
+    """Select what shows whether it helps to learn codes, by name, lowest hierarchical error first.
+
+    The networks trained by a loss that asks for codes, the same by all other losses, and the best
+    method of each other family. Empty if there is none of the first.
+    """
+    plain = _select_plain(results)
+    networks = {r.parameters["network"] for r in plain if get_loss(r) in ASKING_FOR_CODES}
+    chosen = [r for r in plain if r.parameters["network"] in networks]
+    for family in ("handcrafted", "pretrained") if chosen else ():
+        graded = [
+            r
+            for r in results
+            if find_family(name_method(r)) == family and r.retrieval.ndcg is not None
+        ]
+        chosen += sorted(graded, key=_get_error)[:1]
+    return dict(sorted(index_by_name(chosen).items(), key=lambda named: _get_error(named[1])))
+
+
+def _select_plain(results: Sequence[Result]) -> list[Result]:
+    """Select networks that differ from plain training in nothing but the loss."""
+    return [
+        r
+        for r in results
+        if "network" in r.parameters and name_variant(r) == r.parameters.get("loss", "")
+    ]
+
+
+def _get_error(result: Result) -> float:
+    return result.retrieval.hierarchical_error
 
 
 def tabulate_losses(results: Sequence[Result]) -> pd.DataFrame:

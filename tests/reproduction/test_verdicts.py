@@ -34,6 +34,8 @@ VARIANTS = {
     "decay0.005": {"weight_decay": 0.005},
     "triplet": {"loss": "triplet"},
     "arcface": {"loss": "arcface"},
+    "codes": {"loss": "codes"},
+    "code-tree": {"loss": "code-tree"},
     "dropout-arcface": {"dropout": 0.5, "loss": "arcface"},
 }
 

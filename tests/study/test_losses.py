@@ -2,6 +2,7 @@
 
 import pytest
 
+from cbir_lib.networks.classifier import CODE_LOSSES
 from cbir_lib.study import losses, pairwise
 from cbir_lib.study.results import name_method
 from tests.reproduction.test_verdicts import made, series
@@ -30,6 +31,9 @@ def test_only_the_loss_differs_and_only_networks_with_another_loss_are_there():
     names = {name_method(r) for r in losses.select_losses(RESULTS)}
     assert names == {"Network G", "Network G, triplet", "Network G, arcface"}
     assert len(losses.select_losses(RESULTS)) == 6
+    asking = series({("G", "codes"): 0.8, ("F", "code-tree"): 0.7}, seeds=range(2))
+    assert losses.select_losses([*RESULTS, *asking]) == losses.select_losses(RESULTS)
+    assert losses.select_losses([*asking, *series({("F", ""): 0.8}, seeds=range(2))]) == []
     plain = [r for r in RESULTS if "loss" not in r.parameters]
     assert losses.select_losses(plain) == []
 
@@ -65,3 +69,31 @@ def test_a_loss_without_a_plain_run_of_its_seed_is_not_compared():
     results = [made(("G", "triplet"), 0.7, 1), made(("G", ""), 0.5, 0)]
     assert all(rows.empty for rows in losses.compare_losses(results).values())
     assert all(rows.empty for rows in losses.compare_losses([]).values())
+
+
+def graded(result, error):
+    """The result with this hierarchical error of the nearest neighbour."""
+    found = {"hierarchical_error": error, "ndcg": 0.9}
+    return result.model_copy(update={"retrieval": result.retrieval.model_copy(update=found)})
+
+
+def test_fine_grades_show_every_loss_of_the_network_beside_the_best_of_each_other_family():
+    assert losses.ASKING_FOR_CODES == CODE_LOSSES
+    results = [
+        graded(made(("G", ""), 0.5, 0), 0.06),
+        graded(made(("G", "codes"), 0.5, 0), 0.05),
+        graded(made(("G", "codes"), 0.5, 1), 0.03),
+        graded(made(("G", "arcface"), 0.5, 0), 0.14),
+        graded(made(("G", "dropout"), 0.5, 0), 0.01),  # differs in more than the loss
+        graded(made(("F", "arcface"), 0.5, 0), 0.01),  # has no training on codes
+        graded(made("Gabor histogram", 0.5), 0.20),
+        graded(made("Tamura histogram", 0.5), 0.10),
+    ]
+    assert list(losses.select_fine_grades(results)) == [
+        "Network G, codes, seed 1",
+        "Network G, codes, seed 0",
+        "Network G",
+        "Tamura histogram",
+        "Network G, arcface",
+    ]
+    assert losses.select_fine_grades([r for r in results if "codes" not in r.run]) == {}
