@@ -407,7 +407,8 @@ def _create(folder: Path, place: Path, name: str, distance: str | None, scan: Sc
         from cbir_lib.descriptors.learned import LearnedDescriptor
 
         source = paths.trained_networks()[name]
-        described, own = compute_file_checksum(source), LearnedDescriptor.distance
+        described = compute_file_checksum(source)
+        own = LearnedDescriptor.from_file(source).distance
         with replacing(place / "network.safetensors") as part:
             shutil.copyfile(source, part)
     else:

@@ -13,6 +13,8 @@ from cbir_lib.images.preprocessing import check_images
 from cbir_lib.networks.modules import TrainedNetwork, read_network
 
 BATCH = 256
+BITS = "sigmoid_bits"
+HIDDEN = ("relu_", BITS)
 
 
 def load_network(run: str, layer: str | None = None) -> LearnedDescriptor:
@@ -51,23 +53,23 @@ class LearnedDescriptor:
     trained
         A trained network; it brings its own preprocessing and mean image.
     layer
-        A module of the network: ``pool1``, ``relu_fc1``, ``scores``, ... By default the last hidden
-        layer; the paper does not say which it took.
+        A module of the network: ``pool1``, ``relu_fc1``, ``scores``, ... By default its layer of
+        bits, or else the last hidden layer; the paper does not say which it took.
 
     Notes
     -----
-    The vector is the layer's output, flattened: 800 values for the last hidden layer.
+    The vector is the layer's output, flattened: 800 values for the last hidden layer. Bits are 0 or
+    1, so that their L1 distance is the number of bits that differ.
     """
-
-    distance = "cosine"
 
     def __init__(self, trained: TrainedNetwork, layer: str | None = None):
         names = [name for name, _ in trained.module.named_children()]
-        layer = layer or next(name for name in reversed(names) if name.startswith("relu_"))
+        layer = layer or next(name for name in reversed(names) if name.startswith(HIDDEN))
         if layer not in names:
             raise unknown_name_error(f"layer of network {trained.name}", layer, names)
         self.trained = trained
         self.layer = layer
+        self.distance = "L1" if layer == BITS else "cosine"
         self._part = trained.module[: names.index(layer) + 1].eval()
 
     @classmethod
@@ -85,4 +87,5 @@ class LearnedDescriptor:
         images = torch.from_numpy(self.trained.preprocessing.transform(check_images(images)))
         device = next(self._part.buffers()).device
         vectors = [self._part(batch.to(device)).flatten(1).cpu() for batch in images.split(BATCH)]
-        return torch.cat(vectors).numpy()
+        values = torch.cat(vectors).numpy()
+        return (values > 0.5).astype(np.float32) if self.layer == BITS else values

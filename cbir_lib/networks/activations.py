@@ -59,6 +59,7 @@ def get_layers(trained: TrainedNetwork) -> dict[str, Layer]:
             classes=len(trained.class_names),
             size=side,
             reading=trained.options["reading"],
+            bits=trained.options.get("bits"),
         )
     }
 

@@ -105,14 +105,17 @@ def get_network(name: str) -> Network:
 
 
 def list_layers(
-    name: str, *, classes: int, size: int = 128, reading: str = "units"
+    name: str, *, classes: int, size: int = 128, reading: str = "units", bits: int | None = None
 ) -> Iterator[Layer]:
     """List the layers of a network from input to classes, each with its shape and cost.
+
+    With ``bits``, a layer of so many units stands before the classes.
 
     Raises
     ------
     CbirError
-        When the name or the reading is unknown, or the image too small for the poolings.
+        When the name or the reading is unknown, the image too small for the poolings, or the bits
+        are not a multiple of 8.
 
     Examples
     --------
@@ -121,6 +124,8 @@ def list_layers(
     """
     if reading not in READINGS:
         raise unknown_name_error("reading", reading, READINGS)
+    if bits is not None and (bits < 8 or bits % 8):
+        raise CbirError(f"{bits} bits do not fill bytes", "give a multiple of 8")
     if classes < 2:
         raise CbirError(f"{classes} classes cannot be told apart", "give 2 classes or more")
     channels, side, field, stride = 1, size, 1, 1
@@ -155,8 +160,10 @@ def list_layers(
         yield Layer("mean", "mean", (channels,), size, 0, 0)
         inputs = channels
     units = [get_network(name).named, SECOND_FC] if reading == "units" else [SECOND_FC]
-    names = [f"fc{i + 1}" for i in range(len(units))] + ["scores"]
-    for layer_name, outputs in zip(names, [*units, classes], strict=True):
+    outputs_of = {f"fc{i + 1}": outputs for i, outputs in enumerate(units)}
+    if bits:
+        outputs_of["bits"] = bits
+    for layer_name, outputs in (outputs_of | {"scores": classes}).items():
         weights = inputs * outputs
         yield Layer(layer_name, "fc", (outputs,), size, weights + outputs, weights)
         inputs = outputs

@@ -50,6 +50,7 @@ def build_network(
     crop: int | None = None,
     shifts: bool = False,
     variations: Sequence[str] = (),
+    bits: int | None = None,
 ) -> nn.Sequential:
     """Build a network that takes (N, H, W) uint8 images and gives (N, classes) scores.
 
@@ -78,6 +79,10 @@ def build_network(
         built for images of that side.
     variations
         What varies in training: see :class:`cbir_lib.networks.variation.Variation`.
+    bits
+        Values of a layer with a sigmoid before the scores, ``bits`` and ``sigmoid_bits``, that are
+        searched as bits: above 1/2, or not (Lin et al. 2015, DOI 10.1109/CVPRW.2015.7301269). The
+        paper has no such layer.
 
     Raises
     ------
@@ -93,7 +98,9 @@ def build_network(
         augmentation = Augmentation(shape[-1], turns=turns, crop=crop, shifts=shifts)
         modules["augmentation"] = augmentation
         shape = (1, augmentation.side, augmentation.side)
-    for layer in architectures.list_layers(name, classes=classes, size=shape[-1], reading=reading):
+    for layer in architectures.list_layers(
+        name, classes=classes, size=shape[-1], reading=reading, bits=bits
+    ):
         if layer.kind == "P":
             modules[layer.name] = nn.MaxPool2d(2)
         elif layer.kind == "mean":
@@ -109,7 +116,9 @@ def build_network(
             modules[layer.name] = nn.Conv2d(shape[0], layer.shape[0], kernel, padding="same")
             if batch_norm:
                 modules["norm_" + layer.name] = nn.BatchNorm2d(layer.shape[0])
-        if layer.kind not in ("P", "mean") and layer.name != "scores":
+        if layer.name == "bits":
+            modules["sigmoid_bits"] = nn.Sigmoid()
+        elif layer.kind not in ("P", "mean") and layer.name != "scores":
             modules["relu_" + layer.name] = nn.ReLU()
             if dropout and layer.kind == "fc":
                 modules["dropout_" + layer.name] = nn.Dropout(dropout)

@@ -93,6 +93,10 @@ class NetworkRun(Run):
     # In training: cbir_lib/networks/variation.py. Left out of files where nothing varies, so that
     # earlier results keep their parameters.
     variations: Annotated[list[Variation], Field(exclude_if=lambda names: not names)] = []
+    # Values of a layer that is searched as bits. Left out of files where there is none, as above.
+    bits: Annotated[
+        int | None, Field(ge=8, multiple_of=8, le=1024, exclude_if=lambda count: count is None)
+    ] = None
     seed: int = 0
     epochs: AtLeastOne = 1000
     budget: AtLeastOne = 1  # multiplies the epochs
@@ -164,6 +168,7 @@ class NetworkRun(Run):
             "crop": crop,
             "shifts": self.augment,
             "variations": self.variations,
+            "bits": self.bits,
         }
 
 
@@ -183,6 +188,7 @@ VARIANTS = {
     "dropout": lambda share: "dropout" if share == 0.5 else f"dropout{share:g}",
     "augment": "augment",
     "variations": lambda names: "-".join(names) if len(names) < 4 else f"{len(names)}variations",
+    "bits": lambda count: f"{count}bits",
     "schedule": lambda name: name,
     "early_stopping": "stopped",
     "learning_rate": lambda value: f"rate{value:g}",
@@ -469,7 +475,11 @@ class Study(StudyModel):
     def effects(self, profile: str) -> list[EffectsRun]:
         """Return the effects to measure with a profile; none unless it has both kinds of run."""
         runs = self.runs(profile)
-        networks = [run for run in runs if isinstance(run, NetworkRun) and not run.classes]
+        networks = [
+            run
+            for run in runs
+            if isinstance(run, NetworkRun) and not run.classes and run.bits is None
+        ]
         chosen = self.profile(profile)
         if not networks or not chosen.descriptors:
             return []

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cbir_lib.evaluation.intervals import compute_paired_interval
-from cbir_lib.networks.architectures import list_layers
+from cbir_lib.networks.architectures import SECOND_FC, list_layers
 from cbir_lib.study.config import NetworkRun
 from cbir_lib.study.pairwise import Measure, score_queries
 from cbir_lib.study.results import Result, name_method, name_variant, same_images
@@ -118,6 +118,40 @@ def compute_mean_difference(
     return {"difference": float(points.mean()), "low": low, "high": high, "seeds": len(seeds)}
 
 
+def tabulate_learnt_bits(results: Sequence[Result]) -> pd.DataFrame:
+    """Return one row per network and number of learnt bits, and one for the same without; means.
+
+    ``vector``, such as ``32 bits``; ``bytes`` of an image's; ``P@1``, ``P@10`` and ``mAP`` in
+    percent; ``seeds``. Empty if no network has learnt bits.
+    """
+    trained = [
+        r
+        for r in results
+        if "network" in r.parameters
+        and name_variant(r) == (f"{r.parameters['bits']}bits" if "bits" in r.parameters else "")
+    ]
+    networks = {r.parameters["network"] for r in trained if "bits" in r.parameters}
+    rows = []
+    for r in trained:
+        if r.parameters["network"] in networks:
+            bits = r.parameters.get("bits")
+            found = r.retrieval
+            rows.append(
+                {
+                    "network": r.parameters["network"],
+                    "vector": f"{bits} bits" if bits else f"{SECOND_FC} numbers",
+                    "bytes": bits // 8 if bits else 4 * SECOND_FC,
+                    "P@1": 100 * found.precision_at_1,
+                    "P@10": 100 * found.precision_at_10,
+                    "mAP": 100 * found.mean_average_precision,
+                }
+            )
+    names = ["network", "bytes", "vector"]
+    columns = ["P@1", "P@10", "mAP"]
+    groups = pd.DataFrame(rows, columns=names + columns).groupby(names)
+    return groups[columns].mean().assign(seeds=groups.size()).reset_index()
+
+
 def find_stuck_runs(results: Sequence[Result]) -> list[str]:
     """Return the sorted names of the runs that give every test image the same answer."""
     return sorted({r.run for r in results if len(set(r.answers)) == 1})
@@ -135,7 +169,8 @@ def count_parameters(run: NetworkRun, classes: int) -> int:
     two per channel of a convolution.
     """
     side = run.options["crop"] or run.size
-    listed = list(list_layers(run.network, classes=classes, size=side, reading=run.reading))
+    shape = {"size": side, "reading": run.reading, "bits": run.bits}
+    listed = list(list_layers(run.network, classes=classes, **shape))
     normalised = [layer for layer in listed if run.batch_norm and layer.kind in ("c3", "c5")]
     return sum(layer.parameters for layer in listed) + sum(2 * x.shape[0] for x in normalised)
 

@@ -33,7 +33,8 @@ from cbir_lib.descriptors.zernike import ZernikeMoments
 from cbir_lib.errors import CbirError
 from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.networks.modules import TrainedNetwork, build_network, save_network
-from cbir_lib.retrieval.distances import DISTANCES
+from cbir_lib.retrieval.distances import DISTANCES, pairwise
+from cbir_lib.retrieval.hashing import compute_hamming_distances
 from tests.fixtures import draw_edge_cases
 
 RNG = np.random.default_rng(0)
@@ -260,6 +261,26 @@ def test_default_is_the_last_hidden_layer(reading, layer):
     assert vectors.shape == (5, 800)
     assert (vectors >= 0).all()  # behind the ReLU
     assert (vectors == 0).any()
+
+
+def test_learnt_bits_are_searched_as_bits():
+    torch.manual_seed(0)
+    module = build_network("G", np.zeros((32, 32), np.float32), classes=3, bits=16, dropout=0.5)
+    assert [name for name, _ in module.named_children()][-4:] == [
+        *("dropout_fc2", "bits", "sigmoid_bits", "scores")
+    ]
+    trained = TrainedNetwork("G", {"bits": 16}, ("a", "b", "c"), NETWORK.preprocessing, module)
+    descriptor = LearnedDescriptor(trained)
+    assert descriptor.layer == "sigmoid_bits"
+    images = RNG.integers(0, 256, (40, 32, 32), dtype=np.uint8)
+    vectors = descriptor.transform(images)
+    before = LearnedDescriptor(trained, "bits").transform(images)
+    assert np.array_equal(vectors, before > 0) and 0 < vectors.mean() < 1
+    assert vectors.dtype == np.float32
+    packed = np.packbits(vectors.astype(np.uint8), axis=1)
+    counted = compute_hamming_distances(packed[:3], packed)
+    assert np.array_equal(pairwise(descriptor.distance, vectors[:3], vectors), counted)
+    assert LearnedDescriptor(trained, "relu_fc2").distance == "cosine"
 
 
 def test_default_layer_is_that_of_a_network_with_everything_and_nothing_in_it_is_random():

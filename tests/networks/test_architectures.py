@@ -232,6 +232,8 @@ def test_smallest_image(name, smallest):
         ({"name": "c"}, "unknown network 'c'", "did you mean 'C'?"),
         ({"reading": "flat"}, "unknown reading 'flat'", "did you mean 'flattened'?"),
         ({"classes": 1}, "1 classes", "give 2 classes or more"),
+        ({"bits": 12}, "12 bits", "give a multiple of 8"),
+        ({"bits": 0}, "0 bits", "give a multiple of 8"),
     ],
 )
 def test_refused(arguments, what, hint):

@@ -215,6 +215,7 @@ OPTIONS = [
     {"turns": True},
     {"crop": 24},
     {"crop": 24, "shifts": True},
+    {"bits": 16},
     {"name": "B", "reading": "units", "dropout": 0.25, "batch_norm": True, "turns": True}
     | {"crop": 30, "shifts": True},
 ]
@@ -434,6 +435,7 @@ def test_weights_that_do_not_fit_the_description_are_refused(saved, key, shape):
         ({"name": "Z"}, "unknown network 'Z'"),
         ({"options": '{"reading": "both"}'}, "unknown reading 'both'"),
         ({"options": '{"dropout": 1.0}'}, "dropout 1.0 is out of range"),
+        ({"options": '{"bits": 12}'}, "12 bits do not fill bytes"),
         ({"options": '{"crop": 33}'}, "a crop of 33 px from an image of 32 px"),
         ({"options": '{"crop": 0}'}, "a crop of 0 px from an image of 32 px"),
         ({"class_names": '["a"]'}, "1 classes cannot be told apart"),

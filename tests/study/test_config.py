@@ -64,6 +64,12 @@ def test_a_profile_can_leave_descriptors_out_of_its_effects(study):
     assert left_out == {*study.profile("quick").effects_without} == {"pretrained"}
 
 
+def test_effects_are_not_measured_with_learnt_bits_nor_with_fewer_classes(study):
+    runs = {r.id: r for r in study.runs("full") if isinstance(r, NetworkRun)}
+    left_out = {*runs} - {*study.effects("full")[0].networks}
+    assert left_out == {name for name, r in runs.items() if r.bits or r.classes} != set()
+
+
 def test_the_evidence_and_the_paper_end_by_their_schedule_but_for_two_comparisons(study):
     for profile in ("full", "paper", "paper-phantom"):
         networks = [r for r in study.runs(profile) if isinstance(r, NetworkRun)]
@@ -233,6 +239,7 @@ WORDS = {
     "dropout": (0.5, "dropout"),
     "augment": (True, "augment"),
     "variations": (["gamma", "blur"], "gamma-blur"),
+    "bits": (48, "48bits"),
     "schedule": ("constant", "constant"),
     "early_stopping": (True, "stopped"),
     "learning_rate": (0.0025, "rate0.0025"),

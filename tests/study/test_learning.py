@@ -14,7 +14,6 @@ def training(network="B", precision="auto", used="bfloat16", epochs=10, accuracy
     run = NetworkRun(
         dataset="phantom",
         network=network,
-        seed=0,
         sample_seed=0,
         epochs=epochs,
         size=64,
@@ -68,7 +67,7 @@ def test_sides_of_a_comparison_of_precisions():
     assert ("B", NetworkRun(**named.parameters).variant) in sides
 
 
-@pytest.mark.parametrize("options", [{}, {"augment": True}, {"batch_norm": True}])
+@pytest.mark.parametrize("options", [{}, {"augment": True}, {"batch_norm": True}, {"bits": 48}])
 def test_millions_are_those_of_the_module(options):
     result = training(network="G", **options)
     run = NetworkRun(**result.parameters)
@@ -77,3 +76,23 @@ def test_millions_are_those_of_the_module(options):
     [(side, millions)] = learning.count_millions([result]).items()
     assert side == ("G", run.variant)
     assert millions == pytest.approx(weights / 1e6, rel=0.01)
+
+
+def test_learnt_bits_stand_beside_the_vector_of_the_same_network():
+    results = [
+        training(network="G"),
+        training(network="G", bits=16),
+        training(network="G", bits=16, seed=1),
+        training(network="G", bits=64, dropout=0.5),  # differs in more than the bits
+        training(network="B"),
+    ]
+    found = [
+        r.model_copy(update={"retrieval": r.retrieval.model_copy(update={"precision_at_1": p})})
+        for r, p in zip(results, (0.9, 0.7, 0.8, 0.1, 0.2), strict=True)
+    ]
+    table = learning.tabulate_learnt_bits(found)
+    assert table["vector"].tolist() == ["16 bits", "800 numbers"]
+    assert table["bytes"].tolist() == [2, 3200]
+    assert table["P@1"].tolist() == pytest.approx([75, 90])
+    assert table["seeds"].tolist() == [2, 1]
+    assert learning.tabulate_learnt_bits(found[:1]).empty
