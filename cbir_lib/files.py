@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,6 +109,31 @@ def replacing(path: Path | str) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+class _TriedError(Exception):
+    """What ends a trial of writing."""
+
+
+def check_writable(path: Path | str) -> None:
+    """Refuse a file that could not be written, before hours go into its content.
+
+    Raises
+    ------
+    CbirError
+        As :func:`replacing` does. The file stays as it is.
+    """
+    if is_stream(Path(path)):
+        return
+    with suppress(_TriedError), replacing(path) as part:
+        part.touch()
+        try:
+            os.stat(path)  # noqa: PTH116 - its name may be too long, that of the part is not
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise _explain_refusal(path, error) from error
+        raise _TriedError
 
 
 @contextmanager

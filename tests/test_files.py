@@ -11,7 +11,7 @@ import pytest
 
 from cbir_lib import files, paths
 from cbir_lib.errors import CbirError
-from cbir_lib.files import find_lock, replacing, replacing_folder
+from cbir_lib.files import check_writable, find_lock, replacing, replacing_folder
 
 
 def names(folder):
@@ -167,6 +167,17 @@ def test_what_cannot_be_written_is_two_lines(tmp_path):
     ):
         with pytest.raises(CbirError, match=reason), replacing(path) as part:
             part.write_text("whole")
+    assert names(tmp_path) == ["file"]
+
+
+def test_that_a_file_can_be_written_is_found_out_without_touching_it(tmp_path):
+    (tmp_path / "file").write_text("old")
+    for path in (tmp_path / "file", tmp_path / "new", "/dev/full", "-"):
+        check_writable(path)
+    assert names(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "old"
+    for path in (tmp_path, tmp_path / "file" / "x.json", "/proc/x.html", tmp_path / ("x" * 300)):
+        with pytest.raises(CbirError):
+            check_writable(path)
     assert names(tmp_path) == ["file"]
 
 

@@ -9,6 +9,7 @@ import typer
 
 from cbir_lib.cli.options import DataRoot, StudyFile, load_study
 from cbir_lib.errors import CbirError
+from cbir_lib.files import check_writable
 
 Films = Annotated[str, typer.Option(help="Real radiographs: mednist, fracatlas, irma, or folder.")]
 
@@ -84,6 +85,8 @@ def effects_real(
 
     study = load_study(study_file)
     plan = _get_plan(study, "real")
+    path = out or effects.published_path("real", dataset)
+    check_writable(path)
     films = load(dataset, data_root)
     published = evidence.find_evidence("phantom", None, study).results
     files = paths.trained_networks()
@@ -95,12 +98,14 @@ def effects_real(
         for result in published
         if "descriptor" in result.parameters
     }
-    path = out or effects.published_path("real", dataset)
     before = effects.read(path) if missing and path.is_file() else None
     if before:
         there = real.count_seeds(before)
         networks = {n: seeds for n, seeds in networks.items() if there.get(n) != len(seeds)}
         descriptors = {n: s for n, s in descriptors.items() if DESCRIPTORS[n].title not in there}
+        if not networks and not descriptors:
+            print(f"no method is missing: {path}")
+            return
     trained = {n: [read_network(files[r.run]) for r in seeds] for n, seeds in networks.items()}
     measured = real.measure(plan, films, descriptors, trained, lambda line: print(line, flush=True))
     effects.write(path, real.merge(before, measured) if before else measured)
@@ -124,8 +129,9 @@ def effects_labels(
     from cbir_lib.study import few_labels
 
     plan = _get_plan(load_study(study_file), "labels")
-    measured = few_labels.measure(plan, lambda line: print(line, flush=True))
     path = out or few_labels.find_published_path()
+    check_writable(path)
+    measured = few_labels.measure(plan, lambda line: print(line, flush=True))
     few_labels.write(path, measured)
     print(f"the measurements: {path}")
 
@@ -149,8 +155,10 @@ def effects_gap(
     from cbir_lib.datasets import load
     from cbir_lib.study import gap
 
-    measured = gap.measure(_get_plan(load_study(study_file), "real"), load(dataset, data_root))
+    plan = _get_plan(load_study(study_file), "real")
     path = out or gap.find_published_path(dataset)
+    check_writable(path)
+    measured = gap.measure(plan, load(dataset, data_root))
     gap.write(path, measured)
     print(f"the measurements: {path}")
 
@@ -169,5 +177,6 @@ def _write_effects(name: str, measure, study_file: Path | None, out: Path | None
     study = load_study(study_file)
     plan, grids = _get_plan(study, name), study.grid.descriptors
     path = out or effects.published_path(name, name)
+    check_writable(path)
     effects.write(path, measure(plan, grids, lambda line: print(line, flush=True)))
     print(f"the effects: {path}")

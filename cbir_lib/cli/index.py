@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from cbir_lib.errors import CbirError
-from cbir_lib.files import is_stream, replacing, show_name
+from cbir_lib.files import check_writable, is_stream, replacing, show_name
 
 app = typer.Typer(help="An archive of your own: build, search, inspect, push.")
 
@@ -97,6 +97,10 @@ def index_search(
     `cbir index search archive knee.png hand.dcm -k 20 --format html --out similar.html`
     """
     queries = list(dict.fromkeys(map(str, images)))
+    if out is None and form == "html":
+        out = Path("similar.html")
+    if out is not None:
+        check_writable(out)
     if (place / "result.json").is_file():
         from cbir_lib.study.gallery import RunGallery
 
@@ -122,7 +126,6 @@ def index_search(
 
         shown = {show_name(query): read_image(Path(query)) for query in queries}
         text = page.render_page(page.render_sections(results, shown, picture), about)
-        out = out or Path("similar.html")
     if out is None:
         print(text)
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 import tempfile
@@ -60,6 +62,7 @@ def main() -> None:
 
     No exception escapes: a bug is two lines and a log to report, exit code 70.
     """
+    _fill_closed_streams()
     ensure_home()
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError):  # closed, or a notebook's
@@ -68,8 +71,7 @@ def main() -> None:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
         if code == 130:  # typer's code for Ctrl-C
             raise INTERRUPTED
-        if sys.stdout is not None:
-            sys.stdout.flush()  # a full disk behind a redirection shows here
+        sys.stdout.flush()  # a full disk behind a redirection shows here
     except BrokenPipeError:
         code = 1  # the reader of the output has closed it: not an error
         _close_output()
@@ -88,6 +90,24 @@ def main() -> None:
     except KeyboardInterrupt:
         code = _complain(str(INTERRUPTED), 2)
     sys.exit(code)
+
+
+class _ClosedOutput(io.TextIOBase):
+    """Standard output where there is none: what is written there is lost, and that is an error."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EBADF, "it is closed", "standard output")
+
+
+def _fill_closed_streams() -> None:
+    """Keep the numbers of closed standard streams from the next files that are opened."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    if sys.stdout is None:
+        sys.stdout = _ClosedOutput()
 
 
 def _complain(text: str, code: int) -> int:

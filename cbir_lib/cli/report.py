@@ -12,7 +12,7 @@ import cbir_lib
 from cbir_lib import paths
 from cbir_lib.cli.options import StudyFile, find_study_file
 from cbir_lib.errors import CbirError
-from cbir_lib.files import is_stream
+from cbir_lib.files import check_writable, is_stream
 
 
 def report(
@@ -38,6 +38,7 @@ def report(
     from cbir_lib.study.config import read_study
 
     get_source(dataset)
+    check_writable(out)
     basis = evidence.find_evidence(dataset, profile, read_study(find_study_file(study_file)))
     with tempfile.TemporaryDirectory() as folder:
         quiet_kernel(Path(folder))

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,33 @@ def test_what_cannot_be_written_there_is_two_lines(place, out, said, cbir, monke
 def test_a_full_disk_behind_the_output_is_two_lines(place):
     ended = search(place, shell="> /dev/full")
     assert_refused(ended.returncode, ended.stderr.decode().splitlines(), "No space left")
+
+
+def test_a_closed_output_is_two_lines_and_a_closed_input_is_not_missed(place):
+    ended = search(place, shell=">&-")
+    assert_refused(ended.returncode, ended.stderr.decode().splitlines(), "it is closed")
+    # The first file that is opened must not get the number of standard error, and its messages.
+    ended = search(place, "--out", "answer.txt", shell="2>&- <&-")
+    assert ended.returncode == 0 and b"answer.txt" in ended.stdout
+    assert len((place / "answer.txt").read_text().splitlines()) == 6
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("report", "--dataset", "phantom"),
+        ("effects", "real", "--data-root", "none"),
+        ("effects", "gap", "--data-root", "none"),
+        *(("effects", name) for name in ("labels", "transfer", "redrawn")),
+        ("index", "search", "none", "none.png"),
+    ],
+    ids=" ".join,
+)
+def test_where_an_answer_cannot_go_is_said_before_it_is_computed(command, cbir, tmp_path):
+    began = time.monotonic()
+    code, _, lines = cbir(*command, "--out", str(tmp_path))
+    assert_refused(code, lines, "it is a folder")
+    assert time.monotonic() - began < 60  # of minutes to hours
 
 
 @pytest.mark.parametrize("out", ["/dev/stdout", "-"])
