@@ -99,14 +99,14 @@ def effects_real(
         if "descriptor" in result.parameters
     }
     before = effects.read(path) if missing and path.is_file() else None
+    trained = {n: [read_network(files[r.run]) for r in seeds] for n, seeds in networks.items()}
     if before:
-        there = real.count_seeds(before)
-        networks = {n: seeds for n, seeds in networks.items() if there.get(n) != len(seeds)}
+        there = {effect.method for effect in before.effects}
+        trained = {n: trained[n] for n in real.list_missing(before, trained)}
         descriptors = {n: s for n, s in descriptors.items() if DESCRIPTORS[n].title not in there}
-        if not networks and not descriptors:
+        if not trained and not descriptors:
             print(f"no method is missing: {path}")
             return
-    trained = {n: [read_network(files[r.run]) for r in seeds] for n, seeds in networks.items()}
     measured = real.measure(plan, films, descriptors, trained, lambda line: print(line, flush=True))
     effects.write(path, real.merge(before, measured) if before else measured)
     print(f"the effects: {path}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from cbir_lib.descriptors import DESCRIPTORS
 from cbir_lib.descriptors.learned import LearnedDescriptor
 from cbir_lib.errors import CbirError
 from cbir_lib.evaluation.intervals import compute_paired_interval
+from cbir_lib.networks.adaptation import adapt_statistics, has_batch_norm
 from cbir_lib.networks.modules import TrainedNetwork
 from cbir_lib.study import effects, results, robustness
 from cbir_lib.study.config import Real
@@ -29,6 +31,7 @@ BLOCK = 500  # queries at a time: bounds the memory of their distances
 # What is chosen by its measures on real films is judged on others: the first, third, ... film of
 # each region are for choosing.
 HALVES = ("choosing", "judging")
+COLUMNS = ["P@1", "low", "high", "P@10", "mAP", "own answer", "seeds"]
 AIM = 95.0  # percent of first answers of the same region, in every region
 POINTS = 2.0  # of validation accuracy that a variation may cost on simulated images, in percent
 
@@ -44,7 +47,9 @@ def measure(
 
     The level is the region. Networks also have ``accuracy``, the share of the films whose region
     is the network's own answer, and rows of the two halves of the films, with ``half`` among their
-    settings.
+    settings. Those with batch normalisation have further rows, with ``statistics`` among the
+    settings: the films are described with the means and variances of the films for choosing, the
+    gallery with those of the training images.
 
     Parameters
     ----------
@@ -67,14 +72,20 @@ def measure(
     clock = time.perf_counter()
     gallery = load("phantom").split("train")
     queries, labels = select_films(plan, films, gallery.class_names)
-    regions = np.array(gallery.class_names)[labels]
     rows = []
     for name, seeds in networks.items():
         say(name)
-        methods = (robustness.make_network_method(name, one, gallery.images) for one in seeds)
-        scores = [_score(method, gallery, queries.images, labels) for method in methods]
-        right = np.stack([answer(trained, queries.images) == regions for trained in seeds])
-        rows += _summarise(name, np.stack(scores), gallery, labels, right)
+        methods = [robustness.make_network_method(name, one, gallery.images) for one in seeds]
+        rows += _measure_seeds(methods, seeds, gallery, queries.images, labels, {})
+        if all(map(has_batch_norm, seeds)):
+            choosing = queries.images[split_films(labels) == HALVES.index("choosing")]
+            adapted = [adapt_statistics(one, choosing) for one in seeds]
+            methods = [
+                replace(method, describe=LearnedDescriptor(one).transform)
+                for method, one in zip(methods, adapted, strict=True)
+            ]
+            of_films = {"statistics": "films"}
+            rows += _measure_seeds(methods, adapted, gallery, queries.images, labels, of_films)
     for name, settings in descriptors.items():
         say(DESCRIPTORS[name].title)
         method = robustness.fit_descriptor_method(name, settings, gallery.images, plan.size)
@@ -108,27 +119,41 @@ def merge(published: effects.Effects, measured: effects.Effects) -> effects.Effe
     return measured.model_copy(update={"effects": kept + measured.effects})
 
 
-def count_seeds(measured: effects.Effects) -> dict[str, int]:
-    """Count the seeds of each method that is measured; 1 for a handcrafted descriptor.
+def list_missing(
+    measured: effects.Effects, networks: Mapping[str, Sequence[TrainedNetwork]]
+) -> list[str]:
+    """List the networks of which a seed, the halves or the other statistics are not measured."""
 
-    A network without rows of the two halves of the films is left out.
-    """
-    return {
-        effect.method: effect.seeds
-        for effect in measured.effects
-        if effect.accuracy is None or effect.settings.get("half")
-    }
+    def count(name: str, **settings: str) -> int:
+        wanted = {"half": HALVES[0], **settings}
+        found = (e for e in measured.effects if e.method == name and e.settings == wanted)
+        return next((effect.seeds for effect in found), 0)
+
+    return [
+        name
+        for name, seeds in networks.items()
+        if count(name) != len(seeds)
+        or (all(map(has_batch_norm, seeds)) and count(name, statistics="films") != len(seeds))
+    ]
 
 
-def tabulate(measured: effects.Effects, half: str | None = None) -> pd.DataFrame:
+def tabulate(
+    measured: effects.Effects, half: str | None = None, statistics: str | None = None
+) -> pd.DataFrame:
     """Return one row per method and region, in percent, of all films or of one of ``HALVES``.
 
+    With ``statistics="films"``, of networks whose batch normalisation has those of the films.
     The index is ``method``, ``region``. Columns: ``P@1`` with ``low`` and ``high``, the ends of its
     95 % interval, ``P@10``, ``mAP``, ``own answer`` (of networks, else NaN), and ``seeds``.
     """
-    rows = [effect for effect in measured.effects if effect.settings.get("half") == half]
+    settings = {"half": half, "statistics": statistics}
+    wanted = {key: value for key, value in settings.items() if value}
+    rows = [effect for effect in measured.effects if effect.settings == wanted]
     measured = measured.model_copy(update={"effects": rows})
     table = effects.tabulate(measured)
+    if table.empty:
+        nothing = pd.MultiIndex.from_arrays([[], []], names=["method", "region"])
+        return pd.DataFrame(columns=COLUMNS, index=nothing)
     ends = np.array([effect.precision_at_1_interval for effect in measured.effects])
     own = np.array([effect.accuracy for effect in measured.effects], float)  # None becomes NaN
     seeds = np.array([effect.seeds for effect in measured.effects])
@@ -139,8 +164,7 @@ def tabulate(measured: effects.Effects, half: str | None = None) -> pd.DataFrame
         **{"own answer": 100 * own},
         seeds=np.where(np.isnan(own), 0, seeds),
     )
-    columns = ["P@1", "low", "high", "P@10", "mAP", "own answer", "seeds"]
-    return table.set_index(["method", "region"])[columns]
+    return table.set_index(["method", "region"])[COLUMNS]
 
 
 def tabulate_variations(
@@ -178,6 +202,20 @@ def tabulate_variations(
     allowed = table["choosing"].where((lost <= POINTS) | (table["variations"] == ""))
     best = allowed.idxmax() if allowed.notna().any() else None
     return table.assign(chosen=table.index == best)
+
+
+def tabulate_statistics(measured: effects.Effects) -> pd.DataFrame:
+    """Return P@1 on the films for judging, one row per network with batch normalisation, percent.
+
+    Two columns per region: ``training``, with the statistics of the training images, and
+    ``films``, with those of the films for choosing.
+    """
+    shares = {
+        which: tabulate(measured, "judging", statistics)["P@1"].unstack("region")
+        for which, statistics in (("training", None), ("films", "films"))
+    }
+    joined = pd.concat(shares, axis=1, join="inner").swaplevel(axis=1)
+    return joined.sort_index(axis=1, level=0, sort_remaining=False)
 
 
 def list_reaching_aim(measured: effects.Effects) -> list[str]:
@@ -238,6 +276,21 @@ def answer(trained: TrainedNetwork, images: np.ndarray) -> np.ndarray:
     return np.array(trained.class_names)[scores.argmax(axis=1)]
 
 
+def _measure_seeds(
+    methods: Sequence[Method],
+    seeds: Sequence[TrainedNetwork],
+    gallery: RadiographSet,
+    films: np.ndarray,
+    labels: np.ndarray,
+    settings: Mapping[str, str],
+) -> list[Effect]:
+    """Measure a network of several seeds, which describes films by ``methods``."""
+    scores = np.stack([_score(method, gallery, films, labels) for method in methods])
+    regions = np.array(gallery.class_names)[labels]
+    right = np.stack([answer(trained, films) == regions for trained in seeds])
+    return _summarise(methods[0].name, scores, gallery, labels, right, settings)
+
+
 def _score(
     method: Method, gallery: RadiographSet, films: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
@@ -265,15 +318,20 @@ def _summarise(
     gallery: RadiographSet,
     labels: np.ndarray,
     right: np.ndarray | None = None,
+    common: Mapping[str, str] | None = None,
 ) -> list[Effect]:
     """Summarise (S, 3, Q) scores of S seeds, and (S, Q) correct answers, by region.
 
     With answers, the method is a network, and the halves of the films have rows of their own.
+    ``common`` is among the settings of all rows.
     """
-    groups = [({}, np.full(len(labels), True))]
+    common = {**(common or {})}
+    groups = [(common, np.full(len(labels), True))]
     if right is not None:
         halves = split_films(labels)
-        groups += [({"half": name}, halves == number) for number, name in enumerate(HALVES)]
+        groups += [
+            ({"half": name} | common, halves == number) for number, name in enumerate(HALVES)
+        ]
     rows = []
     for settings, members in groups:
         for label in np.unique(labels):

@@ -8,9 +8,12 @@ import torch
 
 from cbir_lib import paths
 from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
+from cbir_lib.descriptors.learned import LearnedDescriptor
 from cbir_lib.errors import CbirError
 from cbir_lib.images.preprocessing import Preprocessing
+from cbir_lib.networks.adaptation import adapt_statistics
 from cbir_lib.networks.modules import TrainedNetwork, build_network
+from cbir_lib.retrieval.distances import pairwise
 from cbir_lib.study import effects, real, results
 from cbir_lib.study.config import Real
 
@@ -118,6 +121,40 @@ def test_networks_are_means_over_their_seeds_and_have_their_own_answers(films, s
             assert getattr(mean_of, key) == pytest.approx(mean)
 
 
+def build_small(**options):
+    torch.manual_seed(0)
+    return build_network("G", np.full((32, 32), 90, np.float32), classes=5, **options).eval()
+
+
+def normalised(names=()):
+    return TrainedNetwork("G", {}, names, Preprocessing(size=32), build_small(batch_norm=True))
+
+
+def test_batch_normalisation_is_measured_with_the_statistics_of_the_films_as_well(
+    films, small_gallery
+):
+    network = normalised(small_gallery.class_names)
+    measured = real.measure(PLAN, films, {}, {"Network G": [network]})
+    assert real.list_missing(measured, {"Network G": [network]}) == []
+    queries, labels = real.select_films(PLAN, films, small_gallery.class_names)
+    adapted = adapt_statistics(network, queries.images[real.split_films(labels) == 0])
+    own = LearnedDescriptor(network).transform(small_gallery.images)
+    for statistics, one in ((None, network), ("films", adapted)):
+        nearest = pairwise("cosine", LearnedDescriptor(one).transform(queries.images), own)
+        right = small_gallery.labels[nearest.argmin(1)] == labels
+        table = real.tabulate(measured, "judging", statistics).droplevel("method")
+        for region, row in table.iterrows():
+            rows = (real.split_films(labels) == 1) & (
+                labels == small_gallery.class_names.index(region)
+            )
+            assert row["P@1"] == pytest.approx(100 * right[rows].mean())
+            both = real.tabulate_statistics(measured)[region].loc["Network G"]
+            assert both[statistics or "training"] == pytest.approx(row["P@1"])
+    plain = real.measure(PLAN, films, {}, {"Network G": [replace(network, module=build_small())]})
+    assert real.tabulate_statistics(plain).empty
+    assert len(plain.effects) == 6 and len(measured.effects) == 12
+
+
 def test_halves_are_taken_in_turn_within_each_region():
     assert real.split_films(np.array([3, 1, 3, 3, 1, 3])).tolist() == [0, 0, 1, 0, 1, 1]
 
@@ -154,7 +191,10 @@ def test_what_is_measured_anew_replaces_what_was_and_the_rest_stays():
     assert judged.droplevel("region").to_dict() == pytest.approx(
         {"Network A": 20, "Network B": 60, "Network C": 80}
     )
-    assert real.count_seeds(merged) == {"Network A": 1, "Network B": 1, "Network C": 1}
+    plain = TrainedNetwork("G", {}, (), Preprocessing(), build_small())
+    wanted = {f"Network {name}": [plain] for name in "ABD"} | {"Network C": [plain, plain]}
+    assert real.list_missing(merged, wanted) == ["Network D", "Network C"]
+    assert real.list_missing(merged, {"Network A": [normalised()]}) == ["Network A"]
     with pytest.raises(CbirError, match="of other parameters"):
         real.merge(before, before.model_copy(update={"parameters": {"queries": 7}}))
 
