@@ -52,10 +52,16 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def phantom_cache(tmp_path_factory, worker_id):
-    """The folder of the embedded phantom, decoded once for all workers by ``phantom_set``."""
+def shared(tmp_path_factory, worker_id):
+    """A folder that all workers share."""
     base = tmp_path_factory.getbasetemp()
-    return (base if worker_id == "master" else base.parent) / "phantom"
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session")
+def phantom_cache(shared):
+    """The folder of the embedded phantom, decoded once for all workers by ``phantom_set``."""
+    return shared / "phantom"
 
 
 @pytest.fixture(scope="session")

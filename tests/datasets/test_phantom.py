@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from filelock import FileLock
 from PIL import Image
 from scipy.stats import chi2_contingency, chisquare
 
@@ -130,10 +131,19 @@ def test_views_of_a_class_come_as_often_as_their_weight_says():
 # Drawing a set
 
 
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    """A small set: begun by one process, interrupted, and gone on with by two."""
-    out = tmp_path_factory.mktemp("phantom") / "new" / "set"
+@pytest.fixture(scope="session")
+def drawn(shared):
+    """A small set that is only read, drawn once for all workers."""
+    place = shared / "drawn"
+    with FileLock(place.with_suffix(".lock")):
+        if not place.exists():
+            draw(place.with_suffix(".part") / "new" / "set")
+            place.with_suffix(".part").rename(place)
+    return place / "new" / "set"
+
+
+def draw(out):
+    """Begin a set by one process, interrupt it, and go on with two."""
 
     def files():
         return {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
@@ -163,7 +173,6 @@ def drawn(tmp_path_factory):
     assert names - parts == {"parts/recipe.json"}  # nothing half-written
     assert 0 < len(names & parts) < len(parts)
     assert reported == [20] * 10
-    return out
 
 
 @pytest.fixture
