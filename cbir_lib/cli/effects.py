@@ -141,6 +141,9 @@ def effects_gap(
     dataset: Films = "mednist",
     data_root: DataRoot = None,
     study_file: StudyFile = None,
+    phantom: Annotated[
+        Path | None, typer.Option(help="A phantom drawn otherwise; by default the embedded one.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The file to write; by default in results/gap/.")
     ] = None,
@@ -150,15 +153,21 @@ def effects_gap(
     Grey values, frequencies, and how well a classifier tells them apart; the films are those of
     `cbir effects real`. Takes about a minute. No film is written.
 
-    Examples: `cbir effects gap`, `cbir effects gap --dataset folder --data-root my-films`
+    Examples: `cbir effects gap`, `cbir effects gap --dataset folder --data-root my-films`,
+    `cbir effects gap --phantom my-phantom`, drawn with `cbir phantom render --change`
     """
     from cbir_lib.datasets import load
+    from cbir_lib.datasets.phantom import read_changes
     from cbir_lib.study import gap
 
     plan = _get_plan(load_study(study_file), "real")
-    path = out or gap.find_published_path(dataset)
+    changes = read_changes(phantom) if phantom else []
+    if phantom and not (changes or out):
+        raise CbirError(f"{phantom} has no changes to be named by", "name the file: --out FILE")
+    path = out or gap.find_published_path(dataset, changes)
     check_writable(path)
-    measured = gap.measure(plan, load(dataset, data_root))
+    drawn = load("phantom", phantom)
+    measured = gap.measure(plan, load(dataset, data_root), drawn, changes)
     gap.write(path, measured)
     print(f"the measurements: {path}")
 

@@ -16,6 +16,12 @@ def phantom_render(
     count: Annotated[int | None, typer.Option(help="Number of images.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed gives other subjects.")] = None,
     size: Annotated[int | None, typer.Option(help="Longer side in pixels.")] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What another version could change: close, window or sharpen; repeat for more."
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; the images do not depend on it.")
     ] = None,
@@ -38,5 +44,7 @@ def phantom_render(
     columns = "images", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns) as bar:
         task = bar.add_task("images", total=count)
-        render_set(out, count, seed, size, workers, lambda images: bar.advance(task, images))
+        render_set(
+            out, count, seed, size, workers, lambda images: bar.advance(task, images), change or ()
+        )
     print(f"{count} images in {out}; use them with load('phantom', '{out}')")

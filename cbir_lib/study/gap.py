@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -83,9 +83,16 @@ class Gap(StrictModel):
     circumstances: results.Circumstances
 
 
-def find_published_path(name: str) -> Path:
-    """Return the path of a committed file of this kind."""
-    return paths.results_folder("gap") / f"{name}.json"
+def find_published_path(name: str, changes: Sequence[str] = ()) -> Path:
+    """Return the path of a committed file of this kind, of a phantom with these changes."""
+    return paths.results_folder("gap") / f"{'-'.join([name, *changes])}.json"
+
+
+def read_changed(name: str) -> list[Gap]:
+    """Read the committed files of a phantom with changes, the fewest changes first."""
+    files = paths.results_folder("gap").glob(f"{name}-*.json")
+    found = [read(path) for path in sorted(files)]
+    return sorted(found, key=lambda measured: len(measured.parameters["changes"]))
 
 
 def read(path: Path | str) -> Gap:
@@ -142,7 +149,12 @@ def compute_quantities(images: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def measure(plan: Real, films: RadiographSet) -> Gap:
+def measure(
+    plan: Real,
+    films: RadiographSet,
+    phantom: RadiographSet | None = None,
+    changes: Sequence[str] = (),
+) -> Gap:
     """Compare real radiographs with the training images of the phantom of the same regions.
 
     Both sides have the same number of images, evenly spaced.
@@ -153,6 +165,8 @@ def measure(plan: Real, films: RadiographSet) -> Gap:
         ``grid.effects.real`` of the study.
     films
         Real radiographs, as for :func:`cbir_lib.study.real.measure`.
+    phantom, changes
+        A phantom drawn otherwise, and the names of what was changed; by default the embedded one.
 
     Raises
     ------
@@ -160,7 +174,7 @@ def measure(plan: Real, films: RadiographSet) -> Gap:
         When the films are simulated, or none of their classes is a region of the phantom.
     """
     clock = time.perf_counter()
-    gallery = load("phantom").split("train")
+    gallery = (phantom or load("phantom")).split("train")
     queries, labels = real.select_films(plan, films, gallery.class_names)
     prepare = Preprocessing(size=plan.size, clahe=False).transform
     statistics, separations, neighbours = [], [], {}
@@ -178,7 +192,7 @@ def measure(plan: Real, films: RadiographSet) -> Gap:
         neighbours[region] = gallery.image_ids[rows[nearest]].tolist()
     return Gap(
         name=films.name,
-        parameters=plan.model_dump() | {"films": films.name},
+        parameters=plan.model_dump() | {"films": films.name, "changes": [*changes]},
         data=[results.describe_data(queries), results.describe_data(gallery)],
         statistics=statistics,
         separations=separations,
@@ -274,3 +288,23 @@ def rank_large_differences(measured: Gap) -> Mapping[str, float]:
         largest[statistic.name] = max(size, largest.get(statistic.name, 0.0))
     ranked = sorted(largest.items(), key=lambda item: -item[1])
     return {name: size for name, size in ranked if size >= LARGE}
+
+
+def tabulate_changes(embedded: Gap, changed: Sequence[Gap]) -> pd.DataFrame:
+    """Return what changes of the phantom bring, one row per set of changes, ``none`` the first.
+
+    Three columns per region: ``difference``, the mean of the absolute differences of all
+    quantities in standard deviations; ``AUC`` of telling the sides apart; ``images`` of each side.
+    """
+    rows = {}
+    for measured in (embedded, *changed):
+        name = ", ".join(measured.parameters.get("changes", [])) or "none"
+        row = rows.setdefault(name, {})
+        for separation in measured.separations:
+            sizes = [
+                abs(s.difference) for s in measured.statistics if s.region == separation.region
+            ]
+            row[separation.region, "difference"] = float(np.mean(sizes))
+            row[separation.region, "AUC"] = separation.auc
+            row[separation.region, "images"] = separation.images
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("changes")

@@ -105,6 +105,30 @@ def test_measured_are_regions_of_both_sides_and_nothing_but_numbers(
         gap.measure(plan, phantom_set)
 
 
+def test_changes_of_the_phantom_stand_beside_the_embedded_one(phantom_set, tmp_path, monkeypatch):
+    whole = phantom_set.split("train").take(slice(0, 200))
+    monkeypatch.setattr(gap, "load", lambda name: whole)
+    monkeypatch.setattr(gap.paths, "results_folder", lambda name: tmp_path)
+    films = replace(phantom_set.split("test").take(slice(0, 200)), name="clinic")
+    plan = Real(queries=40, size=SIDE, regions={})
+    embedded = gap.measure(plan, films)
+    brighter = replace(whole, images=255 - (255 - whole.images) // 2)
+    for names in (("close", "window"), ("window",)):
+        changed = gap.measure(plan, films, brighter, names)
+        gap.write(gap.find_published_path("clinic", names), changed)
+    gap.write(gap.find_published_path("clinic"), embedded)
+    read = gap.read_changed("clinic")
+    assert [one.parameters["changes"] for one in read] == [["window"], ["close", "window"]]
+    table = gap.tabulate_changes(embedded, read)
+    assert list(table.index) == ["none", "window", "close, window"]
+    for region in {separation.region for separation in embedded.separations}:
+        sizes = gap.tabulate(embedded)[region, "difference"].abs()
+        assert table.loc["none", (region, "difference")] == pytest.approx(sizes.mean())
+        # The films are of the embedded phantom: a brighter one is farther from them.
+        assert table.loc["window", (region, "difference")] > sizes.mean()
+        assert table.loc["window", (region, "AUC")] > table.loc["none", (region, "AUC")]
+
+
 def test_every_quantity_has_a_change_that_it_asks_for():
     quantities = list(compute_quantities(np.zeros((1, 64, 64), np.uint8)))
     assert list(gap.CHANGES) == quantities

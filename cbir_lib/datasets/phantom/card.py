@@ -89,9 +89,11 @@ def write_card(out: Path, labels: pd.DataFrame, described: dict) -> None:
     size = sum(path.stat().st_size for path in out.glob("*.parquet"))
     counts = pd.crosstab(labels["class"], labels["split"])[list(SPLITS)].rename_axis(None)
     counts.loc["all"] = counts.sum()
-    recipe = {k: v for k, v in described.items() if k != "drawn_with"}
+    changes = described.get("changes", [])
+    options = [f"--{key} {described[key]}" for key in ("count", "seed", "size")]
     text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         described,
+        version=described["version"] + (f", changed: {', '.join(changes)}" if changes else ""),
         images=f"{len(labels):,}",
         megabytes=f"{size / 1e6:.1f}",
         subjects=f"{labels['subject_id'].nunique():,}",
@@ -99,7 +101,7 @@ def write_card(out: Path, labels: pd.DataFrame, described: dict) -> None:
         features=json.dumps(list(FIELDS)),
         parameters=format_markdown(tabulate_parameters()),
         tools=", ".join(f"{k} {v}" for k, v in described.get("drawn_with", {}).items()),
-        command=" ".join(f"--{key} {recipe[key]}" for key in ("count", "seed", "size")),
+        command=" ".join(options + [f"--change {name}" for name in changes]),
         category=name_size_category(len(labels)),
         difficulty=format_difficulty(out),
     )

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from importlib.metadata import version
@@ -22,6 +22,7 @@ from PIL import Image
 
 from cbir_lib.datasets.phantom import recipe
 from cbir_lib.datasets.phantom.card import CHECKSUMS_FILE, write_card
+from cbir_lib.datasets.phantom.changes import check_changes
 from cbir_lib.datasets.phantom.parameters import require_packages
 from cbir_lib.errors import CbirError
 from cbir_lib.files import replacing
@@ -54,19 +55,22 @@ def render_set(
     size: int = recipe.SIZE_PX,
     workers: int | None = None,
     progress: Callable[[int], None] = lambda images: None,
+    changes: Sequence[str] = (),
 ) -> Path:
     """Draw ``count`` images and write them as a data set; what a killed run left is kept.
 
     Parameters
     ----------
     out
-        A folder that is empty, new, or was begun with the same count, seed and size.
+        A folder that is empty, new, or was begun with the same count, seed, size and changes.
     size
         Longer side in pixels, 32 to 1024.
     workers
         Processes; as many as cores by default. The images do not depend on it.
     progress
         Called with a number of images whenever some are done, at first with those there already.
+    changes
+        Of :mod:`cbir_lib.datasets.phantom.changes`, by name.
 
     Raises
     ------
@@ -86,6 +90,8 @@ def render_set(
         "size": size,
         "jpeg_quality": JPEG_QUALITY,
     }
+    if changes := check_changes(changes):
+        described["changes"] = [*changes]
     parts, done = out / "parts", out / ".parts-done"
     shutil.rmtree(done, ignore_errors=True)
     if _is_finished(out, described):
@@ -102,7 +108,7 @@ def render_set(
             todo.append((path, entries))
     if todo:
         require_packages()
-    with closing(_draw_parts(todo, seed, size, workers or os.cpu_count() or 1)) as drawn:
+    with closing(_draw_parts(todo, workers or os.cpu_count() or 1, seed, size, changes)) as drawn:
         for images in drawn:
             progress(images)
     described["drawn_with"] = {name: version(name) for name in RECORDED_PACKAGES}
@@ -118,7 +124,9 @@ def _is_finished(out: Path, described: dict) -> bool:
     if (out / "parts").exists() or not (out / CHECKSUMS_FILE).is_file():
         return False
     try:
-        return described.items() <= json.loads((out / "recipe.json").read_text()).items()
+        finished = json.loads((out / "recipe.json").read_text())
+        same_changes = finished.get("changes") == described.get("changes")
+        return same_changes and described.items() <= finished.items()
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -132,17 +140,17 @@ def _is_whole(part: Path) -> bool:
     return True
 
 
-def _draw_parts(todo: list, seed: int, size: int, workers: int) -> Iterator[int]:
+def _draw_parts(todo: list, workers: int, *how) -> Iterator[int]:
     """Draw parts, on several processes if wanted; the number of images of each as it is done."""
     if workers == 1:
         for path, entries in todo:
-            yield _draw_part(path, entries, seed, size)
+            yield _draw_part(path, entries, *how)
         return
     # Forked processes would inherit locks of torch's or OpenMP's threads, and wait for ever.
     fresh = multiprocessing.get_context("spawn")
     size_of_pool = min(workers, max(1, len(todo)))
     with ProcessPoolExecutor(size_of_pool, mp_context=fresh, initializer=_end_with_parent) as pool:
-        jobs = [pool.submit(_draw_part, *job, seed, size) for job in todo]
+        jobs = [pool.submit(_draw_part, *job, *how) for job in todo]
         try:
             for job in as_completed(jobs):
                 yield job.result()
@@ -182,13 +190,19 @@ def _claim_folder(out: Path, described: dict) -> None:
         part.write_text(json.dumps(described))
 
 
-def _draw_part(path: Path, entries: list[recipe.PlannedImage], seed: int, size: int) -> int:
+def _draw_part(
+    path: Path,
+    entries: list[recipe.PlannedImage],
+    seed: int,
+    size: int,
+    changes: Sequence[str] = (),
+) -> int:
     import cv2
 
     cv2.setNumThreads(1)  # one process a core
     rows = []
     for planned in entries:
-        grey, record = recipe.draw_image(planned, seed, size)
+        grey, record = recipe.draw_image(planned, seed, size, changes)
         rows.append(record | {"jpeg": encode_jpeg(grey)})
     with replacing(path) as part:
         pd.DataFrame(rows).to_parquet(part, write_page_checksum=True)

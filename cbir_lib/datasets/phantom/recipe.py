@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from typing import NamedTuple
@@ -106,17 +107,19 @@ def draw_scene(planned: PlannedImage, seed: int = SEED):
 
 
 def draw_image(
-    planned: PlannedImage, seed: int = SEED, size: int = SIZE_PX
+    planned: PlannedImage, seed: int = SEED, size: int = SIZE_PX, changes: Sequence[str] = ()
 ) -> tuple[np.ndarray, dict]:
     """Draw the image of one entry of the plan, (H, W) uint8, and its record.
 
-    It depends on the seed and the entry alone, not on what was drawn before.
+    It depends on the seed and the entry alone, not on what was drawn before. ``changes`` are those
+    of :mod:`cbir_lib.datasets.phantom.changes`.
     """
+    from cbir_lib.datasets.phantom.changes import change_scene
     from cbir_lib.datasets.phantom.render import render
 
     shown, of_image = draw_scene(planned, seed)
-    view = shown.view
-    grey = render(shown, size, of_image).grey
+    shown, view = change_scene(shown, changes), shown.view
+    grey = render(shown, size, of_image, changes).grey
     exposure = asdict(shown.exposure)
     record = {
         "image_id": planned.image_id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import radians
 
@@ -11,6 +11,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from cbir_lib.datasets.phantom import body, rays
+from cbir_lib.datasets.phantom.changes import change_film
 from cbir_lib.datasets.phantom.exposure import Film, Paths, expose
 from cbir_lib.datasets.phantom.parameters import Exposure, Subject
 from cbir_lib.datasets.phantom.skeleton import MIDLINE_X, Place, Skeleton, load_skeleton
@@ -72,7 +73,7 @@ class Scene:
         return cls(Subject.middle(), view, False, Exposure.middle(), joints)
 
 
-def render(scene: Scene, size: int, rng: np.random.Generator) -> Film:
+def render(scene: Scene, size: int, rng: np.random.Generator, changes: Sequence[str] = ()) -> Film:
     """Take one radiograph.
 
     Parameters
@@ -81,6 +82,8 @@ def render(scene: Scene, size: int, rng: np.random.Generator) -> Film:
         Longer side in pixels.
     rng
         Of what is not in the scene: gas, vessels, noise, and where the marker lies.
+    changes
+        Of the film: :func:`cbir_lib.datasets.phantom.changes.change_film`.
 
     Returns
     -------
@@ -91,7 +94,7 @@ def render(scene: Scene, size: int, rng: np.random.Generator) -> Film:
     paths, opening = trace_paths(scene, size, of_inside)
     energy = float(np.clip(scene.view.energy + scene.exposure.energy, 0, 1))
     film = expose(paths, energy, scene.exposure, opening, of_noise)
-    grey = film.grey.copy()
+    grey = change_film(film.grey, opening, changes)
     grey[opening < 0.5] = WHITE if scene.white_border else BLACK
     if scene.marked:
         _draw_marker(grey, scene, of_marker)
