@@ -148,6 +148,25 @@ def describe_learned_metric(networks: Sequence[Result]) -> list[str]:
     ]
 
 
+def describe_fine_grades(measured: Sequence[Result]) -> list[str]:
+    """Say what learning codes changes; nothing if no network did, or none by classes (Markdown)."""
+    fine = [r for r in losses.select_fine_grades(measured).values() if "network" in r.parameters]
+    errors = {
+        loss: 100 * float(np.mean([r.retrieval.hierarchical_error for r in of_loss]))
+        for loss, of_loss in losses.group_by_loss(fine).items()
+    }
+    asking = {loss: errors[loss] for loss in losses.ASKING_FOR_CODES if loss in errors}
+    if not asking or losses.CROSS_ENTROPY not in errors:
+        return []
+    best = min(asking, key=asking.__getitem__)
+    return [
+        "And where the same view of the same part is wanted, it would teach the code in place of "
+        f"the class: the hierarchical error of the nearest image is {errors[best]:.1f} % by "
+        f"{best}, {errors[losses.CROSS_ENTROPY]:.1f} % by cross-entropy "
+        "([fine grades](learned_metrics.html#fine-grades))."
+    ]
+
+
 # Names
 
 
@@ -159,6 +178,7 @@ def name_side(side: tuple[str, str]) -> str:
 def name_in_sentence(method: str) -> str:
     """Return the name of a method within a sentence: ``Network C with dropout``."""
     both = method.replace(", dropout-augment", " with dropout and augmentation")
+    both = both.replace("normalised-raw-", "normalised-without CLAHE, ")
     one = both.replace(", dropout", " with dropout").replace(", augment", " with augmentation")
     one, _, varied = one.partition(", normalised-")
     if varied:

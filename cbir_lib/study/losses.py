@@ -63,6 +63,14 @@ def _get_error(result: Result) -> float:
     return result.retrieval.hierarchical_error
 
 
+def group_by_loss(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Group networks by the loss that they were trained by; those of a group are its seeds."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(get_loss(result), []).append(result)
+    return groups
+
+
 def tabulate_losses(results: Sequence[Result]) -> pd.DataFrame:
     """Return one row per network and loss, means of the seeds in percent, the highest mAP first.
 

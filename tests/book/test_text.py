@@ -71,6 +71,26 @@ def test_the_learned_metric_is_stated_with_cross_entropy_beside_it():
     assert text.describe_learned_metric([r for r in networks if r.run not in learned]) == []
 
 
+def test_what_codes_change_is_said_of_the_better_loss():
+    published = results.read_published("full")
+    (said,) = text.describe_fine_grades(published)
+    errors = {
+        r.run: 100 * r.retrieval.hierarchical_error
+        for r in published
+        if re.fullmatch(r"phantom-G-(code-tree-|codes-|)s\d", r.run)
+    }
+
+    def mean(start):
+        return np.mean([v for run, v in errors.items() if re.fullmatch(rf"{start}s\d", run)])
+
+    best = min(("code-tree", "codes"), key=lambda loss: mean(f"phantom-G-{loss}-"))
+    assert f"is {mean(f'phantom-G-{best}-'):.1f} % by {best}" in said
+    assert f"{mean('phantom-G-'):.1f} % by cross-entropy" in said
+    assert text.describe_fine_grades([r for r in published if "code" not in r.run]) == []
+    without = [r for r in published if not re.fullmatch(r"phantom-G-s\d", r.run)]
+    assert text.describe_fine_grades(without) == []
+
+
 def test_accuracies_are_in_order_and_next_to_the_paper():
     measured = [made(("B", "dropout"), 0.8), made(("A", ""), 0.6), made("Tamura histogram", 0.7)]
     published = tables.find_comparable_rows(measured)
@@ -163,6 +183,10 @@ def test_a_remedy_is_next_to_the_papers_numbers():
         (
             "Network G, normalised-8variations",
             "Network G with batch normalisation and 8 variations",
+        ),
+        (
+            "Network G, normalised-raw-8variations",
+            "Network G with batch normalisation and without CLAHE, 8 variations",
         ),
         ("Network F, dropout-augment", "Network F with dropout and augmentation"),
     ],
