@@ -17,7 +17,8 @@ If there is a ``labels.csv`` in the root, only the table counts, and the folders
     scans/0001.png;hand;train;p17;1121-120-463-700
 
 ``file`` is relative to the root, with ``/`` or ``\\``; it and ``class`` are required. ``split`` is
-train, validation or test by any of their names, for all rows or for none. The table is read as
+train, validation or test by any of their names, for all rows or for none; two of them, or one, are
+taken as those of folders are. The table is read as
 spreadsheets write it: :func:`cbir_lib.datasets.tables.read_table`. A file may be named without
 its suffix, and without its folder, where only one fits.
 """
@@ -152,7 +153,7 @@ def read(folder: Path, size: int = 128) -> RadiographSet:
     )
     if len(records) and not records["split"].all():
         records["split"] = split_by_class(records["label"], contents, records["subject_id"])
-    elif not table and set(records["split"]) == {"train", "test"}:
+    elif set(records["split"]) == {"train", "test"}:
         train = (records["split"] == "train").to_numpy()
         remark = "no validation beside it: a tenth of its images became that"
         remarks.append(("the split train", remark, True))
@@ -460,6 +461,10 @@ def _list_entries_in_table(
         class_name = normalize("NFC", cells["class"])
         known = cells["subject_id"], cells["irma_code"]
         entries.append(Entry(key, image_file, class_name, split, *known))
+    if len(named := {entry.split for entry in entries} - {""}) == 1:
+        entries = [entry._replace(split="") for entry in entries]
+        remark = f"{named.pop()} is the only split: its images were divided into three"
+        remarks.append((table, remark, True))
     if unlisted := sum(normalize("NFC", str(file)) not in row_of for file in files):
         dropped[f"images not in {table}"] = unlisted
     return sorted({entry.class_name for entry in entries}), entries

@@ -207,6 +207,33 @@ def test_a_single_split_divides_nothing(root, tmp_path, name):
     assert data.remarks["file"].tolist() == [name]
 
 
+def write_splits(root, name_split):
+    """A table of the images of ``root`` with the split that the function gives to each path."""
+    files = sorted(str(path.relative_to(root)) for path in root.rglob("*.*"))
+    lines = [f"{file},{file.split('/')[0]},{name_split(file)}\n" for file in files]
+    (root / "labels.csv").write_text("file,class,split\n" + "".join(lines))
+
+
+@pytest.mark.parametrize("name", ["train", "Test", "val"])
+def test_a_single_split_in_a_table_divides_nothing(root, name):
+    plain = folder.load(root, size=16).records["split"].tolist()
+    write_splits(root, lambda file: name)
+    data = folder.load(root, size=16)
+    assert data.records["split"].tolist() == plain
+    (remark,) = data.remarks["remark"].tolist()
+    split = folder.parse_split_name(name)
+    assert remark == f"{split} is the only split: its images were divided into three"
+
+
+def test_a_table_without_validation_images_gets_some_of_train(root):
+    write_splits(root, lambda file: "test" if "0." in file else "train")
+    data = folder.load(root, size=16)
+    split = data.records["split"]
+    assert ((split == "test") == ["0." in i for i in data.image_ids]).all()
+    assert 0 < (split == "validation").sum() < (split == "train").sum()
+    assert "no validation beside it" in " ".join(data.remarks["remark"])
+
+
 def test_splits_inside_of_the_classes(tmp_path):
     for class_name in ("hand", "foot"):
         for name in ("Train", "valid", "test"):
