@@ -121,8 +121,9 @@ def compute_mean_difference(
 def tabulate_learnt_bits(results: Sequence[Result]) -> pd.DataFrame:
     """Return one row per network and number of learnt bits, and one for the same without; means.
 
-    ``vector``, such as ``32 bits``; ``bytes`` of an image's; ``P@1``, ``P@10`` and ``mAP`` in
-    percent; ``seeds``. Empty if no network has learnt bits.
+    ``vector``, such as ``32 bits``; ``bytes`` of an image's; ``P@1``, ``P@10``, ``mAP`` and
+    ``hierarchical error`` of the first answer in percent (NaN without IRMA codes); ``seeds``.
+    Empty if no network has learnt bits.
     """
     trained = [
         r
@@ -144,10 +145,13 @@ def tabulate_learnt_bits(results: Sequence[Result]) -> pd.DataFrame:
                     "P@1": 100 * found.precision_at_1,
                     "P@10": 100 * found.precision_at_10,
                     "mAP": 100 * found.mean_average_precision,
+                    "hierarchical error": 100 * found.hierarchical_error
+                    if found.hierarchical_error is not None
+                    else np.nan,
                 }
             )
     names = ["network", "bytes", "vector"]
-    columns = ["P@1", "P@10", "mAP"]
+    columns = ["P@1", "P@10", "mAP", "hierarchical error"]
     groups = pd.DataFrame(rows, columns=names + columns).groupby(names)
     return groups[columns].mean().assign(seeds=groups.size()).reset_index()
 
