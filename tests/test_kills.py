@@ -246,7 +246,7 @@ def draw(monkeypatch):
     labels = pd.read_csv(labels, dtype={"image_id": str}, keep_default_na=False)
     of_view = {name: rows.iloc[0].to_dict() for name, rows in labels.groupby("view")}
 
-    def draw_image(planned, seed, size):
+    def draw_image(planned, seed, size, changes):
         own = {"image_id": planned.image_id, "split": planned.split}
         own["subject_id"] = planned.subject_id
         grey = drawing(planned.view % 6, np.random.default_rng([seed, int(planned.image_id[1:])]))

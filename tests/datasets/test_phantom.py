@@ -719,12 +719,14 @@ def test_the_command_hands_its_options_on(cbir, tmp_path, monkeypatch):
     asked = []
 
     def render_set(*arguments):
-        *settings, progress = arguments
+        *settings, progress, changes = arguments
+        assert changes == ["window", "close"]
         asked.append(settings)
         progress(300)
 
     monkeypatch.setattr(generation, "render_set", render_set)
     options = ("--count", 300, "--seed", 7, "--size", 64, "--workers", 2)
+    options += ("--change", "window", "--change", "close")
     code, out, err = cbir("phantom", "render", "--out", tmp_path / "set", *options)
     assert (code, err) == (0, [])
     assert asked == [[tmp_path / "set", 300, 7, 64, 2]]

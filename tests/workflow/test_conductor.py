@@ -40,8 +40,12 @@ STUDY = {
 # Of the book's chapters those that show this study's runs; CI builds the whole book.
 CHAPTERS = ["index", "comparison"]
 JOBS = len(RUNS) + len(CHAPTERS) + 2  # and the book, and the page that searches
-# Lets a test break one run from outside, without a change that would repeat the others.
-BREAK = "import os\n\nassert os.environ.get('BREAK') != network, 'broken on purpose'\n"
+# Lets a test break one run from outside, or keep it from its end, without a change that would
+# repeat the others.
+BREAK = (
+    "import os\nimport time\n\nassert os.environ.get('BREAK') != network, 'broken on purpose'\n"
+    "time.sleep(int(os.environ.get('PAUSE_S', 0)))\n"
+)
 
 
 def leave_out_chapters(root: Path) -> None:
@@ -246,7 +250,7 @@ def test_a_failing_run_is_named_the_others_go_on_and_only_it_is_repeated(tmp_pat
 def test_interrupted_refused_killed_and_gone_on(tmp_path, data, cache, finished):
     project = Project(tmp_path, data, cache)
 
-    first = project.start("--no-book")
+    first = project.start("--no-book", PAUSE_S="500")
     project.wait_for_log("[mednist-G-s0] start")
     _, err = project.study("--no-book", code=2)  # a second one, while the first runs
     assert err.splitlines()[0].startswith("error: another study is running")
@@ -258,7 +262,7 @@ def test_interrupted_refused_killed_and_gone_on(tmp_path, data, cache, finished)
     assert not list(tmp_path.rglob("*.part"))
 
     (tmp_path / "build" / "tiny" / "study.log").unlink()
-    second = project.start("--no-book")
+    second = project.start("--no-book", PAUSE_S="500")
     project.wait_for_log("[mednist-G-s0] start")
     second.kill()  # its children live on: the next start ends them
     second.communicate()
