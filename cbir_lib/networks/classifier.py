@@ -189,3 +189,23 @@ class Classifier(pl.LightningModule):
                 "lower the learning rate, or look at these images, counted from 0",
             )
         self.log(f"{name}_loss", self.loss_sum / self.images_seen)
+
+
+class VectorLearner(Classifier):
+    """A network whose vectors learn by a loss of their own, and the layer that names the class.
+
+    The vectors are the input of the last layer, which learns beside the network, by cross-entropy
+    from the vectors as they are: its gradient ends there.
+    """
+
+    def _compute(
+        self, images: Tensor, labels: Tensor, *codes: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        vectors = self.network[:-1](images)  # (B, D)
+        scores = self.network[-1](vectors.detach()).float()
+        loss = self._compute_loss(vectors, labels, *codes)
+        return scores, loss, loss + functional.cross_entropy(scores, labels)
+
+    def _compute_loss(self, vectors: Tensor, labels: Tensor, *codes: Tensor) -> Tensor:
+        """Return the loss of (B, D) vectors."""
+        raise NotImplementedError

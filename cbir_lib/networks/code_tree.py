@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from cbir_lib.errors import CbirError
 from cbir_lib.irma_code import Branching, compute_hierarchical_errors
-from cbir_lib.networks.classifier import Batches, Classifier, Settings
+from cbir_lib.networks.classifier import Batches, Settings, VectorLearner
 
 # How fast the wanted probability falls with the hierarchical error, by loss. Of 10, 20 and 40, the
 # last had the highest nDCG@10 on the validation split (benchmarks/code_tree.py: 87.5 % against 85.6
@@ -49,11 +49,8 @@ def compute_targets(
     return (wanted / wanted.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-class CodeLearner(Classifier):
-    """A network that learns to name codes, and beside it the linear layer that names the class.
-
-    The last layer learns by cross-entropy from the vectors as they are: its gradient ends there.
-    """
+class CodeLearner(VectorLearner):
+    """A network that learns to name codes, by a linear layer of its own."""
 
     def __init__(self, network: nn.Sequential, settings: Settings, targets: Tensor):
         super().__init__(network, settings)
@@ -64,13 +61,8 @@ class CodeLearner(Classifier):
             nn.init.kaiming_normal_(self.codes.weight, nonlinearity="relu")
             nn.init.zeros_(self.codes.bias)
 
-    def _compute(
-        self, images: Tensor, labels: Tensor, codes: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        vectors = self.network[:-1](images)  # (B, D)
-        scores = self.network[-1](vectors.detach()).float()
-        loss = functional.cross_entropy(self.codes(vectors).float(), self.targets[codes])
-        return scores, loss, loss + functional.cross_entropy(scores, labels)
+    def _compute_loss(self, vectors: Tensor, labels: Tensor, codes: Tensor) -> Tensor:
+        return functional.cross_entropy(self.codes(vectors).float(), self.targets[codes])
 
 
 def prepare(

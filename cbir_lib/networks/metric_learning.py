@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cbir_lib.errors import CbirError
-from cbir_lib.networks.classifier import MAP, Batches, Classifier, Settings, derive_epoch_seed
+from cbir_lib.networks.classifier import MAP, Batches, Settings, VectorLearner, derive_epoch_seed
 
 PER_CLASS = 4  # images of each class in a batch, at least
 ALPHA = 32  # of proxy-anchor
@@ -175,25 +175,18 @@ def compute_mean_average_precision(vectors: Tensor, labels: Tensor) -> float:
     return float(precisions.nanmean())
 
 
-class MetricLearner(Classifier):
-    """A network that learns a metric, and beside it the linear layer that names the class.
-
-    The last layer learns by cross-entropy from the vectors as they are: its gradient ends there, so
-    that all others learn from the comparison of images alone.
-    """
+class MetricLearner(VectorLearner):
+    """A network that learns a metric: from the comparison of images alone."""
 
     def __init__(self, network: nn.Sequential, settings: Settings):
         super().__init__(network, settings)
         last = network[-1]
         self.loss = build_loss(settings.loss, last.out_features, last.in_features, settings.seed)
 
-    def _compute(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        vectors = self.network[:-1](images)  # (B, D)
-        scores = self.network[-1](vectors.detach()).float()
-        loss = self.loss(vectors, labels)
+    def _compute_loss(self, vectors: Tensor, labels: Tensor) -> Tensor:
         if not self.training:
             self.validated.append((vectors.float(), labels))
-        return scores, loss, loss + functional.cross_entropy(scores, labels)
+        return self.loss(vectors, labels)
 
     def on_validation_epoch_start(self) -> None:
         super().on_validation_epoch_start()
