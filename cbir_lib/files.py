@@ -96,6 +96,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(target)
+        with suppress(FileNotFoundError):
+            target.stat()  # its name may be too long, where that of the part is not
     except OSError as error:
         raise _explain_refusal(path, error) from error
     try:
@@ -127,12 +129,6 @@ def check_writable(path: Path | str) -> None:
         return
     with suppress(_TriedError), replacing(path) as part:
         part.touch()
-        try:
-            os.stat(path)  # noqa: PTH116 - its name may be too long, that of the part is not
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise _explain_refusal(path, error) from error
         raise _TriedError
 
 
