@@ -85,8 +85,7 @@ def effects_real(
 
     study = load_study(study_file)
     plan = _get_plan(study, "real")
-    path = out or effects.published_path("real", dataset)
-    check_writable(path)
+    path = _choose_path(out, effects.published_path("real", dataset))
     films = load(dataset, data_root)
     published = evidence.find_evidence("phantom", None, study).results
     files = paths.trained_networks()
@@ -99,14 +98,14 @@ def effects_real(
         if "descriptor" in result.parameters
     }
     before = effects.read(path) if missing and path.is_file() else None
-    trained = {n: [read_network(files[r.run]) for r in seeds] for n, seeds in networks.items()}
     if before:
         there = {effect.method for effect in before.effects}
-        trained = {n: trained[n] for n in real.list_missing(before, trained)}
+        networks = {n: networks[n] for n in real.list_missing(before, networks)}
         descriptors = {n: s for n, s in descriptors.items() if DESCRIPTORS[n].title not in there}
-        if not trained and not descriptors:
+        if not networks and not descriptors:
             print(f"no method is missing: {path}")
             return
+    trained = {n: [read_network(files[r.run]) for r in seeds] for n, seeds in networks.items()}
     measured = real.measure(plan, films, descriptors, trained, lambda line: print(line, flush=True))
     effects.write(path, real.merge(before, measured) if before else measured)
     print(f"the effects: {path}")
@@ -129,8 +128,7 @@ def effects_labels(
     from cbir_lib.study import few_labels
 
     plan = _get_plan(load_study(study_file), "labels")
-    path = out or few_labels.find_published_path()
-    check_writable(path)
+    path = _choose_path(out, few_labels.find_published_path())
     measured = few_labels.measure(plan, lambda line: print(line, flush=True))
     few_labels.write(path, measured)
     print(f"the measurements: {path}")
@@ -164,12 +162,18 @@ def effects_gap(
     changes = read_changes(phantom) if phantom else []
     if phantom and not (changes or out):
         raise CbirError(f"{phantom} has no changes to be named by", "name the file: --out FILE")
-    path = out or gap.find_published_path(dataset, changes)
-    check_writable(path)
+    path = _choose_path(out, gap.find_published_path(dataset, changes))
     drawn = load("phantom", phantom)
     measured = gap.measure(plan, load(dataset, data_root), drawn, changes)
     gap.write(path, measured)
     print(f"the measurements: {path}")
+
+
+def _choose_path(out: Path | None, default: Path) -> Path:
+    """Return the file to write; refuse one that cannot be, before anything is measured."""
+    path = out or default
+    check_writable(path)
+    return path
 
 
 def _get_plan(study, name: str):
@@ -185,7 +189,6 @@ def _write_effects(name: str, measure, study_file: Path | None, out: Path | None
 
     study = load_study(study_file)
     plan, grids = _get_plan(study, name), study.grid.descriptors
-    path = out or effects.published_path(name, name)
-    check_writable(path)
+    path = _choose_path(out, effects.published_path(name, name))
     effects.write(path, measure(plan, grids, lambda line: print(line, flush=True)))
     print(f"the effects: {path}")

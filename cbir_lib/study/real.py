@@ -120,7 +120,7 @@ def merge(published: effects.Effects, measured: effects.Effects) -> effects.Effe
 
 
 def list_missing(
-    measured: effects.Effects, networks: Mapping[str, Sequence[TrainedNetwork]]
+    measured: effects.Effects, networks: Mapping[str, Sequence[results.Result]]
 ) -> list[str]:
     """List the networks of which a seed, the halves or the other statistics are not measured."""
 
@@ -133,7 +133,7 @@ def list_missing(
         name
         for name, seeds in networks.items()
         if count(name) != len(seeds)
-        or (all(map(has_batch_norm, seeds)) and count(name, statistics="films") != len(seeds))
+        or (seeds[0].parameters["batch_norm"] and count(name, statistics="films") != len(seeds))
     ]
 
 
