@@ -31,6 +31,7 @@ from safetensors.numpy import save
 from cbir_lib.datasets.splits import hash_pixels
 from cbir_lib.errors import CbirError, first_line
 from cbir_lib.files import compute_file_checksum, replacing, show_name
+from cbir_lib.images.grey import RULES
 from cbir_lib.schema import StrictModel, compute_json_checksum, describe_first_error
 from cbir_lib.tensors import compute_array_checksum
 
@@ -59,6 +60,7 @@ class Description(StrictModel):
     distance: str
     size: int  # px
     folder: str  # of the images, relative to the archive
+    decoding: int | None = None  # the rules by which its files were read; None: not recorded
 
 
 class Row(NamedTuple):
@@ -125,6 +127,11 @@ class Archive:
 
     def __len__(self) -> int:
         return sum(len(self.read_rows(shard)) for shard in self.shards())
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether this version may read some of its files differently; a build mends that."""
+        return self.description.decoding != RULES
 
     def shards(self) -> list[Path]:
         """Return the files with the vectors, in the order in which they were started."""
@@ -437,7 +444,7 @@ def read_description(place: Path) -> Description:
             )
         known = written.pop("sha256", None)
         description = Description.model_validate(written)
-        if known != compute_json_checksum(description.model_dump()):
+        if known != compute_json_checksum(written):
             raise CbirError(f"{file} is damaged: its checksum differs", AGAIN)
         return description
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -47,7 +47,7 @@ from cbir_lib.descriptors import (
 )
 from cbir_lib.errors import CbirError, unknown_name_error
 from cbir_lib.files import compute_file_checksum, find_lock, replacing
-from cbir_lib.images.decoding import TOO_LITTLE_MEMORY, decode, fit_to_square
+from cbir_lib.images.decoding import RULES, TOO_LITTLE_MEMORY, decode, fit_to_square
 from cbir_lib.images.dicom import INSTALL_COMMAND
 from cbir_lib.images.memory import reserve, reserving
 
@@ -97,7 +97,9 @@ def build(
     """Build the archive of a folder, or update it.
 
     Only new and changed files are described, and missing ones are removed. A build that was
-    interrupted or killed continues where it stopped and loses less than a shard.
+    interrupted or killed continues where it stopped and loses less than a shard. If another version
+    of the library may have read files differently, all are read again, and those whose pixels
+    differ are described again.
 
     Parameters
     ----------
@@ -214,7 +216,9 @@ def _build(
     tried = {
         path: fault
         for path, fault in read_faults(place / FAULTS).items()
-        if scan.images.get(path) == fault.state and not _is_readable_now(fault.reason)
+        if scan.images.get(path) == fault.state
+        and not archive.is_outdated
+        and not _is_readable_now(fault.reason)
     }
     report = Report(Archive(place), skipped=scan.skipped)
     faults = tried | scan.faults
@@ -222,6 +226,8 @@ def _build(
         # Each decoding thread hides warnings and then restores this state.
         warnings.simplefilter("ignore")
         _Update(report, folder, scan, faults, known, progress).run()
+    if archive.is_outdated:
+        _write(place, report.archive.description.model_copy(update={"decoding": RULES}))
     report.faults = {path: fault.reason for path, fault in sorted(faults.items())}
     return report
 
@@ -260,7 +266,7 @@ class _Update:
         """
         for shard in self.archive.shards():
             rows = self.archive.read_rows(shard)
-            touched = [r.path for r in rows if self.scan.images.get(r.path, r[1:3]) != r[1:3]]
+            touched = [r.path for r in rows if self.is_touched(r)]
             now = {seen.path: seen for seen in map_ahead(pool, self.read, touched)}
             kept, changed = {}, {}  # by place in the shard
             for place, row in enumerate(rows):
@@ -288,6 +294,11 @@ class _Update:
                     self.report.changed += 1
             places = sorted(kept)
             self.archive.write_shard(shard, [kept[place] for place in places], vectors[places])
+
+    def is_touched(self, row: Row) -> bool:
+        """Return whether a file is there whose pixels may differ from those described."""
+        state = self.scan.images.get(row.path)
+        return state is not None and (self.archive.is_outdated or state != row[1:3])
 
     def add(self, pool: ThreadPoolExecutor, paths: list[str]) -> None:
         """Read files, describe them, and fill the shards one by one."""
@@ -431,6 +442,7 @@ def _create(folder: Path, place: Path, name: str, distance: str | None, scan: Sc
             distance=distance or own,
             size=SIZE_PX,
             folder=Path(os.path.relpath(folder, place)).as_posix(),
+            decoding=RULES,
         ),
     )
 

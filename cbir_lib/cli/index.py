@@ -16,6 +16,7 @@ from cbir_lib.files import check_writable, is_stream, replacing, show_name
 app = typer.Typer(help="An archive of your own: build, search, inspect, push.")
 
 LONGEST_LIST = 5  # faulty files shown
+OUTDATED = "this version may read some differently; build again: cbir index build {} --out {}"
 AnswerForm = Literal["table", "json", "html"]
 ArchivePlace = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the archive.")]
 Collection = Annotated[
@@ -140,9 +141,8 @@ def _search_archive(place, folder, queries, k, milvus, collection, method):
     from contextlib import nullcontext
 
     from cbir_lib.archive.page import make_picture_reader
-    from cbir_lib.archive.store import Archive
 
-    archive = Archive(place, folder)
+    archive = _open_archive(place, folder)
     if milvus:
         there = _open_milvus(archive, milvus, collection, filled=True)
     else:
@@ -179,6 +179,7 @@ def index_info(place: ArchivePlace) -> None:
         ("images", f"{len(archive):,} of {archive.folder}"),
         ("faults", f"{faults:,} files, in {place / FAULTS}" if faults else "none"),
         *((method, f"finds {recall}") for method, recall in archive.read_recalls().items()),
+        *([("files", OUTDATED.format(archive.folder, place))] if archive.is_outdated else []),
         ("on disk", f"{size / 1e6:,.1f} MB"),
     ):
         print(f"{what:11} {value}")
@@ -201,9 +202,8 @@ def index_push(
     `cbir index push archive --to archive.db`
     """
     from cbir_lib.archive.milvus import push
-    from cbir_lib.archive.store import Archive
 
-    archive = Archive(place)
+    archive = _open_archive(place)
     with (
         _open_milvus(archive, to, collection, method=method) as index,
         _counting("images") as progress,
@@ -213,6 +213,16 @@ def index_push(
             f"{pushed.added:,} added or changed, {pushed.removed:,} removed, "
             f"{pushed.unchanged:,} unchanged: {len(index):,} images in {index.collection}"
         )
+
+
+def _open_archive(place: Path, folder: Path | None = None):
+    """Return an archive; say so if its files may be read differently now."""
+    from cbir_lib.archive.store import Archive
+
+    archive = Archive(place, folder)
+    if archive.is_outdated:
+        print(f"{place}: {OUTDATED.format(archive.folder, place)}", file=sys.stderr)
+    return archive
 
 
 def _open_milvus(archive, uri: str, collection: str | None, **options):

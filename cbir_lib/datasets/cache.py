@@ -17,9 +17,10 @@ from cbir_lib.datasets.listing import classify_litter
 from cbir_lib.datasets.radiographs import REMARK_TYPES, RadiographSet
 from cbir_lib.errors import CbirError
 from cbir_lib.files import compute_file_checksum, replacing
+from cbir_lib.images.grey import RULES
 from cbir_lib.tensors import compute_array_checksum
 
-VERSION = 4  # of the cache format and of the decoding rules
+FORMAT = 4
 
 
 def load_cached(name: str, source: Path, read: Callable[[Path], RadiographSet]) -> RadiographSet:
@@ -28,7 +29,7 @@ def load_cached(name: str, source: Path, read: Callable[[Path], RadiographSet]) 
     Images are returned as a read-only memory map. A damaged cache (its checksum is compared) is
     made again; where none can be written, the set is returned as it was read.
     """
-    folder = paths.cache_folder() / f"{name}-v{VERSION}-{compute_fingerprint(source)[:16]}"
+    folder = paths.cache_folder() / f"{name}-v{FORMAT}.{RULES}-{compute_fingerprint(source)[:16]}"
     try:
         return _read(folder)
     except Exception:  # a damaged cache raises whatever its parsing raises

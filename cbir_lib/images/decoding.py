@@ -16,6 +16,7 @@ from cbir_lib.images import dicom, tiff
 from cbir_lib.images.grey import (
     LARGEST_FILE,
     LARGEST_PX,
+    RULES,
     SMALLEST_PX,
     TOO_LITTLE_MEMORY,
     Decoded,
@@ -33,6 +34,7 @@ __all__ = [
     "LARGEST_FILE",
     "LARGEST_PX",
     "READABLE_FORMATS",
+    "RULES",
     "SMALLEST_PX",
     "TOO_LITTLE_MEMORY",
     "Decoded",

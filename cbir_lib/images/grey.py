@@ -9,6 +9,9 @@ import numpy as np
 
 from cbir_lib.images.memory import reserve
 
+# The number of the decoding rules: raised whenever a file may give other pixels than before. Caches
+# and archives record it.
+RULES = 5
 SMALLEST_PX = 8
 LARGEST_PX = 100_000_000  # pixels; a larger image is a decompression bomb, not a radiograph
 LARGEST_BYTES = 900_000_000  # of memory to read one file, including its own bytes
@@ -20,8 +23,10 @@ BAND_PX = 1 << 20  # pixels computed at a time
 SAMPLE_PX = 1 << 20  # pixels from which the percentiles are estimated
 TAIL = 0.005  # share of the pixels below the lower and above the upper percentile
 FENCE = 0.5  # an isolated pixel this share of their distance beyond the percentiles is dead
-BORDER = 0.1  # a value on this share of the outermost pixels is a border
+BORDER = 0.1  # a value, or values close together, on this share of the outermost pixels is a border
 BORDER_GAP = 0.05  # a border is excluded if this share of the picture's range away from it
+NOISE = 0.08  # values of a border extend over this share of the image's range at most ...
+NOISE_GAP = 0.01  # ... without a gap as wide as this
 
 
 class Decoded(NamedTuple):
@@ -140,9 +145,10 @@ def find_limits(values: np.ndarray, void: np.ndarray | None = None) -> tuple[flo
     These are the extremes of the pixels, except:
 
     - void pixels, and values that are not finite;
-    - constant borders: values shared by ``BORDER`` or more of the outermost pixels, as far as they
-      extend into the image from the edge, if such a value lies outside the picture's own range by
-      more than ``BORDER_GAP`` of it;
+    - borders, constant or noisy: a value that ``BORDER`` or more of the outermost pixels share, or
+      values of so many that lie as close together as ``NOISE`` and ``NOISE_GAP`` say, as far as
+      they extend into the image from the edge, if they lie outside the picture's own range by more
+      than ``BORDER_GAP`` of it;
     - dead pixels: those beyond the percentiles ``TAIL`` and ``1 - TAIL`` of the pixels within the
       border by more than ``FENCE`` of the distance between the two, while the median of their 5 x 5
       neighbourhood is not. The tails are widened by two rows or columns of pixels, so that a dead
@@ -172,19 +178,19 @@ def find_limits(values: np.ndarray, void: np.ndarray | None = None) -> tuple[flo
         return 0.0, 0.0
     if whole[0] == whole[1]:
         return whole
-    shared = _find_border_values(values, keep)
-    inner = _find_inner_pixels(values, keep, shared)
+    borders = _find_border_values(values, keep)
+    inner = _find_inner_pixels(values, keep, borders)
     if (extremes := _find_extremes(values, inner)) is None:  # nothing but borders
         return whole
     sample = _sample_pixels(values, inner)
     low, high = _find_limits_without_dead_pixels(values, inner, sample, extremes)
     # Where there are few grey values, a single step is not a gap.
     gap = (high - low) * max(BORDER_GAP, 1.5 / max(1, len(np.unique(sample)) - 1))
-    for value in shared:
-        if low - gap <= value < low:
-            low = value
-        elif high < value <= high + gap:
-            high = value
+    for darkest, brightest in borders:
+        if low - gap <= brightest and darkest < low:
+            low = darkest
+        if darkest <= high + gap and high < brightest:
+            high = brightest
     return low, high
 
 
@@ -200,26 +206,38 @@ def _find_extremes(values: np.ndarray, keep: np.ndarray | None) -> tuple[float, 
     return (float(min(extremes)), float(max(extremes))) if extremes else None
 
 
-def _find_border_values(values: np.ndarray, keep: np.ndarray | None) -> list[float]:
-    """Find the values that many of the outermost pixels share."""
+def _find_border_values(values: np.ndarray, keep: np.ndarray | None) -> list[tuple[float, float]]:
+    """Find values, from the darkest to the brightest, that many of the outermost pixels have."""
     around = [values[0], values[-1], values[1:-1, 0], values[1:-1, -1]]
     edge = np.concatenate(around)
     if keep is not None:
         edge = edge[np.concatenate([keep[0], keep[-1], keep[1:-1, 0], keep[1:-1, -1]])]
+    if values.dtype.kind == "f":
+        edge = edge[np.isfinite(edge)]
+    edge = edge.astype(np.float64)
     distinct, counts = np.unique(edge, return_counts=True)
     minimum = BORDER * sum(map(len, around))
-    return [float(value) for value in distinct[counts >= minimum]]
+    borders = [(value, value) for value in distinct[counts >= minimum].tolist()]
+    sample = _sample_pixels(values, keep)
+    spread = np.subtract(*np.quantile(sample, [1 - TAIL, TAIL])) if sample.size else 0.0
+    if not 0 < spread < np.inf:
+        return borders
+    ordered = np.sort(edge)
+    for close in np.split(ordered, np.flatnonzero(np.diff(ordered) > NOISE_GAP * spread) + 1):
+        if len(close) >= minimum and 0 < close[-1] - close[0] <= NOISE * spread:
+            borders.append((float(close[0]), float(close[-1])))
+    return borders
 
 
 def _find_inner_pixels(
-    values: np.ndarray, keep: np.ndarray | None, shared: list[float]
+    values: np.ndarray, keep: np.ndarray | None, borders: list[tuple[float, float]]
 ) -> np.ndarray | None:
     """Find the kept pixels that are not border, (H, W) bool; None means all pixels.
 
-    The border is what pixels of the ``shared`` values, or pixels that are not kept, connect to the
-    edge.
+    The border is what pixels of its values, or pixels that are not kept, connect to the edge. Where
+    it is noisy, its pixels vary more than those of them that are outermost.
     """
-    if not shared:
+    if not borders:
         return keep
     import cv2
 
@@ -227,7 +245,11 @@ def _find_inner_pixels(
     # 1: may be border, 0: is not. An outer frame of 1 connects the four edges.
     place = np.ones((height + 2, width + 2), dtype=np.uint8)
     for rows in iterate_bands(height, width):
-        band = np.isin(values[rows].astype(np.float64), shared)
+        pixels = values[rows].astype(np.float64)
+        band = np.zeros(pixels.shape, dtype=bool)
+        for darkest, brightest in borders:
+            more = (brightest - darkest) / 2
+            band |= (pixels >= darkest - more) & (pixels <= brightest + more)
         if keep is not None:
             band |= ~keep[rows]
         place[rows.start + 1 : rows.stop + 1, 1:-1] = band

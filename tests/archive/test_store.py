@@ -29,8 +29,9 @@ from cbir_lib.archive.store import Archive
 from cbir_lib.archive.update import build
 from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
 from cbir_lib.errors import CbirError
-from cbir_lib.images.decoding import decode, fit_to_square
+from cbir_lib.images.decoding import RULES, Decoded, decode, fit_to_square
 from cbir_lib.retrieval.distances import pairwise
+from cbir_lib.schema import compute_json_checksum
 from tests.cli.test_commands import assert_two_lines
 from tests.fixtures import drawing, heed_ctrl_c, shipped_network, write_drawings
 from tests.images.test_dicom import header, write
@@ -150,6 +151,63 @@ def test_the_second_build_describes_nothing(tmp_path, images, monkeypatch):
     report = build(images, tmp_path / "archive")
     assert (report.added, report.changed, report.removed, report.unchanged) == (0, 0, 0, 20)
     assert before == {file: file.read_bytes() for file in before}
+
+
+def test_a_version_that_reads_files_differently_reads_all_again(
+    cbir, tmp_path, images, monkeypatch, small_shards
+):
+    place = tmp_path / "archive"
+    darker = (images / "1" / "003.png").read_bytes()
+
+    def decode_as_before(data):
+        if data == b"bad":
+            return Decoded(None, "damaged")
+        decoded = decode(data)
+        return decoded._replace(image=decoded.image // 2) if data == darker else decoded
+
+    (images / "bad.png").write_bytes(b"bad")
+    for module in (update, store):
+        monkeypatch.setattr(module, "RULES", RULES - 1)
+    monkeypatch.setattr(update, "decode", decode_as_before)
+    build(images, place, NAME)
+    monkeypatch.undo()
+    assert Archive(place).is_outdated
+    query = images / "0" / "000.png"
+    _, _, err = cbir("index", "search", place, query)
+    again = f"build again: cbir index build {images} --out {place}"
+    assert len(err) == 1 and err[0].endswith(again)
+    assert f"files       this version may read some differently; {again}" in "".join(
+        cbir("index", "info", place)[1]
+    )
+
+    def fail(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # in the middle
+        patch.setattr(update, "write_faults", fail)
+        build(images, place)
+    assert Archive(place).is_outdated
+
+    report = build(images, place)
+    assert (report.added, report.removed, len(report.archive)) == (0, 0, 20)
+    assert report.faults == {"bad.png": "not an image"}
+    assert not Archive(place).is_outdated
+    assert_holds(place, images)
+    assert cbir("index", "search", place, query)[2] == []
+    assert build(images, place).unchanged == 20
+
+
+def test_an_archive_that_does_not_record_its_rules_is_outdated(tmp_path, images):
+    place = tmp_path / "archive"
+    build(images, place, NAME)
+    written = json.loads((place / "archive.json").read_text())
+    del written["sha256"], written["decoding"]
+    written["sha256"] = compute_json_checksum(written)
+    (place / "archive.json").write_text(json.dumps(written))
+    assert Archive(place).is_outdated
+    report = build(images, place)
+    assert (report.changed, report.unchanged) == (0, 20)
+    assert not Archive(place).is_outdated
 
 
 def test_the_second_build_needs_no_torch(tmp_path, images):

@@ -1,5 +1,6 @@
 """A picture is what its file says it is: every layout in every format, by value."""
 
+import hashlib
 import io
 import struct
 import subprocess
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cbir_lib.images.decoding import decode, fit_to_square
+from cbir_lib.images.decoding import RULES, decode, fit_to_square
 
 HEIGHT, WIDTH = 96, 64
 Y, X = np.mgrid[:HEIGHT, :WIDTH]
@@ -447,6 +448,19 @@ def test_every_layout_in_every_format(name):
     assert np.abs(image - np.asarray(expected, float)).max() <= tolerance
 
 
+def test_the_number_of_the_rules_is_raised_when_pixels_change():
+    """If it fails, raise ``RULES`` and note the digest: caches and archives compare the number."""
+    rng, digest = np.random.default_rng(0), hashlib.sha256()
+    framed = np.pad(rng.normal(3000, 300, (40, 30)), 6, constant_values=100)
+    framed[20, 20] = 60_000
+    for name in sorted(MATRIX):
+        exact = name.startswith(("png", "tiff", "bmp", "pgm")) and "jpeg" not in name
+        if exact and "colour" not in name:  # luminance may be rounded elsewhere in another way
+            digest.update(decode(MATRIX[name][0]).image.tobytes())
+    digest.update(decode(saved(framed.astype(np.uint16), "PNG")).image.tobytes())
+    assert (RULES, digest.hexdigest()[:16]) == (5, "8c6a418280f28e00")
+
+
 def test_the_matrix_is_not_empty():
     assert len(MATRIX) == 289
     assert {name.split()[0] for name in MATRIX} >= {"png", "tiff", "jpeg", "webp", "bmp", "jp2"}
@@ -653,6 +667,29 @@ def test_borders_and_dead_pixels_in_a_deep_picture(value):
     for data in (saved(damaged, "PNG"), saved(damaged, "TIFF"), saved(damaged, "JPEG2000")):
         image = decode(data).image
         assert np.abs(image[5:-5, 5:-5] - PICTURE.astype(float))[~dead].max() <= ROUNDED
+
+
+@pytest.mark.parametrize("level", [300, 9000])
+@pytest.mark.parametrize("noise", [2, 15])
+@pytest.mark.parametrize("sides", [((6, 6), (6, 6)), ((0, 9), (0, 0))])
+def test_a_noisy_border_in_a_deep_picture(level, noise, sides):
+    deep = PICTURE.astype(np.uint16) * 10 + 4000
+    framed = np.pad(deep, sides, constant_values=0)
+    border = framed == 0
+    framed[border] = np.random.default_rng(0).normal(level, noise, border.sum()).round()
+    for data in (saved(framed, "PNG"), saved(framed.astype(np.float32), "TIFF")):
+        image = decode(data).image
+        assert np.abs(image[~border] - PICTURE.astype(float).ravel()).max() <= ROUNDED
+        assert set(image[border]) == {0 if level < 4000 else 255}
+
+
+def test_noisy_air_that_a_picture_fades_into_keeps_its_place():
+    y, x = np.mgrid[:120, :100]
+    object_ = 2500 / (1 + np.exp((np.hypot(x - 50, y - 60) - 30) / 4))
+    air = np.random.default_rng(0).normal(3900, 12, object_.shape)
+    deep = (air - object_).round().astype(np.uint16)
+    expected = 255 * (deep.astype(float) - deep.min()) / (int(deep.max()) - deep.min())
+    assert np.abs(decode(saved(deep, "PNG")).image - expected).max() <= 2
 
 
 def test_a_border_in_floats_that_is_no_number():
