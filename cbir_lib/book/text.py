@@ -255,10 +255,11 @@ def describe_fewer_seeds(differences: Mapping[str, Mapping[str, float]], seeds: 
 
 
 def describe_seeds(difference: Mapping[str, float]) -> str:
-    """Describe how far apart the seeds are: ``seeds +0.6 to +1.5``, or ``one seed``."""
+    """Describe how far apart the seeds are: ``2 seeds, +0.6 to +1.5``, or ``one seed``."""
     if difference["seeds"] == 1:
         return "one seed"
-    return f"seeds {format_points(difference['lowest'])} to {format_points(difference['highest'])}"
+    lowest, highest = (format_points(difference[key]) for key in ("lowest", "highest"))
+    return f"{difference['seeds']} seeds, {lowest} to {highest}"
 
 
 def describe_ablation(measured: MeasuredAblation) -> str:
@@ -306,7 +307,8 @@ def describe_published_networks(own_images: bool, families: bool = False) -> str
 def describe_remedies(runs: str, own_images: bool) -> str:
     """Return the caption of a table of a remedy; ``runs`` describes the data and the training."""
     return (
-        "*Test accuracy without → with, and the paired difference. Open: the interval contains 0. "
+        "*Test accuracy without → with, mean of the seeds that both have, and the paired "
+        "difference. Open: the interval contains 0. "
         f"{runs}. {describe_published_networks(own_images)}*"
     )
 
@@ -519,20 +521,16 @@ def tabulate_ablations(
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("change")
 
 
-def tabulate_remedy(
-    differences: Mapping[str, Mapping[str, float]], remedy: str, accuracies: pd.Series
-) -> pd.DataFrame:
+def tabulate_remedy(differences: Mapping[str, Mapping[str, float]], remedy: str) -> pd.DataFrame:
     """Format what a remedy changes, a row per network, next to the paper's numbers.
 
-    ``differences`` are those of :func:`cbir_lib.reproduction.remedies.measure_remedies`, and
-    ``accuracies`` percentages by network and variant.
+    ``differences`` are those of :func:`cbir_lib.reproduction.remedies.measure_remedies`.
     """
-    variant = remedies.REMEDIES[remedy]
     return pd.DataFrame.from_dict(
         {
             name: {
                 "paper (%)": format_pair(remedies.get_published_pair(name, remedy), 2),
-                "here (%)": format_pair((accuracies[name, ""], accuracies[name, variant]), 1),
+                "here (%)": format_pair((d["other"], d["one"]), 1),
                 "difference (95 % interval)": format_difference(d),
                 "seeds": describe_seeds(d),
             }

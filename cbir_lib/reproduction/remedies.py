@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cbir_lib.networks.architectures import NETWORKS
-from cbir_lib.reproduction import paper, tables, verdicts
+from cbir_lib.reproduction import paper, verdicts
 from cbir_lib.study.pairwise import compute_difference
 from cbir_lib.study.results import Result, name_variant
 
@@ -83,9 +83,9 @@ def measure_doubled_epochs(results: Sequence[Result]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``network``, ``training`` (a key of :data:`TRAININGS`); mean accuracies in percent
-        ``once`` and ``twice``; ``difference`` of the two, and with a remedy ``remedy once`` and
-        ``remedy twice``, its difference from plain training with as many epochs: mappings as
+        ``network``, ``training`` (a key of :data:`TRAININGS`); ``difference``
+        of twice the epochs from once, and with a remedy ``remedy once`` and ``remedy twice``, its
+        difference from plain training with as many epochs: mappings as
         :func:`cbir_lib.study.pairwise.compute_difference` gives them, or None.
     """
     networks = [r for r in results if "network" in r.parameters]
@@ -104,8 +104,6 @@ def measure_doubled_epochs(results: Sequence[Result]) -> pd.DataFrame:
                 {
                     "network": name,
                     "training": training,
-                    "once": tables.compute_mean(results, once)["mean"],
-                    "twice": tables.compute_mean(results, twice)["mean"],
                     "difference": difference,
                     "remedy once": remedy_once,
                     "remedy twice": remedy_twice,

@@ -34,8 +34,8 @@ def compute_difference(
     dict or None
         In percentage points: ``difference``, and ``low`` and ``high``, its 95 % interval
         (:func:`cbir_lib.evaluation.intervals.compute_paired_interval`); ``seeds``, the number
-        that both have; ``lowest`` and ``highest`` of the seeds' differences. None without a common
-        seed.
+        that both have; ``lowest`` and ``highest`` of the seeds' differences. In percent ``one`` and
+        ``other``, the means of the two over these seeds. None without a common seed.
 
     Raises
     ------
@@ -54,10 +54,11 @@ def compute_difference(
                 f"{pair[0].run} and {pair[1].run} were measured on different images",
                 "compare runs of the same images and classes",
             )
-        first, second = (score_queries(result, measure) for result in pair)
-        rows.append(100 * (first - second))
-    known = ~np.isnan(rows).any(axis=0)
-    differences, subjects = np.array(rows)[:, known], pair[0].data.test_subjects
+        rows.append([score_queries(result, measure) for result in pair])
+    scores = 100 * np.array(rows)  # by seed, side and query
+    known = ~np.isnan(scores).any(axis=(0, 1))
+    first, second = scores[:, 0, known], scores[:, 1, known]
+    differences, subjects = first - second, pair[0].data.test_subjects
     low, high = compute_paired_interval(
         differences, subjects=subjects and np.array(subjects)[known]
     )
@@ -66,6 +67,8 @@ def compute_difference(
         "difference": float(differences.mean()),
         "low": low,
         "high": high,
+        "one": float(first.mean()),
+        "other": float(second.mean()),
         "seeds": len(seeds),
         "lowest": float(of_seeds.min()),
         "highest": float(of_seeds.max()),

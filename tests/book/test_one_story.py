@@ -9,7 +9,8 @@ What is gathered from the executed chapters of a book, as a reader sees them:
   such as ``paper`` or ``mAP`` in the same clause.
 
 A profile is the one that the words name, or the next caption. What is labelled "your run" is none
-of the book's statements. Means of the seeds and single seeds are different numbers.
+of the book's statements, and neither is what is said of films of patients. Means of all seeds,
+means of as many as a column ``seeds`` names, and single seeds are different numbers.
 """
 
 import re
@@ -32,7 +33,8 @@ ROOT = Path(__file__).parents[2]
 NETWORK = r"Network ([A-H])\b"
 VARIANT = (
     r"((?:, (?!seed|the |in |which )[a-z][\w.+-]*)?"
-    r"(?: with dropout and augmentation| with both| with dropout| with augmentation)?)"
+    r"(?: with dropout and augmentation| with both| with dropout| with augmentation"
+    r"| with batch normalisation(?: and \d+ variations)?)?)"
 )
 SEED = r"(?:, seed (\d+))?"
 NAMED = re.compile(NETWORK + VARIANT + SEED)
@@ -43,12 +45,14 @@ OTHER = re.compile(
     re.I,
 )
 RANKED = re.compile(r"mAP|mean average precision")
+OF_FILMS = re.compile(r"films|[Rr]eal")
 WORDS = {
     "": "",
     " with dropout and augmentation": "dropout-augment",
     " with both": "dropout-augment",
     " with dropout": "dropout",
     " with augmentation": "augment",
+    " with batch normalisation": "normalised",
 }
 WAYS = (("both", "dropout-augment"), ("augment", "augment"), ("dropout", "dropout"))
 
@@ -61,7 +65,7 @@ class Statement:
     network: str
     variant: str
     profile: str
-    seed: int | None
+    seed: int | str | None  # "2 seeds" is the mean of those that both sides of a pair have
     accuracy: float
 
     @property
@@ -132,7 +136,7 @@ def _named(text: str):
 
 def _of_match(match):
     network, variant, seed = match.groups()
-    way = variant.removeprefix(", ") if variant.startswith(", ") else WORDS[variant]
+    way = WORDS.get(variant, variant.removeprefix(", ").strip())
     return network, way, None if seed is None else int(seed)
 
 
@@ -158,6 +162,7 @@ def _of_table(html: str, before: str, after: str):
         if not named:
             continue
         network, variant, seed = named
+        of_pair = re.match(r"one|\d+", dict(zip(header, line, strict=True)).get("seeds", ""))
         for title, cell in zip(header, line, strict=True):
             values = [float(v) for v in re.findall(r"(?<![\d.])\d{1,2}\.\d(?!\d)", cell)]
             one_seed = re.fullmatch(r"seed (\d+)", title)
@@ -169,17 +174,23 @@ def _of_table(html: str, before: str, after: str):
             elif classes:
                 yield network, "" if classes[1] == "5" else f"{classes[1]}classes", None, values[0]
             elif title == "here (%)" and "→" in cell:
-                way = next((v for word, v in WAYS if word in before.lower()), None)
+                section = re.split(r"(?m)^#+ ", before)[-1].lower()
+                way = next((v for word, v in WAYS if word in section), None)
                 sides = [v.strip() for v in cell.split("→")]
                 for side, trained in zip(sides, ("", way), strict=True):
                     if re.fullmatch(r"\d{1,2}\.\d", side) and trained is not None:
-                        yield network, trained, None, float(side)
+                        yield network, trained, _name_seeds(of_pair), float(side)
             elif title == "here (%)":
                 yield network, paper.TRAINED[network], None, values[0]
             elif title == "plain (%)":
                 yield network, "", None, values[0]
             elif title in ("accuracy (%)", "test accuracy (%)", "mean"):
                 yield network, variant, seed, values[0]
+
+
+def _name_seeds(count):
+    """How many seeds a pair has, by the match of its cell; None where no column says it."""
+    return count and f"{count[0].replace('one', '1')} seeds"
 
 
 def _of_your_run(text: str):
@@ -194,6 +205,8 @@ def _of_your_run(text: str):
 def _of_words(text: str):
     """``Network X ... NN.N %`` within a sentence, where the number is its accuracy."""
     for sentence in re.split(r"(?<=[a-z%)])[.;] |\n\s*\n|\n- ", text.replace("*", "")):
+        if OF_FILMS.search(sentence):
+            continue
         names = [*NAMED.finditer(sentence)]
         for match, following in zip(names, [*names[1:], None], strict=False):
             if RANKED.search(sentence[: match.start()]):
@@ -246,6 +259,11 @@ CAPTION = "*Profile full: simulated images; 20 epochs.*"
          [("G", "", None, 95.0)]),
         ("By mean average precision the best network (Network E) has 58.0 %.", []),
         ("Network E has a mAP of 58.0 %.", []),
+        ("The best with real films is Network B with batch normalisation: 98.6 %.", []),
+        ("Network B with batch normalisation and 8 variations has 96.2 %, Network B with batch "
+         "normalisation 95.0 %.",
+         [("B", "with batch normalisation and 8 variations", None, 96.2),
+          ("B", "normalised", None, 95.0)]),
         ("Network B is 2.1 points ahead. The descriptor has 91.0 %.", []),
     ],
 )  # fmt: skip
@@ -263,11 +281,14 @@ def test_numbers_in_tables(tmp_path):
     four = [["method", "paper (%)", "here (%)", "plain (%)"],
             ["Network E", "88.38", "94.2 (93.0 to 95.0)", "93.1"]]  # fmt: skip
     ways = [["network", "here (%)"], ["F", "91.0 → 92.5"], ["G", "90.0 → \N{EN DASH}"]]
+    pairs = [["network", "here (%)", "seeds"], ["F", "91.3 → 92.9", "2 seeds, +0.1 to +1.2"],
+             ["G", "90.1 → 90.2", "one seed"]]  # fmt: skip
     seeds = [["", "seed 0", "seed 1", "mean", "mAP, mean"], ["network", "", "", "", ""],
              ["D", "90.1", "90.3", "90.2", "55.0"]]  # fmt: skip
     place = page(
         *(tmp_path / "a.ipynb", accuracy, CAPTION, retrieval, CAPTION, four, "*Test accuracy.*"),
         *("### Table 5: dropout", ways, "*Test accuracy without → with.*"),
+        *("Both remedies.\n\n### Augmentation", pairs, "*Test accuracy without → with.*"),
         *(seeds, "*Test accuracy (%). Profile other, three seeds.*"),
     )
     assert {(*s.key, s.accuracy) for s in gather(place)} == {
@@ -277,6 +298,10 @@ def test_numbers_in_tables(tmp_path):
         ("F", "", "other", None, 91.0),
         ("F", "dropout", "other", None, 92.5),
         ("G", "", "other", None, 90.0),
+        ("F", "", "other", "2 seeds", 91.3),
+        ("F", "augment", "other", "2 seeds", 92.9),
+        ("G", "", "other", "1 seeds", 90.1),
+        ("G", "augment", "other", "1 seeds", 90.2),
         ("D", "", "other", 0, 90.1),
         ("D", "", "other", 1, 90.3),
         ("D", "", "other", None, 90.2),
