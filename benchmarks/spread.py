@@ -8,6 +8,9 @@ if profile, processor and versions are the same. The cheapest runs come first.
 
 The networks of profile quick take half an hour on two cores under each of the circumstances:
 ``python benchmarks/spread.py --kind networks``.
+
+A study made on another processor is compared with the published results, on that processor and
+without any rerun: ``make study`` there, then ``python benchmarks/spread.py --elsewhere``.
 """
 
 import argparse
@@ -22,6 +25,7 @@ from cbir_lib import paths
 from cbir_lib.reproduction import gaps, tolerances
 from cbir_lib.study import results
 from cbir_lib.study.config import CombinationRun, NetworkRun, read_study
+from cbir_lib.study.results import Result
 
 THREADS = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
@@ -56,6 +60,7 @@ SETTINGS = {
         "OPENCV_IPP": "sse42",
     },
 }
+ELSEWHERE = "another processor"
 CHEAP = ("AVX2 only", "two threads")  # without AVX a network takes several times as long
 
 
@@ -104,19 +109,8 @@ def spread(profile: str, runs: list[str]) -> tolerances.Spread:
     reruns, kinds = [], set()
     for name, group in read.items():
         for result in group:
-            if name == tolerances.USUAL or result.run not in usual:
-                continue
-            sizes = gaps.find_largest(gaps.compare_results(usual[result.run], result))
-            kinds |= set(sizes)
-            reruns.append(
-                tolerances.Rerun(
-                    run=result.run,
-                    trained="network" in result.parameters,
-                    circumstances=name,
-                    values_that_differ=len(results.list_differences(usual[result.run], result)),
-                    differences={kind: size for kind, size in sizes.items() if size},
-                )
-            )
+            if name != tolerances.USUAL and result.run in usual:
+                reruns.append(measure(usual[result.run], result, name, kinds))
     occasion = read[tolerances.USUAL][-1].circumstances
     return tolerances.Spread(
         profile=profile,
@@ -126,6 +120,42 @@ def spread(profile: str, runs: list[str]) -> tolerances.Spread:
         circumstances={name: SETTINGS[name] for name in read},
         kinds=sorted(kinds),
         reruns=reruns,
+    )
+
+
+def measure(usual: Result, result: Result, name: str, kinds: set[str]) -> tolerances.Rerun:
+    """Return how a rerun differs from the usual run, and add the kinds of its numbers."""
+    sizes = gaps.find_largest(gaps.compare_results(usual, result))
+    kinds |= set(sizes)
+    return tolerances.Rerun(
+        run=result.run,
+        trained="network" in result.parameters,
+        circumstances=name,
+        values_that_differ=len(results.list_differences(usual, result)),
+        differences={kind: size for kind, size in sizes.items() if size},
+    )
+
+
+def spread_elsewhere(profile: str, earlier: tolerances.Spread) -> tolerances.Spread:
+    """Return the differences of this machine's study from the published results."""
+    kinds: set[str] = set()
+    reruns, finished = [], []
+    published = paths.results_folder(profile)
+    for result in results.read_all(paths.build_folder(profile)):
+        if result.circumstances.versions != earlier.versions:
+            sys.exit(f"{result.run} was made with other versions than the reruns that are kept")
+        if (file := published / f"{result.run}.json").exists():
+            reruns.append(measure(results.read(file), result, ELSEWHERE, kinds))
+            finished.append(result.circumstances.finished)
+    if not reruns:
+        sys.exit(f"nothing to compare: make study PROFILE={profile}")
+    return earlier.model_copy(
+        update={
+            "measured": max(finished),
+            "circumstances": {ELSEWHERE: {}},
+            "kinds": sorted(kinds),
+            "reruns": reruns,
+        }
     )
 
 
@@ -153,7 +183,13 @@ def main() -> None:
     parser.add_argument("--circumstances", nargs="+", default=CHEAP, choices=[*SETTINGS][1:])
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
     parser.add_argument("--collect", action="store_true", help="execute nothing more")
+    parser.add_argument(
+        "--elsewhere", action="store_true", help="compare this machine's study with results/"
+    )
     options = parser.parse_args()
+    if options.elsewhere:
+        keep(spread_elsewhere(options.profile, tolerances.read_spread()))
+        return
     runs = read_study(paths.study_file()).runs(options.profile)
 
     def cost(run) -> tuple[bool, float]:
@@ -174,7 +210,11 @@ def main() -> None:
             some = [run.id for run in chosen if isinstance(run, CombinationRun) == last]
             with ThreadPoolExecutor(options.jobs) as pool:
                 list(pool.map(lambda run, name=name: rerun(options.profile, run, name), some))
-    measured = spread(options.profile, [run.id for run in runs])
+    keep(spread(options.profile, [run.id for run in runs]))
+
+
+def keep(measured: tolerances.Spread) -> None:
+    """Write a spread, together with what was measured before and may be compared."""
     measured = merge(tolerances.read_spread(), measured)
     path = paths.results_folder(tolerances.FOLDER) / "spread.json"
     tolerances.write_spread(path, measured)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from cbir_lib.study.config import CombinationRun, DescriptorRun, NetworkRun
 from cbir_lib.study.results import Data, Result
 
-CURVES = (  # epochs whose values are judged; after the first, reruns differ least
+CURVES = (  # epochs whose values are judged
     *(("first", "train_loss"), ("last", "train_loss")),
     *(("last", "validation_loss"), ("last", "validation_accuracy")),
 )

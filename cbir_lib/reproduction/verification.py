@@ -8,8 +8,9 @@ equal to the last bit, ``within tolerance`` when it differs by no more than its 
 **Where the tolerance comes from.** The same computation gives slightly different numbers on another
 processor, because sums are rounded in another order. The size of this effect was measured:
 ``benchmarks/spread.py`` repeats runs with another number of threads and with fewer processor
-instructions (without AVX-512, networks are trained in float32 instead of bfloat16), and stores the
-differences from the run as the study makes it in ``results/verification/spread.json``.
+instructions (without AVX-512, networks are trained in float32 instead of bfloat16), compares a study
+made on another processor with the published results, and stores the differences in
+``results/verification/spread.json``.
 
 - There are three kinds of run: a trained network; an untrained method whose nearest neighbours gave
   the same answers in all reruns; and one whose answers varied, because it learns a vocabulary,

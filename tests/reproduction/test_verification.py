@@ -446,7 +446,7 @@ def test_a_wrong_learning_rate_shows_in_the_curves(train, published, tolerated):
     now = train(precision="bfloat16", learning_rate=0.02)
     assert now.parameters == published.parameters  # nothing says so
     keys = different(judge(published, now, tolerated))
-    assert {"training.train_loss.first", "training.train_loss.last"} <= keys
+    assert "training.train_loss.last" in keys
 
 
 def test_a_wrong_split_shows_in_the_labels_of_the_test_images(
