@@ -89,10 +89,11 @@ def compare_results(published: Result, now: Result) -> dict[str, Gap]:
     rules = {rule.rule: rule.model_dump() for rule in now.rules}
     for number, rule in enumerate(published.rules):
         same_rule = rules.get(rule.rule, {})
-        for name, value in _list_numbers(rule.model_dump()):
-            key = f"rules.{rule.rule}.{name}"
-            put(key, f"rules.{number}.{name}", value, same_rule.get(name), _subtract)
         chosen = _format_choice(rule.settings, same_rule.get("settings"))
+        for name, value in _list_numbers(rule.model_dump()):
+            if chosen[0] == chosen[1] or not same_rule:  # with other settings, it is another rule
+                key = f"rules.{rule.rule}.{name}"
+                put(key, f"rules.{number}.{name}", value, same_rule.get(name), _subtract)
         put(f"rules.{rule.rule}.settings", f"rules.{number}.settings", *chosen, _differ)
     ranked = now.retrieval.model_dump()
     for name, value in _list_numbers(published.retrieval.model_dump()):

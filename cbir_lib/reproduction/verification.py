@@ -8,8 +8,8 @@ equal to the last bit, ``within tolerance`` when it differs by no more than its 
 **Where the tolerance comes from.** The same computation gives slightly different numbers on another
 processor, because sums are rounded in another order. The size of this effect was measured:
 ``benchmarks/spread.py`` repeats runs with another number of threads and with fewer processor
-instructions (without AVX-512, networks are trained in float32 instead of bfloat16), compares a study
-made on another processor with the published results, and stores the differences in
+instructions (without AVX-512, networks are trained in float32 instead of bfloat16), compares a
+study made on another processor with the published results, and stores the differences in
 ``results/verification/spread.json``.
 
 - There are three kinds of run: a trained network; an untrained method whose nearest neighbours gave
@@ -21,7 +21,8 @@ made on another processor with the published results, and stores the differences
 - An accuracy of a network may differ by at most 3 percentage points, whatever was measured.
 - The mean over N networks has the tolerance of one network, divided by the square root of N.
 - Numbers that never differed in any rerun must be equal to the last bit.
-- Chosen settings may differ if a rerun chose differently.
+- Chosen settings may differ if a rerun chose differently. A classifier with other settings is
+  another one, whose accuracies are not compared.
 - A kind of number that was not measured, because the data of the reruns do not have it, gets the
   largest tolerance among the numbers of the same table.
 

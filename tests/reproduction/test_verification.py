@@ -142,6 +142,15 @@ def test_every_published_number_is_judged(place, value, key):
     assert verdicts(judge(described(), described(**{place: value}))) == {key: DIFFERENT}
 
 
+def test_accuracies_of_a_classifier_with_other_settings_are_not_compared():
+    other = {"rules__1__settings": {"scaled": "each", "C": 1.0}, "rules__1__accuracy": 0.1}
+    compared = gaps.compare_results(described(), described(**other))
+    assert compared["rules.RBF kernel.settings"].difference == 1
+    assert "rules.RBF kernel.accuracy" not in compared
+    same = gaps.compare_results(described(), described(rules__1__accuracy=0.1))
+    assert same["rules.RBF kernel.accuracy"].difference < 0
+
+
 @pytest.mark.parametrize(
     ("place", "value", "key"),
     [
