@@ -188,7 +188,9 @@ def main() -> None:
     )
     options = parser.parse_args()
     if options.elsewhere:
-        keep(spread_elsewhere(options.profile, tolerances.read_spread()))
+        if (earlier := tolerances.read_spread()) is None:
+            sys.exit("no reruns are kept to add to: leave out --elsewhere")
+        keep(spread_elsewhere(options.profile, earlier))
         return
     runs = read_study(paths.study_file()).runs(options.profile)
 
