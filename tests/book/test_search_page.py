@@ -19,6 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from cbir_lib.book import search_page
 from cbir_lib.images.decoding import decode, fit_to_square
+from cbir_lib.images.grey import find_limits
 from cbir_lib.images.perturbations import perturb
 from cbir_lib.retrieval.index import Index
 from cbir_lib.study import results
@@ -266,6 +267,52 @@ def test_jpeg_dicom_and_png_of_16_bits_are_read_as_in_the_library(page, library)
         answer = search(page, name, content)
         off = np.abs(np.array(answer["image"]) - fit_to_square(expected.image, 128).ravel())
         assert off.max() <= 1 and (off > 0).mean() < 0.02, name
+
+
+def draw_deep_picture(rng):
+    """Draw a picture of random depth with borders, dead pixels, letters and padding, or without."""
+    height, width = rng.integers(20, 60, 2)
+    picture = rng.normal(3000, rng.choice([0, 2, 300]), (height, width)).round()
+    top, left = rng.integers(0, 8, 2)
+    for sides in [(slice(None, top), slice(None)), (slice(None), slice(None, left))]:
+        level, noise = rng.choice([0, 2800, 3200, 9000]), rng.choice([0, 1, 10, 60])
+        picture[sides] = rng.normal(level, noise, picture[sides].shape).round()
+    for _ in range(rng.integers(0, 4)):
+        picture[rng.integers(height), rng.integers(width)] = rng.choice([0, 60_000])
+    if rng.random() < 0.3:
+        picture[:, rng.integers(width)] = rng.choice([0, 60_000])
+    if rng.random() < 0.3:
+        letters = rng.choice([0, 2000, 4000, 30_000])
+        picture[-12:-6, -12:-6] = letters + rng.choice([0, 500]) * rng.integers(0, 2, (6, 6))
+    void = rng.random((height, width)) < 0.1 if rng.random() < 0.3 else None
+    if rng.random() < 0.2:
+        picture[rng.integers(height)] = np.nan
+    return picture, void
+
+
+def test_the_limits_of_deep_pictures_are_the_library_s(page):
+    pictures = [draw_deep_picture(np.random.default_rng(seed)) for seed in range(300)]
+    sent = [
+        {
+            "values": np.where(np.isnan(picture), None, picture).ravel().tolist(),
+            "width": picture.shape[1],
+            "height": picture.shape[0],
+            "isVoid": None if void is None else void.ravel().astype(int).tolist(),
+        }
+        for picture, void in pictures
+    ]
+    limits = page.evaluate(
+        f"""async (sent) => {{
+            const {{ findLimits }} = await import(new URL("grey.js", {MODULE}));
+            const toFloats = (values) => Float64Array.from(values, (value) => value ?? NaN);
+            return sent.map((image) => findLimits({{ ...image, values: toFloats(image.values) }}));
+        }}""",
+        sent,
+    )
+    expected = [find_limits(*picture) for picture in pictures]
+    plain = [(np.nanmin(picture), np.nanmax(picture)) for picture, _ in pictures]
+    assert limits == [list(pair) for pair in expected]
+    assert sum(a != b for a, b in zip(expected, plain, strict=True)) > 100
 
 
 def test_a_query_takes_less_than_a_tenth_of_a_second(page, library):

@@ -4,8 +4,10 @@ import { toGrey } from "./images.js";
 
 const TAIL = 0.005; // share of the pixels beyond each percentile
 const FENCE = 0.5; // a pixel this share of their distance beyond the percentiles may be dead
-const BORDER = 0.1; // a value on this share of the outermost pixels is a border
+const BORDER = 0.1; // a value, or values close together, on this share of the outermost pixels is a border
 const BORDER_GAP = 0.05; // this share of the picture's range away from it
+const NOISE = 0.08; // values of a border extend over this share of the image's range at most ...
+const NOISE_GAP = 0.01; // ... without a gap as wide as this
 const SAMPLE_PX = 2 ** 20; // pixels from which the percentiles are estimated
 
 /** Map low..high linearly to 0..255 and clip: grey.stretch. */
@@ -20,18 +22,19 @@ export function convertTo8Bits(image) {
 
 /**
  * The values of black and white of an image whose file names neither: grey.find_limits. Padding
- * (`isVoid`, one byte a pixel), constant borders and dead pixels do not count.
+ * (`isVoid`, one byte a pixel), borders, dead pixels and letters do not count.
  */
 export function findLimits({ values, width, height, isVoid }) {
   const isKept = Uint8Array.from(values, (value, place) => !isVoid?.[place] && Number.isFinite(value));
   const whole = findExtremes(values, isKept);
   if (whole[0] === whole[1]) return whole;
-  const shared = findBorderValues(values, width, height, isKept);
-  const isInner = shared.length ? findInnerPixels(values, width, height, isKept, shared) : isKept;
+  const step = Math.max(1, Math.floor(values.length / SAMPLE_PX));
+  const takeSample = (counts) => values.filter((_, place) => place % step === 0 && counts[place]).sort();
+  const borders = findBorderValues(values, width, height, isKept, takeSample(isKept));
+  const isInner = borders.length ? findInnerPixels(values, width, height, isKept, borders) : isKept;
   const extremes = findExtremes(values, isInner);
   if (extremes[0] > extremes[1]) return whole; // nothing but borders
-  const step = Math.max(1, Math.floor(values.length / SAMPLE_PX));
-  const sample = values.filter((_, place) => place % step === 0 && isInner[place]).sort();
+  const sample = takeSample(isInner);
   const tail = Math.ceil(TAIL * sample.length + (2 * Math.max(width, height)) / step);
   let [low, high] = findLimitsWithoutDeadPixels(
     { values, width, height, isInner },
@@ -41,9 +44,9 @@ export function findLimits({ values, width, height, isVoid }) {
   );
   const levels = sample.reduce((count, value, place) => count + (value !== sample[place - 1]), 0);
   const gap = (high - low) * Math.max(BORDER_GAP, 1.5 / Math.max(1, levels - 1));
-  for (const value of shared) {
-    if (low - gap <= value && value < low) low = value;
-    else if (high < value && value <= high + gap) high = value;
+  for (const [darkest, brightest] of borders) {
+    if (low - gap <= brightest && darkest < low) low = darkest;
+    if (darkest <= high + gap && high < brightest) high = brightest;
   }
   return [low, high];
 }
@@ -59,22 +62,51 @@ function findExtremes(values, counts) {
   return [low, high];
 }
 
-/** The values that many of the outermost pixels share, in rising order. */
-function findBorderValues(values, width, height, isKept) {
-  const counts = new Map();
-  let edge = 0;
-  values.forEach((value, place) => {
+/** Pairs of values, from the darkest to the brightest, that many of the outermost pixels have. */
+function findBorderValues(values, width, height, isKept, sample) {
+  const isOutermost = (_, place) => {
     const [x, y] = [place % width, Math.floor(place / width)];
-    if (x > 0 && y > 0 && x < width - 1 && y < height - 1) return;
-    edge += 1;
-    if (isKept[place]) counts.set(value, (counts.get(value) ?? 0) + 1);
-  });
-  return [...counts.keys()].filter((value) => counts.get(value) >= BORDER * edge).sort((a, b) => a - b);
+    return x === 0 || y === 0 || x === width - 1 || y === height - 1;
+  };
+  const minimum = BORDER * values.filter(isOutermost).length;
+  const edge = values.filter((value, place) => isKept[place] && isOutermost(value, place)).sort();
+  const borders = splitWhere(edge, (step) => step > 0).filter(({ length }) => length >= minimum);
+  const spread = computeQuantile(sample, 1 - TAIL) - computeQuantile(sample, TAIL);
+  if (spread > 0 && spread < Infinity) {
+    for (const close of splitWhere(edge, (step) => step > NOISE_GAP * spread)) {
+      const range = close.at(-1) - close[0];
+      if (close.length >= minimum && range > 0 && range <= NOISE * spread) borders.push(close);
+    }
+  }
+  return borders.map((close) => [close[0], close.at(-1)]);
 }
 
-/** The kept pixels that pixels of these values, or not kept, do not connect with the edge. */
-function findInnerPixels(values, width, height, isKept, shared) {
-  const isBorder = new Set(shared);
+/** The parts of sorted values between two of which the step from one to the next is wide. */
+function splitWhere(sorted, isWide) {
+  const parts = [];
+  let start = 0;
+  for (let end = 1; end <= sorted.length; end++) {
+    if (end < sorted.length && !isWide(sorted[end] - sorted[end - 1])) continue;
+    parts.push(sorted.subarray(start, end));
+    start = end;
+  }
+  return parts;
+}
+
+/** A quantile of sorted values, between two of them in proportion: numpy.quantile. */
+function computeQuantile(sorted, share) {
+  const place = share * (sorted.length - 1);
+  const [below, above] = [sorted[Math.floor(place)], sorted[Math.ceil(place)]];
+  return below + (above - below) * (place - Math.floor(place));
+}
+
+/** The kept pixels that pixels of borders' values, or not kept, do not connect with the edge. */
+function findInnerPixels(values, width, height, isKept, borders) {
+  const isBorder = (value) =>
+    borders.some(([darkest, brightest]) => {
+      const more = (brightest - darkest) / 2;
+      return value >= darkest - more && value <= brightest + more;
+    });
   const isInner = isKept.slice();
   const isSeen = new Uint8Array(values.length);
   const todo = [];
@@ -82,7 +114,7 @@ function findInnerPixels(values, width, height, isKept, shared) {
     const place = y * width + x;
     if (x < 0 || y < 0 || x >= width || y >= height || isSeen[place]) return;
     isSeen[place] = 1;
-    if (isKept[place] && !isBorder.has(values[place])) return;
+    if (isKept[place] && !isBorder(values[place])) return;
     isInner[place] = 0;
     todo.push(place);
   };
@@ -105,12 +137,19 @@ function findLimitsWithoutDeadPixels(image, sample, tail, [low, high]) {
   const fence = FENCE * (most - least);
   const isBeyond = (value) => value < least - fence || value > most + fence;
   if (!(fence > 0) || !(isBeyond(low) || isBeyond(high))) return [low, high];
-  const isAlive = Uint8Array.from(
-    image.values,
-    (value, place) =>
-      image.isInner[place] && (!isBeyond(value) || isBeyond(computeLocalMedian(image, place))),
-  );
-  return findExtremes(image.values, isAlive);
+  const isWithin = image.isInner.map((counts, place) => counts && !isBeyond(image.values[place]));
+  const marks = image.values
+    .filter(
+      (value, place) =>
+        image.isInner[place] && isBeyond(value) && isBeyond(computeLocalMedian(image, place)),
+    )
+    .sort();
+  [low, high] = findExtremes(image.values, isWithin);
+  // A single value, far from all others, is of letters and marks.
+  const [below, above] = [marks.filter((value) => value < least), marks.filter((value) => value > most)];
+  if (below.length && (below[0] < below.at(-1) || low - below[0] <= fence)) low = below[0];
+  if (above.length && (above[0] < above.at(-1) || above.at(-1) - high <= fence)) high = above.at(-1);
+  return [low, high];
 }
 
 /** The median of the 5 x 5 pixels around a pixel, without borders. */
