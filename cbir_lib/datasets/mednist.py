@@ -156,6 +156,8 @@ def read_archive(archive: Path, checksums: tuple[str, ...]) -> list[tuple[PurePo
                     raise CbirError(f"{archive}: member {member.name!r} is too large", hint)
                 if name.suffix.lower() in IMAGE_SUFFIXES and name.parent.name in CLASSES:
                     files.append((name, members.extractfile(member).read()))
+            while members.fileobj.read(LARGEST_MEMBER):  # to gzip's checksum, at its end
+                pass
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise CbirError(f"{archive} is damaged: {error}", hint) from error
     return sorted(files)

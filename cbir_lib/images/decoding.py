@@ -133,6 +133,8 @@ def _decode(data: bytes) -> Decoded:
         width, height = picture.size
         if fault := find_size_fault(width, height) or _find_fault(picture, data):
             return Decoded(None, fault)
+        if picture.format == "PNG":
+            _verify_png(data)
         remarks = layout.remarks if layout else _describe_the_rest(picture, data)
         if layout and layout.deep and not _is_read_by_pillow(layout):
             return _decode_deep_tiff(data, layout)
@@ -160,6 +162,12 @@ def _decode(data: bytes) -> Decoded:
         return Decoded(None, remark)
     image = np.ascontiguousarray(tiff.turn_upright(image, orientation))
     return _add_remarks(Decoded(image, remark), remarks)
+
+
+def _verify_png(data: bytes) -> None:
+    """Compare the checksums of a PNG's chunks, those of the pixels too, which loading skips."""
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+        picture.verify()  # afterwards it cannot be loaded
 
 
 def _add_remarks(decoded: Decoded, remarks: list[str]) -> Decoded:

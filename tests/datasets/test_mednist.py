@@ -146,20 +146,12 @@ def test_truncated_archive_is_refused(archive, share):
         read(archive, checksum(archive))
 
 
-def test_fault_inside_an_archive_changes_no_image(folder, archive):
-    # tarfile does not check gzip's own sum: what gets through is caught by the sum of each PNG.
-    known = {image.tobytes() for image in read(folder).images}
+def test_a_fault_anywhere_in_an_archive_is_refused(archive):
     whole = archive.read_bytes()
-    refused = 0
     for start in range(0, len(whole), len(whole) // 40):
         archive.write_bytes(whole[:start] + b"\xff" * 64 + whole[start + 64 :])
-        try:
-            images = read(archive, checksum(archive)).images
-        except CbirError:
-            refused += 1
-        else:
-            assert known >= {image.tobytes() for image in images}
-    assert refused
+        with pytest.raises(CbirError, match="is damaged"):
+            read(archive, checksum(archive))
 
 
 MEMBERS = {

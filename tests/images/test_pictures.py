@@ -458,12 +458,22 @@ def test_the_number_of_the_rules_is_raised_when_pixels_change():
         if exact and "colour" not in name:  # luminance may be rounded elsewhere in another way
             digest.update(decode(MATRIX[name][0]).image.tobytes())
     digest.update(decode(saved(framed.astype(np.uint16), "PNG")).image.tobytes())
-    assert (RULES, digest.hexdigest()[:16]) == (5, "8c6a418280f28e00")
+    assert (RULES, digest.hexdigest()[:16]) == (6, "8c6a418280f28e00")
 
 
 def test_the_matrix_is_not_empty():
     assert len(MATRIX) == 289
     assert {name.split()[0] for name in MATRIX} >= {"png", "tiff", "jpeg", "webp", "bmp", "jp2"}
+
+
+def test_a_png_of_which_a_checksum_is_wrong_is_refused():
+    whole = saved(PICTURE, "PNG")
+    assert decode(whole).image is not None
+    for kind in (b"IHDR", b"IDAT"):
+        start = whole.index(kind)
+        end = start + 4 + int.from_bytes(whole[start - 4 : start], "big")
+        damaged = whole[:end] + bytes(4) + whole[end + 4 :]
+        assert decode(damaged) == (None, "damaged"), kind
 
 
 @pytest.mark.parametrize("share", [0.3, 0.8])
