@@ -199,24 +199,24 @@ def describe_films(shares: pd.DataFrame, method: str) -> str:
 def describe_best_for_films(rival: str) -> str:
     """Say which method serves best for films of patients, and how a rival does; no full stop.
 
-    By the worse region; MedNIST's published films. What was chosen by half of the films is stated
-    for the others. Empty where nothing is published.
+    MedNIST's published films: the best by its worse region on the films for choosing, and what it
+    does on the others. Empty where nothing is published.
     """
     path = effects.published_path("real", "mednist")
     if not path.is_file():
         return ""
     measured = effects.read(path)
-    shares = real.tabulate(measured)["P@1"].unstack("region")
-    best = shares.min(axis=1).idxmax()
-    judging = real.tabulate(measured, "judging")["P@1"].unstack("region")
-    of_best = describe_films(judging if best in judging.index else shares, best)
+    choosing, judging = (
+        real.tabulate(measured, half)["P@1"].unstack("region") for half in real.HALVES
+    )
+    best = choosing.min(axis=1).idxmax()
     said = (
         "With films of patients as queries, searched among the simulated images, the order "
         f"changes: the first answer of {name_in_sentence(best)} shows the right region "
-        f"for {of_best}"
+        f"for {describe_films(judging, best)}"
     )
-    if rival in shares.index:
-        said += f", that of {name_in_sentence(rival)} for {describe_films(shares, rival)}"
+    if rival in judging.index:
+        said += f", that of {name_in_sentence(rival)} for {describe_films(judging, rival)}"
     return said
 
 

@@ -99,7 +99,7 @@ def effects_real(
     }
     before = effects.read(path) if missing and path.is_file() else None
     if before:
-        there = {effect.method for effect in before.effects}
+        there = real.tabulate(before, "choosing").index.unique("method")
         networks = {n: networks[n] for n in real.list_missing(before, networks)}
         descriptors = {n: s for n, s in descriptors.items() if DESCRIPTORS[n].title not in there}
         if not networks and not descriptors:

@@ -45,11 +45,11 @@ def measure(
 ) -> effects.Effects:
     """Search the phantom's training images with real radiographs.
 
-    The level is the region. Networks also have ``accuracy``, the share of the films whose region
-    is the network's own answer, and rows of the two halves of the films, with ``half`` among their
-    settings. Those with batch normalisation have further rows, with ``statistics`` among the
-    settings: the films are described with the means and variances of the films for choosing, the
-    gallery with those of the training images.
+    The level is the region. The two halves of the films have rows of their own, with ``half`` among
+    the settings. Networks also have ``accuracy``, the share of the films whose region is the
+    network's own answer. Those with batch normalisation have further rows, with ``statistics``
+    among the settings: the films are described with the means and variances of the films for
+    choosing, the gallery with those of the training images.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def tabulate_statistics(measured: effects.Effects) -> pd.DataFrame:
 
 
 def list_reaching_aim(measured: effects.Effects) -> list[str]:
-    """Return the networks that reach ``AIM`` in every region on the films for choosing."""
+    """Return the methods that reach ``AIM`` in every region on the films for choosing."""
     shares = tabulate(measured, "choosing")["P@1"].unstack("region")
     return shares.index[(shares >= AIM).all(axis=1)].tolist()
 
@@ -320,18 +320,15 @@ def _summarise(
     right: np.ndarray | None = None,
     common: Mapping[str, str] | None = None,
 ) -> list[Effect]:
-    """Summarise (S, 3, Q) scores of S seeds, and (S, Q) correct answers, by region.
+    """Summarise (S, 3, Q) scores of S seeds, by region: of all films and of their halves.
 
-    With answers, the method is a network, and the halves of the films have rows of their own.
-    ``common`` is among the settings of all rows.
+    ``right``, (S, Q), is whether a network's own answer is correct. ``common`` is among the
+    settings of all rows.
     """
     common = {**(common or {})}
+    halves = split_films(labels)
     groups = [(common, np.full(len(labels), True))]
-    if right is not None:
-        halves = split_films(labels)
-        groups += [
-            ({"half": name} | common, halves == number) for number, name in enumerate(HALVES)
-        ]
+    groups += [({"half": name} | common, halves == number) for number, name in enumerate(HALVES)]
     rows = []
     for settings, members in groups:
         for label in np.unique(labels):
