@@ -27,6 +27,7 @@ POOLED = {  # kinds of number that are pooled for networks, which have few rerun
     r"retrieval\.precision_at_": "retrieval.precision",
     r"retrieval\.(.*mean_average|r)_precision": "retrieval.mean_average_precision",
 }
+TERMS = {"mean_average_precision": "mAP", "ndcg_at_": "nDCG@", "train_loss": "training loss"}
 FOLLOWS = re.compile(r"^recall_at_|_by_chance$")  # derived from the precisions or the labels
 
 
@@ -51,7 +52,7 @@ def classify_number(key: str, trained: bool = False) -> str:
 def label_number(key: str) -> str:
     """Return the name of a number for tables: ``accuracy, linear SVM``."""
     first, *rest = key.split(".")
-    last = rest[-1].replace("_", " ").replace("mean average precision", "mAP") if rest else first
+    last, *before = (_spell_out(part) for part in reversed(rest or [first]))
     if first == "answers":
         return "images with a different prediction"
     if first == "retrieval":
@@ -61,12 +62,16 @@ def label_number(key: str) -> str:
     if first in ("data", "parameters"):
         return f"data: {last}" if rest else first
     if first == "training":
-        return (
-            "epoch kept" if last == "best epoch" else f"{rest[0].replace('_', ' ')}, {last} epoch"
-        )
+        return "epoch kept" if last == "best epoch" else f"{before[0]}, {last} epoch"
     if first in ("candidates", "distances"):
         return f"{last}, {first[:-1]} {rest[0]}"
-    return f"{last}, {rest[0]}"
+    return f"{last}, {before[0]}" if before else last
+
+
+def _spell_out(name: str) -> str:
+    for field, term in TERMS.items():
+        name = name.replace(field, term)
+    return name.replace("_", " ")
 
 
 def compare_results(published: Result, now: Result) -> dict[str, Gap]:

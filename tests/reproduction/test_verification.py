@@ -176,7 +176,7 @@ def test_curves_and_the_epoch_of_a_network_are_judged():
         "training.best_epoch": DIFFERENT,
     }
     labels = [gaps.label_number(key) for key in (first, last, "training.best_epoch")]
-    assert labels == ["train loss, first epoch", "train loss, last epoch", "epoch kept"]
+    assert labels == ["training loss, first epoch", "training loss, last epoch", "epoch kept"]
     curves = {f"training__{name}": [1.5, 0.7, 0.5] for name in ("train_loss", "validation_loss")}
     other = {"training__validation_loss": [1.4, 0.7, 0.5]}
     inner = judge(trained(**curves), trained(**curves | other))
