@@ -23,18 +23,44 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
+from cbir_lib.book.text import name_in_sentence
 from cbir_lib.reproduction import paper
-from cbir_lib.study import results
+from cbir_lib.study import config, results
 from tests.book.test_report import cbir_in, project
 from tests.reproduction.test_verdicts import NAMED as DESCRIPTOR_OF
 from tests.reproduction.test_verdicts import series
 
 ROOT = Path(__file__).parents[2]
 NETWORK = r"Network ([A-H])\b"
+TERMS = {  # as sentences have them, and as the names of runs do
+    r"both": "dropout-augment",
+    r"dropout": "dropout",
+    r"augmentation": "augment",
+    r"batch normalisation": "normalised",
+    r"(\d+) variations": r"\1variations",
+    r"varied (\w+)": r"\1",
+    r"no CLAHE": "raw",
+    r"no mean image": "uncentred",
+    r"no weight decay": "decay0",
+    r"(flattened|pooled) maps": r"\1",
+    r"(\d+) classes": r"\1classes",
+    r"crops of (\d+) px": r"crop\1",
+    r"a learning rate of ([\d.]+)": r"rate\1",
+    r"a constant learning rate": "constant",
+    r"early stopping": "stopped",
+    r"twice the epochs": "2xepochs",
+    r"(\d+) learnt bits": r"\1bits",
+    r"a weight decay of ([\d.]+)": r"decay\1",
+    r"the ([\w-]+) loss": r"\1",
+    r"the supervised contrastive loss": "supervised-contrastive",
+    r"IRMA codes for classes": "codes",
+    r"the tree of IRMA codes": "code-tree",
+    r"float32": "float32",
+}
+TERM = rf"(?:{'|'.join(TERMS)})".replace("(", "(?:").replace("(?:?:", "(?:")
 VARIANT = (
     r"((?:, (?!seed|the |in |which )[a-z][\w.+-]*)?"
-    r"(?: with dropout and augmentation| with both| with dropout| with augmentation"
-    r"| with batch normalisation(?: and \d+ variations)?)?)"
+    rf"(?: with {TERM}(?:, {TERM})*(?: and {TERM})?)?)"
 )
 SEED = r"(?:, seed (\d+))?"
 NAMED = re.compile(NETWORK + VARIANT + SEED)
@@ -46,14 +72,6 @@ OTHER = re.compile(
 )
 RANKED = re.compile(r"mAP|mean average precision")
 OF_FILMS = re.compile(r"films|[Rr]eal")
-WORDS = {
-    "": "",
-    " with dropout and augmentation": "dropout-augment",
-    " with both": "dropout-augment",
-    " with dropout": "dropout",
-    " with augmentation": "augment",
-    " with batch normalisation": "normalised",
-}
 WAYS = (("both", "dropout-augment"), ("augment", "augment"), ("dropout", "dropout"))
 
 
@@ -136,8 +154,16 @@ def _named(text: str):
 
 def _of_match(match):
     network, variant, seed = match.groups()
-    way = WORDS.get(variant, variant.removeprefix(", ").strip())
+    named, _, with_terms = variant.removeprefix(", ").partition(" with ")
+    terms = re.split(r", | and ", with_terms) if with_terms else []
+    way = "-".join(filter(None, [named, *map(_name_term, terms)]))
     return network, way, None if seed is None else int(seed)
+
+
+def _name_term(term):
+    """What the name of a run has for a term."""
+    matches = ((re.fullmatch(pattern, term), name) for pattern, name in TERMS.items())
+    return next(match.expand(name) for match, name in matches if match).lower()
 
 
 def _of_table(html: str, before: str, after: str):
@@ -262,7 +288,7 @@ CAPTION = "*Profile full: simulated images; 20 epochs.*"
         ("The best with real films is Network B with batch normalisation: 98.6 %.", []),
         ("Network B with batch normalisation and 8 variations has 96.2 %, Network B with batch "
          "normalisation 95.0 %.",
-         [("B", "with batch normalisation and 8 variations", None, 96.2),
+         [("B", "normalised-8variations", None, 96.2),
           ("B", "normalised", None, 95.0)]),
         ("Network B is 2.1 points ahead. The descriptor has 91.0 %.", []),
     ],
@@ -306,6 +332,14 @@ def test_numbers_in_tables(tmp_path):
         ("D", "", "other", 1, 90.3),
         ("D", "", "other", None, 90.2),
     }
+
+
+def test_the_terms_are_those_of_the_library():
+    study = config.read_study(ROOT / "study.yml")
+    networks = [run for profile in study.profiles for run in study.runs(profile)]
+    for variant in {run.variant for run in networks if isinstance(run, config.NetworkRun)}:
+        named = name_in_sentence(f"Network B, {variant}" if variant else "Network B")
+        assert _named(named)[:2] == ("B", variant), named
 
 
 def test_your_run_is_not_the_books(tmp_path):
