@@ -122,7 +122,10 @@ def merge(published: effects.Effects, measured: effects.Effects) -> effects.Effe
 def list_missing(
     measured: effects.Effects, networks: Mapping[str, Sequence[results.Result]]
 ) -> list[str]:
-    """List the networks of which a seed, the halves or the other statistics are not measured."""
+    """List the networks of which the halves or the other statistics lack one of these seeds.
+
+    Those that were measured with more seeds stay, as where the networks of some are elsewhere.
+    """
 
     def count(name: str, **settings: str) -> int:
         wanted = {"half": HALVES[0], **settings}
@@ -132,8 +135,8 @@ def list_missing(
     return [
         name
         for name, seeds in networks.items()
-        if count(name) != len(seeds)
-        or (seeds[0].parameters["batch_norm"] and count(name, statistics="films") != len(seeds))
+        if count(name) < len(seeds)
+        or (seeds[0].parameters["batch_norm"] and count(name, statistics="films") < len(seeds))
     ]
 
 

@@ -204,6 +204,9 @@ def test_what_is_measured_anew_replaces_what_was_and_the_rest_stays():
     wanted = {f"Network {name}": [plain] for name in "ABD"} | {"Network C": [plain, plain]}
     assert real.list_missing(merged, wanted) == ["Network D", "Network C"]
     assert real.list_missing(merged, {"Network A": [with_norm]}) == ["Network A"]
+    of_three = [effect.model_copy(update={"seeds": 3}) for effect in merged.effects]
+    more = merged.model_copy(update={"effects": of_three})
+    assert real.list_missing(more, {"Network A": [plain, plain]}) == []
     with pytest.raises(CbirError, match="of other parameters"):
         real.merge(before, before.model_copy(update={"parameters": {"queries": 7}}))
 
