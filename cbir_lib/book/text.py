@@ -113,10 +113,10 @@ def advise_on_descriptor(found: Sequence[Result], caption: str) -> str:
     said = [
         f"Of the {len(free)} descriptors that need no labels, take **`{by_title[first.name]}`** "
         f"first: of ten neighbours {first['P@10']:.1f} % are of the query's class, and with the "
-        f"next best, {second.name}, {second['P@10']:.1f} %.",
-        f"By the nearest neighbour alone the best is {accurate.name}, "
-        f"{format_measure(accurate, 'accuracy')}; over whole rankings it is {whole.name}, "
-        f"mAP {format_measure(whole, 'mAP')}.",
+        f"next best, {name_in_sentence(second.name)}, {second['P@10']:.1f} %.",
+        f"By the nearest neighbour alone the best is {name_in_sentence(accurate.name)}, "
+        f"{format_measure(accurate, 'accuracy')}; over whole rankings it is "
+        f"{name_in_sentence(whole.name)}, mAP {format_measure(whole, 'mAP')}.",
     ]
     networks = table[table.index.str.startswith("Network ")]
     if len(networks):
