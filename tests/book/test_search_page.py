@@ -318,7 +318,7 @@ def test_the_limits_of_deep_pictures_are_the_library_s(page):
 def test_a_query_takes_less_than_a_tenth_of_a_second(page, library):
     content = encode(library[1].images[0])
     taken = [search(page, f"again {n}.png", content)["milliseconds"] for n in range(9)]
-    assert min(taken) < 100  # of a busy machine too
+    assert np.median(taken) < 100
 
 
 @pytest.mark.parametrize(

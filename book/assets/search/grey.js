@@ -30,11 +30,12 @@ export function findLimits({ values, width, height, isVoid }) {
   if (whole[0] === whole[1]) return whole;
   const step = Math.max(1, Math.floor(values.length / SAMPLE_PX));
   const takeSample = (counts) => values.filter((_, place) => place % step === 0 && counts[place]).sort();
-  const borders = findBorderValues(values, width, height, isKept, takeSample(isKept));
+  const ofKept = takeSample(isKept);
+  const borders = findBorderValues(values, width, height, isKept, ofKept);
   const isInner = borders.length ? findInnerPixels(values, width, height, isKept, borders) : isKept;
   const extremes = findExtremes(values, isInner);
   if (extremes[0] > extremes[1]) return whole; // nothing but borders
-  const sample = takeSample(isInner);
+  const sample = isInner === isKept ? ofKept : takeSample(isInner);
   const tail = Math.ceil(TAIL * sample.length + (2 * Math.max(width, height)) / step);
   let [low, high] = findLimitsWithoutDeadPixels(
     { values, width, height, isInner },
