@@ -111,6 +111,7 @@ VERIFIED = [
     *sorted(str(p) for kind in ("verification", PROFILE) for p in Path(project("results", kind)).glob("*.json")),
     *(str(p) for p in Path(WORK).glob("verification.json")),
 ]
+RUNS_FIRST = 10  # a priority: one that is left to the end keeps all chapters waiting
 BOOK_CODE = ("site", "pages", "origin")
 BOOK = [project("_config.yml"), project("cbir_lib/paths.py")]
 BOOK += [project(f"cbir_lib/book/{name}.py") for name in BOOK_CODE]
@@ -191,7 +192,7 @@ else:
             gpu=1,
         # One seed of everything first: a study that is cut short has something of each network.
         priority:
-            lambda wc: -RUNS[wc.run].seed
+            lambda wc: RUNS_FIRST - RUNS[wc.run].seed
         shell:
             "{JOB} run {wildcards.run} {OPTIONS}"
 
@@ -213,6 +214,7 @@ else:
             f"{WORK}/logs/{{run}}.ipynb",
         message:
             "{wildcards.run}"
+        priority: RUNS_FIRST
         shell:
             "{JOB} run {wildcards.run} {OPTIONS}"
 

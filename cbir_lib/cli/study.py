@@ -38,7 +38,6 @@ def study(
         raise CbirError("--missing and --run exclude each other", "leave one of them out")
     plan = load_study(study_file)  # a faulty one is refused before the slow imports
     from cbir_lib.workflow import conductor
-    from cbir_lib.workflow.publishing import unpublished_effects, unpublished_runs
 
     if data_root:
         os.environ["CBIR_DATA"] = str(data_root.resolve())
@@ -54,6 +53,9 @@ def study(
         )
 
     if missing:
+        # Imported here: with torch, it would double the time of a study with nothing to do.
+        from cbir_lib.workflow.publishing import unpublished_effects, unpublished_runs
+
         runs = unpublished_runs(plan, profile)
         # Effects choose from the networks that are trained by then.
         steps = [step for step in (runs, unpublished_effects(plan, profile)) if step]

@@ -6,7 +6,7 @@ Three kinds of local feature and two ways to gather them: how often each visual 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -22,6 +22,8 @@ from cbir_lib.images.preprocessing import check_images
 BLOCK_PX = 2**16  # pixels of the images that are looked at at a time: what caches hold
 ROWS = 2**14  # local features compared with the vocabulary at a time
 CELLS, ORIENTATIONS = 4, 8  # of a SIFT descriptor; orientations a power of two
+# Of some images: how many, which of them each local feature is of, and the features.
+Block = tuple[int, np.ndarray, np.ndarray]
 SIGMA_PX = (1.6**2 - 0.5**2) ** 0.5  # what OpenCV smooths by at its lowest scale
 
 
@@ -108,10 +110,40 @@ class Vocabulary(TransformerMixin, BaseEstimator):
             there should be words.
         """
         self._check()
+        return self._learn(self._describe_blocks(check_images(images)))
+
+    @staticmethod
+    def fit_transform_each(
+        variants: Sequence[Vocabulary], train: np.ndarray, *others: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """Fit each variant on (N, H, W) uint8; yield its vectors of these and of other batches.
+
+        Key points are looked for once, and kept: that takes longer than all else, and they are few.
+        """
+        splits = [check_images(images) for images in (train, *others)]
+        found: dict[int, list[Block]] = {}
+
+        def describe(variant: Vocabulary, place: int) -> Iterable[Block]:
+            blocks = variant._describe_blocks(splits[place])
+            if variant.features != "sift-keypoints":
+                return blocks
+            if place not in found:
+                found[place] = [*blocks]
+            return found[place]
+
+        for variant in variants:
+            variant._check()
+            variant._learn(describe(variant, 0))
+            yield tuple(
+                variant._gather_blocks(len(images), describe(variant, place))
+                for place, images in enumerate(splits)
+            )
+
+    def _learn(self, blocks: Iterable[Block]) -> Vocabulary:
         rng = np.random.default_rng(self.seed)
         # Of all local features those with the smallest random keys, so that few more are kept.
         kept, keys, threshold = [], [], 1.0
-        for _, _, features in self._describe_blocks(check_images(images)):
+        for _, _, features in blocks:
             drawn = rng.random(len(features))
             kept.append(features[drawn < threshold])
             keys.append(drawn[drawn < threshold])
@@ -160,13 +192,16 @@ class Vocabulary(TransformerMixin, BaseEstimator):
         images = check_images(images)
         if not hasattr(self, "vocabulary_"):
             raise CbirError("the vocabulary has not been learnt", "call fit with training images")
+        return self._gather_blocks(len(images), self._describe_blocks(images))
+
+    def _gather_blocks(self, images: int, blocks: Iterable[Block]) -> np.ndarray:
         vectors, start = None, 0
-        for count, owner, features in self._describe_blocks(images):
+        for count, owner, features in blocks:
             features = self._reduce(features) if self.features == "patches" else features
             word = assign_words(features, self.vocabulary_)
             part = self._gather(count, owner, features, word)
             if vectors is None:
-                vectors = np.empty((len(images), part.shape[1]), np.float32)
+                vectors = np.empty((images, part.shape[1]), np.float32)
             vectors[start : start + count] = part
             start += count
         return vectors
@@ -181,8 +216,7 @@ class Vocabulary(TransformerMixin, BaseEstimator):
         check_integer("sample", self.sample, 100, 10_000_000)
         check_integer("seed", self.seed, 0, 2**32 - 1)
 
-    def _describe_blocks(self, images: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Of each block: its images, which of them each local feature is of, and the features."""
+    def _describe_blocks(self, images: np.ndarray) -> Iterator[Block]:
         block = max(1, BLOCK_PX // images[0].size)
         for start in range(0, len(images), block):
             part = images[start : start + block]

@@ -137,6 +137,14 @@ class PretrainedFeatures(TransformerMixin, BaseEstimator):
             _describe(same, images)
         return vectors
 
+    @staticmethod
+    def fit_transform_each(
+        variants: Sequence[PretrainedFeatures], *splits: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yield of each variant its vectors of several batches: see ``transform_each``."""
+        each = [PretrainedFeatures.transform_each(variants, images) for images in splits]
+        yield from zip(*each, strict=True)
+
     def _compute(self) -> tuple[torch.device, str]:
         """The device, and the precision on it."""
         device = choose_device()

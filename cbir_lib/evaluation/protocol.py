@@ -102,17 +102,14 @@ def describe_by_each(
 ) -> Iterator[tuple[np.ndarray, ...]]:
     """Fit each descriptor on (N, H, W) uint8 training images; yield vectors of these and others.
 
-    One after the other, or together where a class can share its work (``transform_each``).
+    One after the other, or together where a class can share its work (``fit_transform_each``).
     """
-    splits = train, *others
-    shared = getattr(descriptors[0], "transform_each", None)
-    if shared:
-        fitted = [descriptor.fit(train, labels) for descriptor in descriptors]
-        yield from zip(*(shared(fitted, split) for split in splits), strict=True)
-    else:
-        for descriptor in descriptors:
-            descriptor.fit(train, labels)
-            yield tuple(descriptor.transform(split) for split in splits)
+    if shared := getattr(descriptors[0], "fit_transform_each", None):
+        yield from shared(descriptors, train, *others)
+        return
+    for descriptor in descriptors:
+        vectors = descriptor.fit_transform(train, labels)
+        yield vectors, *(descriptor.transform(images) for images in others)
 
 
 def measure_quality(relevant: np.ndarray, distances: np.ndarray | None = None) -> dict[str, float]:

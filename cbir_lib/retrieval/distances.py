@@ -7,11 +7,13 @@ distortion.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
+from cbir_lib.descriptors.blocks import compile_loops
 from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.retrieval import distance_loops
 
 CACHED_VALUES = 1 << 17  # of a gallery, in half a megabyte
 
@@ -65,22 +67,22 @@ def pairwise(
 
 def l1(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Sum of absolute differences."""
-    return compare_in_blocks(a, b, "cityblock")
+    return compare_in_blocks(a, b, distance_loops.add_absolute_differences)
 
 
 def l2(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Compute the Euclidean distance: the root of the sum of squared differences."""
-    return compare_in_blocks(a, b, "euclidean")
+    return compare_in_blocks(a, b, distance_loops.add_squared_differences)
 
 
-def compare_in_blocks(a: np.ndarray, b: np.ndarray, metric: str) -> np.ndarray:
-    """Compute ``cdist`` block by block: (Q, G) float64."""
-    blocks = split_gallery(b, 16)
-    if len(blocks) == 1:  # which needs no second copy
-        return cdist(a, b, metric)
-    distances = np.empty((len(a), len(b)))
-    for rows in blocks:
-        distances[:, rows] = cdist(a, b[rows], metric)
+def compare_in_blocks(a: np.ndarray, b: np.ndarray, loops: Callable) -> np.ndarray:
+    """Compare vectors by compiled loops, block by block of the gallery: (Q, G) float32."""
+    compare = compile_loops(loops, reorder=True)
+    distances = np.empty((len(a), len(b)), np.float32)
+    # The loops need no version for other orders or memory maps.
+    a = np.require(a, requirements=["C", "W"])
+    for rows in split_gallery(b, 16):
+        compare(a, np.require(b[rows], requirements=["C", "W"]), rows.start, distances)
     return distances
 
 
@@ -157,13 +159,7 @@ def chi_square(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     if (a < 0).any() or (b < 0).any():
         raise no_histograms_error("chi-square", "no negative value")
-    distances = np.empty((len(a), len(b)), np.float32)
-    for rows in split_gallery(b):
-        block = b[rows]
-        for row, p in zip(distances[:, rows], a, strict=True):
-            total = np.maximum(p + block, np.finfo(b.dtype).tiny)
-            row[:] = np.einsum("nd,nd->n", (p - block) / total, p - block)
-    return distances
+    return compare_in_blocks(a, b, distance_loops.add_relative_differences)
 
 
 def intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -173,7 +169,7 @@ def intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     of L1. A bin empty in both adds nothing.
     """
     a, b = normalise_sums("intersection", a.astype(np.float64), b.astype(np.float64))
-    return compare_in_blocks(a, b, "cityblock") / 2
+    return compare_in_blocks(a, b, distance_loops.add_absolute_differences) / 2
 
 
 def earth_mover(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -184,7 +180,7 @@ def earth_mover(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     IJCV 40(2), 2000, DOI 10.1023/A:1026543900054). Not for joint histograms, nor for circular ones.
     """
     a, b = normalise_sums("earth mover", a.astype(np.float64), b.astype(np.float64))
-    return compare_in_blocks(a.cumsum(1), b.cumsum(1), "cityblock")
+    return compare_in_blocks(a.cumsum(1), b.cumsum(1), distance_loops.add_absolute_differences)
 
 
 def image_distortion(a: np.ndarray, b: np.ndarray) -> np.ndarray:

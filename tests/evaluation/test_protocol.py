@@ -363,6 +363,31 @@ def test_settings_that_share_their_work_are_judged_as_each_alone(data, prepared)
     np.testing.assert_array_equal(index.vectors, alone[best].index.vectors)
 
 
+LOCAL = {"features": ["sift-keypoints", "patches", "sift-dense"], "words": [4, 2], "sample": [300]}
+
+
+@pytest.mark.parametrize(
+    ("name", "grid"),
+    [
+        ("gabor-vector", {"bank": ["octaves", "manjunath-ma"], "scaled": [True, False]}),
+        ("bag-of-words", LOCAL),
+        ("vlad", LOCAL),
+        ("pretrained", {"layer": ["head", "stage4"], "size": [32]}),
+    ],
+)
+def test_shared_work_changes_no_bit(name, grid, data, prepared):
+    train, other = prepared["train"], prepared["validation"]
+    settings = [*ParameterGrid(grid)]
+    descriptors = [build_descriptor(name, **one) for one in settings]
+    labels = data.split("train").labels
+    together = protocol.describe_by_each(descriptors, train, labels, other)
+    for one, descriptor, vectors in zip(settings, descriptors, together, strict=True):
+        alone = build_descriptor(name, **one).fit(train)
+        for images, shared in zip((train, other), vectors, strict=True):
+            np.testing.assert_array_equal(shared, alone.transform(images))
+            np.testing.assert_array_equal(shared, descriptor.transform(images))
+
+
 def test_the_test_split_is_never_looked_at_to_choose(data, prepared):
     grid = {"bins": [256, 4], "grid": [1, 4]}
     images = {split: prepared[split] for split in ("train", "validation")}

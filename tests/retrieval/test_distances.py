@@ -85,6 +85,16 @@ def test_blocks_of_a_gallery_change_no_bit(distance, monkeypatch):
     np.testing.assert_array_equal(pairwise(distance, a, b), whole)
 
 
+@pytest.mark.parametrize("distance", ["L1", "L2", "chi-square", "intersection", "earth mover"])
+def test_a_pair_alone_has_the_same_bits_in_any_memory(distance):
+    a, b = np.random.default_rng(1).random((2, 20, 75), np.float32)
+    whole = pairwise(distance, a, b)
+    b.flags.writeable = False  # as a memory map has it
+    columns = np.asfortranarray(b)
+    assert [[pairwise(distance, [p], [q])[0, 0] for q in columns] for p in a] == whole.tolist()
+    np.testing.assert_array_equal(pairwise(distance, a, columns), whole)
+
+
 # Two points a right angle apart, and histograms of which half overlaps.
 BY_HAND = [
     ("L1", [1, 2], [4, -2], 3 + 4),
