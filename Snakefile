@@ -78,12 +78,13 @@ def page(run, executed):
 
 def networks_of(measured):
     """The networks that effects choose from; if only some runs were asked for, those they choose."""
-    from cbir_lib.study.effects import list_networks_to_train
-    from cbir_lib.workflow.publishing import finished_networks
-
     names = measured.networks
-    if ONLY and (finished := finished_networks(READ, PROFILE, Path(WORK), names)):
-        names = list_networks_to_train(Path(WORK), finished)
+    if ONLY:  # which imports torch
+        from cbir_lib.study.effects import list_networks_to_train
+        from cbir_lib.workflow.publishing import finished_networks
+
+        if finished := finished_networks(READ, PROFILE, Path(WORK), names):
+            names = list_networks_to_train(Path(WORK), finished)
     return expand(f"{WORK}/runs/{{run}}/model.safetensors", run=names)
 
 

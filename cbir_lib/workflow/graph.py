@@ -69,7 +69,7 @@ def find_imported_modules(code: str, others: Iterable[str] = ()) -> list[str]:
         if name not in known:
             known.add(name)
             todo += [*_find_imports(name), *_list_packages_above(name)]
-    return sorted(str(paths.shorten(_find_file(name))) for name in known)
+    return sorted(map(_find_path, known))
 
 
 def name_descriptor_module(name: str) -> str:
@@ -80,6 +80,11 @@ def name_descriptor_module(name: str) -> str:
 def _find_file(module: str) -> Path:
     place = PACKAGE.joinpath(*module.split(".")[1:])
     return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+
+
+@cache
+def _find_path(module: str) -> str:
+    return str(paths.shorten(_find_file(module)))
 
 
 @cache

@@ -164,9 +164,9 @@ def execute(chapter, folder):
 
 @pytest.fixture(scope="module")
 def run_alone(request, phantom_set, phantom_cache, tmp_path_factory, worker_id):
-    """Execute a chapter in a fresh process, one of two, which import the libraries once each.
+    """Execute a chapter in a fresh process, which imports the libraries once.
 
-    Without other workers all chapters that are asked for begin at once.
+    Without other workers it is one of two, and all chapters that are asked for begin at once.
     """
     folder = str(tmp_path_factory.mktemp("nothing") / "quick")  # a study that was never run
     asked = [
@@ -179,7 +179,8 @@ def run_alone(request, phantom_set, phantom_cache, tmp_path_factory, worker_id):
         patch.setenv("MPLBACKEND", "agg")
         patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
         patch.chdir(ROOT)
-        pool = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
+        count = 2 if worker_id == "master" else 1
+        pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"))
         begun = {chapter: pool.submit(execute, chapter, folder) for chapter in asked}
         yield lambda chapter: (begun.get(chapter) or pool.submit(execute, chapter, folder)).result()
         pool.shutdown(cancel_futures=True)

@@ -43,8 +43,9 @@ JOBS = len(RUNS) + len(CHAPTERS) + 2  # and the book, and the page that searches
 # Lets a test break one run from outside, or keep it from its end, without a change that would
 # repeat the others.
 BREAK = (
-    "import os\nimport time\n\nassert os.environ.get('BREAK') != network, 'broken on purpose'\n"
-    "time.sleep(int(os.environ.get('PAUSE_S', 0)))\n"
+    "import os\nimport time\n\n"
+    "assert os.environ.get('BREAK') != descriptor, 'broken on purpose'\n"
+    "time.sleep(int(os.environ.get('PAUSE_S', 0)))\n\n"
 )
 
 
@@ -88,9 +89,9 @@ class Project:
         (root / "results" / "real").symlink_to(ROOT / "results" / "real")
         self.set_study(STUDY)
         leave_out_chapters(root)
-        notebook = root / "notebooks" / "run_network.md"
-        text = notebook.read_text()
-        notebook.write_text(text.replace("import torch\n", "import torch\n" + BREAK, 1))
+        notebook = root / "notebooks" / "run_descriptor.md"
+        before, cell, after = notebook.read_text().partition("from cbir_lib import Preprocessing")
+        notebook.write_text(before + BREAK + cell + after)
         self.environment = os.environ | {"CBIR_DATA": str(data), "CBIR_CACHE": str(cache)}
 
     def set_study(self, study: dict) -> None:
@@ -197,12 +198,12 @@ def test_a_changed_parameter_repeats_only_what_depends_on_it(finished, tmp_path)
     project.environment = finished.environment
     before = project.times()
     study = yaml.safe_load(yaml.safe_dump(STUDY))
-    study["profiles"]["tiny"]["training"]["epochs"] = 3
+    study["grid"]["descriptors"]["grey-histogram"]["bins"] = [128]
     project.set_study(study)
     out, _ = project.study("--no-book")
     after = project.times()
     assert "1 jobs to do" in out
-    assert [run for run in RUNS if after[run] != before[run]] == ["mednist-G-s0"]
+    assert [run for run in RUNS if after[run] != before[run]] == ["mednist-grey-histogram"]
 
 
 def test_the_book_comes_from_published_results_without_data_or_training(finished, monkeypatch):
@@ -234,24 +235,12 @@ def test_publishing_needs_every_result(finished):
     assert len(err.splitlines()) == 2
 
 
-def test_a_failing_run_is_named_the_others_go_on_and_only_it_is_repeated(tmp_path, data, cache):
-    project = Project(tmp_path, data, cache)
-    _, err = project.study("--no-book", code=1, BREAK="G")
-    assert "mednist-G-s0" in err and "AssertionError: broken on purpose" in err
-    assert "assert os.environ.get('BREAK') != network" in err
-    assert "cell" in err and len(err.splitlines()) <= 6 and "Traceback" not in err
-    assert project.result("mednist-grey-histogram").exists()
-    assert not project.result("mednist-G-s0").exists()
-    assert (tmp_path / "build" / "tiny" / "logs" / "mednist-G-s0.ipynb").exists()
-    out, _ = project.study("--no-book")
-    assert "1 jobs to do" in out and "mednist-G-s0: done" in out
-
-
-def test_interrupted_refused_killed_and_gone_on(tmp_path, data, cache, finished):
+def test_interrupted_killed_broken_and_gone_on(tmp_path, data, cache, finished):
     project = Project(tmp_path, data, cache)
 
     first = project.start("--no-book", PAUSE_S="500")
-    project.wait_for_log("[mednist-G-s0] start")
+    for run in RUNS:
+        project.wait_for_log(f"[{run}] start")
     _, err = project.study("--no-book", code=2)  # a second one, while the first runs
     assert err.splitlines()[0].startswith("error: another study is running")
     first.send_signal(signal.SIGINT)
@@ -263,11 +252,23 @@ def test_interrupted_refused_killed_and_gone_on(tmp_path, data, cache, finished)
 
     (tmp_path / "build" / "tiny" / "study.log").unlink()
     second = project.start("--no-book", PAUSE_S="500")
-    project.wait_for_log("[mednist-G-s0] start")
+    for run in RUNS[1:]:
+        project.wait_for_log(f"[{run}] start")
     second.kill()  # its children live on: the next start ends them
     second.communicate()
-    project.study("--no-book")
+
+    # One that fails is named, and the others go on.
+    _, err = project.study("--no-book", code=1, BREAK="grey-histogram")
     assert project.processes() == []
+    assert "mednist-grey-histogram" in err and "AssertionError: broken on purpose" in err
+    assert "assert os.environ.get('BREAK') != descriptor" in err
+    assert "cell" in err and len(err.splitlines()) <= 6 and "Traceback" not in err
+    assert project.result("mednist-G-s0").exists()
+    assert not project.result("mednist-grey-histogram").exists()
+    assert (tmp_path / "build" / "tiny" / "logs" / "mednist-grey-histogram.ipynb").exists()
+
+    out, _ = project.study("--no-book")  # only that one is repeated
+    assert "1 jobs to do" in out and "mednist-grey-histogram: done" in out
     for run in RUNS:
         undisturbed, killed = (results.read(p.result(run)) for p in (finished, project))
         assert results.list_differences(undisturbed, killed) == []
