@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +16,17 @@ from cbir_lib.files import check_writable
 Films = Annotated[str, typer.Option(help="Real radiographs: mednist, fracatlas, irma, or folder.")]
 
 app = typer.Typer(help="Measurements outside a study: another data set, re-rendered images.")
+# Of glibc's mallopt (malloc.h).
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+
+
+@app.callback()
+def _keep_freed_memory() -> None:
+    """Let glibc keep what networks free: the system would clear the same pages at every batch."""
+    with suppress(OSError, AttributeError, TypeError):  # another C library
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(M_MMAP_MAX, 0)
 
 
 @app.command("transfer")
