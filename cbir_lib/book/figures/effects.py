@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
@@ -13,6 +14,8 @@ from matplotlib.ticker import LogLocator
 from cbir_lib.book.figures.described import described
 from cbir_lib.book.figures.palette import CLASS_COLOURS, colour_series
 from cbir_lib.book.figures.style import WIDTH_IN
+
+BEYOND = 10  # times the largest value: how far a panel of costs reaches
 
 
 @described
@@ -168,7 +171,10 @@ def plot_search_cost(
                 line.index, line["low"], line["high"], color=colour, alpha=0.12, lw=0
             )
     for place, (title, _) in zip(axes, panels.values(), strict=True):
-        place.set(xscale="log", yscale="log", title=title)
+        ends = np.concatenate([line.get_ydata() for line in place.lines])
+        # Of three points an interval may span thirty powers of ten: it goes on outside the panel.
+        ylim = (ends.min() / BEYOND, ends.max() * BEYOND)
+        place.set(xscale="log", yscale="log", title=title, ylim=ylim)
         place.tick_params(labelsize=9)
         place.xaxis.set_major_locator(LogLocator(numticks=5))
     figure.supxlabel("vectors in the gallery", fontsize=10)

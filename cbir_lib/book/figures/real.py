@@ -43,7 +43,7 @@ def plot_real_films(measured: pd.DataFrame, simulated: Mapping[str, float]) -> F
         axes.scatter(of_region["P@1"], rows, 34, colours, mark, zorder=3)
         axes.scatter([], [], 34, QUIET, mark, label=f"real, {region}")
     axes.set(yticks=rows, yticklabels=order, xlabel="first answer of the same region (%)")
-    axes.set_xlim(-2, 102)
+    axes.set(xlim=(-2, 102), ylim=(-0.7, len(order) - 0.3))
     axes.grid(axis="y", alpha=0.5)
     figure.legend(loc="outside upper center", ncols=4, fontsize=8, handletextpad=0.1)
     return figure
