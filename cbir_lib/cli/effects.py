@@ -22,7 +22,10 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 @app.callback()
 def _keep_freed_memory() -> None:
-    """Let glibc keep what networks free: the system would clear the same pages at every batch."""
+    """Let glibc keep what networks free: the system would clear the same pages at every batch.
+
+    The conductor does so by variables, for the processes that it starts.
+    """
     with suppress(OSError, AttributeError, TypeError):  # another C library
         libc = ctypes.CDLL(None)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

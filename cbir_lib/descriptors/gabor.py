@@ -172,7 +172,7 @@ class GaborVector(TransformerMixin, BaseEstimator):
         _check(self.bank, self.orientations, self.scales)
         images = check_images(images)
         if self.scaled:
-            self._learn_scale(self._compute_vectors(images))
+            self.fit_transform(images)
         return self
 
     def fit_transform(self, images: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
@@ -181,7 +181,8 @@ class GaborVector(TransformerMixin, BaseEstimator):
         vectors = self._compute_vectors(check_images(images))
         if not self.scaled:
             return vectors
-        self._learn_scale(vectors)
+        spread = vectors.std(axis=0, dtype=np.float64)
+        self.scale_ = np.where(spread > 1e-6, spread, 1).astype(np.float32)
         return vectors / self.scale_
 
     def transform(self, images: np.ndarray) -> np.ndarray:
@@ -193,10 +194,6 @@ class GaborVector(TransformerMixin, BaseEstimator):
         return self._compute_vectors(images) / _get_learned(
             self, "scale_", 2 * self.scales * self.orientations
         )
-
-    def _learn_scale(self, vectors: np.ndarray) -> None:
-        spread = vectors.std(axis=0, dtype=np.float64)
-        self.scale_ = np.where(spread > 1e-6, spread, 1).astype(np.float32)
 
     def _compute_vectors(self, images: np.ndarray) -> np.ndarray:
         summaries = np.empty((len(images), self.scales * self.orientations, 4), np.float32)

@@ -198,12 +198,12 @@ def test_a_changed_parameter_repeats_only_what_depends_on_it(finished, tmp_path)
     project.environment = finished.environment
     before = project.times()
     study = yaml.safe_load(yaml.safe_dump(STUDY))
-    study["grid"]["descriptors"]["grey-histogram"]["bins"] = [128]
+    study["profiles"]["tiny"]["training"]["epochs"] = 3
     project.set_study(study)
     out, _ = project.study("--no-book")
     after = project.times()
     assert "1 jobs to do" in out
-    assert [run for run in RUNS if after[run] != before[run]] == ["mednist-grey-histogram"]
+    assert [run for run in RUNS if after[run] != before[run]] == ["mednist-G-s0"]
 
 
 def test_the_book_comes_from_published_results_without_data_or_training(finished, monkeypatch):
