@@ -7,13 +7,14 @@ started; :class:`ForkedKernelManager` hands the fork the command that would have
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import random
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from jupyter_client import AsyncKernelManager, KernelConnectionInfo
 from jupyter_client.provisioning import LocalProvisioner
@@ -24,7 +25,7 @@ prepared: ForkedProcess | None = None  # the fork that waits for its command, at
 def prepare_kernel() -> None:
     """Fork a process that waits, and becomes the kernel of the next notebook executed here.
 
-    Returns in the calling process; the fork ends with ``SystemExit`` when its kernel is shut down.
+    Returns in the calling process; the fork ends when its kernel is shut down.
     """
     global prepared
     reading, writing = os.pipe()
@@ -40,7 +41,7 @@ def prepare_kernel() -> None:
         text = pipe.read()
     if text:  # else the job ended without a notebook
         _become_kernel(**json.loads(text))
-    raise SystemExit
+    leave(0)
 
 
 def _become_kernel(command: list[str], environment: dict[str, str], folder: str) -> None:
@@ -59,6 +60,14 @@ def _become_kernel(command: list[str], environment: dict[str, str], folder: str)
     sys.argv = ["ipykernel_launcher", *options]
     parent = f"--IPKernelApp.parent_handle={environment['JPY_PARENT_PID']}"  # ends if that one does
     IPKernelApp.launch_instance([*options, parent])
+
+
+def leave(code: int) -> NoReturn:
+    """End a fork: Python would take apart all that was imported, and so copy the parent's memory."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def reseed() -> None:

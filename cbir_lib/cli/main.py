@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
 import io
 import os
 import sys
@@ -62,6 +64,7 @@ def main() -> None:
 
     No exception escapes: a bug is two lines and a log to report, exit code 70.
     """
+    atexit.register(gc.freeze)  # Python's last collection would go through all that was imported
     _fill_closed_streams()
     ensure_home()
     for stream in (sys.stdout, sys.stderr):

@@ -10,6 +10,7 @@ fork would lack.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import selectors
@@ -72,10 +73,13 @@ def serve(address: Path) -> list[str] | None:
         door.bind(str(address))
         door.listen(64)  # jobs that come earlier wait here
         os.environ |= INLINE
+        gc.disable()  # what is imported stays
         for name in MODULES + (() if DRIVER.exists() else MODULES_WITHOUT_GPU):
             import_module(name)
         if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208
             return None
+        gc.enable()
+        gc.freeze()  # else every collection in a fork would go through all that was imported
         waits.register(door, selectors.EVENT_READ)
         waits.register(sys.stdin, selectors.EVENT_READ)
         jobs: dict[int, tuple[socket.socket, int]] = {}  # by the handle of the process
@@ -165,7 +169,10 @@ def main() -> None:
     if arguments[:1] == ["job"] and arguments[1] in NOTEBOOKS:
         kernels.prepare_kernel()
     sys.argv = ["cbir", *arguments]
-    main()
+    try:
+        main()
+    except SystemExit as leaving:
+        kernels.leave(leaving.code)
 
 
 if __name__ == "__main__":
