@@ -13,6 +13,11 @@ from cbir_lib.descriptors import DESCRIPTORS
 from cbir_lib.study.config import CombinationRun, DescriptorRun, NetworkRun, read_study
 from cbir_lib.workflow import graph
 
+if workflow.local_exec and workflow.scheduling_settings:  # not for a cluster, nor for one of its jobs
+    # For a limit that no study here reaches, it would look for work every second for each job that has
+    # finished, and wait for that at the end.
+    workflow.scheduling_settings.max_jobs_per_timespan = None
+
 STUDY = config.get("study", "study.yml")
 PROFILE = config.get("profile", "quick")
 PUBLISHED = str(config.get("published", False)).lower() == "true"
@@ -113,7 +118,7 @@ VERIFIED = [
     *(str(p) for p in Path(WORK).glob("verification.json")),
 ]
 RUNS_FIRST = 10  # a priority: one that is left to the end keeps all chapters waiting
-BOOK_CODE = ("site", "pages", "origin")
+BOOK_CODE = ("site", "pages", "origin", "rewriting")
 BOOK = [project("_config.yml"), project("cbir_lib/paths.py")]
 BOOK += [project(f"cbir_lib/book/{name}.py") for name in BOOK_CODE]
 BOOK += sorted(str(p) for p in Path(project("book")).rglob("*.*"))

@@ -63,7 +63,7 @@ def _become_kernel(command: list[str], environment: dict[str, str], folder: str)
 
 
 def leave(code: int) -> NoReturn:
-    """End a fork: Python would take apart all that was imported, and so copy the parent's memory."""
+    """End a fork. Python itself would take apart what was imported, and copy all its memory so."""
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

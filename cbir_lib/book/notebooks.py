@@ -27,6 +27,11 @@ from cbir_lib.book import kernels
 from cbir_lib.errors import CbirError, unknown_name_error
 from cbir_lib.files import replacing
 
+KERNEL = """import atexit, gc
+
+get_config().IPKernelApp.log_level = 50
+atexit.register(gc.freeze)
+"""
 READ_RESULT = "from cbir_lib.study import {module}\n\nresult = {module}.read({path!r})"
 
 
@@ -239,12 +244,13 @@ class _Lines:
 
 
 def quiet_kernel(folder: Path) -> None:
-    """Configure kernels started from here in ``folder``: one thread each, and no log.
+    """Configure kernels started from here in ``folder``: no log, and a quick end.
 
-    A kernel logs as an error that it was interrupted, which is how it is ended.
+    A kernel logs as an error that it was interrupted, which is how it is ended; its end as in
+    ``cbir_lib/cli/main.py``.
     """
     profile = folder / "ipython" / "profile_default"
     profile.mkdir(parents=True, exist_ok=True)
     with replacing(profile / "ipython_kernel_config.py") as part:
-        part.write_text("get_config().IPKernelApp.log_level = 50\n")
+        part.write_text(KERNEL)
     os.environ["IPYTHONDIR"] = str(folder / "ipython")

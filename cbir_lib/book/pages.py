@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from bs4 import BeautifulSoup, NavigableString, SoupStrainer, Tag
+from bs4 import BeautifulSoup, NavigableString, Tag
 from fontTools import subset
 from fontTools.ttLib import TTFont
 
@@ -41,7 +41,7 @@ BUTTONS = '<div class="article-header-buttons">'
 # A rule of the theme's style that gives names to an icon: ``.fa-bars,.fa-navicon{--fa:"\\f0c9"}``.
 CLASS = r"\.fa-[a-z0-9-]+(?::{1,2}before)?"
 GLYPH = re.compile(rf"({CLASS}(?:,{CLASS})*)\{{(?:--fa|content):\"\\([0-9a-f]+)\";?\}}")
-TABLES = "article table, .bd-article table"
+ARTICLE = re.compile(r"<article\b.*</article>", re.DOTALL)
 HEADINGS = ["h1", "h2", "h3", "h4"]
 # Spaces within a number and its unit or its interval, at which no line may end.
 INSIDE_NUMBERS = re.compile(r"(?<=\d) (?=%)|(?<=\d) (?=x \d)|(?<=\d x) (?=\d)")
@@ -67,7 +67,7 @@ def finish(html: Path, site: Path) -> None:
             file = html / "_static" / "figures" / f"{Path(name).stem}.csv"
             file.parent.mkdir(exist_ok=True)
             file.write_text(picture.csv, encoding="utf-8")
-    came_from = origin.read_origin()
+    came_from, shown = origin.read_origin(), set()
     for path in html.rglob("*.html"):
         if "_static" in path.parts:
             continue
@@ -80,10 +80,11 @@ def finish(html: Path, site: Path) -> None:
         is_chapter = path.parent.name == "chapters" or path.name == "index.html"
         if is_chapter and (links := origin.format_launchers(came_from, path.stem)):
             text = text.replace(BUTTONS, BUTTONS + links, 1)
-        if "<table" in text:
-            text = name_captions(text)
-        text = keep_numbers_together(text)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(finish_article(text), encoding="utf-8")
+        shown |= {unquote(name) for name in re.findall(r'_images/([^"?#]+)', text)}
+    for image in html.glob("_images/*"):
+        if image.name not in shown:  # of a page as it was
+            image.unlink()
     keep_used_icons(html)
 
 
@@ -121,16 +122,26 @@ def _describe(found: re.Match, pictures: dict[str, Picture]) -> str:
     return f'{shown}<a class="figure-data" href="{file}" download>The numbers (CSV)</a>'
 
 
-def name_captions(text: str) -> str:
-    """Connect each table of a page with its caption: the paragraph right after it, all in italics.
+def finish_article(text: str) -> str:
+    """Return a page with each table connected with its caption, and no line ending in a number."""
+    found = ARTICLE.search(text)
+    if not found:
+        return text
+    article = BeautifulSoup(found[0], "html.parser")  # a third of a page is navigation
+    name_captions(article)
+    keep_numbers_together(article)
+    return f"{text[: found.start()]}{article}{text[found.end() :]}"
 
-    A table without one keeps to the heading above it, and :func:`find_uncaptioned` finds it.
+
+def name_captions(article: BeautifulSoup) -> None:
+    """Connect each table with its caption: the paragraph right after it, all in italics.
+
+    A table without one keeps to the heading above it, and the check of the book finds it.
     """
-    soup = BeautifulSoup(text, "html.parser")
-    for empty in soup.select("article th"):
+    for empty in article.find_all("th"):
         if not empty.get_text(strip=True):
             empty.name = "td"  # the corner of a table heads nothing
-    for number, table in enumerate(soup.select(TABLES)):
+    for number, table in enumerate(article.find_all("table")):
         join_header(table)
         if table.find("caption"):
             continue
@@ -145,7 +156,6 @@ def name_captions(text: str) -> str:
             caption["class"] = [*caption.get("class", []), "table-caption"]
         caption["id"] = caption.get("id") or f"heading-{number}"
         table["aria-labelledby"] = caption["id"]
-    return str(soup)
 
 
 def join_header(table: Tag) -> None:
@@ -167,18 +177,15 @@ def join_header(table: Tag) -> None:
     lines[-1].decompose()
 
 
-def keep_numbers_together(text: str) -> str:
-    """Let no line of a page end within ``97.7 %``, ``3 x 3``, or an interval in a table."""
-    soup = BeautifulSoup(text, "html.parser")
-    article = soup.find("article")
-    for words in article.find_all(string=True) if article else ():
+def keep_numbers_together(article: BeautifulSoup) -> None:
+    """Let no line end within ``97.7 %``, ``3 x 3``, or an interval in a table."""
+    for words in article.find_all(string=True):
         joined = INSIDE_NUMBERS.sub("\N{NO-BREAK SPACE}", words)
         if " to " in words and words.find_parent("td"):
             joined = INSIDE_INTERVALS.sub("\N{NO-BREAK SPACE}", joined)
         is_text = type(words) is NavigableString  # and no comment
         if joined != words and is_text and not words.find_parent(is_verbatim):
             words.replace_with(joined)
-    return str(soup)
 
 
 def is_verbatim(tag: Tag) -> bool:
@@ -195,17 +202,6 @@ def find_caption(table):
         is_caption = following.name == "p" and len(parts) == 1 and parts[0].name == "em"
         return following if is_caption else None
     return None
-
-
-def find_uncaptioned(text: str) -> list[str]:
-    """Return the first words of each table of a finished page that has no caption."""
-    soup = BeautifulSoup(text, "html.parser", parse_only=SoupStrainer("article"))
-    return [
-        " ".join(table.get_text(" ").split())[:60]
-        for table in soup.select(TABLES)
-        if not str(table.get("aria-labelledby", "")).startswith("caption-")
-        and not table.find("caption")
-    ]
 
 
 def keep_used_icons(html: Path) -> None:

@@ -12,7 +12,7 @@ from nbconvert.exporters.html import HTMLExporter
 from traitlets.config import Config
 
 from cbir_lib import paths
-from cbir_lib.book.pages import name_captions
+from cbir_lib.book.pages import finish_article
 from cbir_lib.files import replacing
 
 STYLES = ("book.css", "report.css")
@@ -82,7 +82,7 @@ def write_page(notebook: Path, target: Path, title: str, footer: str) -> None:
         title=html.escape(title), styles=styles, body=body, footer=html.escape(footer)
     )
     with replacing(target) as part:
-        part.write_text(name_captions(page), encoding="utf-8")
+        part.write_text(finish_article(page), encoding="utf-8")
 
 
 def _embed_figure(output: nbformat.NotebookNode) -> str:

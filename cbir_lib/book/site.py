@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import filecmp
+import json
 import re
 import shutil
-import subprocess
-import sys
+from contextlib import redirect_stderr, redirect_stdout
 from html.parser import HTMLParser
+from importlib import metadata
 from pathlib import Path
+from typing import TextIO
 from urllib.parse import unquote, urlsplit
 
 import nbformat
 import yaml
+from nbconvert.filters import strip_ansi
 
 from cbir_lib import paths
 from cbir_lib.book import origin, pages
@@ -41,7 +45,8 @@ def assemble(work: Path, runs: list[str], solutions: Shown = "folded", profile: 
     If ``solutions`` is ``omitted``, no page has a solution of an exercise or an answer of a quiz.
     ``profile`` is named in the footer; by default it is the name of the folder.
     """
-    root, site = paths.project_root(), work / "site"
+    root, before = paths.project_root(), work / "site"
+    site = work / "site-new"
     shutil.rmtree(site, ignore_errors=True)
     shutil.copytree(paths.book_folder(), site)
     came_from = origin.read_origin()
@@ -64,7 +69,19 @@ def assemble(work: Path, runs: list[str], solutions: Shown = "folded", profile: 
         shutil.copy2(again if newer else executed, site / "runs" / f"{name}.ipynb")
     if solutions == "omitted":
         _omit_solutions(site)
-    return site
+    _keep_times(site, before)
+    shutil.rmtree(before, ignore_errors=True)
+    return site.rename(before)
+
+
+def _keep_times(site: Path, before: Path) -> None:
+    """Give each file that is as it was before its time of then, by which Sphinx finds it again."""
+    for file in (path for path in site.rglob("*") if path.is_file()):
+        old = before / file.relative_to(site)
+        if old.is_file() and filecmp.cmp(file, old, shallow=False):
+            shutil.copystat(old, file)
+        else:
+            file.touch()  # a copy has the time of its source, which may be long ago
 
 
 def _omit_solutions(site: Path) -> None:
@@ -93,37 +110,53 @@ def build(
         have tables without a caption.
     """
     site, out = assemble(work, runs, solutions, profile), work / "sphinx"
+    # What is unchanged is not built again if it was built without a fault by the same libraries.
+    versions = sorted({(one.name, one.version) for one in metadata.distributions()})
+    names = sorted(str(path.relative_to(site)) for path in site.rglob("*"))
+    stamp, complete = json.dumps([versions, names]), out / "complete.json"
+    if not complete.is_file() or complete.read_text(encoding="utf-8") != stamp:
+        shutil.rmtree(out, ignore_errors=True)
+    complete.unlink(missing_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as file:
-        code = subprocess.run(
-            [
-                *(str(Path(sys.executable).with_name("jupyter-book")), "build", str(site)),
-                *("--path-output", str(out), "-W", "--keep-going", "--all", "-q"),
-            ],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-        ).returncode
+        code = run_jupyter_book(site, out, file)
     if code:
-        text = log.read_text(encoding="utf-8", errors="replace")
-        warnings = [line for line in text.splitlines() if "WARNING" in line or "ERROR" in line]
+        text = strip_ansi(log.read_text(encoding="utf-8", errors="replace"))
+        warnings = [line for line in text.splitlines() if re.search("WARNING|(?i:error)", line)]
         raise CbirError(
             "the book does not build: " + (" / ".join(warnings[:3]) or f"exit code {code}"),
             f"read {log}",
         )
-    built = out / "_build" / "html"
+    built, target, old = work / "html-new", work / "html", work / "html-old"
+    shutil.rmtree(built, ignore_errors=True)
+    shutil.copytree(out / "_build" / "html", built)
     pages.finish(built, site)
     if faults := find_missing_pages(built, runs) + find_faults(built):
         raise CbirError(
             f"{len(faults)} faults in the built book: {' / '.join(faults[:3])}", str(log)
         )
-    target, old = work / "html", work / "html-old"
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)
     built.rename(target)
     shutil.rmtree(old, ignore_errors=True)
+    complete.write_text(stamp, encoding="utf-8")
     return target
+
+
+def run_jupyter_book(site: Path, out: Path, log: TextIO) -> int:
+    """Run the command in this process, which has its imports already; return its exit code."""
+    from jupyter_book.cli.main import main
+
+    arguments = ["build", str(site), "--path-output", str(out), "-W", "--keep-going", "-q"]
+    with redirect_stdout(log), redirect_stderr(log):
+        try:
+            main(arguments, standalone_mode=False)
+        except SystemExit as end:
+            return end.code
+        except RuntimeError:  # what the command raises after it has told the reason
+            return 1
+    return 0
 
 
 def find_missing_pages(html: Path, runs: list[str]) -> list[str]:
@@ -178,14 +211,23 @@ class _Page(HTMLParser):
         self.loads: set[str] = set()
         self.links: set[str] = set()
         self.anchors: set[str] = {""}
+        self.uncaptioned: list[str] = []  # the first words of such tables
         self._code = False  # inside <script> or <style>
-        self.uncaptioned = pages.find_uncaptioned(text) if "<table" in text else []
+        self._in_article = False
+        self._tables: list[tuple[bool, list[str]]] = []  # open: with a caption? and its words
         self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attributes}
         self.anchors |= {values[name] for name in ("id", "name") if name in values}
         self._code = tag in ("script", "style")
+        if tag == "article":
+            self._in_article = True
+        elif tag == "table":
+            captioned = values.get("aria-labelledby", "").startswith("caption-")
+            self._tables.append((captioned or not self._in_article, []))
+        elif tag == "caption" and self._tables:
+            self._tables[-1] = (True, [])
         if tag == "a" and "href" in values:
             self.links.add(values["href"])
         if tag == "link" and set(values.get("rel", "").split()) & POINTERS:
@@ -196,8 +238,16 @@ class _Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         self._code = False
+        if tag == "article":
+            self._in_article = False
+        elif tag == "table" and self._tables:
+            captioned, words = self._tables.pop()
+            if not captioned:
+                self.uncaptioned.append(" ".join(words)[:60])
 
     def handle_data(self, data: str) -> None:
+        if self._tables:
+            self._tables[-1][1].extend(data.split())
         if self._code:  # a constant in a script or a rule in a style with another host
             addresses = re.findall(
                 r"""["'(]((?:https?:)?//[\w.-]+\.[a-z]{2,}/[^"'\s)]*\.(?:js|css|woff2?))""", data

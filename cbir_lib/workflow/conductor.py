@@ -35,7 +35,6 @@ SAY = re.compile(r"^\[([\w.-]+)\] (.*)$")  # a message of a job to the conductor
 EPOCH = re.compile(r"^epoch (\d+)/(\d+)")
 PLANNED = re.compile(r"^Job \d+: ([\w.-]+)")  # Snakemake's line for a job with a message
 GRACE_S = 5
-WARM_FROM = 2  # notebooks; one alone imports less than the warm process would
 WITHOUT_NOTEBOOK = {"book", "search-page"}  # jobs
 
 # The cost of a job in seconds of one core, to estimate the time left: measured on two cores of a
@@ -257,8 +256,6 @@ class _Graph:
             *("--nolock", "--rerun-incomplete", "--keep-going", "--nocolor"),
             # Its own, below the user's home, may belong to somebody else.
             *("--runtime-source-cache-path", str(build / "cache" / "snakemake")),
-            # For every finished job, Snakemake looks for new work once in this time.
-            *("--max-jobs-per-timespan", "1000/5s"),
             # On a GPU, one run at a time.
             *(("--resources", "gpu=1") if Path("/proc/driver/nvidia").exists() else ()),
             *("--config", *config),
@@ -295,8 +292,8 @@ class _Graph:
         """Run the jobs, pass their messages to ``progress``, and return Snakemake's exit code."""
         log.parent.mkdir(parents=True, exist_ok=True)
         messages = log.with_name("messages.txt")
-        many = len(progress.cost.keys() - WITHOUT_NOTEBOOK) >= WARM_FROM
-        with self._start_warm_process() if many else nullcontext({}) as warm:
+        notebooks = progress.cost.keys() - WITHOUT_NOTEBOOK
+        with self._start_warm_process() if notebooks else nullcontext({}) as warm:
             process = subprocess.Popen(
                 [*self.command, *self.targets],
                 env=self.environment | {CHANNEL: str(messages)} | warm,

@@ -13,6 +13,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from fontTools.ttLib import TTFont
 
 from cbir_lib.book import pages
+from cbir_lib.book.site import find_faults
 
 SVG = "<svg>\n</svg>"
 PNG = b"\x89PNG"
@@ -93,17 +94,19 @@ TABLE = "<table><tr><td><p>1</p></td></tr></table>"
         ("", "Heading"),
     ],
 )
-def test_a_table_is_connected_with_its_caption(after, caption):
+def test_a_table_is_connected_with_its_caption(tmp_path, after, caption):
     page = f"<article><section><h2 id='h'>Heading</h2>{TABLE}{after}</section></article>"
-    soup = BeautifulSoup(pages.name_captions(page), "html.parser")
+    soup = BeautifulSoup(pages.finish_article(page), "html.parser")
     table = soup.find("table")
     assert soup.find(id=table["aria-labelledby"]).get_text() == caption
-    assert ("1" in pages.find_uncaptioned(str(soup))) == (caption == "Heading")
+    (tmp_path / "page.html").write_text(str(soup))
+    fault = "page.html has a table without a caption: 1"
+    assert (fault in find_faults(tmp_path)) == (caption == "Heading")
 
 
 def test_an_empty_corner_of_a_table_is_no_heading():
     page = "<article><table><tr><th> </th><th>mAP</th></tr></table></article>"
-    soup = BeautifulSoup(pages.name_captions(page), "html.parser")
+    soup = BeautifulSoup(pages.finish_article(page), "html.parser")
     assert [cell.name for cell in soup.select("tr > *")] == ["td", "th"]
 
 
@@ -111,7 +114,7 @@ def test_the_names_of_an_index_join_the_line_above():
     frame = pd.DataFrame({("chest", "P@1"): [1], ("chest", "mAP"): [2]}, index=["A"])
     frame = frame.rename_axis("method").rename_axis(["region", None], axis=1)
     page = f"<article><h2 id='h'>Heading</h2>{frame.to_html()}</article>"
-    soup = BeautifulSoup(pages.name_captions(page), "html.parser")
+    soup = BeautifulSoup(pages.finish_article(page), "html.parser")
     lines = [[cell.get_text() for cell in line.find_all(["th", "td"])] for line in soup("tr")]
     assert lines == [["region", "chest"], ["method", "P@1", "mAP"], ["A", "1", "2"]]
 
@@ -119,7 +122,7 @@ def test_the_names_of_an_index_join_the_line_above():
 def test_a_header_of_two_levels_stays():
     frame = pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("x", "a"), ("y", "b")]))
     page = f"<article><h2 id='h'>Heading</h2>{frame.to_html()}</article>"
-    soup = BeautifulSoup(pages.name_captions(page), "html.parser")
+    soup = BeautifulSoup(pages.finish_article(page), "html.parser")
     assert [cell.get_text() for cell in soup("tr")[1].find_all("th")] == ["a", "b"]
 
 
@@ -128,7 +131,7 @@ def test_no_line_ends_within_a_number():
         "<article><p>1 to 97.7 % of 3 x 3, in <code>4 %</code><!-- 5 % --></p>"
         "<table><tr><td>97.7 (1 to \N{MINUS SIGN}2)</td></tr></table></article>"
     )
-    assert pages.keep_numbers_together(page) == (
+    assert pages.finish_article(page) == (
         "<article><p>1 to 97.7\xa0% of 3\xa0x\xa03, in <code>4 %</code><!-- 5 % --></p>"
         "<table><tr><td>97.7 (1\xa0to\xa0\N{MINUS SIGN}2)</td></tr></table></article>"
     )
