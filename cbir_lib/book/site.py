@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import filecmp
 import json
+import multiprocessing
 import re
 import shutil
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from html.parser import HTMLParser
 from importlib import metadata
 from pathlib import Path
-from typing import TextIO
 from urllib.parse import unquote, urlsplit
 
 import nbformat
@@ -118,8 +119,7 @@ def build(
         shutil.rmtree(out, ignore_errors=True)
     complete.unlink(missing_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as file:
-        code = run_jupyter_book(site, out, file)
+    code = run_jupyter_book(site, out, log)
     if code:
         text = strip_ansi(log.read_text(encoding="utf-8", errors="replace"))
         warnings = [line for line in text.splitlines() if re.search("WARNING|(?i:error)", line)]
@@ -144,19 +144,27 @@ def build(
     return target
 
 
-def run_jupyter_book(site: Path, out: Path, log: TextIO) -> int:
-    """Run the command in this process, which has its imports already; return its exit code."""
+def run_jupyter_book(site: Path, out: Path, log: Path) -> int:
+    """Run the command in a process of its own, and return its exit code.
+
+    The process is a fork where the system has them: Sphinx leaves traces in the one it runs in, and
+    what it imports would take seconds to import again.
+    """
+    process = multiprocessing.Process(target=_run_jupyter_book, args=(site, out, log))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def _run_jupyter_book(site: Path, out: Path, log: Path) -> None:
     from jupyter_book.cli.main import main
 
     arguments = ["build", str(site), "--path-output", str(out), "-W", "--keep-going", "-q"]
-    with redirect_stdout(log), redirect_stderr(log):
+    with log.open("w", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
         try:
             main(arguments, standalone_mode=False)
-        except SystemExit as end:
-            return end.code
-        except RuntimeError:  # what the command raises after it has told the reason
-            return 1
-    return 0
+        except RuntimeError:  # raised after the reason was told
+            sys.exit(1)
 
 
 def find_missing_pages(html: Path, runs: list[str]) -> list[str]:
