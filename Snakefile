@@ -220,7 +220,7 @@ else:
             f"{WORK}/logs/{{run}}.ipynb",
         message:
             "{wildcards.run}"
-        priority: RUNS_FIRST
+        priority: RUNS_FIRST - 1  # networks take longest
         shell:
             "{JOB} run {wildcards.run} {OPTIONS}"
 

@@ -22,6 +22,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TextIO
 
+from cbir_lib.errors import CbirError
 from cbir_lib.messages import WARM
 
 NOTEBOOKS = ("run", "effects", "chapter")  # jobs that execute one
@@ -78,6 +79,7 @@ def serve(address: Path) -> list[str] | None:
             import_module(name)
         if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208
             return None
+        _read_results()
         gc.enable()
         gc.freeze()  # else every collection in a fork would go through all that was imported
         waits.register(door, selectors.EVENT_READ)
@@ -100,6 +102,16 @@ def serve(address: Path) -> list[str] | None:
                     with suppress(ProcessLookupError):
                         os.killpg(key.data, signal.SIGTERM)
     return None
+
+
+def _read_results() -> None:
+    """Read what every chapter reads, all published results; faulty ones are a chapter's to name."""
+    from cbir_lib import paths
+    from cbir_lib.study import results
+
+    for folder in (paths.project_root() / "results").glob("*/"):
+        with suppress(CbirError):
+            results.read_published(folder.name)
 
 
 def _begin(line: socket.socket, waits: selectors.BaseSelector, jobs: dict) -> list[str] | None:

@@ -6,6 +6,7 @@ import hashlib
 import platform
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
@@ -307,8 +308,18 @@ def read_all(folder: Path | str, runs: Sequence[str] | None = None) -> list[Resu
 
 
 def read_published(profile: str) -> list[Result]:
-    """Read the results committed in ``results/<profile>/``, if any, sorted by name."""
-    return [read(path) for path in sorted(paths.results_folder(profile).glob("*.json"))]
+    """Read the results committed in ``results/<profile>/``, if any, sorted by name.
+
+    In one process, and in its forks, they are read once as long as no file changes.
+    """
+    files = sorted(paths.results_folder(profile).glob("*.json"))
+    states = ((path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+    return list(_read_files(tuple(zip(files, states, strict=True))))
+
+
+@lru_cache(maxsize=8)  # more than there are profiles on one data set
+def _read_files(files: tuple[tuple[Path, tuple[int, int]], ...]) -> list[Result]:
+    return [read(path) for path, _ in files]
 
 
 def same_images(one: Result, other: Result) -> bool:
