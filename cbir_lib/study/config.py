@@ -78,6 +78,9 @@ class Run(StudyModel):
         return False
 
 
+PAPERS_VARIANT = {"", "dropout", "augment"}  # words of a variant that the paper has
+
+
 class NetworkRun(Run):
     """A network that is trained and then used as a descriptor."""
 
@@ -473,12 +476,15 @@ class Study(StudyModel):
             )
 
     def effects(self, profile: str) -> list[EffectsRun]:
-        """Return the effects to measure with a profile; none unless it has both kinds of run."""
+        """Return the effects to measure with a profile; none unless it has both kinds of run.
+
+        They are of networks trained as in the paper: plain, with dropout, augmentation, or both.
+        """
         runs = self.runs(profile)
         networks = [
             run
             for run in runs
-            if isinstance(run, NetworkRun) and not run.classes and run.bits is None
+            if isinstance(run, NetworkRun) and {*run.variant.split("-")} <= PAPERS_VARIANT
         ]
         chosen = self.profile(profile)
         if not networks or not chosen.descriptors:
