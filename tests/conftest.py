@@ -4,6 +4,7 @@
 ``-n 0`` runs any in one process.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -42,6 +43,10 @@ def pytest_xdist_auto_num_workers(config) -> int:
 
 def pytest_collection_modifyitems(items) -> None:
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # no collection of garbage goes through what all the files have imported
 
 
 @pytest.fixture(autouse=True)
