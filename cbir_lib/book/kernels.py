@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -63,7 +64,11 @@ def _become_kernel(command: list[str], environment: dict[str, str], folder: str)
 
 
 def leave(code: int) -> NoReturn:
-    """End a fork. Python itself would take apart what was imported, and copy all its memory so."""
+    """End a fork as multiprocessing ends one.
+
+    Python itself would take apart what the parent has imported, and so copy all its memory.
+    """
+    threading._shutdown()  # waits for threads
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

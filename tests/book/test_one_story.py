@@ -14,6 +14,9 @@ means of as many as a column ``seeds`` names, and single seeds are different num
 """
 
 import re
+import subprocess
+import sys
+import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +27,10 @@ import yaml
 from bs4 import BeautifulSoup
 
 from cbir_lib.book.text import name_in_sentence
+from cbir_lib.messages import WARM
 from cbir_lib.reproduction import paper
 from cbir_lib.study import config, results
-from tests.book.test_report import cbir_in, project
+from tests.book.test_report import cbir_in, environment_of, project
 from tests.reproduction.test_verdicts import NAMED as DESCRIPTOR_OF
 from tests.reproduction.test_verdicts import series
 
@@ -392,8 +396,18 @@ def executed(tmp_path_factory):
     own = {side: share - 0.2 for side, share in shares.items() if not side[1]} | handcrafted
     for r in series(own, seeds=[0]):
         results.write(folder / "build/quick/runs" / r.run / "result.json", agreeing(r))
-    for name in PAGES:
-        cbir_in(folder, "job", "chapter", name, "--work", "build/quick", "--profile", "quick")
+    address = tmp_path_factory.mktemp("warm") / "warm"
+    with subprocess.Popen(
+        [sys.executable, "-m", "cbir_lib.cli.warm", address],
+        env=environment_of(folder) | {"JE_ARROW_MALLOC_CONF": "background_thread:false"},
+        cwd=folder,
+        stdin=subprocess.PIPE,
+    ):
+        while not address.exists():
+            time.sleep(0.01)
+        job = ("--work", "build/quick", "--profile", "quick")
+        for name in PAGES:
+            cbir_in(folder, "job", "chapter", name, *job, **{WARM: str(address)})
     return [gather(folder / "build/quick/chapters" / f"{name}.ipynb") for name in PAGES]
 
 

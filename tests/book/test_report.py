@@ -40,12 +40,17 @@ def project(folder, **published):
     return folder
 
 
-def cbir_in(folder, *arguments):
+def environment_of(folder):
+    """What makes a process use the project in another folder."""
+    return os.environ | {"PYTHONPATH": str(folder), "IPYTHONDIR": str(folder / "ipython")}
+
+
+def cbir_in(folder, *arguments, **environment):
     """Run the command of a project in another folder; what it prints."""
     done = subprocess.run(
         [sys.executable, "-m", "cbir_lib.cli", *map(str, arguments)],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(folder), "IPYTHONDIR": str(folder / "ipython")},
+        env=environment_of(folder) | environment,
         capture_output=True,
         text=True,
         check=False,
