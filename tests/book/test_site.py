@@ -1,6 +1,7 @@
 """The check of a built book, on small sites written by hand, and the parts the book is made of."""
 
 import doctest
+import os
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,16 @@ def test_each_fault_of_a_stylesheet_is_found(written, tmp_path):
     assert len(faults) == 1
     assert faults[0].startswith("style/more.css loads ")
     assert "cdn.example.org/x " in faults[0]
+
+
+def test_a_page_keeps_its_time_until_its_text_changes(tmp_path):
+    sources = book.assemble(tmp_path, [])
+    texts = {page.name: page.read_text() for page in sources.glob("*.md")}
+    for page in sources.glob("*.md"):
+        os.utime(page, (1, 1))
+    pages = [*book.assemble(tmp_path, [], "omitted").glob("*.md")]
+    changed = {page.name for page in pages if page.read_text() != texts[page.name]}
+    assert {page.name for page in pages if page.stat().st_mtime != 1} == changed != set()
 
 
 def test_a_table_without_a_caption_is_a_fault(tmp_path):
