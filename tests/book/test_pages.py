@@ -61,6 +61,15 @@ def test_a_figure_says_what_it_shows_and_gives_its_numbers(book):
     assert soup.select_one("img").find_next("a") is link
 
 
+def test_only_pictures_that_a_page_shows_stay(book):
+    html, site, (drawn, _) = book
+    (html / "_images").mkdir()
+    for name in (f"{drawn}.svg", "of-the-page-before.svg"):
+        (html / "_images" / name).write_text(SVG)
+    pages.finish(html, site)
+    assert [image.stem for image in (html / "_images").iterdir()] == [drawn]
+
+
 def test_only_the_search_loads_the_index_of_the_search(book):
     html, site, _ = book
     pages.finish(html, site)
