@@ -48,7 +48,6 @@ with tempfile.TemporaryDirectory() as folder:
     started = time.perf_counter()
     with subprocess.Popen(
         [sys.executable, "-m", "cbir_lib.cli.warm", address],
-        env=os.environ | {"JE_ARROW_MALLOC_CONF": "background_thread:false"},  # as the conductor
         cwd=paths.project_root(),
         stdin=subprocess.PIPE,
     ):

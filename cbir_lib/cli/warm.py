@@ -38,7 +38,10 @@ MODULES = (
 MODULES_WITHOUT_GPU = ("cbir_lib.networks.training", "cbir_lib.descriptors.learned")
 DRIVER = Path("/proc/driver/nvidia")
 END = b"\n"  # of a request; JSON has none
-INLINE = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+BEFORE_IMPORTS = {
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # else pyarrow's allocator starts a thread
+}
 
 
 def ask(arguments: list[str]) -> int | None:
@@ -73,7 +76,7 @@ def serve(address: Path) -> list[str] | None:
     with socket.socket(socket.AF_UNIX) as door, selectors.DefaultSelector() as waits:
         door.bind(str(address))
         door.listen(64)  # jobs that come earlier wait here
-        os.environ |= INLINE
+        os.environ |= BEFORE_IMPORTS
         gc.disable()  # what is imported stays
         for name in MODULES + (() if DRIVER.exists() else MODULES_WITHOUT_GPU):
             import_module(name)

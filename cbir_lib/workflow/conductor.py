@@ -334,8 +334,7 @@ class _Graph:
             address = str(Path(folder) / "warm")
             with subprocess.Popen(
                 [sys.executable, "-m", "cbir_lib.cli.warm", address],
-                # A thread of pyarrow's allocator would keep that process from forking.
-                env=self.environment | {"JE_ARROW_MALLOC_CONF": "background_thread:false"},
+                env=self.environment,
                 cwd=self.root,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,

@@ -399,7 +399,7 @@ def executed(tmp_path_factory):
     address = tmp_path_factory.mktemp("warm") / "warm"
     with subprocess.Popen(
         [sys.executable, "-m", "cbir_lib.cli.warm", address],
-        env=environment_of(folder) | {"JE_ARROW_MALLOC_CONF": "background_thread:false"},
+        env=environment_of(folder),
         cwd=folder,
         stdin=subprocess.PIPE,
     ):

@@ -35,7 +35,7 @@ class Server:
         self.address = folder / "warm"
         self.process = subprocess.Popen(
             [sys.executable, "-c", SERVER.format(modules=modules), str(self.address)],
-            env=os.environ | {"JE_ARROW_MALLOC_CONF": "background_thread:false"} | environment,
+            env=os.environ | environment,
             cwd=ROOT,
             stdin=subprocess.PIPE,
         )
