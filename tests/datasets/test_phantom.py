@@ -271,7 +271,7 @@ def test_what_is_in_a_folder_is_not_touched(drawn, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("package", ["mujoco", "musclemimic_models"])
+@pytest.mark.parametrize("package", ["edt", "mujoco", "musclemimic_models"])
 def test_a_missing_package_is_named(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(CbirError, match=f"needs the package {package}") as caught:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cbir_lib.errors import CbirError
 
-REQUIRED_PACKAGES = ("mujoco", "musclemimic_models")  # what the extra ``phantom`` installs
+REQUIRED_PACKAGES = ("edt", "mujoco", "musclemimic_models")  # what the extra ``phantom`` installs
 
 
 def require_packages() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import gaussian_filter
 
 from cbir_lib.compiling import compile_cached
 
@@ -46,6 +46,8 @@ def compute_signed_distances(vertices: np.ndarray, faces: np.ndarray, step: floa
     step
         Distance of voxels in metres.
     """
+    import edt
+
     origin = vertices.min(0) - MARGIN * step
     shape = np.ceil((vertices.max(0) - origin) / step).astype(int) + MARGIN + 1
     grid = (vertices - origin) / step
@@ -57,10 +59,11 @@ def compute_signed_distances(vertices: np.ndarray, faces: np.ndarray, step: floa
         inside = np.cumsum(crossings, axis=2) > 0
         votes += inside.transpose(np.argsort(order)).astype(np.int8)
     inside = votes >= 2
-    outside = distance_transform_edt(~inside)
-    depth = distance_transform_edt(inside)
-    # Half a voxel each way, because the surface lies between two voxels; then smooth the stairs.
-    distances = np.where(inside, 0.5 - depth, outside - 0.5)
+    # Of each voxel to the nearest on the other side, squared: whole numbers, so exact in float32.
+    squared = edt.edtsq(inside.astype(np.uint8) + 1, order="C")
+    # Half a voxel less, because the surface lies between two voxels; then smooth the stairs.
+    distances = np.sqrt(squared, dtype=np.float64) - 0.5
+    distances[inside] *= -1
     distances = gaussian_filter(distances, 0.7) * step
     return Volume(distances.astype(np.float32), origin, step)
 
