@@ -13,10 +13,12 @@ from cbir_lib.descriptors import DESCRIPTORS
 from cbir_lib.study.config import CombinationRun, DescriptorRun, NetworkRun, read_study
 from cbir_lib.workflow import graph
 
-if workflow.local_exec and workflow.scheduling_settings:  # not for a cluster, nor for one of its jobs
-    # For a limit that no study here reaches, it would look for work every second for each job that has
-    # finished, and wait for that at the end.
-    workflow.scheduling_settings.max_jobs_per_timespan = None
+onstart:
+    if workflow.local_exec:  # not for a cluster
+        # For its limit of jobs per second, it would look for work once a second more for each job that
+        # has finished, and at the end wait for that.
+        workflow.scheduler.job_rate_limiter = None
+
 
 STUDY = config.get("study", "study.yml")
 PROFILE = config.get("profile", "quick")
@@ -50,12 +52,12 @@ OPTIONS = f"{INTO} --study {shlex.quote(STUDY)} --profile {shlex.quote(PROFILE)}
 
 def measuring(run):
     """What decides the numbers of a run: the measuring cells, and the modules that they import."""
-    copy = Path(MEASURING[run.notebook])
+    code = graph.select_measuring_code(paths.notebook_source(run.notebook))
+    cells = graph.write_if_changed(Path(f"{WORK}/measuring/{run.notebook}.py"), code)
     names = getattr(run, "descriptor_names", [])
-    modules = graph.find_imported_modules(
-        copy.read_text(encoding="utf-8"), map(graph.name_descriptor_module, names)
-    )
-    return [str(copy), *modules]
+    modules = graph.find_imported_modules(code, map(graph.name_descriptor_module, names))
+    own = f"-{run.descriptor}" if isinstance(run, DescriptorRun) else ""
+    return [cells, checksums(f"measuring/{run.notebook}{own}", modules)]
 
 
 def showing(notebook):
@@ -65,7 +67,12 @@ def showing(notebook):
     apart = {"measure", "exercise"}
     code = "\n".join(code for tags, code in graph.read_cells(source) if not tags & apart)
     others = [] if notebook.startswith("run_") else DESCRIPTOR_MODULES
-    return [project("notebooks", f"{notebook}.md"), *graph.find_imported_modules(code, others)]
+    files = [project("notebooks", f"{notebook}.md"), *graph.find_imported_modules(code, others)]
+    return [checksums(f"showing/{notebook}", files)]
+
+
+def checksums(name, files):
+    return graph.write_checksums(Path(f"{WORK}/{name}.txt"), files)
 
 
 def changed_since(made, files):
@@ -75,8 +82,8 @@ def changed_since(made, files):
 def page(run, executed):
     """The executed notebook of a run; if only its text has changed since, the page shown again."""
     stands = not PUBLISHED and Path(executed).exists()
-    if stands and changed_since(executed, showing(run.notebook)):
-        if not changed_since(executed, measuring(run)):
+    if stands and changed_since(executed, SHOWING[run.notebook]):
+        if not changed_since(executed, MEASURING[run.id]):
             return str(paths.refreshed_page(Path(WORK), run.id))
     return executed
 
@@ -97,20 +104,18 @@ DESCRIPTOR_MODULES = [graph.name_descriptor_module(name) for name in DESCRIPTORS
 EXECUTED = {run.id: f"{WORK}/runs/{run.id}/notebook.ipynb" for run in RUNS.values()}
 EXECUTED |= {run.id: f"{WORK}/effects/{run.name}.ipynb" for run in EFFECTS.values()}
 EVERY = {run.id: run for run in (*RUNS.values(), *EFFECTS.values())}
-# The measuring cells of each notebook as a file. Written before Snakemake looks at the folder: it looks once.
-MEASURING = {
-    notebook: graph.write_if_changed(
-        Path(f"{WORK}/measuring/{notebook}.py"),
-        graph.select_measuring_code(paths.notebook_source(notebook)),
-    )
-    for notebook in sorted({run.notebook for run in EVERY.values()})
-}
+# What steps depend on, as files. Written before Snakemake looks at the folder: it looks once.
+MEASURING = {run.id: measuring(run) for run in EVERY.values()}
+SHOWING = {name: showing(name) for name in {*CHAPTERS, *(run.notebook for run in EVERY.values())}}
 # Chapters show the published evidence beside the study at hand, and shipped networks.
-PUBLISHED_BESIDES = sorted(
-    str(path)
-    for folder in (*Path(project("results")).glob("*/"), Path(project("models")))
-    if folder.name != "verification"
-    for path in folder.glob("*.*")
+PUBLISHED_BESIDES = checksums(
+    "showing/published",
+    [
+        str(path)
+        for folder in (*Path(project("results")).glob("*/"), Path(project("models")))
+        if folder.name != "verification"
+        for path in folder.glob("*.*")
+    ],
 )
 # The chapter on verification alone shows these.
 VERIFIED = [
@@ -143,7 +148,7 @@ if PUBLISHED:
 
     rule published_run:
         input:
-            shows=lambda wc: showing(RUNS[wc.run].notebook),
+            shows=lambda wc: SHOWING[RUNS[wc.run].notebook],
             published=project("results", PROFILE, "{run}.json"),
         output:
             f"{WORK}/runs/{{run}}/notebook.ipynb",
@@ -159,7 +164,7 @@ if PUBLISHED:
 
     rule published_effects:
         input:
-            shows=lambda wc: showing(EFFECTS[wc.effects].notebook),
+            shows=lambda wc: SHOWING[EFFECTS[wc.effects].notebook],
             published=project("results", PROFILE, "effects", "{effects}.json"),
         output:
             f"{WORK}/effects/{{effects}}.ipynb",
@@ -179,7 +184,7 @@ else:
 
     rule network_run:
         input:
-            measuring=lambda wc: measuring(RUNS[wc.run]),
+            measuring=lambda wc: MEASURING[wc.run],
         output:
             f"{WORK}/runs/{{run}}/notebook.ipynb",
             f"{WORK}/runs/{{run}}/result.json",
@@ -204,7 +209,7 @@ else:
 
     rule descriptor_run:
         input:
-            measuring=lambda wc: measuring(RUNS[wc.run]),
+            measuring=lambda wc: MEASURING[wc.run],
         output:
             f"{WORK}/runs/{{run}}/notebook.ipynb",
             f"{WORK}/runs/{{run}}/result.json",
@@ -226,7 +231,7 @@ else:
 
     rule effects:
         input:
-            measuring=lambda wc: measuring(EFFECTS[wc.effects]),
+            measuring=lambda wc: MEASURING[EFFECTS[wc.effects].id],
             networks=lambda wc: networks_of(EFFECTS[wc.effects]),
             descriptors=lambda wc: expand(
                 f"{WORK}/runs/{{run}}/{{kind}}.safetensors",
@@ -250,7 +255,7 @@ else:
 
     rule combination_run:
         input:
-            measuring=lambda wc: measuring(RUNS[wc.run]),
+            measuring=lambda wc: MEASURING[wc.run],
             vectors=lambda wc: expand(
                 f"{WORK}/runs/{{member}}/{{kind}}.safetensors",
                 member=RUNS[wc.run].member_runs,
@@ -274,7 +279,7 @@ else:
 
     rule page:
         input:
-            shows=lambda wc: showing(EVERY[wc.run].notebook),
+            shows=lambda wc: SHOWING[EVERY[wc.run].notebook],
             result=lambda wc: EXECUTED[wc.run],
         output:
             f"{WORK}/pages/{{run}}.ipynb",
@@ -290,7 +295,7 @@ else:
 
 rule chapter:
     input:
-        shows=lambda wc: showing(wc.chapter),
+        shows=lambda wc: SHOWING[wc.chapter],
         results=rules.runs.input,
         effects=expand(f"{WORK}/effects/{{effects}}.json", effects=EFFECTS),
         published=PUBLISHED_BESIDES,

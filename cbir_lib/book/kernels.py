@@ -8,6 +8,7 @@ started; :class:`ForkedKernelManager` hands the fork the command that would have
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import random
@@ -69,6 +70,7 @@ def leave(code: int) -> NoReturn:
     Python itself would take apart what the parent has imported, and so copy all its memory.
     """
     threading._shutdown()  # waits for threads
+    gc.freeze()  # IPython's end collects garbage, and would go through all that was imported
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

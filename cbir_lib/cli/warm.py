@@ -17,6 +17,7 @@ import selectors
 import signal
 import socket
 import sys
+import weakref
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -32,7 +33,8 @@ MODULES = (
     *("ipykernel.kernelapp", "matplotlib.backends.backend_agg"),
     *("cbir_lib.book.cells", "cbir_lib.study.summaries", "cbir_lib.reproduction.evidence"),
     *("cbir_lib.teaching.material", "cbir_lib.evaluation.protocol", "sklearn.linear_model"),
-    *("sklearn.svm", "statsmodels.api"),
+    *("sklearn.svm", "statsmodels.api", "numba", "pyarrow.dataset", "ipykernel.debugger"),
+    "tabulate",  # by torch, at its end
 )
 # These ask for a GPU when imported, and a fork cannot use one that its parent has seen.
 MODULES_WITHOUT_GPU = ("cbir_lib.networks.training", "cbir_lib.descriptors.learned")
@@ -82,7 +84,9 @@ def serve(address: Path) -> list[str] | None:
             import_module(name)
         if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208
             return None
-        _read_results()
+        _read_ahead()
+        for finalizer in list(weakref.finalize._registry):
+            finalizer.atexit = False  # what was imported needs no end, in each fork again
         gc.enable()
         gc.freeze()  # else every collection in a fork would go through all that was imported
         waits.register(door, selectors.EVENT_READ)
@@ -107,14 +111,16 @@ def serve(address: Path) -> list[str] | None:
     return None
 
 
-def _read_results() -> None:
-    """Read what every chapter reads, all published results; faulty ones are a chapter's to name."""
+def _read_ahead() -> None:
+    """Read published results and the phantom, which most jobs need; what is faulty they name."""
     from cbir_lib import paths
+    from cbir_lib.datasets.cache import check_cached
     from cbir_lib.study import results
 
     for folder in (paths.project_root() / "results").glob("*/"):
         with suppress(CbirError):
             results.read_published(folder.name)
+    check_cached("phantom")
 
 
 def _begin(line: socket.socket, waits: selectors.BaseSelector, jobs: dict) -> list[str] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -248,14 +249,15 @@ class _Graph:
     def __init__(self, targets: list[str], config: list[str], cores: int):
         self.root, self.targets = paths.project_root(), ["--", *targets]
         build = paths.build_folder()
+        sources = build / "cache" / "snakemake"  # its default, below a home, may be somebody else's
+        shutil.rmtree(sources, ignore_errors=True)  # it would read an old Snakefile from there
         python_path = [path for path in (os.environ.get("PYTHONPATH"),) if path]
         # The project's lock is `alone`; that of Snakemake would outlive a kill.
         self.command = [
             *(sys.executable, "-m", "snakemake", "--snakefile", str(self.root / "Snakefile")),
             *("--directory", str(paths.working_folder()), "--cores", str(cores)),
             *("--nolock", "--rerun-incomplete", "--keep-going", "--nocolor"),
-            # Its own, below the user's home, may belong to somebody else.
-            *("--runtime-source-cache-path", str(build / "cache" / "snakemake")),
+            *("--runtime-source-cache-path", str(sources)),
             # On a GPU, one run at a time.
             *(("--resources", "gpu=1") if Path("/proc/driver/nvidia").exists() else ()),
             *("--config", *config),

@@ -17,7 +17,7 @@ from pathlib import Path
 import cbir_lib
 from cbir_lib import paths
 from cbir_lib.descriptors import DESCRIPTORS
-from cbir_lib.files import replacing
+from cbir_lib.files import compute_file_checksum, replacing
 
 CELL = re.compile(
     r"^```\{code-cell\}\n(?P<options>(?::[^\n]*\n)*)\n?(?P<code>.*?)^```$", re.M | re.S
@@ -46,6 +46,19 @@ def write_if_changed(target: Path, text: str) -> str:
         with replacing(target) as part:
             part.write_text(text, encoding="utf-8")
     return str(target)
+
+
+def write_checksums(target: Path, files: Iterable[Path | str]) -> str:
+    """Write the checksums of files, each read once a process, into one file.
+
+    Its time is that of the last change of any of them. One file in place of hundreds, because
+    Snakemake looks at every input of every job that waits whenever a job ends.
+    """
+    lines = (f"{_compute_checksum(file)}  {file}\n" for file in sorted(set(map(str, files))))
+    return write_if_changed(target, "".join(lines))
+
+
+_compute_checksum = cache(compute_file_checksum)
 
 
 def find_imported_modules(code: str, others: Iterable[str] = ()) -> list[str]:

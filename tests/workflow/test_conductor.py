@@ -185,10 +185,12 @@ def test_progress_names_what_runs_and_what_is_left(finished):
     assert "left" in finished.output
 
 
-def test_the_next_start_has_nothing_to_do(finished):
+def test_the_next_start_reads_the_snakefile_of_now_and_has_nothing_to_do(finished):
     before = finished.times()
+    snakefile, seen = finished.root / "Snakefile", finished.root / "seen"
+    snakefile.write_text(f"{snakefile.read_text()}\nPath({str(seen)!r}).touch()\n")
     out, _ = finished.study()
-    assert "nothing to do" in out
+    assert seen.exists() and "nothing to do" in out
     assert finished.times() == before
 
 

@@ -80,6 +80,31 @@ def test_a_file_that_holds_the_text_keeps_its_time(tmp_path):
     assert file.stat().st_mtime > 1 and file.read_text() == "b"
 
 
+def test_checksums_of_files_change_with_what_a_file_holds_and_not_with_its_time(tmp_path):
+    target = tmp_path / "checksums.txt"
+    files = [tmp_path / "b", tmp_path / "a"]
+    for file in files:
+        file.write_text(f"{file.name}\n")
+
+    def write(chosen):
+        graph._compute_checksum.cache_clear()  # as in the next process
+        return graph.write_checksums(target, chosen)
+
+    write(files)
+    listed = subprocess.run(["sha256sum", "--check", target], capture_output=True, text=True)
+    assert listed.returncode == 0 and len(listed.stdout.splitlines()) == 2
+    os.utime(target, (1, 1))
+    os.utime(files[0], (5, 5))
+    write([*files[::-1], str(files[0])])
+    assert target.stat().st_mtime == 1
+    files[0].write_text("c\n")
+    write(files)
+    assert target.stat().st_mtime > 1
+    os.utime(target, (1, 1))
+    write(files[:1])
+    assert target.stat().st_mtime > 1
+
+
 # The graph itself, in a copy of the project whose study is said to be finished
 
 
@@ -169,16 +194,18 @@ def test_how_networks_are_trained_repeats_the_networks_alone(finished):
     assert todo["network_run"] == 7 and "descriptor_run" not in todo
 
 
-class edited:  # noqa: N801
-    """Append to a file, and put everything back as it was."""
-
-    def __init__(self, file, text="\n# One more comment.\n"):
-        self.file, self.text = file, text
-
-    def __enter__(self):
-        self.before, self.time = self.file.read_text(), self.file.stat().st_mtime
-        self.file.write_text(self.before + self.text)
-
-    def __exit__(self, *_):
-        self.file.write_text(self.before)
-        os.utime(self.file, (self.time, self.time))
+@contextlib.contextmanager
+def edited(file, text="\n# One more comment.\n"):
+    """Append to a file; afterwards put it back, and what Snakemake takes for its time."""
+    root = next(folder for folder in file.parents if (folder / "Snakefile").is_file())
+    kept = {file: file.read_text()}
+    for folder in ("measuring", "showing"):
+        kept |= {f: f.read_text() for f in (root / "build" / "quick" / folder).iterdir()}
+    times = {f: f.stat().st_mtime for f in kept}
+    file.write_text(kept[file] + text)
+    try:
+        yield
+    finally:
+        for changed, before in kept.items():
+            changed.write_text(before)
+            os.utime(changed, (times[changed], times[changed]))

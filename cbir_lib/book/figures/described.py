@@ -10,6 +10,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython import get_ipython
@@ -56,13 +57,16 @@ def _show_as_vectors(figure: Figure) -> tuple[str, dict] | None:
 
 
 def _choose_formats() -> None:
-    """Let the notebook that this runs in, if any, show figures in these formats.
+    """Let the notebook that this runs in, if any, show figures in these formats, drawn once.
 
     Done for each figure: a kernel may have imported this before it was one, and the inline backend
     sets formats of its own when it starts.
     """
     shell = get_ipython()
     if shell is not None:
+        if "inline" in plt.get_backend():
+            # It shows a figure when its cell ends; pyplot would draw it then as well, for nobody.
+            plt.uninstall_repl_displayhook()
         formatters = shell.display_formatter.formatters
         formatters["image/png"].for_type(Figure, _show_as_pixels)
         formatters["image/svg+xml"].for_type(Figure, _show_as_vectors)
