@@ -73,7 +73,7 @@ from cbir_lib.images.preprocessing import compute_mean_image
 from cbir_lib.networks import architectures, training
 from cbir_lib.networks.modules import Centre, build_network
 from cbir_lib.networks.training import Batches, KeepBest, Settings
-from cbir_lib.workflow.conductor import MARK, _Graph
+from cbir_lib.workflow.conductor import MARK, make_environment
 
 CLASSES = 5  # of the simulated radiographs
 WORKERS = 2  # a DataLoader's
@@ -114,7 +114,7 @@ ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 
 # What a study sets, without the mark by which it ends its processes; the textbook goes without all.
-STUDY = _Graph(Path(), "all", [], 1).environment
+STUDY = make_environment()
 CHOSEN = [name for name in STUDY if name.startswith(("OMP_", "CUBLAS_", "MALLOC_", MARK))]
 STUDY = {name: value for name, value in STUDY.items() if name != MARK}
 ALL_CORES = STUDY | {"OMP_NUM_THREADS": str(os.cpu_count())}

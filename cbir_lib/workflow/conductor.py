@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import filelock
@@ -36,7 +36,6 @@ SAY = re.compile(r"^\[([\w.-]+)\] (.*)$")  # a message of a job to the conductor
 EPOCH = re.compile(r"^epoch (\d+)/(\d+)")
 PLANNED = re.compile(r"^Job \d+: ([\w.-]+)")  # Snakemake's line for a job with a message
 GRACE_S = 5
-WITHOUT_NOTEBOOK = {"book", "search-page"}  # jobs
 
 # The cost of a job in seconds of one core, to estimate the time left: measured on two cores of a
 # 2.5 GHz server. Once something has finished, only the proportions matter.
@@ -118,14 +117,14 @@ def conduct(
     targets = [str(paths.shorten(find_target(work, name))) for name in runs]
     targets = targets or ["all" if book else "runs"]
     config.append(f"only={bool(runs)}")
-    with hold_lock(paths.build_folder()):
+    with hold_lock(paths.build_folder()), _start_warm_process() as warm:
         graph = _Graph(targets, config, cores or os.cpu_count() or 1)
         planned = graph.plan()
         if planned:
             console.print(f"{len(planned)} jobs to do; log: {work / 'study.log'}")
             progress = Progress(study, profile, planned, console)
             started = time.monotonic()
-            code = graph.run(work / "study.log", progress)
+            code = graph.run(work / "study.log", progress, warm)
             if code:
                 failures = progress.failures or _read_tail(work / "study.log")
                 raise RunsFailedError("\n".join(failures), graph.plan())
@@ -243,6 +242,52 @@ def _find_reason(done: subprocess.CompletedProcess) -> str:
     return said.splitlines()[-1] if "Traceback" in said else said
 
 
+def make_environment() -> dict[str, str]:
+    """Make the environment of a study's processes."""
+    build = paths.build_folder()
+    python_path = [path for path in (os.environ.get("PYTHONPATH"),) if path]
+    environment = os.environ | {
+        MARK: str(build),
+        "PYTHONPATH": os.pathsep.join([str(paths.project_root()), *python_path]),
+        "OMP_NUM_THREADS": "1",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "PYTHONUNBUFFERED": "1",
+        # glibc keeps memory that training frees instead of requesting it again at every step.
+        "MALLOC_MMAP_THRESHOLD_": str(2**32),
+        "MALLOC_TRIM_THRESHOLD_": str(2**32),
+    }
+    if os.environ.get("CBIR_BUILD"):
+        environment["CBIR_BUILD"] = str(build)  # wherever the jobs run
+    return environment
+
+
+@contextmanager
+def _start_warm_process() -> Iterator[dict[str, str]]:
+    """Keep the process that jobs are forked from; give the variable that names its socket.
+
+    It imports while Snakemake plans, and ends at the latest with this process, when its standard
+    input closes.
+    """
+    if not hasattr(os, "pidfd_open"):  # elsewhere than on Linux
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="cbir-") as folder:  # a socket's path must be short
+        address = str(Path(folder) / "warm")
+        with subprocess.Popen(
+            [sys.executable, "-m", "cbir_lib.cli.warm", address],
+            env=make_environment(),
+            cwd=paths.project_root(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as process:
+            try:
+                yield {WARM: address}
+            finally:
+                process.kill()  # it may still import
+
+
 class _Graph:
     """Snakemake on the project's Snakefile."""
 
@@ -251,8 +296,7 @@ class _Graph:
         build = paths.build_folder()
         sources = build / "cache" / "snakemake"  # its default, below a home, may be somebody else's
         shutil.rmtree(sources, ignore_errors=True)  # it would read an old Snakefile from there
-        python_path = [path for path in (os.environ.get("PYTHONPATH"),) if path]
-        # The project's lock is `alone`; that of Snakemake would outlive a kill.
+        # The lock is `hold_lock`; that of Snakemake would outlive a kill.
         self.command = [
             *(sys.executable, "-m", "snakemake", "--snakefile", str(self.root / "Snakefile")),
             *("--directory", str(paths.working_folder()), "--cores", str(cores)),
@@ -262,18 +306,7 @@ class _Graph:
             *(("--resources", "gpu=1") if Path("/proc/driver/nvidia").exists() else ()),
             *("--config", *config),
         ]
-        self.environment = os.environ | {
-            MARK: str(build),
-            "PYTHONPATH": os.pathsep.join([str(self.root), *python_path]),
-            "OMP_NUM_THREADS": "1",
-            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-            "PYTHONUNBUFFERED": "1",
-            # glibc keeps memory that training frees instead of requesting it again at every step.
-            "MALLOC_MMAP_THRESHOLD_": str(2**32),
-            "MALLOC_TRIM_THRESHOLD_": str(2**32),
-        }
-        if os.environ.get("CBIR_BUILD"):
-            self.environment["CBIR_BUILD"] = str(build)  # wherever the jobs run
+        self.environment = make_environment()
 
     def plan(self) -> list[str]:
         """Return the names of the jobs to do."""
@@ -290,60 +323,39 @@ class _Graph:
         lines = (done.stdout + done.stderr).splitlines()
         return sorted({match[1] for line in lines if (match := PLANNED.match(line))})
 
-    def run(self, log: Path, progress: Progress) -> int:
-        """Run the jobs, pass their messages to ``progress``, and return Snakemake's exit code."""
+    def run(self, log: Path, progress: Progress, warm: dict[str, str]) -> int:
+        """Run the jobs, pass their messages to ``progress``, and return Snakemake's exit code.
+
+        ``warm`` names the process to fork them from.
+        """
         log.parent.mkdir(parents=True, exist_ok=True)
         messages = log.with_name("messages.txt")
-        notebooks = progress.cost.keys() - WITHOUT_NOTEBOOK
-        with self._start_warm_process() if notebooks else nullcontext({}) as warm:
-            process = subprocess.Popen(
-                [*self.command, *self.targets],
-                env=self.environment | {CHANNEL: str(messages)} | warm,
-                cwd=self.root,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                # so that Ctrl-C only reaches this process, which ends the rest
-                start_new_session=True,
-            )
-            try:
-                with (
-                    log.open("w", encoding="utf-8") as file,
-                    progress,
-                    receive_messages(messages, progress.hear),
-                ):
-                    for line in process.stdout:
-                        file.write(line)
-                        file.flush()
-                    return process.wait()
-            except KeyboardInterrupt:
-                raise INTERRUPTED from None
-            finally:
-                end_processes(_find_study_processes(Path(self.environment[MARK])))
-
-    @contextmanager
-    def _start_warm_process(self) -> Iterator[dict[str, str]]:
-        """Keep the process that jobs are forked from; give the variable that names its socket.
-
-        It ends when its standard input closes, at the latest with this process.
-        """
-        if not hasattr(os, "pidfd_open"):  # elsewhere than on Linux
-            yield {}
-            return
-        with tempfile.TemporaryDirectory(prefix="cbir-") as folder:  # a socket's path must be short
-            address = str(Path(folder) / "warm")
-            with subprocess.Popen(
-                [sys.executable, "-m", "cbir_lib.cli.warm", address],
-                env=self.environment,
-                cwd=self.root,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
+        process = subprocess.Popen(
+            [*self.command, *self.targets],
+            env=self.environment | {CHANNEL: str(messages)} | warm,
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            # so that Ctrl-C only reaches this process, which ends the rest
+            start_new_session=True,
+        )
+        try:
+            with (
+                log.open("w", encoding="utf-8") as file,
+                progress,
+                receive_messages(messages, progress.hear),
             ):
-                yield {WARM: address}
+                for line in process.stdout:
+                    file.write(line)
+                    file.flush()
+                return process.wait()
+        except KeyboardInterrupt:
+            raise INTERRUPTED from None
+        finally:
+            end_processes(_find_study_processes(Path(self.environment[MARK])))
 
 
 class Progress:

@@ -254,7 +254,25 @@ def test_a_series_is_a_group_with_its_values_above():
 def test_steps_of_a_rendering_are_scaled_but_not_the_film():
     film = np.array([[10, 200]], np.uint8)
     steps = {"knee": {"bone": np.array([[0.0, 7.0]]), "film": film}}
-    bone, last = figures.plot_rendering_steps(steps).axes
-    assert (bone.get_title(), last.get_title()) == ("bone", "film")
-    assert bone.images[0].get_array().tolist() == [[0, 255]]
-    assert (last.images[0].get_array() == film).all()
+    (panel,) = figures.plot_rendering_steps(steps).axes
+    bone, last = panel.images
+    assert [text.get_text() for text in panel.texts] == ["knee", "bone", "film"]
+    assert bone.get_array().tolist() == [[0, 255]]
+    assert (last.get_array() == film).all()
+
+
+def test_images_of_a_sheet_keep_their_shape_apart_from_each_other_and_from_texts():
+    images = [np.full((8, 6), 10, np.uint8), np.full((4, 8), 20, np.uint8), np.zeros((8, 8))]
+    for figure in (
+        figures.plot_image_grid({"hand": images, "knee": images[:2]}, ["one", "two", "three"]),
+        figures.plot_captioned_images([*images, *images], ["a caption of two lines"] * 6, across=4),
+    ):
+        figure.draw_without_rendering()
+        (panel,) = figure.axes
+        pictures = [image.get_window_extent() for image in panel.images]
+        for image, box in zip(panel.images, pictures, strict=True):
+            height, width = image.get_array().shape
+            assert box.width / box.height == pytest.approx(width / height, rel=1e-3)
+        boxes = [*pictures, *(text.get_window_extent() for text in panel.texts)]
+        overlaps = [(a, b) for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
+        assert len(pictures) in (5, 6) and not overlaps

@@ -83,9 +83,9 @@ def describe(figure: Figure) -> str:
     drawn = [axes for axes in figure.axes if axes.has_data()]
     pictures = [axes for axes in drawn if axes.images]
     if pictures:
-        words = [_join_lines(axes.get_title()) for axes in pictures]
+        words = [_join_lines(caption) for axes in pictures for caption in _list_captions(axes)]
         rows = [_join_lines(axes.get_ylabel()) for axes in pictures]
-        count = len(pictures)
+        count = len(words)
         sentences.append(f"{count} picture{'s' * (count > 1)}.")
         sentences += [_list_names("Rows", rows), _list_names("Captions", words)]
     else:
@@ -101,6 +101,15 @@ def describe(figure: Figure) -> str:
         sentences += _describe_ends(table)
     text = " ".join(filter(None, sentences))
     return text if len(text) <= LONGEST else text[: LONGEST - 2].rsplit(" ", 1)[0] + " …"
+
+
+def _list_captions(axes: Axes) -> list[str]:
+    """Return the captions of the pictures in a panel; one that has none is one picture."""
+    captions = [image.get_label() for image in axes.images]
+    captions = [
+        caption for caption in captions if not caption.startswith("_")
+    ]  # "_" is matplotlib's
+    return captions or [axes.get_title()]
 
 
 def _describe_ends(table: pd.DataFrame) -> Iterator[str]:

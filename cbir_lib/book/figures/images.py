@@ -9,12 +9,57 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from cbir_lib.book.figures.described import described
 from cbir_lib.book.figures.palette import QUIET, RIGHT, SPLITS, WRONG
-from cbir_lib.book.figures.style import WIDTH_IN, draw_frame, show_image
+from cbir_lib.book.figures.style import WIDTH_IN, show_image
 from cbir_lib.images.decoding import fit_to_square
 from cbir_lib.study.results import Example, Result
+
+CAPTION_PT = 8
+LINE_IN = 0.15  # of a caption, with its share of the space around
+MARGIN_IN = 0.03  # room for half of a frame
+
+
+class _Sheet:
+    """A figure with images at any places; lengths are inches, from the left and from the top.
+
+    One panel has them all: a panel for each would take most of the time that a page takes.
+    """
+
+    def __init__(self, height: float):
+        self.figure = plt.figure(figsize=(WIDTH_IN, height))
+        self.axes = self.figure.add_axes((0, 0, 1, 1))
+        self.axes.set(xlim=(0, WIDTH_IN), ylim=(height, 0), autoscale_on=False)
+        self.axes.axis("off")
+
+    def put(self, image: np.ndarray, x: float, y: float, side: float, name: str) -> Rectangle:
+        """Put a grey image, 0 black to 255 white, in the middle of a square; return its outline.
+
+        ``name`` is for the figure's description.
+        """
+        height, width = side * np.array(image.shape) / max(image.shape)
+        left, top = x + (side - width) / 2, y + (side - height) / 2
+        extent = (left, left + width, top + height, top)
+        look = {"cmap": "gray", "vmin": 0, "vmax": 255, "aspect": "auto"}
+        self.axes.imshow(image, extent=extent, label=name or " ", **look)  # else it gets a number
+        return Rectangle((left, top), width, height, fill=False)
+
+    def put_captioned(
+        self, image: np.ndarray, x: float, y: float, side: float, caption: str, colour=None
+    ) -> None:
+        """Put an image with its caption above; with a colour, the caption has it, and a frame."""
+        frame = self.put(image, x, y, side, caption)
+        look = {"ha": "center", "va": "bottom", "color": colour}
+        self.write(caption, x + side / 2, y - MARGIN_IN, CAPTION_PT, **look)
+        if colour:
+            frame.set(edgecolor=colour, linewidth=2)
+            self.axes.add_patch(frame)
+
+    def write(self, text: str, x: float, y: float, size_pt: float, **look) -> None:
+        """Write a text."""
+        self.axes.text(x, y, text, fontsize=size_pt, **look)
 
 
 @described
@@ -22,21 +67,20 @@ def plot_image_grid(
     rows: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str] | None = None
 ) -> Figure:
     """Plot named rows of images, with names of the columns at the top if given."""
-    width = max(len(images) for images in rows.values())
-    side = (WIDTH_IN - 1.1) / width
-    figure, axes = plt.subplots(
-        len(rows), width, figsize=(WIDTH_IN, side * len(rows) + 0.3), squeeze=False
-    )
-    for row, (name, images) in zip(axes, rows.items(), strict=True):
-        for place, image in zip(row, images, strict=False):
-            show_image(place, image)
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
-        for place in row[len(images) :]:
-            place.axis("off")
-    for place, name in zip(axes[0], columns or [], strict=False):
-        place.set_title(name, fontsize=9)
-    figure.subplots_adjust(0.14, 0.01, 0.995, 0.93 if columns else 0.99, 0.04, 0.04)
-    return figure
+    left, above, gap = 1.1, 0.25 if columns else 0, 0.04
+    step = (WIDTH_IN - left) / max(len(images) for images in rows.values())
+    sheet = _Sheet(above + step * len(rows))
+    sheet.axes.set_ylabel(", ".join(filter(None, rows)))  # not drawn; for the description
+    for row, (name, images) in enumerate(rows.items()):
+        top = above + step * row
+        sheet.write(name, left - 0.06, top + step / 2, 10, ha="right", va="center")
+        for column, image in enumerate(images):
+            words = columns[column] if columns else ""
+            sheet.put(image, left + step * column, top, step - gap, words)
+    for column, name in enumerate(columns or []):
+        place = left + step * column + (step - gap) / 2, above - MARGIN_IN
+        sheet.write(name, *place, 9, ha="center", va="bottom")
+    return sheet.figure
 
 
 @described
@@ -87,18 +131,14 @@ def plot_captioned_images(
     images: Sequence[np.ndarray], captions: Sequence[str], across: int = 7
 ) -> Figure:
     """Plot images in rows, each with a caption above; ``across`` images fill a row."""
-    rows = -(-len(images) // across)
-    side = WIDTH_IN / across
-    figure, axes = plt.subplots(
-        rows, across, figsize=(WIDTH_IN, (side + 0.36) * rows), squeeze=False
-    )
-    for place in axes.flat:
-        place.axis("off")
-    for place, image, caption in zip(axes.flat, images, captions, strict=False):
-        square = fit_to_square(image, max(image.shape))
-        show_image(place, square, textwrap.fill(caption, 16))
-    figure.subplots_adjust(0.005, 0.01, 0.995, 1 - 0.34 / ((side + 0.36) * rows), 0.05, 0.38)
-    return figure
+    texts = [textwrap.fill(caption, 16) for caption in captions]
+    above = LINE_IN * (1 + max(text.count("\n") for text in texts)) + 0.06
+    step = WIDTH_IN / across
+    sheet = _Sheet((step + above) * -(-len(images) // across))
+    for number, (image, text) in enumerate(zip(images, texts, strict=True)):
+        row, column = divmod(number, across)
+        sheet.put_captioned(image, step * column, above + (step + above) * row, 0.95 * step, text)
+    return sheet.figure
 
 
 @described
@@ -135,29 +175,23 @@ def plot_neighbours(
         Images by identifier.
     """
     examples = list(examples)
-    width = 1 + len(examples[0].neighbours)
-    side = WIDTH_IN / width
     names = [textwrap.fill(name, 10) for name in class_names]  # next to each other, none overlaps
-    lines = 2 + max(name.count("\n") for name in names)  # of text above an image
-    figure, axes = plt.subplots(
-        len(examples),
-        width,
-        figsize=(WIDTH_IN, (side + 0.17 * lines) * len(examples)),
-        squeeze=False,
-    )
-    for row, example in zip(axes, examples, strict=True):
-        show_image(row[0], pictures[example.query], f"query\n{names[example.label]}")
+    above = LINE_IN * (2 + max(name.count("\n") for name in names)) + 0.06
+    step = (WIDTH_IN - 2 * MARGIN_IN) / (1 + len(examples[0].neighbours))
+    sheet = _Sheet((step + above) * len(examples))
+    for row, example in enumerate(examples):
+        top = above + (step + above) * row
+        query = pictures[example.query]
+        sheet.put_captioned(query, MARGIN_IN, top, 0.93 * step, f"query\n{names[example.label]}")
         neighbours = zip(
             example.neighbours, example.neighbour_labels, example.distances, strict=True
         )
-        for place, (image_id, label, distance) in zip(row[1:], neighbours, strict=True):
+        for column, (image_id, label, distance) in enumerate(neighbours, 1):
             right = label == example.label
-            mark = "same" if right else names[label]
-            show_image(place, pictures[image_id], f"{mark}\n{distance:#.3g}")
-            place.title.set_color(RIGHT if right else WRONG)
-            draw_frame(place, RIGHT if right else WRONG)
-    figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.02 * lines, 0.08, 0.19 * lines)
-    return figure
+            caption = f"{'same' if right else names[label]}\n{distance:#.3g}"
+            place = MARGIN_IN + step * column, top, 0.93 * step
+            sheet.put_captioned(pictures[image_id], *place, caption, RIGHT if right else WRONG)
+    return sheet.figure
 
 
 @described
@@ -170,23 +204,11 @@ def plot_confused_pairs(result: Result, pictures: Mapping[str, np.ndarray]) -> F
         Images by identifier.
     """
     names = result.data.class_names
-    pairs = result.confused
-    across = 2
-    lines = -(-len(pairs) // across)
-    side = WIDTH_IN / (3 * across + 0.4)
-    figure = plt.figure(figsize=(WIDTH_IN, (side + 0.42) * lines))
-    parts = figure.add_gridspec(
-        lines,
-        across,
-        wspace=0.08,
-        hspace=0.42,
-        left=0.01,
-        right=0.99,
-        bottom=0.01,
-        top=1 - 0.38 / ((side + 0.42) * lines),
-    )
-    for number, pair in enumerate(pairs):
-        inner = parts[number // across, number % across].subgridspec(1, 3, wspace=0.04)
+    across, between, above = 2, 0.4, 2 * LINE_IN + 0.06
+    step = (WIDTH_IN - 2 * MARGIN_IN - between) / (3 * across)
+    sheet = _Sheet((step + above) * -(-len(result.confused) // across))
+    for number, pair in enumerate(result.confused):
+        row, column = divmod(number, across)
         shown = (
             (pair.query, f"query\n{names[pair.label]}", None),
             (pair.nearest, f"{names[pair.nearest_label]}\n{pair.distance:#.3g}", WRONG),
@@ -196,10 +218,8 @@ def plot_confused_pairs(result: Result, pictures: Mapping[str, np.ndarray]) -> F
                 RIGHT,
             ),
         )
-        for place, (image_id, title, colour) in zip(inner, shown, strict=True):
-            axes = figure.add_subplot(place)
-            show_image(axes, pictures[image_id], title)
-            if colour:
-                axes.title.set_color(colour)
-                draw_frame(axes, colour)
-    return figure
+        left, top = MARGIN_IN + column * (3 * step + between), above + (step + above) * row
+        for place, (image_id, caption, colour) in enumerate(shown):
+            at = left + place * step, top, 0.95 * step
+            sheet.put_captioned(pictures[image_id], *at, caption, colour)
+    return sheet.figure
