@@ -10,10 +10,13 @@ from pathlib import Path
 
 from cbir_lib import paths
 from cbir_lib.descriptors import DESCRIPTORS
+from cbir_lib.messages import PLAN, send_message
 from cbir_lib.study.config import CombinationRun, DescriptorRun, NetworkRun, read_study
 from cbir_lib.workflow import graph
 
 onstart:
+    jobs = sorted({job.message for job in workflow.dag.needrun_jobs() if job.message})
+    send_message(PLAN, " ".join(jobs))
     if workflow.local_exec:  # not for a cluster
         # For its limit of jobs per second, it would look for work once a second more for each job that
         # has finished, and at the end wait for that.

@@ -14,6 +14,7 @@ from pathlib import Path
 
 CHANNEL = "CBIR_MESSAGES"  # environment variable of a job: path of the file
 WARM = "CBIR_WARM"  # the same: socket of the process that it is forked from (cbir_lib/cli/warm.py)
+PLAN = "plan"  # in place of a job's name: the message names the jobs to do
 PAUSE_S = 0.1
 
 

@@ -27,7 +27,7 @@ from cbir_lib import paths
 from cbir_lib.datasets import load
 from cbir_lib.errors import INTERRUPTED, CbirError, RunsFailedError
 from cbir_lib.files import find_lock
-from cbir_lib.messages import CHANNEL, WARM, receive_messages
+from cbir_lib.messages import CHANNEL, PLAN, WARM, receive_messages
 from cbir_lib.networks.architectures import list_layers
 from cbir_lib.study.config import NetworkRun, Study, read_study
 
@@ -119,16 +119,14 @@ def conduct(
     config.append(f"only={bool(runs)}")
     with hold_lock(paths.build_folder()), _start_warm_process() as warm:
         graph = _Graph(targets, config, cores or os.cpu_count() or 1)
-        planned = graph.plan()
-        if planned:
-            console.print(f"{len(planned)} jobs to do; log: {work / 'study.log'}")
-            progress = Progress(study, profile, planned, console)
-            started = time.monotonic()
-            code = graph.run(work / "study.log", progress, warm)
-            if code:
-                failures = progress.failures or _read_tail(work / "study.log")
-                raise RunsFailedError("\n".join(failures), graph.plan())
-            console.print(f"all done in {_format_minutes(time.monotonic() - started)}")
+        log = work / "study.log"
+        progress = Progress(study, profile, log, console)
+        code = graph.run(log, progress, warm)
+        if code:
+            undone = graph.plan()  # says why, if there can be no plan
+            raise RunsFailedError("\n".join(progress.failures or _read_tail(log)), undone)
+        if progress.total:
+            console.print(f"all done in {_format_minutes(time.monotonic() - progress.started)}")
         else:
             console.print("nothing to do: everything is up to date")
     return work
@@ -361,16 +359,16 @@ class _Graph:
 class Progress:
     """The progress of a study: what is running, what is left, and about how long it takes."""
 
-    def __init__(self, study: Study, profile: str, planned: list[str], console: Console):
-        runs = {run.id: run for run in study.runs(profile)}
-        self.cost = {job: _estimate_cost(runs.get(job), job) for job in planned}
-        self.total = len(self.cost)
-        self.share = dict.fromkeys(self.cost, 0.0)  # done part of each job, 0 to 1
+    def __init__(self, study: Study, profile: str, log: Path, console: Console):
+        self.runs = {run.id: run for run in study.runs(profile)}
+        self.log = log
+        self.cost: dict[str, float] = {}  # of the jobs to do, empty until Snakemake has planned
+        self.share: dict[str, float] = {}  # done part of each job, 0 to 1
         self.running: dict[str, str] = {}
         self.failures: list[str] = []
         self.console = console
         self.started = time.monotonic()
-        self.status = Status("", console=console)
+        self.status = Status("planning", console=console)
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal:
@@ -380,9 +378,16 @@ class Progress:
     def __exit__(self, *reason) -> None:
         self.status.stop()
 
+    @property
+    def total(self) -> int:
+        """The number of jobs to do."""
+        return len(self.cost)
+
     def hear(self, line: str) -> None:
-        """Process one message of a job."""
+        """Process one message of a job, or the plan, which comes first."""
         match = SAY.match(line)
+        if match and match[1] == PLAN:
+            self._begin(match[2].split())
         if not match or match[1] not in self.cost:
             return
         job, message = match.groups()
@@ -403,6 +408,12 @@ class Progress:
             self.share[job] = 0.95 * int(epoch[1]) / int(epoch[2])
         names = ", ".join(f"{job} ({state})" for job, state in self.running.items())
         self.status.update(f"{names}; {self.describe_remaining()}")
+
+    def _begin(self, planned: list[str]) -> None:
+        self.cost = {job: _estimate_cost(self.runs.get(job), job) for job in planned}
+        self.share = dict.fromkeys(self.cost, 0.0)
+        self.started = time.monotonic()
+        self._print(f"{self.total} jobs to do; log: {self.log}")
 
     def describe_remaining(self) -> str:
         """Describe how many jobs are done, and about how long the rest takes."""
