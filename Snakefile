@@ -117,7 +117,7 @@ PUBLISHED_BESIDES = checksums(
         str(path)
         for folder in (*Path(project("results")).glob("*/"), Path(project("models")))
         if folder.name != "verification"
-        for path in folder.glob("*.*")
+        for path in folder.rglob("*.*")
     ],
 )
 # The chapter on verification alone shows these.

@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.manifold import TSNE
+from sklearn.manifold import TSNE, ClassicalMDS
 from sklearn.model_selection import ParameterGrid
 
 from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
@@ -280,16 +280,21 @@ def embed_images(between: np.ndarray, data: RadiographSet) -> dict:
 
     Notes
     -----
-    t-SNE (van der Maaten, Hinton, JMLR 9, 2008), perplexity 30. Neither the sizes of groups nor the
-    gaps between them mean anything, and another processor may draw another picture.
+    t-SNE (van der Maaten, Hinton, JMLR 9, 2008), perplexity 30, begun from classical scaling: in
+    500 steps it fits the distances as well as in 1,000 from random places, and distant groups are
+    less often torn apart (Kobak, Linderman, Nature Biotechnology 39, 2021). Neither the sizes of
+    groups nor the gaps between them mean anything, and another processor may draw another picture.
     """
     rows = space_evenly(len(data.split("test")), PLOTTED)
     between = (between + between.T) / 2  # the image distortion's are not symmetric
     np.fill_diagonal(between, 0)
+    start = ClassicalMDS(metric="precomputed").fit_transform(between)
+    spread = start[:, 0].std()
     tsne = TSNE(
         metric="precomputed",
-        init="random",
+        init=1e-4 * start / spread if spread else "random",  # scaled as scikit-learn's of PCA
         perplexity=min(30, (len(rows) - 1) / 3),
+        max_iter=500,
         random_state=0,
     )
     places = tsne.fit_transform(between)

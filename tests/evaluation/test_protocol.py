@@ -580,6 +580,8 @@ def test_an_embedding_brings_together_what_is_near(data):
     assert same.mean() > 0.9
     assert embedding["labels"] == labels.tolist()
     assert protocol.embed_images(between, data) == embedding  # the same seed, the same picture
+    alike = protocol.embed_images(np.zeros_like(between), data)  # of a descriptor that is constant
+    assert np.isfinite(alike["places"]).all()
 
 
 @pytest.mark.parametrize(
