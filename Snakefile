@@ -253,6 +253,7 @@ else:
             f"{WORK}/logs/effects-{{effects}}.ipynb",
         message:
             "effects-{wildcards.effects}"
+        priority: RUNS_FIRST  # longer than what is left then
         shell:
             "{JOB} effects {wildcards.effects} {OPTIONS}"
 
@@ -276,6 +277,7 @@ else:
             f"{WORK}/logs/{{run}}.ipynb",
         message:
             "{wildcards.run}"
+        priority: RUNS_FIRST - 1
         shell:
             "{JOB} run {wildcards.run} {OPTIONS}"
 
@@ -325,6 +327,7 @@ rule search_page:
         f"{WORK}/search/search.json",
     message:
         "search-page"
+    priority: 1  # while the last run keeps the chapters waiting
     shell:
         "{JOB} search-page {INTO}"
 

@@ -96,7 +96,9 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     scaled = [v / np.where(norm > 0, norm, 1) for v, norm in zip((a, b), norms, strict=True)]
     # Products of equal vectors differ in the last bits, by their place in the matrix: rounded,
     # equal vectors are at equal distances, and at zero from one another.
-    distances = np.clip(np.round(1 - scaled[0] @ scaled[1].T, 9), 0, 2)
+    distances = scaled[0] @ scaled[1].T
+    np.subtract(1, distances, out=distances)
+    np.clip(np.round(distances, 9, out=distances), 0, 2, out=distances)
     distances[(norms[0] == 0) & (norms[1] == 0).T] = 0
     return distances
 

@@ -74,9 +74,15 @@ class BinaryHash:
 
 def compute_hamming_distances(codes: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     """Count how many bits of (Q, B) and (G, B) uint8 codes differ: (Q, G) float32."""
-    index = faiss.IndexBinaryFlat(8 * gallery.shape[1])
-    index.add(np.ascontiguousarray(gallery))
-    nearest, rows = index.search(np.ascontiguousarray(codes), len(gallery))
-    distances = np.empty(nearest.shape, np.float32)
-    np.put_along_axis(distances, rows, nearest.astype(np.float32), axis=1)
+    words, others = map(_pack_words, (codes, gallery))
+    distances = np.empty((len(words), len(others)), np.float32)
+    for row, word in zip(distances, words, strict=True):
+        row[:] = np.bitwise_count(word ^ others).sum(axis=1)
     return distances
+
+
+def _pack_words(codes: np.ndarray) -> np.ndarray:
+    """Pack (N, B) bytes into (N, W) words of 64 bits, filled up with zeros."""
+    padded = np.zeros((len(codes), -(-codes.shape[1] // 8) * 8), np.uint8)
+    padded[:, : codes.shape[1]] = codes
+    return padded.view(np.uint64)

@@ -30,7 +30,25 @@ class Ranking:
                 candidates = np.flatnonzero(near)
                 first = np.argsort(distances[query, candidates], kind="stable")[:k]
                 order[query] = candidates[first]
+        elif distances.dtype == np.float32:
+            order = _sort_rows(distances)[:, :k]
         else:
             order = np.argsort(distances, axis=1, kind="stable")[:, :k]
         nearest = np.take_along_axis(distances, order, axis=1)
         return cls(np.where(np.isinf(nearest), -1, order), nearest)
+
+
+def _sort_rows(distances: np.ndarray) -> np.ndarray:
+    """Do what a stable ``argsort`` of each row of (Q, G) float32 does, in about half its time.
+
+    A key is the distance's bits, as an integer that is ordered as the distances are, and below them
+    the column. No two are equal, so NumPy's fastest sort will do.
+    """
+    bits = (distances + np.float32(0)).view(np.int32)  # -0 becomes 0
+    bits ^= (bits >> 31) & np.int32(2**31 - 1)  # among negative ones, more bits are less
+    keys = bits.astype(np.int64)
+    keys <<= 32
+    keys |= np.arange(distances.shape[1])
+    keys.sort(axis=1)
+    keys &= 2**32 - 1
+    return keys
