@@ -68,7 +68,7 @@ def format_clone(origin: Origin) -> str:
     """Format the line that gets the repository; empty if nobody knows its address."""
     if not origin.address:
         return ""
-    return f"git clone {origin.address}.git && cd {origin.address.rpartition('/')[2]}"
+    return f"git clone --depth 1 {origin.address}.git && cd {origin.address.rpartition('/')[2]}"
 
 
 def format_launchers(origin: Origin, chapter: str) -> str:

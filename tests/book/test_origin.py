@@ -72,7 +72,9 @@ def test_a_link_that_would_lead_nowhere_is_not_there(of):
 
 
 def test_the_first_page_says_how_to_clone():
-    assert origin.format_clone(PUBLIC) == ("git clone https://github.com/owner/name.git && cd name")
+    assert origin.format_clone(PUBLIC) == (
+        "git clone --depth 1 https://github.com/owner/name.git && cd name"
+    )
     assert origin.format_clone(UNKNOWN) == ""
 
 
