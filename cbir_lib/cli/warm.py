@@ -82,9 +82,9 @@ def serve(address: Path) -> list[str] | None:
         gc.disable()  # what is imported stays
         for name in MODULES + (() if DRIVER.exists() else MODULES_WITHOUT_GPU):
             import_module(name)
+        _read_ahead()
         if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208
             return None
-        _read_ahead()
         for finalizer in list(weakref.finalize._registry):
             finalizer.atexit = False  # what was imported needs no end, in each fork again
         gc.enable()
@@ -126,6 +126,7 @@ def _read_ahead() -> None:
 def _begin(line: socket.socket, waits: selectors.BaseSelector, jobs: dict) -> list[str] | None:
     """Fork for the request of a line; return the job's arguments in the fork."""
     line.settimeout(10)
+    files = []
     try:
         text, files, _, _ = socket.recv_fds(line, 1, 3)
         while not text.endswith(END):
@@ -135,6 +136,8 @@ def _begin(line: socket.socket, waits: selectors.BaseSelector, jobs: dict) -> li
         request = json.loads(text)
         line.sendall(b"+")
     except (OSError, ValueError):
+        for file in files:  # open here, they would keep others waiting for their end
+            os.close(file)
         line.close()
         return None
     if pid := os.fork():

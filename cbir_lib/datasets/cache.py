@@ -74,13 +74,17 @@ def _write(folder: Path, data: RadiographSet) -> None:
 
 
 def check_cached(name: str) -> None:
-    """Check what is cached of a set: neither this process nor a fork of it will do so again."""
+    """Check what is cached of a set: neither this process nor a fork of it will do so again.
+
+    Starts no thread, which a fork would lack.
+    """
     for folder in paths.cache_folder().glob(f"{name}-v{FORMAT}.*"):
         with suppress(Exception):  # a damaged one is made again by who needs it
-            _read(folder)
+            _check(folder)
 
 
-def _read(folder: Path) -> RadiographSet:
+def _check(folder: Path) -> tuple[dict, np.ndarray]:
+    """Return a cache's description and images; refuse them if the checksum differs."""
     files = [(folder / name).stat() for name in (IMAGES, DESCRIPTION, RECORDS)]
     state = (folder, *((file.st_ino, file.st_mtime_ns, file.st_size) for file in files))
     images = np.lib.format.open_memmap(folder / IMAGES, mode="r")
@@ -90,6 +94,11 @@ def _read(folder: Path) -> RadiographSet:
         if checksum != _compute_checksum(described, (folder / RECORDS).read_bytes(), images):
             raise ValueError("its checksum differs")
         _checked.add(state)
+    return described, images
+
+
+def _read(folder: Path) -> RadiographSet:
+    described, images = _check(folder)
     records = pd.read_parquet(folder / RECORDS)
     return RadiographSet(
         name=described["name"],

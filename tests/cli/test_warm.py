@@ -1,6 +1,8 @@
 """Jobs as forks of a warm process: what they say and return, and what ends with what."""
 
 import os
+import select
+import socket
 import subprocess
 import sys
 import time
@@ -10,7 +12,6 @@ import nbformat
 import psutil
 import pytest
 
-from cbir_lib.cli import warm
 from cbir_lib.messages import WARM
 
 ROOT = Path(__file__).parents[2]
@@ -215,7 +216,39 @@ def test_a_forked_kernel_gives_what_a_kernel_of_its_own_gives(tmp_path):
     assert any("image/png" in o.get("data", {}) for cell in outputs["plain"] for o in cell)
 
 
-def test_everything_that_is_imported_beforehand_exists():
-    for name in warm.MODULES + warm.MODULES_WITHOUT_GPU:
-        place = ROOT.joinpath(*name.split("."))
-        assert not name.startswith("cbir_lib") or place.with_suffix(".py").is_file()
+# What the process does before its first fork.
+AHEAD = """
+import os
+from importlib import import_module
+from cbir_lib.cli import warm
+
+os.environ |= warm.BEFORE_IMPORTS
+for name in warm.MODULES + warm.MODULES_WITHOUT_GPU:
+    import_module(name)
+warm._read_ahead()
+from cbir_lib.datasets import cache
+print(len(cache._checked), len(os.listdir("/proc/self/task")))
+"""
+
+
+def test_what_is_imported_and_read_beforehand_starts_no_thread(phantom_set, phantom_cache):
+    done = subprocess.run(
+        [sys.executable, "-c", AHEAD],
+        env=os.environ | {"CBIR_CACHE": str(phantom_cache), "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["1", "1"], done.stderr
+
+
+def test_a_request_without_its_end_leaves_nothing_open(server):
+    reading, writing = os.pipe()
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(str(server.address))
+        socket.send_fds(line, [b"{"], [writing])
+        os.close(writing)
+        line.shutdown(socket.SHUT_WR)
+        assert line.recv(1) == b""
+    assert select.select([reading], [], [], 30)[0] and os.read(reading, 1) == b""
+    os.close(reading)
