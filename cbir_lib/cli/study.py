@@ -27,6 +27,9 @@ def study(
         bool, typer.Option(help="Only do the runs missing in results/, without the book.")
     ] = False,
     cores: Annotated[int | None, typer.Option(min=1, help="Runs at a time; all cores.")] = None,
+    gpu_share: Annotated[
+        int | None, typer.Option(min=1, help="Networks trained on a GPU at a time; one.")
+    ] = None,
 ) -> None:
     """Run what is missing or has changed in the study, and build the book.
 
@@ -50,6 +53,7 @@ def study(
             book=book,
             runs=names,
             cores=cores,
+            gpu_share=gpu_share,
         )
 
     if missing:

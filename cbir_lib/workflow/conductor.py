@@ -36,6 +36,7 @@ SAY = re.compile(r"^\[([\w.-]+)\] (.*)$")  # a message of a job to the conductor
 EPOCH = re.compile(r"^epoch (\d+)/(\d+)")
 PLANNED = re.compile(r"^Job \d+: ([\w.-]+)")  # Snakemake's line for a job with a message
 GRACE_S = 5
+GPU_DRIVER = Path("/proc/driver/nvidia")
 
 # The cost of a job in seconds of one core, to estimate the time left: measured on two cores of a
 # 2.5 GHz server. Once something has finished, only the proportions matter.
@@ -56,6 +57,7 @@ def conduct(
     runs: Sequence[str] = (),
     fresh: bool = False,
     cores: int | None = None,
+    gpu_share: int | None = None,
 ) -> Path:
     """Run what is missing or changed in a profile, build the book, and return the output folder.
 
@@ -71,16 +73,24 @@ def conduct(
     fresh
         Use a separate folder instead of the study's.
     cores
-        Number of simultaneous runs, each on one core; by default all cores. On a GPU, one.
+        Number of simultaneous runs, each on one core; by default all cores.
+    gpu_share
+        Number of networks that are trained on a GPU at the same time; by default one. Small ones
+        leave most of a large card idle, and each takes some GB of its memory.
 
     Raises
     ------
     CbirError
-        When the study file is wrong, the data are missing, another study is running, or the user
-        interrupts.
+        When the study file is wrong, the data or the GPU to share are missing, another study is
+        running, or the user interrupts.
     RunsFailedError
         When a run, a chapter or the book fails; the others are still executed.
     """
+    if gpu_share and not GPU_DRIVER.exists():
+        raise CbirError(
+            f"{gpu_share} trainings cannot share a GPU: there is none",
+            "leave out --gpu-share: runs share the cores",
+        )
     console = Console(highlight=False, soft_wrap=True)
     study = read_study(study_file)
     named = f"{paths.build_folder()}{paths.project_root()}"
@@ -118,7 +128,7 @@ def conduct(
     targets = targets or ["all" if book else "runs"]
     config.append(f"only={bool(runs)}")
     with hold_lock(paths.build_folder()), _start_warm_process() as warm:
-        graph = _Graph(targets, config, cores or os.cpu_count() or 1)
+        graph = _Graph(targets, config, cores or os.cpu_count() or 1, gpu_share or 1)
         log = work / "study.log"
         progress = Progress(study, profile, log, console)
         code = graph.run(log, progress, warm)
@@ -289,7 +299,7 @@ def _start_warm_process() -> Iterator[dict[str, str]]:
 class _Graph:
     """Snakemake on the project's Snakefile."""
 
-    def __init__(self, targets: list[str], config: list[str], cores: int):
+    def __init__(self, targets: list[str], config: list[str], cores: int, gpu_share: int = 1):
         self.root, self.targets = paths.project_root(), ["--", *targets]
         build = paths.build_folder()
         sources = build / "cache" / "snakemake"  # its default, below a home, may be somebody else's
@@ -300,8 +310,7 @@ class _Graph:
             *("--directory", str(paths.working_folder()), "--cores", str(cores)),
             *("--nolock", "--rerun-incomplete", "--keep-going", "--nocolor"),
             *("--runtime-source-cache-path", str(sources)),
-            # On a GPU, one run at a time.
-            *(("--resources", "gpu=1") if Path("/proc/driver/nvidia").exists() else ()),
+            *(("--resources", f"gpu={gpu_share}") if GPU_DRIVER.exists() else ()),
             *("--config", *config),
         ]
         self.environment = make_environment()

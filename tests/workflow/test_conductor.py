@@ -16,8 +16,10 @@ import yaml
 
 from cbir_lib import paths
 from cbir_lib.book import site
+from cbir_lib.errors import CbirError
 from cbir_lib.reproduction import verification
 from cbir_lib.study import results
+from cbir_lib.workflow import conductor
 from cbir_lib.workflow.conductor import MARK, _find_reason
 from tests.fixtures import heed_ctrl_c, write_mednist
 
@@ -332,3 +334,14 @@ def test_a_verification_says_whether_it_is_what_was_published(finished):
 )
 def test_why_snakemake_cannot_plan(out, err, reason):
     assert _find_reason(subprocess.CompletedProcess([], 1, out, err)) == reason
+
+
+@pytest.mark.skipif(conductor.GPU_DRIVER.exists(), reason="there is a GPU")
+def test_networks_share_a_gpu_where_there_is_one(monkeypatch, tmp_path):
+    assert "--resources" not in conductor._Graph([], [], 1, 4).command
+    with pytest.raises(CbirError, match="4 trainings cannot share a GPU: there is none"):
+        conductor.conduct(ROOT / "study.yml", "quick", gpu_share=4)
+    monkeypatch.setattr(conductor, "GPU_DRIVER", tmp_path)
+    for share in (1, 4):
+        command = conductor._Graph([], [], 1, share).command
+        assert command[command.index("--resources") + 1] == f"gpu={share}"
