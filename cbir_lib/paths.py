@@ -12,6 +12,8 @@ import site
 import sysconfig
 from pathlib import Path
 
+GPU_DRIVER = Path("/proc/driver/nvidia")  # of the machine: there if it has a GPU that torch can use
+
 
 def project_root() -> Path:
     """Return the checkout this package runs from, or the current folder if it runs from none."""

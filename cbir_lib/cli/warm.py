@@ -25,6 +25,7 @@ from typing import TextIO
 
 from cbir_lib.errors import CbirError
 from cbir_lib.messages import WARM
+from cbir_lib.paths import GPU_DRIVER
 
 NOTEBOOKS = ("run", "effects", "chapter")  # jobs that execute one
 # What notebooks and those who execute them import. A figure's backend is chosen by the kernel.
@@ -38,7 +39,6 @@ MODULES = (
 )
 # These ask for a GPU when imported, and a fork cannot use one that its parent has seen.
 MODULES_WITHOUT_GPU = ("cbir_lib.networks.training", "cbir_lib.descriptors.learned")
-DRIVER = Path("/proc/driver/nvidia")
 END = b"\n"  # of a request; JSON has none
 BEFORE_IMPORTS = {
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
@@ -80,7 +80,7 @@ def serve(address: Path) -> list[str] | None:
         door.listen(64)  # jobs that come earlier wait here
         os.environ |= BEFORE_IMPORTS
         gc.disable()  # what is imported stays
-        for name in MODULES + (() if DRIVER.exists() else MODULES_WITHOUT_GPU):
+        for name in MODULES + (() if GPU_DRIVER.exists() else MODULES_WITHOUT_GPU):
             import_module(name)
         _read_ahead()
         if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208

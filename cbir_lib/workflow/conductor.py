@@ -29,6 +29,7 @@ from cbir_lib.errors import INTERRUPTED, CbirError, RunsFailedError
 from cbir_lib.files import find_lock
 from cbir_lib.messages import CHANNEL, PLAN, WARM, receive_messages
 from cbir_lib.networks.architectures import list_layers
+from cbir_lib.paths import GPU_DRIVER
 from cbir_lib.study.config import NetworkRun, Study, read_study
 
 MARK = "CBIR_STUDY"  # in the environment of every process of a study
@@ -36,7 +37,6 @@ SAY = re.compile(r"^\[([\w.-]+)\] (.*)$")  # a message of a job to the conductor
 EPOCH = re.compile(r"^epoch (\d+)/(\d+)")
 PLANNED = re.compile(r"^Job \d+: ([\w.-]+)")  # Snakemake's line for a job with a message
 GRACE_S = 5
-GPU_DRIVER = Path("/proc/driver/nvidia")
 
 # The cost of a job in seconds of one core, to estimate the time left: measured on two cores of a
 # 2.5 GHz server. Once something has finished, only the proportions matter.
@@ -301,15 +301,14 @@ class _Graph:
 
     def __init__(self, targets: list[str], config: list[str], cores: int, gpu_share: int = 1):
         self.root, self.targets = paths.project_root(), ["--", *targets]
-        build = paths.build_folder()
-        sources = build / "cache" / "snakemake"  # its default, below a home, may be somebody else's
-        shutil.rmtree(sources, ignore_errors=True)  # it would read an old Snakefile from there
+        # Its default, below the user's home, may belong to somebody else.
+        self.sources = paths.build_folder() / "cache" / "snakemake"
         # The lock is `hold_lock`; that of Snakemake would outlive a kill.
         self.command = [
             *(sys.executable, "-m", "snakemake", "--snakefile", str(self.root / "Snakefile")),
             *("--directory", str(paths.working_folder()), "--cores", str(cores)),
             *("--nolock", "--rerun-incomplete", "--keep-going", "--nocolor"),
-            *("--runtime-source-cache-path", str(sources)),
+            *("--runtime-source-cache-path", str(self.sources)),
             *(("--resources", f"gpu={gpu_share}") if GPU_DRIVER.exists() else ()),
             *("--config", *config),
         ]
@@ -335,6 +334,7 @@ class _Graph:
 
         ``warm`` names the process to fork them from.
         """
+        shutil.rmtree(self.sources, ignore_errors=True)  # it would read an old Snakefile from there
         log.parent.mkdir(parents=True, exist_ok=True)
         messages = log.with_name("messages.txt")
         process = subprocess.Popen(

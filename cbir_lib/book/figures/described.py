@@ -105,11 +105,9 @@ def describe(figure: Figure) -> str:
 
 def _list_captions(axes: Axes) -> list[str]:
     """Return the captions of the pictures in a panel; one that has none is one picture."""
-    captions = [image.get_label() for image in axes.images]
-    captions = [
-        caption for caption in captions if not caption.startswith("_")
-    ]  # "_" is matplotlib's
-    return captions or [axes.get_title()]
+    labels = (image.get_label() for image in axes.images)
+    # What matplotlib makes up begins with "_".
+    return [label for label in labels if not label.startswith("_")] or [axes.get_title()]
 
 
 def _describe_ends(table: pd.DataFrame) -> Iterator[str]:
