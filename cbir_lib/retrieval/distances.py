@@ -113,30 +113,20 @@ def jensen_shannon(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     As in Deselaers, Keysers, Ney, Information Retrieval 11(2), 2008, DOI 10.1007/s10791-007-9039-3:
     natural logarithm, no factor 1/2, no root. A bin empty in both adds nothing, and a bin empty in
-    one adds ln 2 times the other: logarithms are taken only where the query has anything.
+    one adds ln 2 times the other.
     """
-    a, b = normalise_sums("Jensen-Shannon", a, b)
+    a, b = normalise_sums("Jensen-Shannon", a.astype(np.float64), b.astype(np.float64))
+    a, b = (np.ascontiguousarray(v, np.float32) for v in (a, b))
+    compare = compile_loops(distance_loops.add_divergences, distance_loops.take_logarithm)
+    entropies = compute_entropy_terms(a)
     distances = np.empty((len(a), len(b)), np.float32)
-    for rows in split_gallery(b):
-        bins = np.ascontiguousarray(b[rows].T)  # (D, n): those of a query are whole rows
-        own, whole = compute_entropy_terms(bins), bins.sum(axis=0)
-        for row, p in zip(distances[:, rows], a, strict=True):
-            there = np.flatnonzero(p)
-            p, q = p[there, None], bins[there]
-            row[:] = np.float32(np.log(2)) * (whole - q.sum(axis=0))
-            q += p
-            q /= 2
-            mean = np.log(q)
-            mean *= q
-            terms = own[there]
-            terms += compute_entropy_terms(p)
-            terms -= mean
-            terms -= mean
-            row += terms.sum(axis=0)
-    return np.maximum(distances, 0)
+    for rows in split_gallery(b, 512):
+        bins = np.ascontiguousarray(b[rows].T)
+        compare(a, entropies, bins, compute_entropy_terms(bins), rows.start, distances)
+    return distances
 
 
-def split_gallery(gallery: np.ndarray, least: int = 128) -> list[slice]:
+def split_gallery(gallery: np.ndarray, least: int) -> list[slice]:
     """Split the rows of a (G, D) gallery into blocks that stay in a processor's cache.
 
     Of ``least`` vectors and more, all of nearly one size, so that sums of equal vectors are rounded
@@ -149,8 +139,10 @@ def split_gallery(gallery: np.ndarray, least: int = 128) -> list[slice]:
 
 
 def compute_entropy_terms(p: np.ndarray) -> np.ndarray:
-    """Compute p ln p of each value, where 0 ln 0 is 0."""
-    return p * np.log(np.maximum(p, np.finfo(p.dtype).tiny))
+    """Compute p ln p of each value of (N, D) float32, where 0 ln 0 is 0."""
+    terms = np.empty_like(p)
+    compile_loops(distance_loops.write_entropy_terms, distance_loops.take_logarithm)(p, terms)
+    return terms
 
 
 def chi_square(a: np.ndarray, b: np.ndarray) -> np.ndarray:
