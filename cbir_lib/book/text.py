@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ from cbir_lib.descriptors import DESCRIPTORS
 from cbir_lib.reproduction import paper, remedies, verdicts
 from cbir_lib.reproduction.ablations import MeasuredAblation
 from cbir_lib.study import effects, losses, real, summaries
-from cbir_lib.study.config import Variation
+from cbir_lib.study.config import name_network
 from cbir_lib.study.results import Circumstances, ClassRetrieval, Result, Retrieval
 from cbir_lib.study.wording import (
     DASH,
@@ -174,65 +173,16 @@ def describe_fine_grades(measured: Sequence[Result]) -> list[str]:
 
 
 def name_side(side: tuple[str, str]) -> str:
-    """Return the name of a network and its variant: ``B normalised``."""
-    return " ".join(side).strip()
+    """Return the name of a network and its variant: ``B with batch normalisation``."""
+    return name_network(*side).removeprefix("Network ")
 
 
-# What a sentence calls the parts of a variant (cbir_lib.study.config.VARIANTS), by their names.
-TERMS = {
-    r"(\d+)classes": r"\1 classes",
-    r"flattened": "flattened maps",
-    r"pooled": "pooled maps",
-    r"crop(\d+)": r"crops of \1 px",
-    r"normalised": "batch normalisation",
-    r"raw": "no CLAHE",
-    r"uncentred": "no mean image",
-    r"dropout([\d.]+)": r"dropout of \1",
-    r"augment": "augmentation",
-    r"(\d+)variations": r"\1 variations",
-    r"(\d+)bits": r"\1 learnt bits",
-    r"constant": "a constant learning rate",
-    r"stopped": "early stopping",
-    r"rate([\d.]+)": r"a learning rate of \1",
-    r"momentum([\d.]+)": r"a momentum of \1",
-    r"decay0": "no weight decay",
-    r"decay([\d.]+)": r"a weight decay of \1",
-    r"(triplet|proxy-anchor)": r"the \1 loss",
-    r"supervised-contrastive": "the supervised contrastive loss",
-    r"arcface": "the ArcFace loss",
-    r"codes": "IRMA codes for classes",
-    r"code-tree": "the tree of IRMA codes",
-    r"2xepochs": "twice the epochs",
-    r"(\d+)xepochs": r"\1 times the epochs",
-    rf"({'|'.join(get_args(Variation))})": r"varied \1",
-}
-
-
-PROPER = re.compile("Fourier|Gabor|Haralick|Radon|Tamura|Zernike|[A-Z]{2}")
+PROPER = re.compile("Network|Fourier|Gabor|Haralick|Radon|Tamura|Zernike|[A-Z]{2}")
 
 
 def name_in_sentence(method: str) -> str:
     """Return the name of a method within a sentence: ``Network C with dropout``, ``thumbnail``."""
-    network, _, variant = method.partition(", ")
-    if not network.startswith("Network "):
-        return method if PROPER.match(method) else method[0].lower() + method[1:]
-    if not variant:
-        return method
-    words = variant.split("-")
-    phrases = []
-    while words:
-        # Some names have a hyphen: the longest that is known.
-        taken = 2 if _find_term("-".join(words[:2])) else 1
-        name = "-".join(words[:taken])
-        phrases.append(_find_term(name) or name)
-        words = words[taken:]
-    return f"{network} with {join_words(phrases)}"
-
-
-def _find_term(name: str) -> str:
-    """Return what a sentence calls a part of a variant; empty if its name is its term."""
-    found = ((re.fullmatch(pattern, name), term) for pattern, term in TERMS.items())
-    return next((match.expand(term) for match, term in found if match), "")
+    return method if PROPER.match(method) else method[0].lower() + method[1:]
 
 
 def describe_films(shares: pd.DataFrame, method: str) -> str:

@@ -16,20 +16,14 @@ from cbir_lib.evaluation.intervals import compute_paired_interval
 from cbir_lib.evaluation.significance import adjust_by_holm, run_permutation_test
 from cbir_lib.reproduction import paper
 from cbir_lib.reproduction.paper import HALFWAY, RANDOM, Claim, Comparison, Side
+from cbir_lib.study.config import name_network
 from cbir_lib.study.pairwise import score_queries
 from cbir_lib.study.results import Result, name_variant, same_images
 
 # The outcomes of a comparison, each with a mark that can be read without colour.
 OUTCOMES = {"for": "✓", "against": "✗", "open": "○", "not run": "-"}
 SUPPORTED, CONTRADICTED, UNDECIDED = paper.VERDICTS
-VARIANT_WORDS = {
-    "": "",
-    "dropout": " with dropout",
-    "augment": " with augmentation",
-    "dropout-augment": " with both",
-    "normalised": " with batch normalisation",
-    "decay0.005": " with ten times the decay",
-}
+SHORTER = {"dropout-augment": "both", "decay0.005": "ten times the decay"}  # in names of sides
 DOUBLED = "2xepochs"  # at the end of a variant's name
 
 
@@ -77,8 +71,9 @@ def name_side(side: Side) -> str:
         return side
     name, variant = side
     plain = variant.removesuffix(DOUBLED).removesuffix("-")
-    longer = " and twice the epochs" if plain != variant else ""
-    return name + VARIANT_WORDS.get(plain, f", {plain}") + longer
+    if plain not in SHORTER:
+        return name_network(name, variant).removeprefix("Network ")
+    return f"{name} with {SHORTER[plain]}" + " and twice the epochs" * (plain != variant)
 
 
 def find_runs(results: Sequence[Result], side: tuple[str, str]) -> dict[int, Result]:

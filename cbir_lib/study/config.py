@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import yaml
 from pydantic import ConfigDict, Field, ValidationError, field_validator
@@ -141,8 +141,7 @@ class NetworkRun(Run):
 
     @property
     def title(self) -> str:
-        variant = f", {self.variant}" if self.variant else ""
-        return f"Network {self.network}{variant}, seed {self.seed}"
+        return f"{name_network(self.network, self.variant)}, seed {self.seed}"
 
     @property
     def digest(self) -> str:
@@ -201,6 +200,54 @@ VARIANTS = {
     "loss": lambda name: name,
     "budget": lambda times: f"{times}xepochs",
 }
+# What readers call the parts of a variant, by how the name of a run shows them.
+TERMS = {
+    r"(\d+)classes": r"\1 classes",
+    r"flattened": "flattened maps",
+    r"pooled": "pooled maps",
+    r"crop(\d+)": r"crops of \1 px",
+    r"normalised": "batch normalisation",
+    r"raw": "no CLAHE",
+    r"uncentred": "no mean image",
+    r"dropout([\d.]+)": r"dropout of \1",
+    r"augment": "augmentation",
+    r"(\d+)variations": r"\1 variations",
+    r"(\d+)bits": r"\1 learnt bits",
+    r"constant": "a constant learning rate",
+    r"stopped": "early stopping",
+    r"rate([\d.]+)": r"a learning rate of \1",
+    r"momentum([\d.]+)": r"a momentum of \1",
+    r"decay0": "no weight decay",
+    r"decay([\d.]+)": r"a weight decay of \1",
+    r"(triplet|proxy-anchor)": r"the \1 loss",
+    r"supervised-contrastive": "the supervised contrastive loss",
+    r"arcface": "the ArcFace loss",
+    r"codes": "IRMA codes for classes",
+    r"code-tree": "the tree of IRMA codes",
+    r"2xepochs": "twice the epochs",
+    r"(\d+)xepochs": r"\1 times the epochs",
+    rf"({'|'.join(get_args(Variation))})": r"varied \1",
+}
+
+
+def name_network(network: str, variant: str = "") -> str:
+    """Return the name of a network for readers: ``Network C with dropout and augmentation``."""
+    words = variant.split("-") if variant else []
+    phrases = []
+    while words:
+        # Some names have a hyphen: the longest that is known.
+        taken = 2 if _find_term("-".join(words[:2])) else 1
+        name = "-".join(words[:taken])
+        phrases.append(_find_term(name) or name)
+        words = words[taken:]
+    listed = " and ".join([", ".join(phrases[:-1]), phrases[-1]] if len(phrases) > 1 else phrases)
+    return f"Network {network}" + (f" with {listed}" if phrases else "")
+
+
+def _find_term(name: str) -> str:
+    """Return what readers call a part of a variant; empty if its name is its term."""
+    found = ((re.fullmatch(pattern, name), term) for pattern, term in TERMS.items())
+    return next((match.expand(term) for match, term in found if match), "")
 
 
 class DescriptorRun(Run):

@@ -5,8 +5,6 @@ All functions take rows of :func:`cbir_lib.study.effects.tabulate` of one factor
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pandas as pd
 
@@ -14,17 +12,6 @@ from cbir_lib.study.effects import select_measure
 
 Panels = dict[str, pd.DataFrame]  # by title: what select_measure returns
 WHITENED = {False: "plain", True: "whitened"}
-
-
-def name_runs(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows with networks named as in other tables: ``Network B, normalised, seed 0``."""
-    run = r"^Network ([A-H])-(?:(.+)-)?s(\d+)$"
-
-    def name(found: re.Match) -> str:
-        variant = f", {found[2]}" if found[2] else ""
-        return f"Network {found[1]}{variant}, seed {found[3]}"
-
-    return rows.assign(method=rows["method"].str.replace(run, name, regex=True))
 
 
 def split_components(pca: pd.DataFrame) -> Panels:

@@ -21,7 +21,7 @@ from cbir_lib.descriptors.learned import load_network
 from cbir_lib.images.decoding import decode, fit_to_square
 from cbir_lib.images.perturbations import perturb
 from cbir_lib.study import effects, results, robustness
-from cbir_lib.study.config import Redrawn
+from cbir_lib.study.config import Redrawn, name_network
 from cbir_lib.study.effects import Effect, Search
 from cbir_lib.study.robustness import Method
 from cbir_lib.study.transfer import choose_first_settings
@@ -58,9 +58,7 @@ def measure(
     queries = test.take(rows)
     search = Search.from_sets(queries, gallery)
     methods = [
-        robustness.make_network_method(
-            f"Network {run.split('-', 1)[1]}", load_network(run).trained, gallery.images
-        )
+        robustness.make_network_method(_name(run), load_network(run).trained, gallery.images)
         for run in plan.networks
     ]
     methods += [
@@ -129,3 +127,9 @@ def rerender(image_ids: np.ndarray, name: str, level: float) -> np.ndarray:
         grey = render(replace(scene, exposure=exposure), recipe.SIZE_PX, rng).grey
         pictures.append(fit_to_square(decode(encode_jpeg(grey)).image, recipe.SIZE_PX))
     return np.stack(pictures)
+
+
+def _name(run: str) -> str:
+    """Name the method and the seed of a network's run, for readers."""
+    _, network, *variant, seed = run.split("-")
+    return f"{name_network(network, '-'.join(variant))}, seed {seed.removeprefix('s')}"

@@ -21,7 +21,7 @@ from cbir_lib.descriptors import COMBINATION, DESCRIPTORS
 from cbir_lib.errors import CbirError
 from cbir_lib.evaluation.intervals import number_subjects
 from cbir_lib.schema import StrictModel, read_json, write_json
-from cbir_lib.study.config import NetworkRun
+from cbir_lib.study.config import NetworkRun, name_network
 
 VERSIONED = ("torch", "pytorch-lightning", "numpy", "opencv-python-headless", "scikit-learn")
 
@@ -351,11 +351,10 @@ def _flatten(value, key: str = "") -> Iterator[tuple[str, object]]:
 
 
 def name_method(result: Result) -> str:
-    """Return the name of the method for tables and figures."""
+    """Return the name of the method for readers."""
     parameters = result.parameters
     if "network" in parameters:
-        variant = name_variant(result)
-        return f"Network {parameters['network']}" + (f", {variant}" if variant else "")
+        return name_network(parameters["network"], name_variant(result))
     return (
         DESCRIPTORS[parameters["descriptor"]].title if "descriptor" in parameters else COMBINATION
     )

@@ -124,7 +124,7 @@ def test_families_have_colours_of_their_own_and_a_key():
     pretrained = method(parameters={"descriptor": "pretrained"})
     name = results.name_method(pretrained)
     assert [
-        results.find_family(n) for n in ("Network B, dropout", name, "VLAD", "Combination")
+        results.find_family(n) for n in ("Network B with dropout", name, "VLAD", "Combination")
     ] == [*("network", "pretrained", "handcrafted", "handcrafted")]
     columns = ("accuracy", "accuracy low", "accuracy high")
     table = pd.DataFrame(

@@ -26,7 +26,6 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-from cbir_lib.book.text import name_in_sentence
 from cbir_lib.messages import WARM
 from cbir_lib.reproduction import paper
 from cbir_lib.study import config, results
@@ -62,10 +61,7 @@ TERMS = {  # as sentences have them, and as the names of runs do
     r"float32": "float32",
 }
 TERM = rf"(?:{'|'.join(TERMS)})".replace("(", "(?:").replace("(?:?:", "(?:")
-VARIANT = (
-    r"((?:, (?!seed|the |in |which )[a-z][\w.+-]*)?"
-    rf"(?: with {TERM}(?:, {TERM})*(?: and {TERM})?)?)"
-)
+VARIANT = rf"((?: with {TERM}(?:, {TERM})*(?: and {TERM})?)?)"
 SEED = r"(?:, seed (\d+))?"
 NAMED = re.compile(NETWORK + VARIANT + SEED)
 NUMBER = re.compile(r"(?<![\d.(])(\d{1,2}\.\d) %")  # one in brackets is the end of an interval
@@ -158,10 +154,8 @@ def _named(text: str):
 
 def _of_match(match):
     network, variant, seed = match.groups()
-    named, _, with_terms = variant.removeprefix(", ").partition(" with ")
-    terms = re.split(r", | and ", with_terms) if with_terms else []
-    way = "-".join(filter(None, [named, *map(_name_term, terms)]))
-    return network, way, None if seed is None else int(seed)
+    terms = re.split(r", | and ", variant.removeprefix(" with ")) if variant else []
+    return network, "-".join(map(_name_term, terms)), None if seed is None else int(seed)
 
 
 def _name_term(term):
@@ -282,7 +276,8 @@ CAPTION = "*Profile full: simulated images; 20 epochs.*"
         ("The best network (Network C with dropout) classifies **93.4 % (92.0 to 94.1 %)** of "
          "them correctly, the best handcrafted method (VLAD) **97.8 %**.",
          [("C", "dropout", None, 93.4)]),
-        ("Network E, dropout-augment, seed 1 reaches 88.0 %.", [("E", "dropout-augment", 1, 88.0)]),
+        ("Network E with dropout and augmentation, seed 1 reaches 88.0 %.",
+         [("E", "dropout-augment", 1, 88.0)]),
         ("Network A, which the paper reports at 43.1 %, reaches 83.3 % here.",
          [("A", "", None, 83.3)]),
         ("Network G ends highest with 95.0 % of the test images, A lowest.",
@@ -305,7 +300,7 @@ def test_numbers_in_sentences(words, expected, tmp_path):
 
 def test_numbers_in_tables(tmp_path):
     accuracy = [["", "accuracy (%)", "balanced (%)", "paper (%)"],
-                ["Network B, dropout", "91.2 (90.0 to 92.0)", "90.1 (89.0 to 91.0)", "92.03"],
+                ["Network B with dropout", "91.2 (90.0 to 92.0)", "90.1 (89.0 to 91.0)", "92.03"],
                 ["VLAD", "97.8 (97.0 to 98.0)", "97.0", ""]]  # fmt: skip
     retrieval = [["", "mAP (%)"], ["Network B", "61.0"]]
     four = [["method", "paper (%)", "here (%)", "plain (%)"],
@@ -342,7 +337,7 @@ def test_the_terms_are_those_of_the_library():
     study = config.read_study(ROOT / "study.yml")
     networks = [run for profile in study.profiles for run in study.runs(profile)]
     for variant in {run.variant for run in networks if isinstance(run, config.NetworkRun)}:
-        named = name_in_sentence(f"Network B, {variant}" if variant else "Network B")
+        named = config.name_network("B", variant)
         assert _named(named)[:2] == ("B", variant), named
 
 

@@ -181,7 +181,7 @@ def test_twice_the_epochs_are_reported_and_do_not_change_the_verdict(
     row = verdict.doubled.iloc[0]
     assert (row["one"], row["other"]) == (
         "B with dropout and twice the epochs",
-        "B and twice the epochs",
+        "B with twice the epochs",
     )
     assert (row["before"], row["outcome"]) == (before, after)
     assert row["difference"] == pytest.approx(100 * (shares[3] - shares[2]))

@@ -29,6 +29,7 @@ from cbir_lib.study.config import (
     Profile,
     Study,
     list_combinations,
+    name_network,
     read_study,
 )
 
@@ -98,7 +99,7 @@ def test_a_budget_multiplies_the_epochs_of_the_profile_and_names_the_run():
     ]
     assert [run.epochs for run in runs] == [7, 7, 7]
     assert [run.all_epochs for run in runs] == [7, 14, 21]
-    assert runs[1].title == "Network B, 2xepochs, seed 0"
+    assert runs[1].title == "Network B with twice the epochs, seed 0"
     assert [run.settings["epochs"] for run in runs] == [7, 14, 21]  # what is trained for
 
 
@@ -229,26 +230,27 @@ def test_two_runs_of_one_name_are_refused(rows, name):
         made({"a": {"network": ["A"]}}, seeds=[0, 0]).runs("one")
 
 
-# By hand: of each parameter another value than the default, and its word in the name of the run.
+# By hand: of each parameter another value than the default, its word in the name of the run, and
+# what readers call it.
 WORDS = {
-    "classes": (["chest", "spine", "hand"], "3classes"),
-    "reading": ("flattened", "flattened"),
-    "crop": (48, "crop48"),
-    "batch_norm": (True, "normalised"),
-    "clahe": (False, "raw"),
-    "mean": (False, "uncentred"),
-    "dropout": (0.5, "dropout"),
-    "augment": (True, "augment"),
-    "variations": (["gamma", "blur"], "gamma-blur"),
-    "bits": (48, "48bits"),
-    "schedule": ("constant", "constant"),
-    "early_stopping": (True, "stopped"),
-    "learning_rate": (0.0025, "rate0.0025"),
-    "momentum": (0.5, "momentum0.5"),
-    "weight_decay": (0.0, "decay0"),
-    "precision": ("bfloat16", "bfloat16"),
-    "loss": ("arcface", "arcface"),
-    "budget": (2, "2xepochs"),
+    "classes": (["chest", "spine", "hand"], "3classes", "3 classes"),
+    "reading": ("flattened", "flattened", "flattened maps"),
+    "crop": (48, "crop48", "crops of 48 px"),
+    "batch_norm": (True, "normalised", "batch normalisation"),
+    "clahe": (False, "raw", "no CLAHE"),
+    "mean": (False, "uncentred", "no mean image"),
+    "dropout": (0.5, "dropout", "dropout"),
+    "augment": (True, "augment", "augmentation"),
+    "variations": (["gamma", "blur"], "gamma-blur", "varied gamma and varied blur"),
+    "bits": (48, "48bits", "48 learnt bits"),
+    "schedule": ("constant", "constant", "a constant learning rate"),
+    "early_stopping": (True, "stopped", "early stopping"),
+    "learning_rate": (0.0025, "rate0.0025", "a learning rate of 0.0025"),
+    "momentum": (0.5, "momentum0.5", "a momentum of 0.5"),
+    "weight_decay": (0.0, "decay0", "no weight decay"),
+    "precision": ("bfloat16", "bfloat16", "bfloat16"),
+    "loss": ("arcface", "arcface", "the ArcFace loss"),
+    "budget": (2, "2xepochs", "twice the epochs"),
 }
 
 
@@ -256,15 +258,53 @@ def test_every_variant_has_its_word_in_the_name():
     assert list(WORDS) == list(VARIANTS)
     plain = NetworkRun(**COMMON, network="C")
     assert (plain.id, plain.variant, plain.title) == ("mednist-C-s0", "", "Network C, seed 0")
-    for name, (value, word) in WORDS.items():
+    for name, (value, word, term) in WORDS.items():
         run = NetworkRun(**COMMON, network="C", **{name: value})
         assert (run.variant, run.id) == (word, f"mednist-C-{word}-s0")
-        assert run.title == f"Network C, {word}, seed 0"
+        assert run.title == f"Network C with {term}, seed 0"
         default = NetworkRun(**COMMON, network="C", **{name: getattr(plain, name)})
         assert default.id == plain.id
-    whole = NetworkRun(**COMMON, network="C", **{name: value for name, (value, _) in WORDS.items()})
-    assert whole.variant == "-".join(word for _, word in WORDS.values())
+    values = {name: value for name, (value, *_) in WORDS.items()}
+    whole = NetworkRun(**COMMON, network="C", **values)
+    assert whole.variant == "-".join(word for _, word, _ in WORDS.values())
+    *terms, last = (term for *_, term in WORDS.values())
+    listed = ", ".join(terms).replace("gamma and", "gamma,")
+    assert whole.title == f"Network C with {listed} and {last}, seed 0"
     assert NetworkRun(**COMMON, network="C", dropout=0.25).variant == "dropout0.25"
+
+
+@pytest.mark.parametrize(
+    ("variant", "named"),
+    [
+        ("", "Network B"),
+        ("normalised-raw-8variations", "with batch normalisation, no CLAHE and 8 variations"),
+        ("dropout-augment", "with dropout and augmentation"),
+        ("dropout0.3", "with dropout of 0.3"),
+        ("triplet", "with the triplet loss"),
+        (
+            "supervised-contrastive-2xepochs",
+            "with the supervised contrastive loss and twice the epochs",
+        ),
+        ("proxy-anchor", "with the proxy-anchor loss"),
+        ("code-tree", "with the tree of IRMA codes"),
+        ("codes", "with IRMA codes for classes"),
+        ("constant-stopped", "with a constant learning rate and early stopping"),
+        ("decay0.005", "with a weight decay of 0.005"),
+        ("float32", "with float32"),
+    ],
+)
+def test_networks_have_names_for_readers(variant, named):
+    assert name_network("B", variant).endswith(named)
+
+
+def test_every_variant_of_the_study_has_terms_for_its_parts(study):
+    networks = [run for profile in study.profiles for run in study.runs(profile)]
+    variants = {run.variant for run in networks if isinstance(run, NetworkRun)}
+    assert len(variants) > 40
+    for variant in filter(None, variants):
+        terms = name_network("B", variant).removeprefix("Network B with ")
+        same = {"dropout", "float32"} & {*variant.split("-")}  # whose names are the terms
+        assert {*re.split(r", | and ", terms)} & {*variant.split("-")} == same, terms
 
 
 def test_a_run_with_the_papers_loss_has_the_parameters_it_always_had():
@@ -292,7 +332,7 @@ def test_what_names_a_run_and_what_the_profile_decides_is_all_there_is():
 
 def test_digests_tell_every_parameter_apart():
     plain = NetworkRun(**COMMON, network="C")
-    others = [{name: value} for name, (value, _) in WORDS.items()]
+    others = [{name: value} for name, (value, *_) in WORDS.items()]
     others += [{"seed": 1}, {"epochs": 9}, {"patience": 9}, {"batch_size": 9}]
     digests = {NetworkRun(**COMMON | {"network": "C"} | other).digest for other in others}
     digests |= {NetworkRun(**COMMON | {"size": 32}, network="C").digest, plain.digest}

@@ -22,12 +22,6 @@ def rows_of(panel):
     return {(row.level, row.method, row.value, row.low, row.high) for row in panel.itertuples()}
 
 
-def test_runs_are_named_as_networks():
-    names = ["Network B-normalised-s0", "Network G-s2", "Network E", "Grey histogram"]
-    named = effect_panels.name_runs(pd.DataFrame({"method": names}))["method"].tolist()
-    assert named == ["Network B, normalised, seed 0", "Network G, seed 2", *names[2:]]
-
-
 def test_components_are_plain_and_whitened(tables):
     pca = tables["PCA"]
     panels = effect_panels.split_components(pca)

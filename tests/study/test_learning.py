@@ -39,7 +39,7 @@ def test_twice_the_epochs_are_a_row_per_training():
         (training(augment=True, accuracy=0.7), training(augment=True, epochs=20, accuracy=0.9)),
     ]
     table = learning.tabulate_doubled_epochs(pairs)
-    assert table.index.tolist() == ["Network B", "Network B, augment"]
+    assert table.index.tolist() == ["Network B", "Network B with augmentation"]
     assert table["10 epochs"].tolist() == pytest.approx([80, 70])
     assert table["20 epochs"].tolist() == pytest.approx([85, 90])
     assert table["gain"].tolist() == pytest.approx([5, 20])

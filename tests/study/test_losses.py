@@ -29,7 +29,8 @@ def measured(result, nearest, precision, at_10):
 
 def test_only_the_loss_differs_and_only_networks_with_another_loss_are_there():
     names = {name_method(r) for r in losses.select_losses(RESULTS)}
-    assert names == {"Network G", "Network G, triplet", "Network G, arcface"}
+    of_losses = {f"Network G with the {loss} loss" for loss in ("triplet", "ArcFace")}
+    assert names == {"Network G"} | of_losses
     assert len(losses.select_losses(RESULTS)) == 6
     asking = series({("G", "codes"): 0.8, ("F", "code-tree"): 0.7}, seeds=range(2))
     assert losses.select_losses([*RESULTS, *asking]) == losses.select_losses(RESULTS)
@@ -90,10 +91,10 @@ def test_fine_grades_show_every_loss_of_the_network_beside_the_best_of_each_othe
         graded(made("Tamura histogram", 0.5), 0.10),
     ]
     assert list(losses.select_fine_grades(results)) == [
-        "Network G, codes, seed 1",
-        "Network G, codes, seed 0",
+        "Network G with IRMA codes for classes, seed 1",
+        "Network G with IRMA codes for classes, seed 0",
         "Network G",
         "Tamura histogram",
-        "Network G, arcface",
+        "Network G with the ArcFace loss",
     ]
     assert losses.select_fine_grades([r for r in results if "codes" not in r.run]) == {}

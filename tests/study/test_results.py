@@ -485,7 +485,7 @@ def test_circumstances_name_the_versions():
 def test_a_variant_is_named_with_its_network():
     variant = Result(**changed(parameters__dropout=0.5, parameters__augment=True))
     assert results.name_variant(variant) == "dropout-augment"
-    assert results.name_method(variant) == "Network A, dropout-augment"
+    assert results.name_method(variant) == "Network A with dropout and augmentation"
 
 
 # The text of the file
@@ -639,7 +639,7 @@ def test_the_table_averages_the_seeds_of_a_network():
         circumstances__seconds={"training": 2.0, "search": 1.75},
     )
     table = summaries.tabulate_methods([run(), Result(**other), run(dropout=0.5)])
-    assert table.index.tolist() == ["Network A", "Network A, dropout"]
+    assert table.index.tolist() == ["Network A", "Network A with dropout"]
     row = table.loc["Network A"]
     assert table["seeds"].tolist() == [2, 1]
     assert row["accuracy"] == pytest.approx((81.25 + 50) / 2)
@@ -674,7 +674,7 @@ def test_runs_of_one_method_are_told_apart_by_their_seeds():
     described = Result(**changed(run="hog", parameters={"descriptor": "hog"}))
     by_name = summaries.index_by_name([run(), run(seed=3), run(dropout=0.5), described])
     assert [*by_name] == [
-        *("Network A, seed 0", "Network A, seed 3", "Network A, dropout"),
+        *("Network A, seed 0", "Network A, seed 3", "Network A with dropout"),
         results.name_method(described),
     ]
     assert by_name["Network A, seed 3"].parameters["seed"] == 3
