@@ -256,7 +256,7 @@ CLAIMS = (
         3,
         "Network A fails",
         "Tables 4 to 6",
-        "Network A, trained without dropout or augmentation, classifies "
+        "The paper's network A, trained without dropout or augmentation, classifies "
         f"{TABLE_4['A']:.1f} % of the images correctly; the lowest of the others reaches "
         f"{min(TABLE_4[name] for name in 'BCDEFG'):.1f} %.",
         "To fail means to have learnt less than half of what there is to learn: an accuracy below "

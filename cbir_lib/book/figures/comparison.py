@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -29,7 +28,7 @@ from cbir_lib.book.figures.palette import (
     WRONG,
     colour_kind,
 )
-from cbir_lib.book.figures.style import WIDTH_IN, format_factor, name_rows, show_image
+from cbir_lib.book.figures.style import WIDTH_IN, format_factor, label_rows, name_rows, show_image
 from cbir_lib.study.results import Result, find_family
 
 
@@ -62,7 +61,7 @@ def plot_accuracies_beside_paper(
 ) -> Figure:
     """Plot the accuracies measured here, with intervals, beside those of the paper.
 
-    Two panels, because they were measured on two sets of images.
+    Two panels on one axis, because they were measured on two sets of images.
 
     Parameters
     ----------
@@ -74,13 +73,20 @@ def plot_accuracies_beside_paper(
     dataset
         Name of the set of images used here, for the title.
     """
-    height = 0.33 * max(len(measured), len(published)) + 1.2
-    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH_IN, height), layout="constrained")
+    counts = len(measured), len(published)
+    figure, (here, paper) = plt.subplots(
+        2,
+        1,
+        figsize=(WIDTH_IN, 0.29 * sum(counts) + 1.8),
+        height_ratios=counts,
+        layout="constrained",
+        sharex=True,
+    )
     order = measured.sort_values("accuracy")
     families = order.index.map(find_family)
     for family, (title, colour) in FAMILIES.items():
         drawn = order[families == family]
-        left.errorbar(
+        here.errorbar(
             drawn["accuracy"],
             np.flatnonzero(families == family),
             xerr=[
@@ -93,20 +99,22 @@ def plot_accuracies_beside_paper(
             label=title if len(drawn) else None,
         )
     figure.legend(loc="outside lower center", ncols=len(FAMILIES), fontsize=9)
-    left.set(yticks=range(len(order)), yticklabels=order.index)
-    left.set_title(textwrap.fill(f"here, on {dataset}", 30))
-    left.set(xlabel="accuracy (%)", xlim=(0, 100))
+    label_rows(here, range(len(order)), order.index)
+    here.set(title=f"here, on {dataset}", ylim=(-0.7, len(order) - 0.3))
     ordered = dict(sorted(published.items(), key=lambda item: item[1]))
     # The colour says what kind of method it is; the open diamond, that the number is the paper's.
-    right.scatter(
+    paper.scatter(
         list(ordered.values()),
-        list(ordered),
+        range(len(ordered)),
         marker="D",
         facecolors="none",
         edgecolors=[colour_kind(name) for name in ordered],
         linewidths=1.6,
     )
-    right.set(title="the paper's Table 4", xlabel="accuracy (%)", xlim=(0, 100))
+    label_rows(paper, range(len(ordered)), ordered)
+    paper.set(title="the paper's Table 4", ylim=(-0.7, len(ordered) - 0.3))
+    lowest = min([*measured["accuracy low"], *published.values()])
+    paper.set(xlabel="accuracy (%)", xlim=(10 * (lowest // 10), 100.5))
     return figure
 
 
@@ -126,7 +134,8 @@ def plot_classification_rules(results: Mapping[str, Result]) -> Figure:
             # Where k is 1 a square stands around a circle.
             hollow = {"fillstyle": "none", "mew": 1.8, "ms": 10} if marker == "s" else {}
             axes.plot(*np.transpose(points), marker, color=colour, label=rule, **hollow)
-    axes.set(yticks=range(len(order)), yticklabels=order, xlabel="test accuracy (%)")
+    label_rows(axes, range(len(order)), order)
+    axes.set(xlabel="test accuracy (%)")
     axes.grid(axis="y", alpha=0.5)
     figure.legend(loc="outside upper center", ncols=5, fontsize=8, handletextpad=0.1)
     return figure
@@ -171,7 +180,8 @@ def plot_paired_differences(panels: Mapping[str, pd.DataFrame]) -> Figure:
             style = {"mfc": "none", "mec": PAPER, "mew": 1.6, "ms": 5, "label": "the paper"}
             place.plot(rows["paper"], lines + 0.3, "D", **style)
         place.set_title(title)
-        place.set(yticks=lines, yticklabels=names, ylim=(len(rows) - 0.5, -0.5))
+        label_rows(place, lines, names)
+        place.set(ylim=(len(rows) - 0.5, -0.5))
         place.tick_params(labelsize=9)
     figure.supxlabel("difference (percentage points)", fontsize=10)
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -385,7 +395,8 @@ def plot_claim(panels: Mapping[str, pd.DataFrame], unit: str = "accuracy") -> Fi
             style = {"mfc": "none", "mec": PAPER, "mew": 1.5, "ms": 4.5, "label": "the paper"}
             place.plot(rows["paper"], heights + 0.28, "D", **style)
         place.set_title(title, fontsize=10)
-        place.set(yticks=heights, yticklabels=rows.index, ylim=(len(rows) - 0.4, -0.6))
+        label_rows(place, heights, rows.index)
+        place.set(ylim=(len(rows) - 0.4, -0.6))
         place.tick_params(labelsize=9)
     figure.supxlabel(f"difference in {unit} (percentage points)", fontsize=10)
     shown: dict[str, object] = {}

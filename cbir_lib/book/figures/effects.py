@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator
 
 from cbir_lib.book.figures.described import described
 from cbir_lib.book.figures.palette import CLASS_COLOURS, colour_series
-from cbir_lib.book.figures.style import WIDTH_IN
+from cbir_lib.book.figures.style import WIDTH_IN, label_rows
 
 BEYOND = 10  # times the largest value: how far a panel of costs reaches
 
@@ -57,7 +57,8 @@ def plot_factor_levels(panels: Mapping[str, pd.DataFrame], label: str) -> Figure
                 label=method,
             )
         place.set_title(title)
-        place.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+        label_rows(place, range(len(names)), names)
+        place.set(ylim=(len(names) - 0.5, -0.5))
         place.tick_params(labelsize=9)
     figure.supxlabel(label, fontsize=10)
     figure.legend(

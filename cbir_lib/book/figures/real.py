@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from cbir_lib.book.figures.described import described
 from cbir_lib.book.figures.palette import QUIET, colour_kind
-from cbir_lib.book.figures.style import WIDTH_IN
+from cbir_lib.book.figures.style import WIDTH_IN, label_rows
 
 MARKS = "osD^v"  # a mark per region
 
@@ -42,7 +42,8 @@ def plot_real_films(measured: pd.DataFrame, simulated: Mapping[str, float]) -> F
             axes.plot([one["low"], one["high"]], [row, row], color=colour, linewidth=1.2)
         axes.scatter(of_region["P@1"], rows, 34, colours, mark, zorder=3)
         axes.scatter([], [], 34, QUIET, mark, label=f"real, {region}")
-    axes.set(yticks=rows, yticklabels=order, xlabel="first answer of the same region (%)")
+    label_rows(axes, rows, order)
+    axes.set(xlabel="first answer of the same region (%)")
     axes.set(xlim=(-2, 102), ylim=(-0.7, len(order) - 0.3))
     axes.grid(axis="y", alpha=0.5)
     figure.legend(loc="outside upper center", ncols=4, fontsize=8, handletextpad=0.1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import seaborn as sns
@@ -54,6 +54,12 @@ def name_rows(axes: Iterable[Axes], names: Iterable[str], letters: int) -> None:
     for place, name in zip(axes, names, strict=True):
         label = textwrap.fill(name, letters)
         place.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+
+
+def label_rows(axes: Axes, places: Sequence[float], names: Iterable[str]) -> None:
+    """Write the names of rows at their places on the vertical axis, long ones in two lines."""
+    labels = [textwrap.fill(name, 36) for name in names]
+    axes.set_yticks(places, labels, fontsize=9, linespacing=0.95)
 
 
 def place_tags(
