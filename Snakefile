@@ -6,6 +6,7 @@
 import re
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 from cbir_lib import paths
@@ -53,14 +54,18 @@ JOB = f"{shlex.quote(sys.executable)} -m cbir_lib.cli job"
 INTO = f"--work {shlex.quote(WORK)}"
 OPTIONS = f"{INTO} --study {shlex.quote(STUDY)} --profile {shlex.quote(PROFILE)}"
 
-def measuring(run):
+@cache
+def measuring(notebook, descriptors, own):
     """What decides the numbers of a run: the measuring cells, and the modules that they import."""
-    code = graph.select_measuring_code(paths.notebook_source(run.notebook))
-    cells = graph.write_if_changed(Path(f"{WORK}/measuring/{run.notebook}.py"), code)
-    names = getattr(run, "descriptor_names", [])
-    modules = graph.find_imported_modules(code, map(graph.name_descriptor_module, names))
+    code = graph.select_measuring_code(paths.notebook_source(notebook))
+    cells = graph.write_if_changed(Path(f"{WORK}/measuring/{notebook}.py"), code)
+    modules = graph.find_imported_modules(code, map(graph.name_descriptor_module, descriptors))
+    return checksums(f"measuring/{notebook}{own}", [cells, *modules])
+
+
+def measuring_of(run):
     own = f"-{run.descriptor}" if isinstance(run, DescriptorRun) else ""
-    return [cells, checksums(f"measuring/{run.notebook}{own}", modules)]
+    return measuring(run.notebook, tuple(getattr(run, "descriptor_names", ())), own)
 
 
 def showing(notebook):
@@ -71,15 +76,15 @@ def showing(notebook):
     code = "\n".join(code for tags, code in graph.read_cells(source) if not tags & apart)
     others = [] if notebook.startswith("run_") else DESCRIPTOR_MODULES
     files = [project("notebooks", f"{notebook}.md"), *graph.find_imported_modules(code, others)]
-    return [checksums(f"showing/{notebook}", files)]
+    return checksums(f"showing/{notebook}", files)
 
 
 def checksums(name, files):
     return graph.write_checksums(Path(f"{WORK}/{name}.txt"), files)
 
 
-def changed_since(made, files):
-    return any(Path(file).stat().st_mtime > Path(made).stat().st_mtime for file in files)
+def changed_since(made, file):
+    return Path(file).stat().st_mtime > Path(made).stat().st_mtime
 
 
 def page(run, executed):
@@ -108,7 +113,7 @@ EXECUTED = {run.id: f"{WORK}/runs/{run.id}/notebook.ipynb" for run in RUNS.value
 EXECUTED |= {run.id: f"{WORK}/effects/{run.name}.ipynb" for run in EFFECTS.values()}
 EVERY = {run.id: run for run in (*RUNS.values(), *EFFECTS.values())}
 # What steps depend on, as files. Written before Snakemake looks at the folder: it looks once.
-MEASURING = {run.id: measuring(run) for run in EVERY.values()}
+MEASURING = {run.id: measuring_of(run) for run in EVERY.values()}
 SHOWING = {name: showing(name) for name in {*CHAPTERS, *(run.notebook for run in EVERY.values())}}
 # Chapters show the published evidence beside the study at hand, and shipped networks.
 PUBLISHED_BESIDES = checksums(
@@ -321,7 +326,7 @@ rule search_page:
     input:
         code=graph.find_imported_modules("from cbir_lib.book import search_page"),
         networks=sorted(str(path) for path in Path(project("models")).glob("*.safetensors")),
-        films=sorted(str(p) for p in Path(project("results", "real")).glob("*.json")),  # which network serves real films
+        films=sorted(str(p) for p in Path(project("results", "real")).rglob("*.json")),  # which network serves real films
         images=project("data", "phantom", "SHA256SUMS"),
     output:
         f"{WORK}/search/search.json",

@@ -35,7 +35,6 @@ from cbir_lib.study.config import NetworkRun, Study, read_study
 MARK = "CBIR_STUDY"  # in the environment of every process of a study
 SAY = re.compile(r"^\[([\w.-]+)\] (.*)$")  # a message of a job to the conductor
 EPOCH = re.compile(r"^epoch (\d+)/(\d+)")
-PLANNED = re.compile(r"^Job \d+: ([\w.-]+)")  # Snakemake's line for a job with a message
 GRACE_S = 5
 
 # The cost of a job in seconds of one core, to estimate the time left: measured on two cores of a
@@ -133,8 +132,8 @@ def conduct(
         progress = Progress(study, profile, log, console)
         code = graph.run(log, progress, warm)
         if code:
-            undone = graph.plan()  # says why, if there can be no plan
-            raise RunsFailedError("\n".join(progress.failures or _read_tail(log)), undone)
+            said = progress.failures or _find_reason(log)
+            raise RunsFailedError("\n".join(said), progress.list_undone())
         if progress.total:
             console.print(f"all done in {_format_minutes(time.monotonic() - progress.started)}")
         else:
@@ -244,12 +243,6 @@ def _raise_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _find_reason(done: subprocess.CompletedProcess) -> str:
-    """Find why Snakemake failed in what it printed; of a traceback, only the last line."""
-    said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").lstrip()
-    return said.splitlines()[-1] if "Traceback" in said else said
-
-
 def make_environment() -> dict[str, str]:
     """Make the environment of a study's processes."""
     build = paths.build_folder()
@@ -313,21 +306,6 @@ class _Graph:
             *("--config", *config),
         ]
         self.environment = make_environment()
-
-    def plan(self) -> list[str]:
-        """Return the names of the jobs to do."""
-        done = subprocess.run(
-            [*self.command, "--dry-run", *self.targets],
-            env=self.environment,
-            cwd=self.root,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
-        if done.returncode:
-            raise RunsFailedError(f"Snakemake cannot plan the study:\n{_find_reason(done)}")
-        lines = (done.stdout + done.stderr).splitlines()
-        return sorted({match[1] for line in lines if (match := PLANNED.match(line))})
 
     def run(self, log: Path, progress: Progress, warm: dict[str, str]) -> int:
         """Run the jobs, pass their messages to ``progress``, and return Snakemake's exit code.
@@ -424,6 +402,10 @@ class Progress:
         self.started = time.monotonic()
         self._print(f"{self.total} jobs to do; log: {self.log}")
 
+    def list_undone(self) -> list[str]:
+        """List the jobs that were planned and are not done."""
+        return [job for job, share in self.share.items() if share < 1]
+
     def describe_remaining(self) -> str:
         """Describe how many jobs are done, and about how long the rest takes."""
         finished = sum(share == 1.0 for share in self.share.values())
@@ -454,6 +436,8 @@ def _format_minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-def _read_tail(log: Path, lines: int = 12) -> list[str]:
+def _find_reason(log: Path, lines: int = 12) -> list[str]:
+    """Find why Snakemake failed in what it printed; of a traceback, only the last line."""
     text = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [f"Snakemake failed; the end of {log}:", *text[-lines:]]
+    traceback = any(line.startswith("Traceback") for line in text)
+    return [f"Snakemake failed; the end of {log}:", *text[-1 if traceback else -lines :]]

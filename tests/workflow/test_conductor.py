@@ -321,19 +321,19 @@ def test_a_verification_says_whether_it_is_what_was_published(finished):
 
 
 @pytest.mark.parametrize(
-    ("out", "err", "reason"),
+    ("printed", "reason"),
     [
-        (
-            "",
-            "WorkflowError in file x, line 3:\nno rule",
-            "WorkflowError in file x, line 3:\nno rule",
-        ),
-        ("Traceback (most recent ...):\n  File x\nOSError: full", "\n", "OSError: full"),
-        ("", "", "exit code 1"),
+        ("Building\nWorkflowError in file x, line 3:\nno rule\n", None),
+        ("Building\nTraceback (most recent ...):\n  File x\nOSError: full\n", ["OSError: full"]),
+        ("", []),
     ],
 )
-def test_why_snakemake_cannot_plan(out, err, reason):
-    assert _find_reason(subprocess.CompletedProcess([], 1, out, err)) == reason
+def test_why_snakemake_failed(printed, reason, tmp_path):
+    log = tmp_path / "study.log"
+    log.write_text(printed)
+    heading, *lines = _find_reason(log)
+    assert heading == f"Snakemake failed; the end of {log}:"
+    assert lines == (printed.splitlines() if reason is None else reason)
 
 
 @pytest.mark.skipif(conductor.GPU_DRIVER.exists(), reason="there is a GPU")

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,16 @@ def test_modules_behind_code_are_those_that_python_loads():
     loaded = {name.replace(".", "/") + ".py" for name in out.split()}
     loaded = {name for name in loaded if (ROOT / name).is_file()}
     assert loaded and loaded <= listed  # imports inside functions are listed too
+
+
+def test_what_the_graph_searches_for_is_where_it_searches():
+    searched = re.findall(
+        r'Path\(project\(("[^)]*")\)\)\.(r?glob)\("([^"]+)"\)', (ROOT / "Snakefile").read_text()
+    )
+    assert len(searched) >= 4
+    for folders, method, pattern in searched:
+        place = ROOT.joinpath(*re.findall(r'"(\w+)"', folders))
+        assert [*getattr(place, method)(pattern)], (folders, pattern)
 
 
 def test_a_lazy_name_of_the_package_leads_to_its_module():
