@@ -76,8 +76,10 @@ def serve(address: Path) -> list[str] | None:
     job is done.
     """
     with socket.socket(socket.AF_UNIX) as door, selectors.DefaultSelector() as waits:
-        door.bind(str(address))
+        beside = address.with_name(f"{address.name}.part")  # until somebody listens
+        door.bind(str(beside))
         door.listen(64)  # jobs that come earlier wait here
+        beside.replace(address)
         os.environ |= BEFORE_IMPORTS
         gc.disable()  # what is imported stays
         for name in MODULES + (() if GPU_DRIVER.exists() else MODULES_WITHOUT_GPU):

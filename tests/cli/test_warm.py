@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="forks nee
 # The process as it is, with these modules only, and with a command that takes its time.
 SERVER = """
 import sys, time
+{before}
 from cbir_lib.cli import main, warm
 
 @main.app.command("wait")
@@ -32,10 +33,15 @@ warm.main()
 
 
 class Server:
-    def __init__(self, folder, modules="cbir_lib.cli.main", **environment):
+    def __init__(self, folder, modules="cbir_lib.cli.main", before="", **environment):
         self.address = folder / "warm"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER.format(modules=modules), str(self.address)],
+            [
+                sys.executable,
+                "-c",
+                SERVER.format(modules=modules, before=before),
+                str(self.address),
+            ],
             env=os.environ | environment,
             cwd=ROOT,
             stdin=subprocess.PIPE,
@@ -240,6 +246,16 @@ def test_what_is_imported_and_read_beforehand_starts_no_thread(phantom_set, phan
         text=True,
     )
     assert done.stdout.split() == ["1", "1"], done.stderr
+
+
+def test_whoever_finds_the_address_is_heard(tmp_path):
+    slow = "import socket; listen = socket.socket.listen; "
+    slow += "socket.socket.listen = lambda *how: (time.sleep(0.5), listen(*how))"
+    server = Server(tmp_path, before=slow)
+    with server.process, socket.socket(socket.AF_UNIX) as line:
+        line.connect(str(server.address))
+        assert [*tmp_path.iterdir()] == [server.address]
+        server.process.kill()
 
 
 def test_a_request_without_its_end_leaves_nothing_open(server):
