@@ -492,10 +492,10 @@ class Study(StudyModel):
         self.check_number_of_runs(profile)
         rows = self.grid.networks if chosen.networks is None else chosen.networks
         planned = [
-            NetworkRun(**common | training | values, seed=seed)
+            NetworkRun(**common | training | {"seed": seed} | values)
             for row in rows
             for values in list_combinations(self.grid.networks[row])
-            for seed in chosen.seeds
+            for seed in ([values["seed"]] if "seed" in values else chosen.seeds)
         ]
         if chosen.descriptors:
             for name, grid in self.grid.descriptors.items():
@@ -515,7 +515,11 @@ class Study(StudyModel):
         """Refuse a profile with more than ``MOST_RUNS`` runs, before they are listed."""
         chosen = self.profile(profile)
         rows = self.grid.networks if chosen.networks is None else chosen.networks
-        count = len(chosen.seeds) * sum(count_combinations(self.grid.networks[r]) for r in rows)
+        named = [self.grid.networks[row] for row in rows]
+        count = sum(
+            count_combinations(values) * (1 if "seed" in values else len(chosen.seeds))
+            for values in named
+        )
         if count > MOST_RUNS:
             raise CbirError(
                 f"profile {profile} has {count:,} runs of networks",
@@ -525,15 +529,17 @@ class Study(StudyModel):
     def effects(self, profile: str) -> list[EffectsRun]:
         """Return the effects to measure with a profile; none unless it has both kinds of run.
 
-        They are of networks trained as in the paper: plain, with dropout, augmentation, or both.
+        They are of networks trained as in the paper, plain or with dropout, augmentation or both,
+        and with the seeds of the profile.
         """
-        runs = self.runs(profile)
+        chosen = self.profile(profile)
         networks = [
             run
-            for run in runs
-            if isinstance(run, NetworkRun) and {*run.variant.split("-")} <= PAPERS_VARIANT
+            for run in self.runs(profile)
+            if isinstance(run, NetworkRun)
+            and {*run.variant.split("-")} <= PAPERS_VARIANT
+            and run.seed in chosen.seeds
         ]
-        chosen = self.profile(profile)
         if not networks or not chosen.descriptors:
             return []
         common = {name: getattr(networks[0], name) for name in Run.model_fields}
@@ -684,8 +690,9 @@ def list_combinations(values: dict[str, list]) -> list[dict]:
 
 
 def _check_row(where: str, values: dict[str, list]) -> None:
-    # The profile decides the rest. Patience is not a variant: early stopping is, and names the run.
-    settable = ("network", "patience", *VARIANTS)
+    # The profile decides the rest, and the seeds where a row names none. Patience is not a variant:
+    # early stopping is, and names the run.
+    settable = ("network", "seed", "patience", *VARIANTS)
     for name in values:
         _check_name(where, "parameter", name, settable)
     for name in values.get("network", []):

@@ -51,7 +51,11 @@ def test_every_profile_with_descriptors_runs_all_of_them_and_the_plain_networks(
     networks = [r for r in runs if isinstance(r, NetworkRun)]
     assert {r.network for r in networks if not r.variant} >= set("ABCDEFG")
     if profile in ("quick", "mednist"):
-        assert [r.id[-4:] for r in networks] == [f"{name}-s0" for name in "ABCDEFG"]
+        plain = [r for r in networks if r.variant == r.model_dump().get("loss", "")]
+        assert plain == networks and (profile == "mednist") == any(r.variant for r in networks)
+        assert [r.id[-4:] for r in networks if not r.variant] == [
+            f"{name}-s0" for name in "ABCDEFG"
+        ]
     assert [r.descriptor for r in runs if isinstance(r, DescriptorRun)] == list(DESCRIPTORS)
     assert isinstance(runs[-1], CombinationRun)
     assert set(runs[-1].member_runs) < {run.id for run in runs}
@@ -183,6 +187,14 @@ def test_every_combination_of_a_row_runs_for_every_seed():
     assert (run.network, run.reading, run.dropout, run.seed) == ("B", "flattened", 0.5, 7)
     assert run.epochs == 3
     assert run.batch_size == NetworkRun.model_fields["batch_size"].default  # the profile says none
+
+
+def test_a_row_with_seeds_of_its_own_has_these():
+    rows = {"plain": {"network": ["A", "B"]}, "more": {"network": ["B"], "seed": [3, 4]}}
+    ids = [run.id for run in made(rows, seeds=[0, 7], descriptors=False).runs("one")]
+    assert ids == [f"mednist-{run}" for run in ("A-s0", "A-s7", "B-s0", "B-s7", "B-s3", "B-s4")]
+    with pytest.raises(CbirError, match="more than one run named mednist-B-s3"):
+        made(rows, seeds=[0, 3], descriptors=False).runs("one")
 
 
 def test_a_profile_takes_all_rows_unless_it_names_some_and_may_leave_out_descriptors():
@@ -478,7 +490,7 @@ def test_an_unknown_name_is_refused_and_the_closest_suggested(
     [
         ({"network": ["A", "g"]}, "unknown network 'g'", "did you mean 'G'?"),
         ({"network": ["A"], "droput": [0.5]}, "unknown parameter 'droput'", "'dropout'?"),
-        ({"network": ["A"], "seed": [1]}, "unknown parameter 'seed'", "known: network"),
+        ({"network": ["A"], "seed": ["one"]}, "seed: Input should be a valid integer", ""),
         ({"network": ["A"], "epochs": [1]}, "unknown parameter 'epochs'", "known: network"),
         ({"network": ["A"], "dropout": [0.5, 1.0]}, "dropout: Input should be less than 1", ""),
         ({"network": ["A"], "dropout": ["half"]}, "dropout: Input should be a valid number", ""),
@@ -649,6 +661,8 @@ def test_the_seeds_of_a_profile_count(tmp_path):
     text = "profiles: {p: {dataset: phantom, seeds: %s}}\ngrid: {networks: {r: {%s}}}\n"
     path.write_text(text % (list(range(100)), row))
     assert len(read_study(path).runs("p")) == 10_000
+    path.write_text(text % (list(range(101)), f"{row}, seed: [7]"))
+    assert len(read_study(path).runs("p")) == 100
     path.write_text(text % (list(range(101)), row))
     with pytest.raises(CbirError, match="profile p has 10,100 runs"):
         read_study(path)
