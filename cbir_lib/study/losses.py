@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from cbir_lib.study.config import NetworkRun
+from cbir_lib.study.config import NetworkRun, name_network
 from cbir_lib.study.pairwise import compute_difference
 from cbir_lib.study.results import Result, find_family, name_method, name_variant
 from cbir_lib.study.summaries import index_by_name, tabulate_networks
@@ -96,7 +96,7 @@ def tabulate_losses(results: Sequence[Result]) -> pd.DataFrame:
 
 
 def compare_losses(results: Sequence[Result]) -> dict[str, pd.DataFrame]:
-    """Compare each loss with cross-entropy, by measure; one row per network and loss.
+    """Compare each loss with cross-entropy, by measure: a row each, ``G with the triplet loss``.
 
     Paired by seed and image, as :func:`cbir_lib.study.pairwise.compute_difference` returns it.
     Losses without a common seed are left out.
@@ -109,5 +109,5 @@ def compare_losses(results: Sequence[Result]) -> dict[str, pd.DataFrame]:
         for measure, rows in panels.items():
             found = compute_difference(results, (network, loss), (network, ""), measure)
             if found is not None:
-                rows[f"{network}, {loss}"] = found
+                rows[name_network(network, loss).removeprefix("Network ")] = found
     return {m: pd.DataFrame.from_dict(rows, orient="index") for m, rows in panels.items()}

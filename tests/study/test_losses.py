@@ -58,12 +58,13 @@ def test_rows_are_means_of_the_seeds_with_the_highest_map_first():
 
 def test_differences_are_those_from_plain_training_of_the_same_network():
     panels = losses.compare_losses(losses.select_losses(RESULTS))
+    triplet, arcface = "G with the triplet loss", "G with the ArcFace loss"
     assert list(panels) == list(losses.MEASURES)
     for measure, rows in panels.items():
-        assert set(rows.index) == {"G, triplet", "G, arcface"}
+        assert set(rows.index) == {triplet, arcface}
         expected = pairwise.compute_difference(RESULTS, ("G", "triplet"), ("G", ""), measure)
-        assert rows.loc["G, triplet"].to_dict() == pytest.approx(expected)
-    assert panels["mAP"].loc["G, triplet", "low"] > 0 > panels["mAP"].loc["G, arcface", "high"]
+        assert rows.loc[triplet].to_dict() == pytest.approx(expected)
+    assert panels["mAP"].loc[triplet, "low"] > 0 > panels["mAP"].loc[arcface, "high"]
 
 
 def test_a_loss_without_a_plain_run_of_its_seed_is_not_compared():
