@@ -29,8 +29,11 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 # Files that take longest: begun last, they would keep one core from the others' end.
 LONGEST = ("test_conductor.py",)
 
-settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
-settings.load_profile("unhurried")
+# A busy machine is no failure. What one change is judged by is the same for the next: the suite has
+# fixed examples, and `--hypothesis-profile=search` looks for others.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None)
+settings.load_profile("suite")
 
 
 def pytest_xdist_auto_num_workers(config) -> int:

@@ -343,8 +343,10 @@ def test_there_are_k_rows_where_there_are_k(method, case):
     assert not own or not (whose[kept] == own).any()
     assert (np.diff(ranking.distances[0][: len(kept)]) >= 0).all()
     assert ranking.distances[0, 0] == expected.distances[0, 0] or expected.distances[0, 0] > 0
-    if method == "hnsw":  # of so few nothing is missed
-        assert np.array_equal(ranking.rows, expected.rows)
+    if (
+        method == "hnsw"
+    ):  # of so few nothing nearer is missed; which of different ones as near, may be
+        assert np.array_equal(ranking.distances, expected.distances)
 
 
 def test_equal_vectors_share_a_place():
