@@ -14,7 +14,7 @@ from cbir_lib.descriptors import DESCRIPTORS
 from cbir_lib.reproduction import paper, remedies, verdicts
 from cbir_lib.reproduction.ablations import MeasuredAblation
 from cbir_lib.study import effects, losses, real, summaries
-from cbir_lib.study.config import name_network
+from cbir_lib.study.config import name_briefly
 from cbir_lib.study.results import Circumstances, ClassRetrieval, Result, Retrieval
 from cbir_lib.study.wording import (
     DASH,
@@ -172,11 +172,6 @@ def describe_fine_grades(measured: Sequence[Result]) -> list[str]:
 # Names
 
 
-def name_side(side: tuple[str, str]) -> str:
-    """Return the name of a network and its variant: ``B with batch normalisation``."""
-    return name_network(*side).removeprefix("Network ")
-
-
 PROPER = re.compile("Network|Fourier|Gabor|Haralick|Radon|Tamura|Zernike|[A-Z]{2}")
 
 
@@ -263,8 +258,8 @@ def describe_ablation(measured: MeasuredAblation) -> str:
     """Describe a change, its verdict and its differences in percentage points (Markdown)."""
     ablation, accuracy = measured.ablation, measured.differences["accuracy"]
     return (
-        f"{ablation.effect[0].upper()}{ablation.effect[1:]} ({name_side(ablation.other)} → "
-        f"{name_side(ablation.one)}): **{measured.verdict}**. Accuracy "
+        f"{ablation.effect[0].upper()}{ablation.effect[1:]} ({name_briefly(*ablation.other)} → "
+        f"{name_briefly(*ablation.one)}): **{measured.verdict}**. Accuracy "
         f"{format_difference(accuracy)} points, {describe_seeds(accuracy)}; mAP "
         f"{format_difference(measured.differences['mAP'])}."
     )
@@ -282,7 +277,8 @@ def list_ablations(measured: Sequence[MeasuredAblation], direction: str) -> str:
     for m in measured:
         if m.direction == direction:
             alone = [f"{measure} alone" for measure in m.verdict.split()[1:]]
-            names.append(f"{m.ablation.effect} ({', '.join([name_side(m.ablation.one), *alone])})")
+            details = ", ".join([name_briefly(*m.ablation.one), *alone])
+            names.append(f"{m.ablation.effect} ({details})")
     return ", ".join(names) or "none"
 
 

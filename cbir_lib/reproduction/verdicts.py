@@ -16,7 +16,7 @@ from cbir_lib.evaluation.intervals import compute_paired_interval
 from cbir_lib.evaluation.significance import adjust_by_holm, run_permutation_test
 from cbir_lib.reproduction import paper
 from cbir_lib.reproduction.paper import HALFWAY, RANDOM, Claim, Comparison, Side
-from cbir_lib.study.config import name_network
+from cbir_lib.study.config import name_briefly
 from cbir_lib.study.pairwise import score_queries
 from cbir_lib.study.results import Result, name_variant, same_images
 
@@ -72,7 +72,7 @@ def name_side(side: Side) -> str:
     name, variant = side
     plain = variant.removesuffix(DOUBLED).removesuffix("-")
     if plain not in SHORTER:
-        return name_network(name, variant).removeprefix("Network ")
+        return name_briefly(name, variant)
     return f"{name} with {SHORTER[plain]}" + " and twice the epochs" * (plain != variant)
 
 

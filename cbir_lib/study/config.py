@@ -232,6 +232,11 @@ TERMS = {
 
 def name_network(network: str, variant: str = "") -> str:
     """Return the name of a network for readers: ``Network C with dropout and augmentation``."""
+    return f"Network {name_briefly(network, variant)}"
+
+
+def name_briefly(network: str, variant: str = "") -> str:
+    """Return the name of a network among networks: ``C with dropout and augmentation``."""
     words = variant.split("-") if variant else []
     phrases = []
     while words:
@@ -241,7 +246,7 @@ def name_network(network: str, variant: str = "") -> str:
         phrases.append(_find_term(name) or name)
         words = words[taken:]
     listed = " and ".join([", ".join(phrases[:-1]), phrases[-1]] if len(phrases) > 1 else phrases)
-    return f"Network {network}" + (f" with {listed}" if phrases else "")
+    return f"{network} with {listed}" if phrases else network
 
 
 def _find_term(name: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from cbir_lib.study.config import NetworkRun, name_network
+from cbir_lib.study.config import NetworkRun, name_briefly
 from cbir_lib.study.pairwise import compute_difference
 from cbir_lib.study.results import Result, find_family, name_method, name_variant
 from cbir_lib.study.summaries import index_by_name, tabulate_networks
@@ -109,5 +109,5 @@ def compare_losses(results: Sequence[Result]) -> dict[str, pd.DataFrame]:
         for measure, rows in panels.items():
             found = compute_difference(results, (network, loss), (network, ""), measure)
             if found is not None:
-                rows[name_network(network, loss).removeprefix("Network ")] = found
+                rows[name_briefly(network, loss)] = found
     return {m: pd.DataFrame.from_dict(rows, orient="index") for m, rows in panels.items()}

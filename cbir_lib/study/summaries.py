@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from cbir_lib.errors import CbirError
 from cbir_lib.evaluation.intervals import compute_paired_interval
+from cbir_lib.study.config import NetworkRun
 from cbir_lib.study.pairwise import score_queries
 from cbir_lib.study.results import Result, group_by_method, name_method, name_variant
 from cbir_lib.study.wording import DASH, format_settings, format_share
@@ -64,6 +66,33 @@ def tabulate_networks(results: Sequence[Result]) -> pd.DataFrame:
             "training s": result.circumstances.seconds["training"],
         }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def estimate_hours(planned: Sequence[NetworkRun], results: Sequence[Result]) -> pd.Series:
+    """Estimate the core-hours of planned trainings from those done: ``least`` and ``median``.
+
+    Each training takes the time of an epoch of that network at that precision, times its epochs,
+    and what is done with its vectors afterwards. The least is the time on idle cores; the median
+    includes what else the machines did. Trainings unlike any that is done are left out.
+    """
+    seconds = defaultdict(list)
+    for r in results:
+        spent = r.circumstances.seconds
+        per_epoch = spent["training"] / len(r.training.train_loss)
+        seconds[_find_kind(r.parameters)].append(
+            (per_epoch, sum(spent.values()) - spent["training"])
+        )
+    totals = pd.Series({"least": 0.0, "median": 0.0})
+    for run in planned:
+        if measured := seconds.get(_find_kind(run.model_dump())):
+            for name, pick in (("least", np.min), ("median", np.median)):
+                per_epoch, rest = pick(measured, axis=0)
+                totals[name] += run.all_epochs * per_epoch + rest
+    return totals / 3600
+
+
+def _find_kind(parameters: Mapping) -> tuple[str, str]:
+    return parameters["network"], parameters["precision"]
 
 
 def select_best(results: Sequence[Result]) -> Result:

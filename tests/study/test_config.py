@@ -29,6 +29,7 @@ from cbir_lib.study.config import (
     Profile,
     Study,
     list_combinations,
+    name_briefly,
     name_network,
     read_study,
 )
@@ -314,7 +315,7 @@ def test_every_variant_of_the_study_has_terms_for_its_parts(study):
     variants = {run.variant for run in networks if isinstance(run, NetworkRun)}
     assert len(variants) > 40
     for variant in filter(None, variants):
-        terms = name_network("B", variant).removeprefix("Network B with ")
+        terms = name_briefly("B", variant).removeprefix("B with ")
         same = {"dropout", "float32"} & {*variant.split("-")}  # whose names are the terms
         assert {*re.split(r", | and ", terms)} & {*variant.split("-")} == same, terms
 
