@@ -17,6 +17,8 @@ from __future__ import annotations
 import numpy as np
 
 from cbir_lib import irma_code
+from cbir_lib.descriptors.blocks import compile_loops
+from cbir_lib.evaluation import tie_loops
 from cbir_lib.retrieval.ranking import Ranking
 
 RECALL_LEVELS = np.linspace(0, 1, 101)
@@ -56,11 +58,8 @@ def average_over_ties(gains: np.ndarray, distances: np.ndarray | None = None) ->
     What an item at this rank brings on average, whatever the order of equals.
     """
     gains = np.array(gains, float)
-    if distances is None:
-        return gains
-    tied = (distances[:, 1:] == distances[:, :-1]).any(axis=1)  # few, as a rule
-    group, sizes, _ = _equals(distances[tied])
-    gains[tied] = (np.bincount(group.ravel(), gains[tied].ravel()) / sizes)[group]
+    if distances is not None:
+        compile_loops(tie_loops.average_gains)(gains, np.ascontiguousarray(distances))
     return gains
 
 
@@ -80,16 +79,12 @@ def average_precision(relevant: np.ndarray, distances: np.ndarray | None = None)
     >>> average_precision(np.array([[True, False, True]])).round(3).tolist()
     [0.833]
     """
-    ranks = np.arange(1, relevant.shape[1] + 1)
     if distances is None:
-        distances = np.broadcast_to(ranks, relevant.shape)
-    group, sizes, places = _equals(distances)
-    hits = np.bincount(group.ravel(), relevant.ravel())  # of each group
-    before = np.cumsum(hits) - hits
-    before -= before[group[:, 0]][_find_row(group, len(sizes))]  # in the query's own ranking
-    among = places * ((hits - 1) / np.maximum(sizes - 1, 1))[group]
-    precisions = (hits / sizes)[group] * ((before[group] + among + 1) / ranks)
-    return divide(precisions.sum(axis=1), relevant.sum(axis=1))
+        distances = np.broadcast_to(np.arange(relevant.shape[1]), relevant.shape)
+    sums = np.empty(len(relevant))
+    add = compile_loops(tie_loops.add_precisions)
+    add(*map(np.ascontiguousarray, (relevant, distances)), sums)
+    return divide(sums, relevant.sum(axis=1))
 
 
 def precision_at(relevant: np.ndarray, k: int, distances: np.ndarray | None = None) -> np.ndarray:
@@ -168,21 +163,6 @@ def compute_curve_by_rank(
     hits = np.cumsum(average_over_ties(relevant, distances), axis=1)[:, np.asarray(ranks) - 1]
     counts = np.broadcast_to(relevant.sum(axis=1, keepdims=True), hits.shape)
     return hits / ranks, divide(hits, counts)
-
-
-def _equals(distances: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Runs of equal distances: (Q, K) number of each item's, (N,) sizes, (Q, K) place in it."""
-    first = np.ones(distances.shape, bool)
-    first[:, 1:] = distances[:, 1:] != distances[:, :-1]
-    group = np.cumsum(first).reshape(distances.shape) - 1
-    starts = np.flatnonzero(first)
-    places = np.arange(distances.size).reshape(distances.shape) - starts[group]
-    return group, np.diff(starts, append=distances.size), places
-
-
-def _find_row(group: np.ndarray, number: int) -> np.ndarray:
-    """(N,) the query that each of the runs of :func:`_equals` belongs to."""
-    return np.repeat(np.arange(len(group)), np.diff(group[:, 0], append=number))
 
 
 def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
