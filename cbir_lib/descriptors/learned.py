@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,8 @@ class LearnedDescriptor:
         self.trained = trained
         self.layer = layer
         self.distance = "L1" if layer == BITS else "cosine"
-        self._part = trained.module[: names.index(layer) + 1].eval()
+        after = names.index(layer) + 1
+        self._part, self._rest = trained.module.eval()[:after], trained.module[after:]
 
     @classmethod
     def from_file(cls, path: Path | str, layer: str | None = None) -> LearnedDescriptor:
@@ -81,11 +83,33 @@ class LearnedDescriptor:
         """Return the descriptor as it is: its network is trained already."""
         return self
 
-    @torch.inference_mode()
     def transform(self, images: np.ndarray) -> np.ndarray:
         """Describe (N, H, W) uint8 images of any size as (N, D) float32, in batches."""
+        return self._compute(images, [self._part])[0]
+
+    def transform_and_answer(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Describe images and classify them by the network's scores, in one pass.
+
+        Returns
+        -------
+        vectors, answers
+            (N, D) float32 as of :meth:`transform`, and (N,) names of classes.
+        """
+        vectors, scores = self._compute(images, [self._part, self._rest])
+        return vectors, np.array(self.trained.class_names)[scores.argmax(axis=1)]
+
+    @torch.inference_mode()
+    def _compute(self, images: np.ndarray, parts: Sequence[torch.nn.Module]) -> list[np.ndarray]:
+        """Compute what the first layers and those after them give, flattened to (N, D) float32."""
         images = torch.from_numpy(self.trained.preprocessing.transform(check_images(images)))
         device = next(self._part.buffers()).device
-        vectors = [self._part(batch.to(device)).flatten(1).cpu() for batch in images.split(BATCH)]
-        values = torch.cat(vectors).numpy()
-        return (values > 0.5).astype(np.float32) if self.layer == BITS else values
+        computed: list[list[torch.Tensor]] = [[] for _ in parts]
+        for batch in images.split(BATCH):
+            values = batch.to(device)
+            for part, so_far in zip(parts, computed, strict=True):
+                values = part(values)
+                so_far.append(values.flatten(1).cpu())
+        vectors, *others = [torch.cat(batches).numpy() for batches in computed]
+        if self.layer == BITS:
+            vectors = (vectors > 0.5).astype(np.float32)
+        return [vectors, *others]

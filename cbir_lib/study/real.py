@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -22,6 +21,7 @@ from cbir_lib.errors import CbirError
 from cbir_lib.evaluation.intervals import compute_paired_interval
 from cbir_lib.networks.adaptation import adapt_statistics, has_batch_norm
 from cbir_lib.networks.modules import TrainedNetwork
+from cbir_lib.retrieval.distances import pairwise
 from cbir_lib.study import effects, results, robustness
 from cbir_lib.study.config import Real
 from cbir_lib.study.effects import Effect, Search
@@ -80,16 +80,12 @@ def measure(
         if all(map(has_batch_norm, seeds)):
             choosing = queries.images[split_films(labels) == HALVES.index("choosing")]
             adapted = [adapt_statistics(one, choosing) for one in seeds]
-            methods = [
-                replace(method, describe=LearnedDescriptor(one).transform)
-                for method, one in zip(methods, adapted, strict=True)
-            ]
             of_films = {"statistics": "films"}
             rows += _measure_seeds(methods, adapted, gallery, queries.images, labels, of_films)
     for name, settings in descriptors.items():
         say(DESCRIPTORS[name].title)
         method = robustness.fit_descriptor_method(name, settings, gallery.images, plan.size)
-        scores = _score(method, gallery, queries.images, labels)
+        scores = _score(method, method.describe(queries.images), gallery, labels)
         rows += _summarise(method.name, scores[None], gallery, labels)
     return effects.Effects(
         name=films.name,
@@ -273,12 +269,6 @@ def select_films(
     return films.take(rows), labels[rows]
 
 
-def answer(trained: TrainedNetwork, images: np.ndarray) -> np.ndarray:
-    """Return a network's own answers to (N, H, W) uint8 images: (N,) names of classes."""
-    scores = LearnedDescriptor(trained, "scores").transform(images)
-    return np.array(trained.class_names)[scores.argmax(axis=1)]
-
-
 def _measure_seeds(
     methods: Sequence[Method],
     seeds: Sequence[TrainedNetwork],
@@ -287,22 +277,26 @@ def _measure_seeds(
     labels: np.ndarray,
     settings: Mapping[str, str],
 ) -> list[Effect]:
-    """Measure a network of several seeds, which describes films by ``methods``."""
-    scores = np.stack([_score(method, gallery, films, labels) for method in methods])
+    """Measure a network of several seeds, which describe the films; ``methods`` the gallery."""
     regions = np.array(gallery.class_names)[labels]
-    right = np.stack([answer(trained, films) == regions for trained in seeds])
-    return _summarise(methods[0].name, scores, gallery, labels, right, settings)
+    scores, right = [], []
+    for method, trained in zip(methods, seeds, strict=True):
+        vectors, answers = LearnedDescriptor(trained).transform_and_answer(films)
+        scores.append(_score(method, vectors, gallery, labels))
+        right.append(answers == regions)
+    name = methods[0].name
+    return _summarise(name, np.stack(scores), gallery, labels, np.stack(right), settings)
 
 
 def _score(
-    method: Method, gallery: RadiographSet, films: np.ndarray, labels: np.ndarray
+    method: Method, vectors: np.ndarray, gallery: RadiographSet, labels: np.ndarray
 ) -> np.ndarray:
-    """Score each film as a query, (3, Q): average precision, precision at 1 and at 10."""
+    """Score each film, described by (Q, D), as a query: (3, Q) as of :meth:`Search.score`."""
     blocks = []
-    for start in range(0, len(films), BLOCK):
+    for start in range(0, len(vectors), BLOCK):
         part = slice(start, start + BLOCK)
-        search = Search(labels[part], gallery.labels)
-        blocks.append(search.score(method.distances(films[part])))
+        distances = pairwise(method.distance, vectors[part], method.gallery)
+        blocks.append(Search(labels[part], gallery.labels).score(distances))
     return np.concatenate(blocks, axis=1)
 
 

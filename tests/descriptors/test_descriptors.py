@@ -295,6 +295,21 @@ def test_default_layer_is_that_of_a_network_with_everything_and_nothing_in_it_is
     assert np.array_equal(descriptor.transform(IMAGES["noise"]), first)
 
 
+@pytest.mark.parametrize("layer", ["pool1", "relu_fc1", "sigmoid_bits", "scores"])
+def test_one_pass_describes_and_answers(layer):
+    torch.manual_seed(0)
+    module = build_network("G", np.zeros((32, 32), np.float32), classes=3, bits=16)
+    trained = TrainedNetwork("G", {"bits": 16}, ("a", "b", "c"), NETWORK.preprocessing, module)
+    images = RNG.integers(0, 256, (300, 32, 32), dtype=np.uint8)  # more than one batch
+    mean = LearnedDescriptor(trained, "scores").transform(images).mean(axis=0)
+    module.scores.bias.data -= torch.tensor(mean)  # answers of random weights are all the same
+    vectors, answers = LearnedDescriptor(trained, layer).transform_and_answer(images)
+    assert np.array_equal(vectors, LearnedDescriptor(trained, layer).transform(images))
+    scores = LearnedDescriptor(trained, "scores").transform(images)
+    assert answers.tolist() == ["abc"[row] for row in scores.argmax(axis=1)]
+    assert len(set(answers)) > 1
+
+
 def test_more_images_than_one_batch():
     images = RNG.integers(0, 256, (300, 8, 8), dtype=np.uint8)
     descriptor = LearnedDescriptor(NETWORK, "scores")
