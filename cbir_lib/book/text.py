@@ -14,7 +14,7 @@ from cbir_lib.descriptors import DESCRIPTORS
 from cbir_lib.reproduction import paper, remedies, verdicts
 from cbir_lib.reproduction.ablations import MeasuredAblation
 from cbir_lib.study import effects, losses, real, summaries
-from cbir_lib.study.config import name_briefly
+from cbir_lib.study.config import name_briefly, name_network
 from cbir_lib.study.results import Circumstances, ClassRetrieval, Result, Retrieval
 from cbir_lib.study.wording import (
     DASH,
@@ -122,8 +122,8 @@ def advise_on_descriptor(found: Sequence[Result], caption: str) -> str:
         top = networks.loc[networks["mAP"].idxmax()]
         said.append(
             f"{name_in_sentence(top.name)}, trained on such images and their labels, has "
-            f"{top['P@10']:.1f} % among ten, and a mAP of {format_measure(top, 'mAP')}: if yours "
-            "have labels, train a network on them."
+            f"{top['P@10']:.1f} % among ten, and a mAP of {format_measure(top, 'mAP')}. If whole "
+            "classes are to be found and your images have labels, train a network on them."
         )
     said.append("On your images the order may be different: try a few queries with two of them.")
     return " ".join(said) + f"\n\n*{caption}.*"
@@ -143,16 +143,18 @@ def describe_learned_metric(networks: Sequence[Result]) -> list[str]:
     network, loss = compared[0]
     best, plain = table.loc[(network, loss)], table.loc[(network, losses.CROSS_ENTROPY)]
     return [
-        f"It would also train networks to search rather than to name classes. By {loss}, network "
-        f"{network} has a mAP of {best['mAP']:.1f} %, by cross-entropy {plain['mAP']:.1f} %; the "
-        f"nearest neighbour is right for {best['nearest neighbour']:.1f} % and "
+        "It would also train networks to search rather than to name classes. "
+        f"{name_network(network, loss)} has a mAP of {best['mAP']:.1f} %, by cross-entropy "
+        f"{plain['mAP']:.1f} %; the nearest neighbour is right for "
+        f"{best['nearest neighbour']:.1f} % and "
         f"{plain['nearest neighbour']:.1f} % ([learned metrics](learned_metrics.html))."
     ]
 
 
 def describe_fine_grades(measured: Sequence[Result]) -> list[str]:
     """Say what learning codes changes; nothing if no network did, or none by classes (Markdown)."""
-    fine = [r for r in losses.select_fine_grades(measured).values() if "network" in r.parameters]
+    graded = losses.select_fine_grades(measured)
+    fine = [r for r in graded.values() if "network" in r.parameters]
     errors = {
         loss: 100 * float(np.mean([r.retrieval.hierarchical_error for r in of_loss]))
         for loss, of_loss in losses.group_by_loss(fine).items()
@@ -161,11 +163,18 @@ def describe_fine_grades(measured: Sequence[Result]) -> list[str]:
     if not asking or losses.CROSS_ENTROPY not in errors:
         return []
     best = min(asking, key=asking.__getitem__)
+    lowest, found = next(iter(graded.items()))
     return [
-        "And where the same view of the same part is wanted, it would teach the code in place of "
-        f"the class: the hierarchical error of the nearest image is {errors[best]:.1f} % by "
-        f"{best}, {errors[losses.CROSS_ENTROPY]:.1f} % by cross-entropy "
-        "([fine grades](learned_metrics.html#fine-grades))."
+        "Where the same view of the same part is wanted, a network taught the code has a lower "
+        f"hierarchical error of the nearest image ({errors[best]:.1f} % by {best}) than one "
+        f"taught the class ({errors[losses.CROSS_ENTROPY]:.1f} %)"
+        + (
+            ""
+            if "network" in found.parameters
+            else f"; with {name_in_sentence(lowest)}, the best of the other methods, it is "
+            f"{100 * found.retrieval.hierarchical_error:.1f} %, without training a network"
+        )
+        + " ([fine grades](learned_metrics.html#fine-grades))."
     ]
 
 
@@ -443,6 +452,7 @@ def tabulate_doubled_epochs(verdict: verdicts.Verdict) -> pd.DataFrame:
             "points (95 % interval)": [format_difference(row) for _, row in before.iterrows()],
             "outcome": format_outcomes(again["before"]),
             "points, twice the epochs": [format_difference(row) for _, row in again.iterrows()],
+            "p (Holm), twice the epochs": [format_p(p) for p in again["p"]],
             "outcome, twice the epochs": format_outcomes(again["outcome"]),
         }
     )
@@ -480,7 +490,7 @@ def tabulate_table_4(table: pd.DataFrame) -> pd.DataFrame:
                 else DASH
                 for row in table.itertuples()
             ],
-            "difference": [
+            "difference (points)": [
                 f"{row.mark} {format_points(row.here - row.paper)}" if row.mark else DASH
                 for row in table.itertuples()
             ],

@@ -28,7 +28,7 @@ CREDIT = "MedNIST, Dr. Bradley J. Erickson, Mayo Clinic, CC BY-SA 4.0"
 CAPTION = "MedNIST"
 CAVEAT = (
     "MedNIST is saturated: a descriptor that ignores where every pixel is comes close to the "
-    "ceiling. No order among methods can be had from it. Its patients are unknown, and "
+    "ceiling. It cannot rank methods. Its patients are unknown, and "
     "neighbouring slices of one may be in training and test."
 )
 ARCHIVE = "MedNIST.tar.gz"

@@ -65,8 +65,10 @@ class MeasuredAblation:
         """Return ``better``, ``worse``, ``mixed`` or ``undecided``.
 
         ``better`` and ``worse`` are followed by the measure if only one of the intervals excludes
-        0 (``better mAP``).
+        0 (``better mAP``). The interval of one seed decides nothing: it is of images alone.
         """
+        if min(difference["seeds"] for difference in self.differences.values()) < 2:
+            return "undecided"
         accuracy, search = (judge_sign(self.differences[measure]) for measure in MEASURES)
         if accuracy * search < 0:
             return "mixed"

@@ -26,6 +26,7 @@ from cbir_lib.study import effects, results, summaries, wording
 from cbir_lib.study.config import DescriptorRun, NetworkRun, Study, read_study
 from cbir_lib.study.results import Result
 
+PUBLISHED = "-published"  # at the end of a folder whose book is built from results/ alone
 SEARCH = "search"  # the profile that chose the learning rate; never evidence
 
 
@@ -201,7 +202,7 @@ def find_evidence(dataset: str, profile: str | None, study: Study) -> Evidence:
 
 def get_profile_name(folder: Path | str) -> str:
     """Return the name of the profile that a folder of build/ belongs to."""
-    return Path(folder).name.removesuffix("-published").removesuffix("-fresh")
+    return Path(folder).name.removesuffix(PUBLISHED).removesuffix("-fresh")
 
 
 def _read_published(names: Sequence[str], study: Study, unfinished: bool = False) -> list[Evidence]:
@@ -229,6 +230,26 @@ def _weight(evidence: Evidence) -> tuple[int, int, int]:
     return images, evidence.results[0].parameters["size"], len(evidence.results)
 
 
+def is_own(folder: Path | str) -> bool:
+    """Return whether a folder of build/ is of a study that ran, not of published results."""
+    return not Path(folder).name.endswith(PUBLISHED)
+
+
+def name_own_study(folder: Path | str, own: Sequence[Result]) -> str:
+    """Name the study that a page is built from, which is not the evidence (Markdown).
+
+    ``**Your run** (profile quick: 4,000 training images)``. Where a book was built from
+    ``results/`` alone, its reader has run nothing: ``**The published run of profile quick**``.
+    """
+    profile, parameters = get_profile_name(folder), own[0].parameters
+    size = f"{own[0].data.images['train']:,} training images"
+    if "epochs" in parameters:
+        size += f", {parameters['epochs']} epochs"
+    if not is_own(folder):
+        return f"**The published run of profile {profile}** ({size})"
+    return f"**Your run** (profile {profile}: {size})"
+
+
 def compare_your_run(
     folder: Path | str, evidence: Evidence, runs: Sequence[str] | None = None
 ) -> str:
@@ -247,13 +268,14 @@ def compare_your_run(
     table = "\n".join(
         f"| {name} | {a:.1f} | {b:.1f} |" for name, a, b in both.itertuples(name=None)
     )
+    later = "" if is_own(folder) else "\n\nAfter `make study`, your run stands here."
     return (
-        f"**Your run** (profile {profile}: {own[0].data.images['train']:,} training images) and "
-        f"the published evidence (profile {evidence.profile}: "
+        f"{name_own_study(folder, own)} and the evidence (profile {evidence.profile}: "
         f"{evidence.results[0].data.images['train']:,}), test accuracy in percent:\n\n"
-        f"| method | your run | published |\n|---|---|---|\n{table}\n\n"
+        f"| method | profile {profile} | profile {evidence.profile} |\n|---|---|---|\n{table}\n\n"
         f"*Test accuracy (%) of each method's own rule, on "
-        f"{get_source(own[0].data.dataset).CAPTION}; networks plainly trained, means of the seeds.*"
+        f"{get_source(own[0].data.dataset).CAPTION}; networks plainly trained, means of the "
+        f"seeds.*{later}"
     )
 
 

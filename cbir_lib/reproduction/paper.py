@@ -119,10 +119,11 @@ RULE = """
 1. A claim is a list of **comparisons**, each of which says which side has to be ahead.
 2. A comparison is measured as the mean **difference** over the same test images, and over the
    seeds that both sides have. Its 95 % interval comes from resampling seeds and images, whole
-   subjects where they are known. Its p value comes from a paired permutation test of the same
-   units, adjusted by Holm's method for the number of comparisons of the claim. It speaks **for**
-   the claim if the interval lies above 0 and p is at most 0.05, **against** it if the
-   interval lies below 0 and p is at most 0.05. Otherwise it is **open**.
+   subjects where they are known. Its p value comes from a paired permutation test over the images,
+   or whole subjects, of the mean over the seeds, adjusted by Holm's method for the number of
+   comparisons of the claim. It speaks **for** the claim if the interval lies above 0 and p is at
+   most 0.05, **against** it if the interval lies below 0 and p is at most 0.05. Otherwise it is
+   **open**.
 3. **Every training runs to the end of its schedule.** The learning rate falls to zero over a
    number of epochs fixed beforehand, and the weights of the last epoch count: a network that loses
    has lost. Some networks are trained a second time with **twice the epochs**. Each comparison
@@ -239,8 +240,7 @@ CLAIMS = (
         "families.",
         "Each of the networks B to G, trained as in Table 4 (B to D with dropout, E to G with "
         "dropout and augmentation), against each of the five families: thirty comparisons of "
-        "accuracy. A network answers by its highest score, a descriptor by its nearest neighbour, "
-        "as in the paper.",
+        "accuracy. A network answers by its highest score, a descriptor by its nearest neighbour.",
         tuple(c for name in "BCDEFG" for c in _compare_with(name, FAMILIES)),
     ),
     Claim(

@@ -83,8 +83,8 @@ def compare_table_4(results: Sequence[Result]) -> pd.DataFrame:
         }
     table = pd.DataFrame.from_dict(rows, orient="index")
     both = table["here"].notna()
-    table["paper rank"] = table["paper"].where(both).rank(ascending=False)
-    table["rank"] = table["here"].rank(ascending=False)
+    table["paper rank"] = table["paper"].where(both).rank(ascending=False, method="min")
+    table["rank"] = table["here"].rank(ascending=False, method="min")
     table["mark"] = [
         mark_difference(row.paper, row.low, row.high) if np.isfinite(row.here) else ""
         for row in table.itertuples()

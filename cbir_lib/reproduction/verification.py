@@ -13,8 +13,9 @@ study made on another processor with the published results, and stores the diffe
 ``results/verification/spread.json``.
 
 - There are three kinds of run: a trained network; an untrained method whose nearest neighbours gave
-  the same answers in all reruns; and one whose answers varied, because it learns a vocabulary,
-  which amplifies rounding. A method that was not rerun counts as the last kind.
+  the same answers in all reruns; and one whose answers varied, because something in it amplifies
+  rounding (a learnt vocabulary, a deep network). A method that was not rerun counts as the last
+  kind.
 - For each kind of run and each kind of number, such as mean average precision, the tolerance is 1.5
   times the largest measured difference. The factor allows for the small number of reruns. For the
   same reason the accuracies of all rules of networks count as one kind.
@@ -342,13 +343,13 @@ def read(path: Path | str) -> Verification:
     return read_json(path, Verification, "not a verification", "cbir verify writes one")
 
 
-def find_verification(profile: str) -> tuple[Verification | None, bool]:
+def find_verification(folder: Path, profile: str) -> tuple[Verification | None, bool]:
     """Return the verification of a profile, and whether it is the reader's own.
 
-    The reader's own, or else the published one; None if there is neither. A file that another
-    version wrote counts as missing.
+    The one in the folder of the reader's study, or else the published one; None if there is
+    neither. A file that another version wrote counts as missing.
     """
-    own = paths.build_folder(profile) / "verification.json"
+    own = folder / "verification.json"
     published = paths.results_folder(FOLDER) / f"{profile}.json"
     for path in (own, published):
         try:

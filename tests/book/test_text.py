@@ -69,7 +69,8 @@ def test_the_learned_metric_is_stated_with_cross_entropy_beside_it():
     best, values = max(of_seeds.items(), key=lambda item: np.mean(item[1]))
     letter = best.split("-")[1]
     plain = np.mean([v for run, v in measured.items() if re.fullmatch(f"phantom-{letter}-s.", run)])
-    assert f"network {letter} has a mAP of {np.mean(values):.1f} %" in said
+    assert f"Network {letter} with the " in said
+    assert f" has a mAP of {np.mean(values):.1f} %" in said
     assert f"by cross-entropy {plain:.1f} %" in said
     assert text.describe_learned_metric([r for r in networks if r.run not in learned]) == []
 
@@ -87,8 +88,13 @@ def test_what_codes_change_is_said_of_the_better_loss():
         return np.mean([v for run, v in errors.items() if re.fullmatch(rf"{start}s\d", run)])
 
     best = min(("code-tree", "codes"), key=lambda loss: mean(f"phantom-G-{loss}-"))
-    assert f"is {mean(f'phantom-G-{best}-'):.1f} % by {best}" in said
-    assert f"{mean('phantom-G-'):.1f} % by cross-entropy" in said
+    assert f"({mean(f'phantom-G-{best}-'):.1f} % by {best})" in said
+    assert f"taught the class ({mean('phantom-G-'):.1f} %)" in said
+    other = [r for r in published if "network" not in r.parameters]
+    other = min(other, key=lambda r: r.retrieval.hierarchical_error)
+    title = text.name_in_sentence(results.name_method(other))
+    error = 100 * other.retrieval.hierarchical_error
+    assert f"; with {title}, the best of the other methods, it is {error:.1f} %" in said
     assert text.describe_fine_grades([r for r in published if "code" not in r.run]) == []
     without = [r for r in published if not re.fullmatch(r"phantom-G-s\d", r.run)]
     assert text.describe_fine_grades(without) == []

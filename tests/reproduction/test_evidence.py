@@ -1,5 +1,6 @@
 """Which published results are the evidence, and what is said beside a reader's own."""
 
+import shutil
 from itertools import permutations
 
 import numpy as np
@@ -291,6 +292,19 @@ def test_a_profile_s_name_is_that_of_its_folder():
 # The reader's own study
 
 
+def test_a_book_of_published_results_has_no_run_of_its_reader(put, study, project):
+    put("full", 9000, accuracy=0.9)
+    put("quick", 4000, place="build", accuracy=0.6)
+    chosen = evidence.find_evidence("phantom", "full", study)
+    own = evidence.compare_your_run("build/quick", chosen)
+    assert own.startswith("**Your run** (profile quick: 4,000")
+    assert "make study" not in own
+    shutil.copytree(project / "build/quick", project / "build/quick-published")
+    published = evidence.compare_your_run("build/quick-published", chosen)
+    assert published.startswith("**The published run of profile quick** (4,000")
+    assert published.endswith("After `make study`, your run stands here.")
+
+
 def test_your_run_stands_beside_the_evidence_method_by_method(put, study, project):
     put("full", 9000, accuracy=0.9)
     put("quick", 4000, place="build", accuracy=0.6)
@@ -305,10 +319,10 @@ def test_your_run_stands_beside_the_evidence_method_by_method(put, study, projec
     head, *rows, caption = (line for line in said.splitlines() if line)
     assert "simulated" in caption
     assert head == (
-        "**Your run** (profile quick: 4,000 training images) and the published evidence "
+        "**Your run** (profile quick: 4,000 training images, 1000 epochs) and the evidence "
         "(profile full: 9,000), test accuracy in percent:"
     )
-    assert rows[:2] == ["| method | your run | published |", "|---|---|---|"]
+    assert rows[:2] == ["| method | profile quick | profile full |", "|---|---|---|"]
     cells = {
         name: values for _, name, *values, _ in (map(str.strip, r.split("|")) for r in rows[2:])
     }

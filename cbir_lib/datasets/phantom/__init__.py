@@ -26,8 +26,8 @@ TITLE = "Phantom: 14,410 simulated radiographs, five body regions, full IRMA cod
 CREDIT = "Simulated images of this project, CC BY 4.0; bone shapes: MyoSim, OpenSim"
 CAPTION = "the phantom (simulated images)"
 CAVEAT = (
-    "These are simulated images. No result on them is a result on patients, and the order of two "
-    "methods may be another on real radiographs."
+    "These are simulated images. No result on them is a result on patients, and two methods may "
+    "rank differently on real radiographs."
 )
 URL = None
 # Images a class, in all splits.
