@@ -144,8 +144,8 @@ def describe_learned_metric(networks: Sequence[Result]) -> list[str]:
     best, plain = table.loc[(network, loss)], table.loc[(network, losses.CROSS_ENTROPY)]
     return [
         "It would also train networks to search rather than to name classes. "
-        f"{name_network(network, loss)} has a mAP of {best['mAP']:.1f} %, by cross-entropy "
-        f"{plain['mAP']:.1f} %; the nearest neighbour is right for "
+        f"{name_network(network, loss)} has a mAP of {best['mAP']:.1f} %, by cross-entropy a "
+        f"mAP of {plain['mAP']:.1f} %; the nearest neighbour is right for "
         f"{best['nearest neighbour']:.1f} % and "
         f"{plain['nearest neighbour']:.1f} % ([learned metrics](learned_metrics.html))."
     ]

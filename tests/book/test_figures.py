@@ -1,6 +1,8 @@
 """Figures show what was measured, where it belongs, and nothing covers anything."""
 
+import ast
 import itertools
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -276,3 +278,113 @@ def test_images_of_a_sheet_keep_their_shape_apart_from_each_other_and_from_texts
         boxes = [*pictures, *(text.get_window_extent() for text in panel.texts)]
         overlaps = [(a, b) for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
         assert len(pictures) in (5, 6) and not overlaps
+
+
+# However many series there are, each is drawn
+
+
+MANY = [f"n{number:02d}" for number in range(13)]
+CURVE = [1.0, 2.0, 3.0]
+
+
+def draw_costs(names):
+    rows = [{"method": n, "vectors": 10**k} for n in names for k in (3, 4, 5)]
+    points = pd.DataFrame(rows).assign(latency_ms=1.0, bytes=1e6, build_s=1.0)
+    return figures.plot_search_cost(points, {})
+
+
+def draw_accuracies_against_cost(names):
+    row = {"network": "C", "accuracy": 90.0, "parameters": 1.0, "training s": 9.0}
+    return figures.plot_accuracy_against_cost(pd.DataFrame([row | {"kind": n} for n in names]))
+
+
+def draw_grey_histograms(names):
+    images = np.zeros((1, 8, 8), np.uint8)
+    return figures.plot_grey_histograms(images, dict.fromkeys(names, np.ones((1, 4))), {}, ["a"])
+
+
+def draw_shifts(names):
+    return figures.plot_shift_tolerance(CURVE, dict.fromkeys(names, np.ones((2, 3))))
+
+
+def draw_real_films(names):
+    index = pd.MultiIndex.from_product([["VLAD", "LBP"], names], names=["method", "region"])
+    columns = {"P@1": 50.0, "low": 40.0, "high": 60.0}
+    return figures.plot_real_films(pd.DataFrame(columns, index), {"VLAD": 90.0, "LBP": 80.0})
+
+
+def draw_reruns(names):
+    table = pd.DataFrame({"run": "a", "circumstances": names, "trained": True, "mAP": 0.1})
+    return figures.plot_rerun_spread(table, {"mAP": 0.5})
+
+
+def draw_receptive_fields(names):
+    fields = {name: 3 + number for number, name in enumerate(names)}
+    return figures.plot_receptive_fields(np.zeros((2, 32, 32), np.uint8), ["a", "b"], fields)
+
+
+def draw_loss_gaps(names):
+    plain = method(parameters__network="C", training__train_loss=CURVE)
+    return figures.plot_loss_gaps(dict.fromkeys(names, [plain]))
+
+
+DRAWN = {
+    draw.__name__: draw
+    for draw in (
+        draw_costs,
+        draw_accuracies_against_cost,
+        draw_grey_histograms,
+        draw_shifts,
+        draw_real_films,
+        draw_reruns,
+        draw_receptive_fields,
+        draw_loss_gaps,
+    )
+}
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_no_series_is_left_out_however_many_there_are(draw):
+    figure = draw(MANY)
+    shown = [text.get_text() for legend in figure.legends for text in legend.texts]
+    for axes in figure.axes:
+        if axes.get_legend():
+            shown += [text.get_text() for text in axes.get_legend().texts]
+    assert {name for name in MANY for text in shown if name in text} == set(MANY)
+
+
+def test_every_row_of_maps_has_its_squares():
+    images = [np.zeros((16, 16), np.uint8)] * 2
+    rows = dict.fromkeys(MANY, [np.ones((4, 4))] * 2)
+    squares = dict.fromkeys(MANY, (np.full((2, 2), 8.0), 4.0))
+    figure = figures.plot_stage_maps(images, rows, squares, ["a", "b"])
+    assert [len(axes.patches) for axes in figure.axes[:2]] == [len(MANY)] * 2
+
+
+def test_every_kind_of_filter_has_a_frame():
+    weights = np.ones((len(MANY), 3, 3))
+    figure = figures.plot_first_filters(weights, MANY, [50.0] * len(MANY))
+    assert [text.get_text() for text in figure.legends[0].texts] == MANY
+
+
+def test_more_methods_than_shades_have_colours():
+    names = [f"Network {name}" for name in MANY * 3] + MANY * 3
+    named = [f"{name} {number}" for number, name in enumerate(names)]
+    assert len(palette.colour_methods(named)) == len(named)
+
+
+def test_panels_without_a_label_are_refused():
+    rows = pd.DataFrame([{"level": 1.0, "method": "a", "value": 1.0, "low": 0.5, "high": 1.5}])
+    with pytest.raises(ValueError, match="shorter"):
+        figures.plot_level_curves({"one": rows, "two": rows}, ["only one"], "y")
+
+
+SOURCES = sorted((Path(figures.__file__).parent).glob("*.py"))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_only_looks_may_be_fewer_than_what_is_drawn(source):
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "zip":
+            (strict,) = [k.value.value for k in node.keywords if k.arg == "strict"]
+            assert strict or any("cycle(" in ast.unparse(part) for part in node.args), node.lineno

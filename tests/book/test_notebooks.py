@@ -12,7 +12,7 @@ import pytest
 
 from cbir_lib import paths
 from cbir_lib.book.notebooks import NotebookFailedError, execute, quiet_kernel
-from cbir_lib.book.parameters import generate_parameters, generate_run, list_examples
+from cbir_lib.book.parameters import generate_parameters, generate_run, list_examples, rewrite
 from cbir_lib.errors import CbirError
 from cbir_lib.study import results
 from cbir_lib.workflow import graph
@@ -63,6 +63,7 @@ def executed(tmp_path_factory):
                 "show",
             ),
             ("count + 1", "show"),
+            ("print('no end', end='')", "show"),
         )
         with chdir(folder):  # a notebook runs in the project, wherever it is started from
             execute(
@@ -80,10 +81,10 @@ def executed(tmp_path_factory):
 def test_parameters_are_injected_and_printed_lines_echoed(executed):
     targets, lines = executed
     # "word" keeps its default.
-    assert lines == ["one 41 {'train': 9}", "two", "lines"] * 2
+    assert lines == ["one 41 {'train': 9}", "two", "lines", "no end"] * 2
     notebook = nbformat.read(targets[0], as_version=4)
     nbformat.validate(notebook)
-    assert notebook.cells[-1].outputs[0].data["text/plain"] == "42"
+    assert notebook.cells[-2].outputs[0].data["text/plain"] == "42"
     [injected] = [c for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", [])]
     assert "count = 41" in injected.source
     assert "remove-cell" in injected.metadata.tags  # the book does not show it
@@ -110,9 +111,11 @@ def fails(folder, cell):
     target = folder / "runs" / "toy" / "notebook.ipynb"
     target.parent.mkdir(parents=True)
     target.write_text("what was there before")
-    source = written(folder / "failing.md", ("print('fine')", "show"), (cell, "show"))
+    source = written(folder / "failing.md", ("print('fine', end='')", "show"), (cell, "show"))
+    printed = []
     with pytest.raises(NotebookFailedError) as caught:
-        execute(source, target, {}, log=folder / "logs" / "toy.ipynb")
+        execute(source, target, {}, log=folder / "logs" / "toy.ipynb", echo=printed.append)
+    assert printed == ["fine"]
     assert target.read_text() == "what was there before"
     log = nbformat.read(folder / "logs" / "toy.ipynb", as_version=4)
     return caught.value.lines, [
@@ -229,6 +232,22 @@ def test_the_parameters_of_a_run_notebook_are_generated(run):
     exec(cell, names)
     kind = type(run)
     assert kind(**{name: names[name] for name in kind.model_fields}) == run
+
+
+def test_a_full_disk_leaves_a_run_notebook_as_it_was(tmp_path, monkeypatch):
+    whole = paths.notebook_source("run_network").read_text()
+    (tmp_path / "run.md").write_text(whole)
+    monkeypatch.setattr(paths, "notebook_source", lambda name: tmp_path / "run.md")
+    write_text = Path.write_text
+
+    def fill(path, text, **how):
+        write_text(path, text[: len(text) // 2], **how)
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_text", fill)
+    with pytest.raises(CbirError, match="no space left"):
+        rewrite()
+    assert (tmp_path / "run.md").read_text() == whole
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ VARIANT = rf"((?: with {TERM}(?:, {TERM})*(?: and {TERM})?)?)"
 SEED = r"(?:, seed (\d+))?"
 NAMED = re.compile(NETWORK + VARIANT + SEED)
 NUMBER = re.compile(r"(?<![\d.(])(\d{1,2}\.\d) %")  # one in brackets is the end of an interval
-PROFILE = re.compile(r"\b[Pp]rofile `?([a-z][\w-]*)`?(?=[:,;.)])")
+PROFILE = re.compile(r"\b[Pp]rofile `?([a-z][\w-]*)`?(?=[:,;.)*])")
 OTHER = re.compile(
     r"paper|mAP|precision|points|P@|nDCG|neighbour|validation|chance|level|mark|interval|against|answer",
     re.I,

@@ -91,3 +91,22 @@ def test_what_is_missing_is_said_in_two_lines(work, monkeypatch):
     with pytest.raises(CbirError, match="no Chromium"):
         pdf.print_book(work / "html", work / "_toc.yml", work / "book.pdf")
     assert not (work / "book.pdf").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "what"),
+    [
+        ("#!/bin/sh\nexec sleep 60", "Chromium has not printed the book in 0.5 seconds"),
+        ("#!/bin/sh\necho oh no >&2; exit 1", "Chromium does not print: oh no"),
+        ("#!/gone", "chromium does not start"),
+    ],
+)
+def test_a_chromium_that_fails_is_said_in_two_lines(work, monkeypatch, script, what):
+    chromium = work / "chromium"
+    chromium.write_text(script)
+    chromium.chmod(0o755)
+    monkeypatch.setattr(pdf.shutil, "which", lambda name: str(chromium))
+    monkeypatch.setattr(pdf, "TIMEOUT_S", 0.5)
+    with pytest.raises(CbirError, match=what):
+        pdf.print_book(work / "html", work / "_toc.yml", work / "book.pdf")
+    assert not (work / "book.pdf").exists() and not list((work / "html").glob("tmp*"))

@@ -2,12 +2,14 @@
 
 import doctest
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
 
 from cbir_lib.book import site as book
+from cbir_lib.errors import CbirError
 
 ROOT = Path(__file__).parents[2]
 
@@ -115,6 +117,49 @@ def test_a_page_keeps_its_time_until_its_text_changes(tmp_path):
     pages = [*book.assemble(tmp_path, [], "omitted").glob("*.md")]
     changed = {page.name for page in pages if page.read_text() != texts[page.name]}
     assert {page.name for page in pages if page.stat().st_mtime != 1} == changed != set()
+
+
+@pytest.fixture
+def sphinx(monkeypatch):
+    """A function that builds a book of these pages, as Sphinx would write them."""
+    monkeypatch.setattr(book, "find_missing_pages", lambda html, runs: [])
+    monkeypatch.setattr(book.pages, "finish", lambda html, sources: None)
+
+    def build(work, **changed):
+        def write(sources, out, log):
+            site(out / "_build" / "html", **changed)
+            return 0
+
+        monkeypatch.setattr(book, "run_jupyter_book", write)
+        return book.build(work, [], work / "logs" / "book.txt")
+
+    return build
+
+
+def test_a_book_with_a_fault_does_not_replace_the_one_before(tmp_path, sphinx):
+    html = sphinx(tmp_path)
+    with pytest.raises(CbirError, match=r"1 faults .* gone.html"):
+        sphinx(tmp_path, **{"index.html": '<body id="top"><a href="gone.html">'})
+    assert book.find_faults(html) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["html", "logs", "site", "sphinx"]
+
+
+@pytest.mark.parametrize("broken", range(1, 4))
+def test_a_kill_leaves_the_old_book_or_the_new_one(tmp_path, sphinx, monkeypatch, broken):
+    sphinx(tmp_path)
+    count, rename = [], Path.rename
+
+    def break_off(path, target):
+        count.append(path)
+        if len(count) == broken:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", break_off)
+    with suppress(KeyboardInterrupt):
+        sphinx(tmp_path, **{"sub/a file.txt": "new"})
+    assert (tmp_path / "html" / "sub" / "a file.txt").read_text() in ("text", "new")
+    assert (tmp_path / "site" / "_config.yml").is_file()
 
 
 def test_a_table_without_a_caption_is_a_fault(tmp_path):
