@@ -135,14 +135,20 @@ def find_report_evidence(
 ) -> Evidence:
     """Return the evidence for the report: on a data set if it is named, else of a study's folder.
 
+    With a data set, ``runs`` are those that ``profile`` plans in another study file than the
+    project's, which may not know the profile.
+
     Raises
     ------
     CbirError
         As :func:`find_evidence` and :func:`find_study_evidence`.
     """
-    if dataset:
-        return find_evidence(dataset, profile, read_study(paths.study_file()))
-    return find_study_evidence(folder, runs)
+    if not dataset:
+        return find_study_evidence(folder, runs)
+    if runs:
+        measured = results.read_published(profile) or results.read_all(paths.build_folder(profile))
+        return Evidence(profile, measured, len(runs))
+    return find_evidence(dataset, profile, read_study(paths.study_file()))
 
 
 def read_study_results(folder: Path | str, runs: Sequence[str] | None = None) -> list[Result]:

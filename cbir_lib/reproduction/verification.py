@@ -122,10 +122,13 @@ def compare(
     A run that is not in ``now`` is missing.
     """
     gaps_of = {run: compare_results(old, now.get(run, old)) for run, old in published.items()}
-    trained = [run for run in gaps_of if run in now and "network" in published[run].parameters]
-    means = _average(
-        {run: gaps_of[run] for run in trained if not _is_about_another_thing(gaps_of[run])}
-    )
+    trained = {
+        run: gaps
+        for run, gaps in gaps_of.items()
+        if run in now
+        and "network" in published[run].parameters
+        and not _is_about_another_thing(gaps)
+    }
     verified = []
     for run, old in published.items():
         measured = reruns.select(old)
@@ -138,7 +141,8 @@ def compare(
             numbers = [number.model_copy(update=gone) for number in numbers]
         verified.append(_verify_run(old, now.get(run), numbers, gaps_of[run]))
     networks = [
-        _judge(key, gap, reruns.networks.tolerance(key, len(trained))) for key, gap in means.items()
+        _judge(key, gap, reruns.networks.tolerance(key, len(trained)))
+        for key, gap in _average(trained).items()
     ]
     return verified, networks
 

@@ -284,6 +284,14 @@ def test_the_report_is_on_the_data_set_named_or_on_that_of_the_study(put, study,
     assert evidence.find_report_evidence("nowhere", None, "phantom", "full").profile == "full"
 
 
+def test_the_report_is_on_a_profile_that_another_study_file_plans(put, project, tmp_path):
+    put("full")
+    own = put("quick", place="build/quick")  # called otherwise in a study file of the reader's
+    (project / "build" / "quick").rename(project / "build" / "mine")
+    chosen = evidence.find_report_evidence("nowhere", ["a", "b"], "phantom", "mine")
+    assert chosen == Evidence("mine", own, 2)
+
+
 def test_a_profile_s_name_is_that_of_its_folder():
     for suffix in ("", "-published", "-fresh"):
         assert evidence.get_profile_name(f"build/paper-phantom{suffix}") == "paper-phantom"

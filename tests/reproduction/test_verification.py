@@ -338,6 +338,12 @@ def test_the_mean_of_networks_finds_what_no_single_one_shows():
     assert mean.tolerance == pytest.approx(0.015 / 7**0.5)
     _, networks = verification.compare({"A": published["A"]}, now, reruns)
     assert networks == []
+    # What was trained otherwise is in no mean, and in no number of networks.
+    for name in "CDEFG":
+        now[name] = now[name].model_copy(update={"parameters": {"network": name, "epochs": 1}})
+    _, networks = verification.compare(published, now, reruns)
+    (mean,) = (n for n in networks if n.verdict != SAME)
+    assert mean.tolerance == pytest.approx(0.015 / 2**0.5)
 
 
 def test_each_kind_of_run_has_tolerances_of_its_own():
