@@ -130,7 +130,8 @@ RULE = """
    whose networks all have such a second training is measured again with it, and the report says
    whether its outcome changes. The verdict is that of the profile's own epochs.
 4. All results come from **one profile**: of those published for a data set, the one with the most
-   training images.
+   training images. Networks have three seeds. Those whose comparisons leave a claim undecided get
+   two more, once; the p values are not adjusted for this second look.
 5. A claim is **supported** if every comparison speaks for it, **contradicted** if at least one
    speaks against it. Otherwise it is **undecided**, and the report says why: a side was not run,
    or the measurements are inconclusive.
