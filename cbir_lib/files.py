@@ -93,22 +93,15 @@ def replacing(path: Path | str) -> Iterator[Path]:
     if os.path.islink(target):  # noqa: PTH114 - links in a circle lead nowhere; names too long
         raise _explain_refusal(path, OSError(errno.ELOOP, os.strerror(errno.ELOOP)))
     part = _name_part(target)
-    try:
+    with _explaining(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(target)
         with suppress(FileNotFoundError):
             target.stat()  # its name may be too long, where that of the part is not
-    except OSError as error:
-        raise _explain_refusal(path, error) from error
     try:
-        yield part
-        part.replace(target)
-    except OSError as error:
-        own = str(part) in (str(error.filename), str(error.filename2))
-        # NumPy reports a short write without an errno.
-        if own or error.errno in NO_SPACE or "requested and" in str(error):
-            raise _explain_refusal(path, error) from error
-        raise
+        with _explaining(path, part):
+            yield part
+            part.replace(target)
     finally:
         part.unlink(missing_ok=True)
 
@@ -139,27 +132,33 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
     Whoever looks at ``path``, at any moment and after any kill, sees the old folder or the new one:
     Linux exchanges the two in one step. (Elsewhere, between two renames, there is none; the next
     writer completes that.) The old folder is removed last.
+
+    Raises
+    ------
+    CbirError
+        When the disk is full, or ``path`` cannot be written to.
     """
     path = Path(os.path.realpath(path))
     part, old = _name_part(path), path.with_name(f".{path.name}.old")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(path)
-        if old.exists():
-            if path.exists():
+        with _explaining(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_stale(path)
+            if old.exists():
+                if path.exists():
+                    shutil.rmtree(old)
+                else:
+                    old.rename(path)
+            part.mkdir()
+        with _explaining(path, part):
+            yield part
+        with _explaining(path):
+            if not path.exists():
+                part.rename(path)
+            elif not _exchange(part, path):
+                path.rename(old)
+                part.rename(path)
                 shutil.rmtree(old)
-            else:
-                old.rename(path)
-        part.mkdir()
-        yield part
-        if not path.exists():
-            part.rename(path)
-        elif not _exchange(part, path):
-            path.rename(old)
-            part.rename(path)
-            shutil.rmtree(old)
-    except OSError as error:
-        raise _explain_refusal(path, error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -199,10 +198,13 @@ def _open_number(path: Path | str) -> int | None:
 @contextmanager
 def _sending(path: Path) -> Iterator[Path]:
     """Yield a path to write to, and send its content to a pipe or a device."""
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            part = Path(folder, "part")
+    with _explaining(path):
+        folder = tempfile.TemporaryDirectory()
+    with folder:
+        part = Path(folder.name, "part")
+        with _explaining(path, part):
             yield part
+        with _explaining(path):
             for stream in (sys.stdout, sys.stderr):
                 if stream is not None:
                     stream.flush()
@@ -212,14 +214,35 @@ def _sending(path: Path) -> Iterator[Path]:
             sink = os.open(path, os.O_WRONLY | os.O_APPEND) if number is None else os.dup(number)
             with part.open("rb") as source, os.fdopen(sink, "wb") as opened:
                 shutil.copyfileobj(source, opened)
-    except BrokenPipeError:
+
+
+@contextmanager
+def _explaining(path: Path, part: Path | None = None) -> Iterator[None]:
+    """Turn an error of writing ``path`` into two lines.
+
+    With ``part``, the block is also the caller's: only an error in the part or of a full disk is
+    one of writing. Others, as of a file that is missing, stay as they are.
+    """
+    try:
+        yield
+    except BrokenPipeError:  # the reader of a pipe has enough: not an error
         raise
     except OSError as error:
-        raise _explain_refusal(path, error) from error
+        places = (str(error.filename), str(error.filename2))
+        own = part is None or any(place.startswith(str(part)) for place in places)
+        if own or _is_full(error):
+            raise _explain_refusal(path, error) from error
+        raise
+
+
+def _is_full(error: OSError) -> bool:
+    # NumPy reports a short write without an errno, and shutil errors of several files.
+    said = ("requested and", *map(os.strerror, NO_SPACE))
+    return error.errno in NO_SPACE or any(text in str(error) for text in said)
 
 
 def _explain_refusal(path: Path, error: OSError) -> CbirError:
-    if error.errno in NO_SPACE or "requested and" in str(error):
+    if _is_full(error):
         return CbirError(
             f"no space left while writing {path}",
             "free some space and start again; what is finished is kept",

@@ -1,10 +1,12 @@
 import errno
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import filelock
 import pytest
@@ -221,6 +223,36 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path, monkeypatch, exchange):
         raise ValueError("stop")
     assert {file.read_text() for file in place.iterdir()} == {"new"}
     assert names(place.parent) == ["models"]
+
+
+@pytest.mark.parametrize("target", ["models", "model.json", "/dev/null"])
+def test_a_missing_input_is_not_blamed_on_what_is_written(tmp_path, target):
+    write = replacing_folder if target == "models" else replacing
+    with pytest.raises(FileNotFoundError, match="gone.png"), write(tmp_path / target) as part:
+        shutil.copy(tmp_path / "gone.png", part)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("write", [replacing, replacing_folder])
+def test_what_cannot_be_written_inside_is_blamed_on_what_is_written(tmp_path, write):
+    with (
+        pytest.raises(CbirError, match="cannot write .*models: No such"),
+        write(tmp_path / "models") as part,
+    ):
+        Path(f"{part}/gone/a").write_text("x")
+
+
+def test_a_disk_that_is_full_while_a_folder_is_copied_is_named(tmp_path):
+    write_folder(tmp_path / "source", "x")
+    with (
+        pytest.raises(CbirError, match="no space left while writing .*models"),
+        replacing_folder(tmp_path / "models") as part,
+    ):
+        shutil.copytree(tmp_path / "source", part, dirs_exist_ok=True, copy_function=fill)
+
+
+def fill(source, target):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target)
 
 
 def test_what_a_kill_between_two_renames_left_is_completed(tmp_path):

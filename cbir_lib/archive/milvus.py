@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -306,17 +307,14 @@ def push(
     A push that was interrupted continues where it stopped. ``progress`` is called with the number
     of images that were checked, and of all images.
     """
-    if shards := archive.shards():
-        index.check_dimension(archive.read_shard(shards[0])[1])  # before anything is removed
+    for _, vectors in islice(archive.read_each(archive.read_shard), 1):
+        index.check_dimension(vectors)  # before anything is removed
     there = index.contents()
-    wanted = {
-        compute_id(row.path) for shard in archive.shards() for row in archive.read_rows(shard)
-    }
+    wanted = {compute_id(row.path) for rows in archive.read_each(archive.read_rows) for row in rows}
     gone = [id for id in there if id not in wanted]
     index.remove(gone)
     added = done = 0
-    for shard in archive.shards():
-        rows, vectors = archive.read_shard(shard)
+    for rows, vectors in archive.read_each(archive.read_shard):
         new = [i for i, row in enumerate(rows) if there.get(compute_id(row.path)) != row.content]
         if new:
             index.add(vectors[new], [rows[i].path for i in new], [rows[i].content for i in new])

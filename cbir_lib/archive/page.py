@@ -79,7 +79,7 @@ def render_sections(
 
     Parameters
     ----------
-    found
+    results
         As returned by :meth:`cbir_lib.archive.store.Archive.search`.
     queries
         (H, W) uint8 by name.

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from cbir_lib.descriptors import Descriptor
     from cbir_lib.retrieval.approximate import Recall
     from cbir_lib.retrieval.index import Index
+
+Result = TypeVar("Result")
 
 FORMAT = "cbir_lib archive 3"
 SIZE_PX = 128  # side of the square that images are fitted to
@@ -126,7 +128,7 @@ class Archive:
         self._engines: dict[str, tuple] = {}  # by method: the state of the shards, and the engine
 
     def __len__(self) -> int:
-        return sum(len(self.read_rows(shard)) for shard in self.shards())
+        return sum(map(len, self.read_each(self.read_rows)))
 
     @property
     def is_outdated(self) -> bool:
@@ -136,6 +138,24 @@ class Archive:
     def shards(self) -> list[Path]:
         """Return the files with the vectors, in the order in which they were started."""
         return sorted(self.place.glob("shards/*.safetensors"))
+
+    def read_each(self, read: Callable[[Path], Result]) -> Iterator[Result]:
+        """Yield what ``read`` returns for each shard, but for one that a build has just removed.
+
+        A build removes a shard when all its images are gone.
+        """
+        for shard in self.shards():
+            try:
+                result = read(shard)
+            except FileNotFoundError as error:
+                if shard.is_symlink():
+                    raise CbirError(f"the link {shard} leads nowhere", self._hint) from error
+                continue
+            yield result
+
+    @property
+    def _hint(self) -> str:
+        return f"delete it and build again: cbir index build {self.folder} --out {self.place}"
 
     def read_rows(self, shard: Path) -> list[Row]:
         """Read the rows of a shard: the images whose vectors it has."""
@@ -149,7 +169,6 @@ class Archive:
         CbirError
             When the file is damaged or from another archive.
         """
-        hint = f"delete it and build again: cbir index build {self.folder} --out {self.place}"
         try:
             with safe_open(shard, "numpy") as file:
                 written = file.metadata()["shard"]
@@ -173,9 +192,9 @@ class Archive:
             *(OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError),
             *(RecursionError, MemoryError),
         ) as error:
-            raise CbirError(f"{shard} is damaged: {first_line(error)}", hint) from error
+            raise CbirError(f"{shard} is damaged: {first_line(error)}", self._hint) from error
         if identity != self.description.identity:
-            raise CbirError(f"{shard} is from another archive", hint)
+            raise CbirError(f"{shard} is from another archive", self._hint)
         return rows, matrix
 
     def write_shard(self, shard: Path, rows: Sequence[Row], vectors: np.ndarray) -> None:
@@ -242,12 +261,7 @@ class Archive:
 
     def read_vectors(self) -> tuple[list[Row], np.ndarray]:
         """Read all N rows, sorted by path, and their (N, D) float32 vectors."""
-        while True:
-            try:
-                parts = [self.read_shard(shard) for shard in self.shards()]
-                break
-            except FileNotFoundError:  # a build has just removed it
-                pass
+        parts = list(self.read_each(self.read_shard))
         rows = [row for part, _ in parts for row in part]
         if not rows:
             return [], np.empty((0, 0), np.float32)
@@ -299,7 +313,7 @@ class Archive:
         return index
 
     def _state(self) -> list:
-        return [(file.name, file.stat().st_mtime_ns) for file in self.shards()]
+        return list(self.read_each(lambda shard: (shard.name, shard.stat().st_mtime_ns)))
 
     def _state_digest(self, state: list) -> str:
         return compute_array_checksum(json.dumps([self.description.identity, state]), {})
@@ -321,6 +335,7 @@ class Archive:
         images: Sequence[Path | str | np.ndarray],
         k: int | None = None,
         engine: Engine | None = None,
+        names: Sequence[str] | None = None,
     ) -> pd.DataFrame:
         """Find the images most similar to each of some images.
 
@@ -333,11 +348,13 @@ class Archive:
         engine
             The engine to search with, from :meth:`engine` or Milvus; by default exact search in
             memory.
+        names
+            Of the queries; by default their paths, or "image 1" for an array.
 
         Returns
         -------
         DataFrame
-            ``query`` (its path, or "image 1"), ``rank`` from 1, ``path`` relative to
+            ``query`` (its name), ``rank`` from 1, ``path`` relative to
             :attr:`folder`, ``distance``; k rows per query, or fewer if there are no more.
 
         Raises
@@ -347,14 +364,9 @@ class Archive:
         """
         import pandas as pd
 
-        from cbir_lib.images.decoding import fit_to_square, read_image
-        from cbir_lib.images.preprocessing import check_images
+        from cbir_lib.images.decoding import fit_to_square
 
-        names, pixels = [], []
-        for number, image in enumerate(images, start=1):
-            is_array = isinstance(image, np.ndarray)
-            names.append(f"image {number}" if is_array else show_name(image))
-            pixels.append(check_images(image[None])[0] if is_array else read_image(Path(image)))
+        names, pixels = read_queries(images, names)
         engine = self.engine() if engine is None else engine  # an empty engine is falsy
         if not len(engine):
             raise CbirError(
@@ -395,6 +407,27 @@ class Archive:
                 f"{self.folder / path} is a link that leads out of the folder",
                 f"build again: cbir index build {self.folder} --out {self.place}",
             )
+
+
+def read_queries(
+    images: Sequence[Path | str | np.ndarray], names: Sequence[str] | None = None
+) -> tuple[Sequence[str], list[np.ndarray]]:
+    """Return names of files or (H, W) uint8 arrays, by default their own, and their pixels.
+
+    Raises
+    ------
+    CbirError
+        When a file cannot be read, or an array is no image.
+    """
+    from cbir_lib.images.decoding import read_image
+    from cbir_lib.images.preprocessing import check_images
+
+    own, pixels = [], []
+    for number, image in enumerate(images, start=1):
+        is_array = isinstance(image, np.ndarray)
+        own.append(f"image {number}" if is_array else show_name(image))
+        pixels.append(check_images(image[None])[0] if is_array else read_image(Path(image)))
+    return own if names is None else names, pixels
 
 
 def find_path_fault(path: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import warnings
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -37,10 +37,11 @@ from cbir_lib.archive.store import (
     compute_identity,
     format_description,
 )
-from cbir_lib.datasets.listing import classify_litter, read_file
+from cbir_lib.datasets.listing import classify_litter, map_ahead, open_pool, read_file
 from cbir_lib.datasets.splits import hash_pixels
 from cbir_lib.descriptors import (
     DESCRIPTORS,
+    Descriptor,
     build_descriptor,
     is_descriptor,
     needs_weights,
@@ -52,6 +53,7 @@ from cbir_lib.images.dicom import INSTALL_COMMAND
 from cbir_lib.images.memory import reserve, reserving
 
 SAMPLE = 1000  # images that a descriptor is fitted on, evenly spread over the sorted paths
+FEW = 16  # images that show whether the descriptor's vectors can be compared
 LOCK = ".lock"
 OURS = {FAULTS, "descriptor.safetensors", "network.safetensors"}  # before archive.json
 
@@ -115,13 +117,13 @@ def build(
     distance
         One of :data:`cbir_lib.retrieval.distances.DISTANCES`; by default that of the descriptor.
     progress
-        Called after each file.
+        Called after each file, new or changed.
 
     Raises
     ------
     CbirError
-        When the folder is missing or has no images, the archive has another descriptor, or another
-        process is building it.
+        When the folder is missing or has no images, the archive has another descriptor, its vectors
+        cannot be compared by the distance, or another process is building it.
     """
     folder, place = Path(folder).expanduser(), Path(place).expanduser()
     if not folder.is_dir():
@@ -206,7 +208,7 @@ def _build(
             )
         _create(folder, place, descriptor, distance, scan)
     archive = Archive(place)
-    known = {row.path for shard in archive.shards() for row in archive.read_rows(shard)}
+    known = {row.path: row for shard in archive.shards() for row in archive.read_rows(shard)}
     if known and not any(path in scan.images or scan.is_hidden(path) for path in known):
         raise CbirError(
             f"none of the {len(known)} images of {place} is in {folder}",
@@ -222,10 +224,7 @@ def _build(
     }
     report = Report(Archive(place), skipped=scan.skipped)
     faults = tried | scan.faults
-    with warnings.catch_warnings():
-        # Each decoding thread hides warnings and then restores this state.
-        warnings.simplefilter("ignore")
-        _Update(report, folder, scan, faults, known, progress).run()
+    _Update(report, folder, scan, faults, known, progress).run()
     if archive.is_outdated:
         _write(place, report.archive.description.model_copy(update={"decoding": RULES}))
     report.faults = {path: fault.reason for path, fault in sorted(faults.items())}
@@ -240,8 +239,10 @@ class _Update:
     folder: Path
     scan: Scan
     faults: dict[str, Fault]
-    known: set[str]  # paths in the archive
+    known: dict[str, Row]  # what is in the archive, by path
     progress: Progress
+    done: int = 0  # files read, and files to read
+    total: int = 0
 
     @property
     def archive(self) -> Archive:
@@ -249,13 +250,10 @@ class _Update:
 
     def run(self) -> None:
         new = [p for p in self.scan.images if p not in self.known and p not in self.faults]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            try:
-                self.update_shards(pool)
-                self.add(pool, new)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        self.total = sum(map(self.is_touched, self.known.values())) + len(new)
+        with open_pool() as pool:
+            self.update_shards(pool)
+            self.add(pool, new)
         write_faults(self.archive.place / FAULTS, self.faults)
 
     def update_shards(self, pool: ThreadPoolExecutor) -> None:
@@ -267,7 +265,7 @@ class _Update:
         for shard in self.archive.shards():
             rows = self.archive.read_rows(shard)
             touched = [r.path for r in rows if self.is_touched(r)]
-            now = {seen.path: seen for seen in map_ahead(pool, self.read, touched)}
+            now = {seen.path: seen for seen in self.read_all(pool, touched)}
             kept, changed = {}, {}  # by place in the shard
             for place, row in enumerate(rows):
                 seen = now.get(row.path)
@@ -304,8 +302,7 @@ class _Update:
         """Read files, describe them, and fill the shards one by one."""
         shard, free = self.find_shard()
         batch: list[FileRead] = []
-        for done, seen in enumerate(map_ahead(pool, self.read, paths), start=1):
-            self.progress(done, len(paths))
+        for seen in self.read_all(pool, paths):
             if seen.image is None:
                 self.faults[seen.path] = Fault(seen.remark, seen.state)
             else:
@@ -349,8 +346,13 @@ class _Update:
                 self.faults[seen.path] = Fault(fault, seen.state)
         return [None if fault else vector for vector, fault in zip(vectors, good, strict=True)]
 
-    def read(self, path: str) -> FileRead:
-        return read_image_file(self.folder, path, self.archive.description.size)
+    def read_all(self, pool: ThreadPoolExecutor, paths: Iterable[str]) -> Iterator[FileRead]:
+        """Read files in threads, and report the progress after each."""
+        read = partial(read_image_file, self.folder, size=self.archive.description.size)
+        for seen in map_ahead(pool, read, paths):
+            self.done += 1
+            self.progress(self.done, self.total)
+            yield seen
 
 
 def read_image_file(folder: Path, path: str, size: int) -> FileRead:
@@ -382,19 +384,6 @@ def _is_readable_now(reason: str) -> bool:
     return INSTALL_COMMAND in reason and importlib.util.find_spec("gdcm") is not None
 
 
-def map_ahead(
-    pool: ThreadPoolExecutor, function: Callable[[str], FileRead], paths: Iterable[str]
-) -> Iterator[FileRead]:
-    """Yield the function of each path in order, computed in threads a few paths ahead."""
-    waiting = deque()
-    for path in paths:
-        waiting.append(pool.submit(function, path))
-        if len(waiting) >= 4 * os.cpu_count():
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
 def check_vectors(distance: str, vectors: np.ndarray) -> list[str]:
     """Return for each vector why the distance cannot be computed; empty if it can."""
     from cbir_lib.retrieval.distances import pairwise
@@ -413,25 +402,26 @@ def check_vectors(distance: str, vectors: np.ndarray) -> list[str]:
 
 def _create(folder: Path, place: Path, name: str, distance: str | None, scan: Scan) -> None:
     """Start an archive: fit and save the descriptor, then write its description."""
-    is_network = not is_descriptor(name)
+    is_network, few = not is_descriptor(name), _draw_sample(folder, scan, FEW)
     if is_network:
         from cbir_lib.descriptors.learned import LearnedDescriptor
 
         source = paths.trained_networks()[name]
         described = compute_file_checksum(source)
-        own = LearnedDescriptor.from_file(source).distance
+        descriptor = LearnedDescriptor.from_file(source)
+        _check_distance(distance or descriptor.distance, descriptor, few)
         with replacing(place / "network.safetensors") as part:
             shutil.copyfile(source, part)
     else:
         from cbir_lib.descriptors.fitted import collect_learnt, save_descriptor
 
         descriptor = build_descriptor(name)
-        if _needs_fitting(name, folder, scan):
+        if _needs_fitting(name, few[:1]):
             descriptor.fit(_draw_sample(folder, scan, SAMPLE))
         described = compute_identity(
             name, SIZE_PX, descriptor.get_params(), collect_learnt(descriptor)
         )
-        own = descriptor.distance
+        _check_distance(distance or descriptor.distance, descriptor, few)
         save_descriptor(place / "descriptor.safetensors", name, descriptor)
     _write(
         place,
@@ -439,7 +429,7 @@ def _create(folder: Path, place: Path, name: str, distance: str | None, scan: Sc
             descriptor=name,
             network=is_network,
             identity=described,
-            distance=distance or own,
+            distance=distance or descriptor.distance,
             size=SIZE_PX,
             folder=Path(os.path.relpath(folder, place)).as_posix(),
             decoding=RULES,
@@ -447,11 +437,19 @@ def _create(folder: Path, place: Path, name: str, distance: str | None, scan: Sc
     )
 
 
-def _needs_fitting(name: str, folder: Path, scan: Scan) -> bool:
+def _check_distance(distance: str, descriptor: Descriptor, few: np.ndarray) -> None:
+    """Refuse a distance that the vectors of none of a few images can have."""
+    from cbir_lib.retrieval.distances import pairwise
+
+    vectors = descriptor.transform(few)
+    if all(check_vectors(distance, vectors)):
+        pairwise(distance, vectors[:1], vectors[:1])  # raises
+
+
+def _needs_fitting(name: str, image: np.ndarray) -> bool:
     """Return whether the descriptor learns anything, tried on one image, which may be too few."""
     from cbir_lib.descriptors.fitted import collect_learnt
 
-    image = _draw_sample(folder, scan, 1)
     try:
         return bool(collect_learnt(build_descriptor(name).fit(image)))
     except CbirError:
@@ -459,15 +457,18 @@ def _needs_fitting(name: str, folder: Path, scan: Scan) -> bool:
 
 
 def _draw_sample(folder: Path, scan: Scan, most: int) -> np.ndarray:
-    """Read at most ``most`` images, evenly spread over the sorted paths: (N, size, size) uint8."""
+    """Read at most ``most`` images, evenly spread over the sorted paths: (N, size, size) uint8.
+
+    Any of the other files, in an order that is the same every time, replace faulty ones.
+    """
     paths = list(scan.images)
-    step = max(1, len(paths) // most)
-    # The first file of each step, then the second of each, ...: later ones replace faulty files.
-    order = (path for first in range(step) for path in paths[first::step])
+    chosen = np.linspace(0, len(paths) - 1, min(most, len(paths))).astype(int)
+    others = np.setdiff1d(np.arange(len(paths)), chosen)
+    order = [*chosen, *np.random.default_rng(0).permutation(others)]
     images: list[np.ndarray] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # as in _build
-        for seen in map_ahead(pool, lambda path: read_image_file(folder, path, SIZE_PX), order):
+    with open_pool() as pool:
+        read = partial(read_image_file, folder, size=SIZE_PX)
+        for seen in map_ahead(pool, read, (paths[place] for place in order)):
             if seen.image is not None:
                 images.append(seen.image)
             if len(images) == most:

@@ -71,11 +71,10 @@ def search_widget(archive: Archive | Path | str, folder: Path | str | None = Non
             results.value = ""
             return
         try:
-            results_table = archive.search(list(shown.values()), number.value)
+            results_table = archive.search(list(shown.values()), number.value, names=list(shown))
         except CbirError as error:
             show(error)
             return
-        results_table["query"] = next(iter(shown))
         parts = page.render_sections(results_table, shown, page.make_picture_reader(archive.folder))
         results.value = f'<style>{page.STYLE}</style><div class="found">{parts}</div>'
 

@@ -110,6 +110,7 @@ def execute(
         for name in parameters:
             if name not in declared:
                 raise unknown_name_error(f"parameter of {source.name}", name, declared)
+        printed = _Lines(echo)
         try:
             papermill.execute_notebook(
                 str(converted),
@@ -118,7 +119,7 @@ def execute(
                 kernel_name="python3",
                 cwd=str(paths.project_root()),
                 progress_bar=False,
-                stdout_file=_Lines(echo),
+                stdout_file=printed,
                 # It would write the whole notebook twice a cell.
                 request_save_on_cell_execute=False,
                 **kernels.choose_manager(),
@@ -132,6 +133,8 @@ def execute(
             if error.ename == "CbirError":
                 what = " / ".join(error.evalue.splitlines())
             raise NotebookFailedError(log.stem, error.exec_count, line, what) from None
+        finally:
+            printed.close()
     executed = nbformat.read(log, as_version=4)
     _change_exercises(executed, nbformat.v4.new_code_cell)
     if result:
@@ -241,6 +244,11 @@ class _Lines:
 
     def flush(self) -> None:
         """Do nothing: only an unfinished line is waiting."""
+
+    def close(self) -> None:
+        """Pass on the last line, if it has no end."""
+        if self.rest:
+            self.write("\n")
 
 
 def quiet_kernel(folder: Path) -> None:

@@ -11,6 +11,7 @@ import json
 import re
 
 from cbir_lib import paths
+from cbir_lib.files import replacing
 from cbir_lib.study.config import Run, read_study
 
 EXAMPLES = ("phantom-C-s0", "phantom-grey-histogram", "phantom-combination")
@@ -66,7 +67,8 @@ def rewrite() -> None:
         )
         made = re.compile(rf"^run = {type(run).__name__}\([^)]*\)$", re.M)
         text = made.sub(lambda match, run=run: generate_run(run), text, count=1)
-        source.write_text(text, encoding="utf-8")
+        with replacing(source) as part:
+            part.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from cbir_lib.errors import CbirError
 from cbir_lib.files import replacing
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
+INSTALL = "install it: apt-get install chromium"
 TIMEOUT_S = 900
 # What is of no use on paper.
 SCREEN_ONLY = (
@@ -64,13 +65,13 @@ def print_book(html: Path, toc: Path, target: Path) -> int:
     Raises
     ------
     CbirError
-        When there is no book, no Chromium, or Chromium fails.
+        When there is no book, no Chromium, or Chromium fails or takes too long.
     """
     if not toc.is_file() or not html.is_dir():
         raise CbirError(f"no book in {html.parent}", "build it: make book")
     chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if chromium is None:
-        raise CbirError("no Chromium on this machine", "install it: apt-get install chromium")
+        raise CbirError("no Chromium on this machine", INSTALL)
     chapters = list_chapters(yaml.safe_load(toc.read_text(encoding="utf-8")), html)
     origin = read_origin_line(html / f"{chapters[0].name}.html")
     read = [read_article(html, chapter, chapters) for chapter in chapters]
@@ -192,24 +193,23 @@ def find_first_pages(pdf: Path, count: int) -> dict[int, int]:
 
 
 def _print(chromium: str, page: Path, target: Path) -> None:
-    with tempfile.TemporaryDirectory() as profile:
-        done = subprocess.run(
-            [
-                *(
-                    chromium,
-                    "--headless",
-                    "--no-sandbox",
-                    "--disable-gpu",
-                    "--disable-dev-shm-usage",
-                ),
-                *("--no-pdf-header-footer", "--generate-pdf-document-outline"),
-                *("--allow-file-access-from-files", "--virtual-time-budget=60000"),
-                *(f"--user-data-dir={profile}", f"--print-to-pdf={target}", page.as_uri()),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-        )
+    # Processes of a Chromium that was killed may still write there.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        command = [
+            *(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+            *("--no-pdf-header-footer", "--generate-pdf-document-outline"),
+            *("--allow-file-access-from-files", "--virtual-time-budget=60000"),
+            *(f"--user-data-dir={profile}", f"--print-to-pdf={target}", page.as_uri()),
+        ]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired as error:
+            raise CbirError(
+                f"Chromium has not printed the book in {TIMEOUT_S} seconds",
+                "close other programs, and start again",
+            ) from error
+        except OSError as error:
+            raise CbirError(f"{chromium} does not start: {error.strerror}", INSTALL) from error
     if done.returncode or not target.is_file():
         last = (done.stderr.strip().splitlines() or ["no word of why"])[-1]
         raise CbirError(f"Chromium does not print: {last}", "try a newer one")

@@ -22,6 +22,7 @@ from cbir_lib import paths
 from cbir_lib.book import origin, pages
 from cbir_lib.book.solutions import Shown, omit_solutions
 from cbir_lib.errors import CbirError
+from cbir_lib.files import replacing_folder
 
 # Tags and attributes that make a browser load something.
 LOADS = {
@@ -46,14 +47,21 @@ def assemble(work: Path, runs: list[str], solutions: Shown = "folded", profile: 
     If ``solutions`` is ``omitted``, no page has a solution of an exercise or an answer of a quiz.
     ``profile`` is named in the footer; by default it is the name of the folder.
     """
-    root, before = paths.project_root(), work / "site"
-    site = work / "site-new"
-    shutil.rmtree(site, ignore_errors=True)
-    shutil.copytree(paths.book_folder(), site)
+    target = work / "site"
+    with replacing_folder(target) as site:
+        _gather(site, work, runs, solutions, profile or work.name)
+        _keep_times(site, target)
+    return target
+
+
+def _gather(site: Path, work: Path, runs: list[str], solutions: Shown, profile: str) -> None:
+    """Write the sources of the book into an empty folder."""
+    root = paths.project_root()
+    shutil.copytree(paths.book_folder(), site, dirs_exist_ok=True)
     came_from = origin.read_origin()
     config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
     options = config["sphinx"]["config"]["html_theme_options"]
-    options["extra_footer"] = origin.format_footer(came_from, profile or work.name)
+    options["extra_footer"] = origin.format_footer(came_from, profile)
     (site / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     if (work / "search").is_dir():
         shutil.copytree(work / "search", site / "assets" / "search" / "data")
@@ -70,9 +78,6 @@ def assemble(work: Path, runs: list[str], solutions: Shown = "folded", profile: 
         shutil.copy2(again if newer else executed, site / "runs" / f"{name}.ipynb")
     if solutions == "omitted":
         _omit_solutions(site)
-    _keep_times(site, before)
-    shutil.rmtree(before, ignore_errors=True)
-    return site.rename(before)
 
 
 def _keep_times(site: Path, before: Path) -> None:
@@ -127,19 +132,14 @@ def build(
             "the book does not build: " + (" / ".join(warnings[:3]) or f"exit code {code}"),
             f"read {log}",
         )
-    built, target, old = work / "html-new", work / "html", work / "html-old"
-    shutil.rmtree(built, ignore_errors=True)
-    shutil.copytree(out / "_build" / "html", built)
-    pages.finish(built, site)
-    if faults := find_missing_pages(built, runs) + find_faults(built):
-        raise CbirError(
-            f"{len(faults)} faults in the built book: {' / '.join(faults[:3])}", str(log)
-        )
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    built.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+    target = work / "html"
+    with replacing_folder(target) as built:
+        shutil.copytree(out / "_build" / "html", built, dirs_exist_ok=True)
+        pages.finish(built, site)
+        if faults := find_missing_pages(built, runs) + find_faults(built):
+            raise CbirError(
+                f"{len(faults)} faults in the built book: {' / '.join(faults[:3])}", str(log)
+            )
     complete.write_text(stamp, encoding="utf-8")
     return target
 

@@ -23,12 +23,12 @@ def data_list() -> None:
     """
     from cbir_lib.datasets import SOURCES
 
-    for name, get_source in SOURCES.items():
+    for name, source in SOURCES.items():
         try:
-            place = f"at {get_source.locate()}"
+            place = f"at {source.locate()}"
         except CbirError:
-            place = f"not here; cbir data fetch {name}" if get_source.URL else "not here"
-        print(f"{name:10} {get_source.TITLE}\n{'':10} {get_source.CREDIT}\n{'':10} {place}")
+            place = f"not here; cbir data fetch {name}" if source.URL else "not here"
+        print(f"{name:10} {source.TITLE}\n{'':10} {source.CREDIT}\n{'':10} {place}")
 
 
 @app.command("fetch")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -97,11 +97,14 @@ def index_search(
     `cbir index search build/quick/runs/phantom-C-s0 knee.png`,
     `cbir index search archive knee.png hand.dcm -k 20 --format html --out similar.html`
     """
-    queries = list(dict.fromkeys(map(str, images)))
+    from cbir_lib.images.decoding import read_image
+
     if out is None and form == "html":
         out = Path("similar.html")
     if out is not None:
         check_writable(out)
+    # Read once: a query may be a pipe.
+    queries = {show_name(image): read_image(image) for image in dict.fromkeys(images)}
     if (place / "result.json").is_file():
         from cbir_lib.study.gallery import RunGallery
 
@@ -111,7 +114,8 @@ def index_search(
                 "leave out --folder, --milvus, --collection and --method",
             )
         gallery = RunGallery(place)
-        results, picture = gallery.search(queries, k), gallery.read_picture
+        results = gallery.search(list(queries.values()), k, names=list(queries))
+        picture = gallery.read_picture
         about = f"{len(gallery):,} images, described by {gallery.run}"
     else:
         results, picture, about = _search_archive(
@@ -123,10 +127,8 @@ def index_search(
         text = json.dumps(results.to_dict("records"), ensure_ascii=False, indent=1)
     else:
         from cbir_lib.archive import page
-        from cbir_lib.images.decoding import read_image
 
-        shown = {show_name(query): read_image(Path(query)) for query in queries}
-        text = page.render_page(page.render_sections(results, shown, picture), about)
+        text = page.render_page(page.render_sections(results, queries, picture), about)
     if out is None:
         print(text)
     else:
@@ -148,7 +150,7 @@ def _search_archive(place, folder, queries, k, milvus, collection, method):
     else:
         there = nullcontext(archive.engine(method))
     with there as engine:
-        results = archive.search(queries, k, engine)
+        results = archive.search(list(queries.values()), k, engine, names=list(queries))
         count = len(engine)
     if method != "exact" and not milvus:
         print(f"{method} finds {engine.index.recall}; exact finds all", file=sys.stderr)
@@ -172,7 +174,10 @@ def index_info(place: ArchivePlace) -> None:
     archive = Archive(place)
     described = archive.description
     faults = len(read_faults(place / FAULTS))
-    size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+    size = 0
+    for file in place.rglob("*"):
+        with suppress(FileNotFoundError):  # a build has just removed it
+            size += file.stat().st_size if file.is_file() else 0
     for what, value in (
         ("descriptor", described.descriptor),
         ("distance", described.distance),
@@ -245,9 +250,12 @@ def _counting(what: str):
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
     else:
+        said = 0  # thousands
 
         def say(done: int, total: int) -> None:
-            if done % 1000 == 0 or done == total:
+            nonlocal said
+            if done // 1000 > said or done == total:
+                said = done // 1000
                 print(f"{what}: {done:,} of {total:,}", file=sys.stderr, flush=True)
 
         yield say

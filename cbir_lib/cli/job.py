@@ -13,6 +13,7 @@ import typer
 from cbir_lib import paths
 from cbir_lib.cli.options import ProfileName, StudyFile, list_run_ids, load_study
 from cbir_lib.errors import CbirError
+from cbir_lib.files import replacing
 
 app = typer.Typer(help="Steps of the study, called by the Snakefile.")
 
@@ -62,8 +63,8 @@ def _show_or_measure(
 ) -> None:
     """Measure a run and show it; show a published result; or show again what was measured."""
     if published:
-        result.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(published, result)
+        with replacing(result) as part:
+            shutil.copyfile(published, part)
     parameters = run.model_dump() | {"folder": str(folder)}
     if run.reads_other_runs:
         parameters["work"] = str(work)

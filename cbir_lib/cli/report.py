@@ -10,7 +10,7 @@ import typer
 
 import cbir_lib
 from cbir_lib import paths
-from cbir_lib.cli.options import StudyFile, find_study_file
+from cbir_lib.cli.options import StudyFile, load_study
 from cbir_lib.errors import CbirError
 from cbir_lib.files import check_writable, is_stream
 
@@ -35,11 +35,13 @@ def report(
     from cbir_lib.book.report_page import write_page
     from cbir_lib.datasets import get_source
     from cbir_lib.reproduction import evidence
-    from cbir_lib.study.config import read_study
 
     get_source(dataset)
     check_writable(out)
-    basis = evidence.find_evidence(dataset, profile, read_study(find_study_file(study_file)))
+    study = load_study(study_file)
+    basis = evidence.find_evidence(dataset, profile, study)
+    # All that the notebook needs: the project's study file may not know this profile.
+    runs = [run.id for run in study.runs(basis.profile)]
     with tempfile.TemporaryDirectory() as folder:
         quiet_kernel(Path(folder))
         executed = Path(folder, "report.ipynb")
@@ -47,7 +49,7 @@ def report(
             execute(
                 paths.notebook_source("report"),
                 executed,
-                {"dataset": dataset, "profile": profile},
+                {"dataset": dataset, "profile": basis.profile, "runs": runs},
                 log=Path(folder, "log.ipynb"),
             )
         except NotebookFailedError as error:

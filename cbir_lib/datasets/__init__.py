@@ -21,7 +21,7 @@ SOURCES: dict[str, ModuleType] = {
     "folder": folder,
 }
 
-__all__ = ["SOURCES", "SPLITS", "RadiographSet", "load", "pictures", "source"]
+__all__ = ["SOURCES", "SPLITS", "RadiographSet", "get_source", "load", "load_images"]
 
 
 def get_source(name: str) -> ModuleType:

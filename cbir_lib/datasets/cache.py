@@ -22,24 +22,30 @@ from cbir_lib.images.grey import RULES
 from cbir_lib.tensors import compute_array_checksum
 
 FORMAT = 4
+KEPT = 3  # caches of one set, of several copies of it
 
 
 def load_cached(name: str, source: Path, read: Callable[[Path], RadiographSet]) -> RadiographSet:
     """Return ``read(source)``, from the cache if it was made from the same files before.
 
     Images are returned as a read-only memory map. A damaged cache (its checksum is compared) is
-    made again; where none can be written, the set is returned as it was read.
+    made again; where none can be written, the set is returned as it was read. The ``KEPT`` newest
+    caches of a set stay, each of another copy of it.
     """
-    folder = paths.cache_folder() / f"{name}-v{FORMAT}.{RULES}-{compute_fingerprint(source)[:16]}"
+    version = f"{name}-v{FORMAT}.{RULES}-"
+    folder = paths.cache_folder() / f"{version}{compute_fingerprint(source)[:16]}"
     try:
         return _read(folder)
     except Exception:  # a damaged cache raises whatever its parsing raises
         data = read(source)
     try:
         _write(folder, data)
-        for other in paths.cache_folder().glob(f"{name}-v*"):
-            # Made from another copy, or by another version; but not one that is being written.
-            if other != folder and (other / IMAGES).exists():
+        # Those without images are being written.
+        written = [o for o in paths.cache_folder().glob(f"{name}-v*") if (o / IMAGES).exists()]
+        copies = [other for other in written if other.name.startswith(version)]
+        copies.sort(key=lambda other: (other / IMAGES).stat().st_mtime_ns)
+        for other in written:
+            if other not in (folder, *copies[-KEPT:]):
                 shutil.rmtree(other, ignore_errors=True)
         return _read(folder)
     except (

@@ -1,13 +1,16 @@
-"""Listing the files of a folder, with care for links and litter, and reading images one by one."""
+"""Listing the files of a folder, with care for links and litter, and reading images in threads."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections import Counter
+import warnings
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from unicodedata import normalize
 
 import numpy as np
@@ -16,6 +19,7 @@ import pandas as pd
 from cbir_lib.datasets.splits import hash_pixels
 from cbir_lib.errors import CbirError
 from cbir_lib.images.decoding import LARGEST_FILE, TOO_LITTLE_MEMORY, decode, fit_to_square
+from cbir_lib.images.memory import reserving
 
 # What systems and programs leave in folders, in lower case. Names that start with a dot are hidden.
 LITTER_FOLDERS = {
@@ -28,6 +32,7 @@ LITTER_FILES = re.compile(r"~\$.*|.*~|#.*#")  # editors' copies; Thumbs.db is no
 HIDDEN, LITTER = "hidden files", "files that systems and programs left"
 
 Reader = Callable[[PurePosixPath], tuple[bytes | None, str]]  # bytes, or None and why
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 class Entry(NamedTuple):
@@ -156,26 +161,61 @@ def read_file(path: Path) -> tuple[bytes | None, str]:
         return None, f"cannot be read: {error.strerror}"
 
 
+@contextmanager
+def open_pool() -> Iterator[ThreadPoolExecutor]:
+    """Open a pool of threads for decoding, for :func:`map_ahead`; an error cancels what waits."""
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        # Each decoding thread hides warnings and then restores this state.
+        warnings.simplefilter("ignore")
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def map_ahead(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[Result]:
+    """Yield the function of each item in order, computed in threads a few items ahead."""
+    waiting = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) >= 4 * os.cpu_count():
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
 def read_images(
     entries: Iterable[Entry], class_names: Sequence[str], read: Reader, size: int
 ) -> ImageList:
     """Read and decode images in the order of the entries; fit them to squares of ``size`` pixels.
 
-    Images that cannot be read become remarks.
+    Images that cannot be read become remarks. ``read`` is called from several threads.
     """
+
+    def read_entry(entry: Entry) -> tuple[Entry, str, tuple | None]:
+        with reserving():
+            data, remark = read(entry.file)
+            image = None
+            if data is not None:
+                image, remark = decode(data)
+            if image is None:
+                return entry, remark, None
+            return entry, remark, (image.shape, fit_to_square(image, size), hash_pixels(image))
+
     images, rows, contents, remarks = [], [], [], []
-    for entry in entries:
-        data, remark = read(entry.file)
-        image = None
-        if data is not None:
-            image, remark = decode(data)
-        if remark:
-            remarks.append((normalize("NFC", str(entry.file)), remark, image is not None))
-        if image is not None:
-            height, width = image.shape
-            images.append(fit_to_square(image, size))
-            contents.append(hash_pixels(image))
-            label = class_names.index(entry.class_name)
-            rows.append((entry.image_id, label, *entry[3:], width, height))
+    with open_pool() as pool:
+        for entry, remark, decoded in map_ahead(pool, read_entry, entries):
+            if remark:
+                name = normalize("NFC", str(entry.file))
+                remarks.append((name, remark, decoded is not None))
+            if decoded is not None:
+                (height, width), image, content = decoded
+                images.append(image)
+                contents.append(content)
+                label = class_names.index(entry.class_name)
+                rows.append((entry.image_id, label, *entry[3:], width, height))
     columns = ["image_id", "label", *Entry._fields[3:], "width_px", "height_px"]
     return ImageList(images, pd.DataFrame(rows, columns=columns), contents, remarks)

@@ -145,7 +145,7 @@ def find_report_evidence(
     """
     if not dataset:
         return find_study_evidence(folder, runs)
-    if runs:
+    if profile and runs:
         measured = results.read_published(profile) or results.read_all(paths.build_folder(profile))
         return Evidence(profile, measured, len(runs))
     return find_evidence(dataset, profile, read_study(paths.study_file()))

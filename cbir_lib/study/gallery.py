@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cbir_lib.archive.store import read_queries
 from cbir_lib.datasets import load
+from cbir_lib.datasets.splits import hash_pixels
 from cbir_lib.descriptors import Descriptor
 from cbir_lib.descriptors.fitted import load_descriptor
 from cbir_lib.errors import CbirError
-from cbir_lib.files import show_name
-from cbir_lib.images.decoding import fit_to_square, read_image
+from cbir_lib.images.decoding import fit_to_square
 from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.retrieval.index import Index
 from cbir_lib.study import results
@@ -46,51 +47,70 @@ class RunGallery:
         self.data = load(result.data.dataset)
         self.index = Index.load(folder / "index.safetensors")
         self.preprocessing, self.descriptor = _get_descriptor(folder, result)
-        if not set(self.index.ids) <= set(self.data.image_ids):
+        rows = pd.Index(self.data.image_ids).get_indexer(self.index.ids)
+        if (rows < 0).any():
             raise CbirError(
                 f"the gallery of {self.run} is not from this copy of {self.data.name}",
                 "run the study again",
             )
+        self.labels = self.data.labels[rows]  # of the gallery
+        # A query must not find what has its pixels.
+        contents = [hash_pixels(self.data.images[row]).hex() for row in rows]
+        self.index.subjects = np.array(contents)
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def search(self, images: Sequence[Path | str], k: int | None = None) -> pd.DataFrame:
-        """Rank the gallery for each image file.
+    def search(
+        self,
+        images: Sequence[Path | str | np.ndarray],
+        k: int | None = None,
+        names: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
+        """Find the images of the gallery most similar to each of some images.
 
         Parameters
         ----------
+        images
+            Files, or (H, W) uint8 arrays. An image does not find images with exactly its pixels,
+            compared at the size of the data set.
         k
-            Results per image, 1 to the size of the gallery; by default 10, or all if fewer.
+            Results per query, 1 to the size of the gallery; by default 10, or all if fewer.
+        names
+            Of the queries; by default their paths, or "image 1" for an array.
 
         Returns
         -------
         DataFrame
-            ``query``, ``rank`` from 1, ``path`` (the image's identifier), ``class``, ``distance``;
-            k rows a query.
+            ``query`` (its name), ``rank`` from 1, ``path`` (the image's identifier), ``class``,
+            ``distance``; k rows per query, or fewer if there are no more.
 
         Raises
         ------
         CbirError
-            When an image cannot be read, or k is out of range.
+            When a query cannot be read, or k is out of range.
         """
+        columns = ["query", "rank", "path", "class", "distance"]
+        names, pixels = read_queries(images, names)
+        if not pixels:
+            return pd.DataFrame(columns=columns)
         k = min(DEFAULT_K, len(self)) if k is None else k
         # At the size of the gallery's images before preprocessing.
         size = self.data.images.shape[1]
-        queries = np.stack([fit_to_square(read_image(Path(image)), size) for image in images])
-        if self.preprocessing:
-            queries = self.preprocessing.transform(queries)
-        ranking = self.index.search(self.descriptor.transform(queries), k)
-        ids = self.index.ids[ranking.rows]  # (Q, k)
-        labels = self.data.labels[pd.Index(self.data.image_ids).get_indexer(ids.ravel())]
+        fitted = np.stack([fit_to_square(image, size) for image in pixels])
+        contents = [hash_pixels(image).hex() for image in fitted]
+        prepared = self.preprocessing.transform(fitted) if self.preprocessing else fitted
+        ranking = self.index.search(self.descriptor.transform(prepared), k, subjects=contents)
         return pd.DataFrame(
-            {
-                "query": np.repeat([show_name(image) for image in images], k),
-                "rank": np.tile(np.arange(1, k + 1), len(images)),
-                "path": ids.ravel(),
-                "class": np.array(self.data.class_names)[labels],
-                "distance": ranking.distances.ravel().astype(float),
-            }
+            [
+                (name, rank, self.index.ids[row], self.data.class_names[self.labels[row]], distance)
+                for name, rows, distances in zip(
+                    names, ranking.rows, ranking.distances.astype(float), strict=True
+                )
+                for rank, (row, distance) in enumerate(zip(rows, distances, strict=True), start=1)
+                if row >= 0
+            ],
+            columns=columns,
         )
 
     def read_picture(self, image_id: str) -> tuple[np.ndarray, str]:

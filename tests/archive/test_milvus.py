@@ -154,6 +154,16 @@ def test_only_what_differs_travels(tmp_path, uri, monkeypatch):
         assert len(index) == 13
 
 
+def test_a_push_does_not_miss_what_a_build_has_just_removed(tmp_path, images, uri, monkeypatch):
+    archive = build(images, tmp_path / "archive", "hog").archive
+    gone = archive.place / "shards" / "000000.safetensors"
+    shards = Archive.shards
+    monkeypatch.setattr(Archive, "shards", lambda self: [gone, *shards(self)])
+    with index_for(archive, uri) as index:
+        assert push(archive, index) == (42, 0, 0)
+        assert push(archive, index) == (0, 0, 42)
+
+
 def test_many_rows_travel_in_small_calls_and_are_all_listed(uri, monkeypatch):
     monkeypatch.setattr(milvus, "BATCH_BYTES", 4 * 8 * 100)  # 100 vectors of 8 values
     monkeypatch.setattr(milvus, "LISTED", 100)

@@ -27,6 +27,7 @@ from cbir_lib.archive import page as result_page
 from cbir_lib.archive import scan, store, update
 from cbir_lib.archive.store import Archive
 from cbir_lib.archive.update import build
+from cbir_lib.cli import index
 from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
 from cbir_lib.errors import CbirError
 from cbir_lib.images.decoding import RULES, Decoded, decode, fit_to_square
@@ -294,13 +295,34 @@ def test_what_a_descriptor_has_learnt_never_changes(tmp_path, images):
     assert other.description.identity != Archive(place).description.identity
 
 
-def test_a_descriptor_learns_from_images_spread_over_the_paths(tmp_path, images):
+@pytest.mark.parametrize(("count", "most"), [(20, 7), (19, 10), (20, 20), (20, 40), (20, 1)])
+def test_a_descriptor_learns_from_images_spread_over_the_paths(tmp_path, count, most):
+    images = draw(tmp_path / "images", 20)
+    for file in sorted(images.rglob("*.png"))[count:]:
+        file.unlink()
     scanned = scan.scan_folder(images)
     paths = list(scanned.images)
-    (images / paths[6]).write_bytes(b"")  # the next one stands in for it
-    sample = update._draw_sample(images, scanned, 7)  # of 20: every second
-    wanted = [*paths[:6:2], *paths[8:16:2]]
-    assert np.array_equal(sample, [fit_to_square(pixels(images / path), 128) for path in wanted])
+    places = np.linspace(0, count - 1, min(count, most)).astype(int)
+    assert len(set(places)) == min(count, most)  # to the last one, no two of them far apart
+    sample = update._draw_sample(images, scanned, most)
+    assert np.array_equal(sample, [fitted(images / paths[place]) for place in places])
+
+
+def test_files_that_replace_faulty_ones_are_from_all_over_the_paths(tmp_path, images):
+    scanned = scan.scan_folder(images)
+    paths = list(scanned.images)
+    for place in range(0, 20, 2):
+        (images / paths[place]).write_bytes(b"")
+    sample = update._draw_sample(images, scanned, 10)
+    readable = [fitted(images / path) for path in paths[1::2]]
+    assert len(sample) == 10
+    order = [next(i for i in range(10) if np.array_equal(readable[i], image)) for image in sample]
+    assert sorted(order) == list(range(10)) != order
+    assert np.array_equal(sample, update._draw_sample(images, scanned, 10))
+
+
+def fitted(file):
+    return fit_to_square(pixels(file), 128)
 
 
 def test_memory_holds_a_shard_and_not_the_folder(tmp_path, images, small_shards, monkeypatch):
@@ -312,7 +334,7 @@ def test_memory_holds_a_shard_and_not_the_folder(tmp_path, images, small_shards,
         lambda self, batch: seen.append(len(batch)) or transform(self, batch),
     )
     build(images, tmp_path / "archive", NAME)
-    assert seen == [8, 8, 4]
+    assert seen == [update.FEW, 8, 8, 4]  # first, whether the distance can be had
 
 
 # Files at fault
@@ -363,6 +385,27 @@ def test_an_image_that_the_distance_cannot_compare_is_a_fault(tmp_path, images):
     report = build(images, tmp_path / "archive", "hog", distance="Jensen-Shannon")
     assert report.added == 20 and "Jensen-Shannon" in report.faults["black.png"]
     assert len(Archive(tmp_path / "archive").search([images / "0" / "000.png"], 19)) == 19
+
+
+@pytest.mark.parametrize(
+    ("name", "distance", "what"),
+    [
+        ("lbp", "image distortion", "needs square thumbnails"),
+        ("fourier-mellin", "image distortion", "needs square thumbnails"),
+        ("haralick", "earth mover", "needs histograms"),
+        ("haralick", "Jensen-Shannon", "needs histograms"),
+        ("vlad", "chi-square", "needs histograms"),
+        (NETWORK, "image distortion", "needs square thumbnails"),
+    ],
+)
+def test_a_distance_that_the_vectors_cannot_have_is_refused(
+    cbir, tmp_path, images, name, distance, what
+):
+    place = tmp_path / "archive"
+    command = ("index", "build", images, "--descriptor", name, "--out", place)
+    assert_two_lines(cbir(*command, "--distance", distance), what, "L2")
+    assert not (place / "archive.json").exists()
+    assert cbir(*command)[0] == 0  # in the same folder, with another one
 
 
 def test_images_in_a_folder_that_cannot_be_read_are_kept(tmp_path, images, monkeypatch):
@@ -502,6 +545,22 @@ def test_a_search_reads_again_what_a_build_has_removed(tmp_path, images, small_s
     assert not table["path"].str.startswith("1/").any()
     with pytest.raises(CbirError, match="k = 20 is out of range"):
         there.search([np.zeros((9, 9), np.uint8)], 20)
+
+
+def test_what_a_build_has_just_removed_is_not_missed(tmp_path, images, small_shards, monkeypatch):
+    there = build(images, tmp_path / "archive", "hog").archive
+    query = images / "0" / "000.png"
+    there.engine("hnsw")
+    before = there.search([query])
+    gone = there.place / "shards" / "000000.safetensors"
+    shards = Archive.shards
+    monkeypatch.setattr(Archive, "shards", lambda self: [gone, *shards(self)])
+    assert len(there) == 20
+    assert there.read_recalls()["hnsw"].queries == 20
+    assert Archive(there.place).search([query]).equals(before)
+    gone.symlink_to("nowhere")
+    with pytest.raises(CbirError, match="000000.safetensors leads nowhere"):
+        len(there)
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path, images, monkeypatch, small_shards):
@@ -1017,6 +1076,19 @@ def test_the_table_the_json_and_the_page_say_the_same(cbir, tmp_path, images, mo
     assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
 
 
+@pytest.mark.parametrize("form", ["table", "json", "html"])
+def test_a_query_from_a_pipe_is_read_once(cbir, tmp_path, images, form):
+    build(images, tmp_path / "archive", NAME)
+    out, (read_end, write_end) = tmp_path / "out", os.pipe()
+    with os.fdopen(read_end), os.fdopen(write_end, "wb") as pipe:
+        pipe.write((images / "0" / "000.png").read_bytes())
+        pipe.close()
+        query = f"/dev/fd/{read_end}"
+        search = ("index", "search", tmp_path / "archive", query, "--format", form)
+        assert cbir(*search, "--out", out)[::2] == (0, [])
+    assert query in out.read_text().replace("<wbr>", "")
+
+
 def test_an_image_on_the_page_is_the_image_made_small():
     ramp = np.tile(np.linspace(0, 255, 768), (400, 1))
     element = result_page._embed_image(ramp.astype(np.uint8), 'a "name"')
@@ -1041,6 +1113,29 @@ def test_progress_is_a_line_where_there_is_no_terminal(cbir, tmp_path, images):
     _, _, err = cbir("index", "build", images, "--descriptor", NAME, "--out", tmp_path / "a")
     assert err == ["images: 20 of 20"]
     assert cbir("index", "build", images, "--out", tmp_path / "a")[2] == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "thousands"),
+    [(range(1, 3001), [1000, 2000, 3000]), (range(512, 3001, 512), [1024, 2048]), ([20], [])],
+    ids=["each image", "each shard", "few"],
+)
+def test_progress_is_a_line_per_thousand_whatever_the_steps(capsys, steps, thousands):
+    with index._counting("images") as progress:
+        for done in steps:
+            progress(done, 3000)
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"images: {done:,} of 3,000" for done in thousands]
+
+
+def test_progress_counts_the_files_that_are_read_again(tmp_path, images, small_shards):
+    build(images, tmp_path / "archive", NAME)
+    for number, file in enumerate(sorted(images.rglob("*.png"))[:12]):
+        os.utime(file, (number, number))
+    draw(images / "new", 3, seed=1)
+    seen = []
+    build(images, tmp_path / "archive", progress=lambda *both: seen.append(both))
+    assert seen == [(done, 15) for done in range(1, 16)]
 
 
 @pytest.mark.parametrize("command", ["build", "search", "info", "push"])

@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from cbir_lib.book import figures
 from cbir_lib.book.figures import palette, style
+from cbir_lib.reproduction import verdicts
 from cbir_lib.study import results
 from cbir_lib.study.results import Result
 from tests.study.test_results import changed
@@ -324,8 +325,7 @@ def draw_receptive_fields(names):
 
 
 def draw_loss_gaps(names):
-    plain = method(parameters__network="C", training__train_loss=CURVE)
-    return figures.plot_loss_gaps(dict.fromkeys(names, [plain]))
+    return figures.plot_loss_gaps({name: [method(parameters__network="C")] for name in names})
 
 
 DRAWN = {
@@ -387,4 +387,9 @@ def test_only_looks_may_be_fewer_than_what_is_drawn(source):
     for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "zip":
             (strict,) = [k.value.value for k in node.keywords if k.arg == "strict"]
-            assert strict or any("cycle(" in ast.unparse(part) for part in node.args), node.lineno
+            looks = [ast.unparse(part).startswith("cycle(") for part in node.args]
+            assert strict or looks.count(False) == 1, node.lineno
+
+
+def test_every_outcome_that_is_measured_has_a_mark_and_no_other():
+    assert {*figures.OUTCOME_MARKS} == {*verdicts.OUTCOMES} - {"not run"}

@@ -180,17 +180,3 @@ def test_fonts_and_styles_keep_the_icons_that_are_used(tmp_path):
     assert f'src:url({folder}/fa-solid-900.woff) format("woff")}}' in css
     assert {*TTFont(fonts / "fa-solid-900.woff").getBestCmap()} == {0xF001, 0xF003, 0xF004}
     assert [path.name for path in fonts.iterdir()] == ["fa-solid-900.woff"]
-
-
-def test_a_page_weighs_what_it_loads(tmp_path):
-    (tmp_path / "a.js").write_text("a" * 5000)
-    (tmp_path / "a.css").write_text("@font-face{src:url(f.woff)}")
-    (tmp_path / "f.woff").write_bytes(bytes(range(256)) * 4)
-    (tmp_path / "unused.css").write_text("b" * 5000)
-    page = tmp_path / "page.html"
-    page.write_text(
-        '<link rel="stylesheet" href="a.css?v=1"><script src="a.js"></script><img src="i">'
-    )
-    found = pages.weigh(page)
-    assert set(found) == {"a.js", "a.css", "f.woff", "page.html"}
-    assert 20 < found["a.js"] < 100  # compressed

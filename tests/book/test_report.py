@@ -9,12 +9,14 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
 from cbir_lib.book import site
 from cbir_lib.book.report_page import strip_book_markup, write_page
 from cbir_lib.reproduction import formula, paper, tables
 from cbir_lib.reproduction import verdicts as claims
 from cbir_lib.study import results, wording
+from cbir_lib.study.config import read_study
 from tests.reproduction.test_verdicts import ROOT, series
 
 SHARES = {
@@ -85,6 +87,27 @@ def page(tmp_path_factory, irma_results):
     out.parent.mkdir()
     arguments = ("report", "--dataset", "irma", "--profile", "paper", "--out", out)
     return out, cbir_in(folder, *arguments)
+
+
+def test_a_report_on_another_study_file_has_the_results_that_it_names(tmp_path, irma_results):
+    """Of a profile that the project does not have; its own evidence would be profile paper."""
+    mine = [r for r in irma_results if r.parameters.get("seed", 0) == 0]
+    folder = project(tmp_path, paper=irma_results, mine=mine)
+    study = yaml.safe_load((ROOT / "study.yml").read_text())
+    measured = {r.parameters.get("descriptor") for r in mine}
+    grid = study["grid"]
+    grid["descriptors"] = {n: s for n, s in grid["descriptors"].items() if n in measured}
+    del grid["combination"], grid["effects"]
+    study["profiles"] = {"mine": study["profiles"]["paper"]}
+    (tmp_path / "mine.yml").write_text(yaml.safe_dump(study))
+    planned = len(read_study(tmp_path / "mine.yml").runs("mine"))
+    out = folder / "mine.html"
+    command = ("report", "--dataset", "irma", "--study", tmp_path / "mine.yml", "--out", out)
+    assert f"{len(mine)} results of profile mine on irma" in cbir_in(folder, *command)
+    text = words(out)
+    assert f"from result files: {len(mine)} of profile mine." in text
+    assert "cbir study --profile mine" in text and "profile paper" not in text
+    assert f"{len(mine)} of {planned} " in text
 
 
 def words(path):

@@ -1,6 +1,8 @@
 """The command line: what it prints, and that every mistake is two lines and exit code 2."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,14 +18,19 @@ import yaml
 from PIL import Image
 
 from cbir_lib import __version__, paths
+from cbir_lib.archive import update
+from cbir_lib.cli import job
 from cbir_lib.descriptors.fitted import save_descriptor
 from cbir_lib.descriptors.histogram import GreyHistogram
+from cbir_lib.errors import CbirError
 from cbir_lib.evaluation import summary
+from cbir_lib.images.decoding import read_image
 from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.networks.modules import TrainedNetwork, build_network, read_network, save_network
 from cbir_lib.retrieval.index import Index
 from cbir_lib.study import results
 from cbir_lib.study.config import read_study
+from cbir_lib.study.gallery import RunGallery
 from cbir_lib.workflow import conductor, publishing
 from tests.fixtures import heed_ctrl_c, pack, write_mednist
 from tests.study.test_results import changed
@@ -204,22 +211,41 @@ def test_check_of_a_foreign_archive_writes_nothing(cbir, tmp_path, monkeypatch):
     assert not (tmp_path / "cache").exists()
 
 
-def test_search_finds_an_image_of_the_gallery_first(cbir, project, data):
-    # An image of the training split is in the gallery: its histogram is at distance zero.
+def test_search_finds_first_what_has_the_same_vector_and_never_the_image_itself(
+    cbir, project, data
+):
     from cbir_lib import load
 
     image_id = load("mednist").split("train").image_ids[0]
     query = data / f"{image_id}.png"
-    code, out, err = cbir("index", "search", project / RUN, query, "-k", 3)
+    size = len(RunGallery(project / RUN))
+    code, out, err = cbir("index", "search", project / RUN, query, "-k", size, "--format", "json")
+    assert (code, err) == (0, [])
+    itself = [row["path"] for row in json.loads(out)]
+    assert len(itself) == size - 1 and image_id not in itself
+    mirrored = project / "mirrored.png"  # other pixels, the same histogram
+    Image.open(query).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(mirrored)
+    code, out, err = cbir("index", "search", project / RUN, mirrored, "-k", 3)
     assert (code, err) == (0, [])
     lines = out.splitlines()
     assert lines[0].split() == ["query", "rank", "path", "class", "distance"]
-    assert lines[1].split() == [str(query), "1", image_id, image_id.split("/")[0], "0"]
+    assert lines[1].split() == [str(mirrored), "1", image_id, image_id.split("/")[0], "0"]
     assert len(lines) == 4
     html = project / "similar.html"
     html_too = ("--format", "html", "--out", html)
     assert cbir("index", "search", project / RUN, query, "-k", 3, *html_too)[0] == 0
     assert html.read_text().count("<img ") == 4  # the query and three of the gallery
+
+
+def test_a_run_is_searched_with_files_or_arrays_or_none(project, data):
+    gallery = RunGallery(project / RUN)
+    files = [data / "Hand" / "000001.png", data / "CXR" / "000002.png"]
+    by_file = gallery.search(files, 4)
+    by_array = gallery.search([read_image(file) for file in files], 4)
+    assert by_array["query"].unique().tolist() == ["image 1", "image 2"]
+    assert by_array.drop(columns="query").equals(by_file.drop(columns="query"))
+    empty = gallery.search([])
+    assert len(empty) == 0 and list(empty.columns) == list(by_file.columns)
 
 
 def test_search_converts_what_can_be_read(cbir, project, data):
@@ -272,6 +298,31 @@ def test_mistakes_in_searching_a_run(cbir, project, data):
     index = run / "index.safetensors"
     index.write_bytes(index.read_bytes()[:-100])
     assert_two_lines(cbir("index", "search", run, query), "index.safetensors", "build it again")
+
+
+def test_info_does_not_miss_what_a_build_has_just_removed(cbir, tmp_path, data, monkeypatch):
+    update.build(data / "Hand", tmp_path / "archive", "grey-histogram")
+    (tmp_path / "archive" / ".archive.json.part").symlink_to("gone")
+    is_file = Path.is_file
+    monkeypatch.setattr(Path, "is_file", lambda path: path.is_symlink() or is_file(path))
+    assert cbir("index", "info", tmp_path / "archive")[::2] == (0, [])
+
+
+# Steps of the study
+
+
+def test_a_full_disk_leaves_the_result_that_was_there(project, monkeypatch):
+    result = project / RUN / "result.json"
+    whole = result.read_text()
+
+    def fill(source, target):
+        Path(target).write_text(whole[:100])
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr(shutil, "copyfile", fill)
+    with pytest.raises(CbirError, match="no space left"):
+        job._show_or_measure(None, None, None, result, None, project / "published.json", False)
+    assert result.read_text() == whole
 
 
 # Publishing

@@ -176,7 +176,8 @@ def test_no_exception_leaves_the_command(error, place, monkeypatch, capsys, tmp_
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(index, "_search_archive", fail)
-    monkeypatch.setattr(sys, "argv", ["cbir", "index", "search", str(place / "archive"), "q.png"])
+    search = ["cbir", "index", "search", str(place / "archive"), str(place / "q.png")]
+    monkeypatch.setattr(sys, "argv", search)
     with pytest.raises(SystemExit) as stop:
         main.main()
     code, said = TROUBLE[error]
@@ -198,10 +199,9 @@ def test_credentials_are_hidden_in_errors_and_logs(place, monkeypatch, capsys, t
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(index, "_search_archive", fail)
+    search = ["cbir", "index", "search", str(place / "archive"), str(place / "q.png")]
     for option in (["--milvus", address], [f"--milvus={address}"]):
-        monkeypatch.setattr(
-            sys, "argv", ["cbir", "index", "search", str(place / "archive"), "q.png", *option]
-        )
+        monkeypatch.setattr(sys, "argv", [*search, *option])
         with pytest.raises(SystemExit):
             main.main()
     said = capsys.readouterr().err + "".join(log.read_text() for log in tmp_path.glob("*.log"))

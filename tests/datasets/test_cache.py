@@ -91,6 +91,24 @@ def test_one_that_is_being_written_is_not_removed(root):
     assert (place / "toy-v4-written now" / cache.RECORDS).exists()
 
 
+def test_the_newest_copies_of_a_set_are_kept_and_other_versions_are_not(root, tmp_path):
+    place = Path(os.environ["CBIR_CACHE"])
+    old = [place / f"toy-v{cache.FORMAT}.{cache.RULES - 1}-a", place / "toy-v3.1-b"]
+    for folder_of_another in old:
+        folder_of_another.mkdir(parents=True)
+        (folder_of_another / cache.IMAGES).touch()
+    copies = [root]
+    for number in range(cache.KEPT):
+        copies.append(shutil.copytree(root, tmp_path / f"copy {number}"))
+        (copies[-1] / "hand" / f"{number}.png").unlink()  # other names, other fingerprints
+    assert [load(copy)[1] for copy in copies[:-1]] == [True] * cache.KEPT
+    assert [load(copy)[1] for copy in copies[:-1]] == [False] * cache.KEPT
+    assert not any(folder_of_another.exists() for folder_of_another in old)
+    assert load(copies[-1])[1]
+    assert [load(copy)[1] for copy in copies[1:]] == [False] * cache.KEPT
+    assert load(root)[1]  # the oldest made room
+
+
 def test_two_processes_with_two_folders_at_once(root, tmp_path):
     other = shutil.copytree(root, tmp_path / "other")
     (other / "hand" / "0.png").unlink()

@@ -11,9 +11,11 @@ from PIL import Image
 from cbir_lib import paths
 from cbir_lib.datasets import irma
 from cbir_lib.datasets.irma import CLASSES, TABLES, fetch, load, locate, read
+from cbir_lib.datasets.phantom import recipe
 from cbir_lib.errors import CbirError
 from cbir_lib.images.decoding import fit_to_square
 from cbir_lib.irma_code import CLASSES as CLASS_OF
+from cbir_lib.reproduction import paper
 from tests.fixtures import assert_same_set
 
 # Images a split and anatomy.
@@ -529,3 +531,9 @@ def test_published_counts_name_the_classes_in_their_order():
     assert tuple(CLASSES) == tuple(CLASS_OF.values())
     assert all(one < other for one, other in pairwise(CLASS_OF))
     assert sum(CLASSES.values()) == 12_671 - (3 + 338 + 307 + 284)  # without 1, 6, 7 and 8
+
+
+def test_published_counts_are_the_same_wherever_they_stand():
+    # The phantom draws its classes by them, and a verdict computes its random ranking from them.
+    assert paper.IRMA_2009 == {"train": CLASSES, "test": recipe.TEST}
+    assert all([*counts] == [*CLASSES] for counts in (*paper.IRMA_2009.values(), recipe.TEST))

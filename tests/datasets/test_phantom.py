@@ -243,11 +243,14 @@ def test_shards_split_at_a_size_and_keep_every_image(drawn, tmp_path, monkeypatc
 
 
 WRONG = {
-    "few images": ({"count": 199}, "199 images are too few"),
-    "no image": ({"count": -1}, "too few"),
-    "small": ({"size": 31}, "size 31 px is out of range"),
-    "large": ({"size": 1025}, "size 1025 px is out of range"),
-    "seed": ({"seed": -1}, "seed -1 is negative"),
+    "few images": ({"count": 199}, "count 199 is out of range"),
+    "no image": ({"count": -1}, "count -1 is out of range"),
+    "part of an image": ({"count": 200.5}, "count 200.5 is out of range"),
+    "small": ({"size": 31}, "size 31 is out of range"),
+    "large": ({"size": 1025}, "size 1025 is out of range"),
+    "part of a pixel": ({"size": 64.5}, "size 64.5 is out of range"),
+    "seed": ({"seed": -1}, "seed -1 is out of range"),
+    "part of a seed": ({"seed": 1.5}, "seed 1.5 is out of range"),
 }
 
 
@@ -699,7 +702,7 @@ def test_the_embedded_set_is_neither_trivial_nor_hopeless():
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        (["phantom", "render", "--count", 10, "--out", "x"], "10 images are too few"),
+        (["phantom", "render", "--count", 10, "--out", "x"], "count 10 is out of range"),
         (["phantom", "render", "--size", 8, "--out", "x"], "size 8 px"),
         (["phantom", "render", "--workers", 0, "--out", "x"], "--workers"),
         (["phantom", "render"], "--out"),

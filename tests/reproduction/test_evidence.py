@@ -286,7 +286,7 @@ def test_the_report_is_on_the_data_set_named_or_on_that_of_the_study(put, study,
 
 def test_the_report_is_on_a_profile_that_another_study_file_plans(put, project, tmp_path):
     put("full")
-    own = put("quick", place="build/quick")  # called otherwise in a study file of the reader's
+    own = put("quick", place="build")  # called otherwise in a study file of the reader's
     (project / "build" / "quick").rename(project / "build" / "mine")
     chosen = evidence.find_report_evidence("nowhere", ["a", "b"], "phantom", "mine")
     assert chosen == Evidence("mine", own, 2)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from cbir_lib.evaluation import intervals, measures, significance
-from cbir_lib.reproduction import paper, tables, verdicts
+from cbir_lib.reproduction import paper, remedies, tables, verdicts
 from cbir_lib.reproduction.paper import HALFWAY, RANDOM, Claim, Comparison
 from cbir_lib.study import pairwise, results
 from cbir_lib.study.config import NetworkRun, read_study
@@ -465,6 +465,26 @@ def test_a_remedy_goes_in_the_papers_direction_or_not(plain, dropout, name, dire
     assert row["direction"] == direction
     assert row["difference"] == pytest.approx(100 * (dropout - plain))
     assert (row["without"], row["with"]) == pytest.approx((100 * plain, 100 * dropout))
+
+
+def test_a_remedy_has_one_effect_wherever_it_is_shown():
+    shares = {("B", ""): 0.7, ("B", "dropout"): 0.85, ("G", ""): 0.6, ("G", "augment"): 0.5}
+    results = series(shares | {"Local features": 0.8})
+    measured = remedies.measure_remedies(results)
+    assert {way: [*networks] for way, networks in measured.items()} == {
+        "dropout": ["B"],
+        "augmentation": ["G"],
+        "both": [],
+    }
+    for remedy, variant in remedies.REMEDIES.items():
+        table = tables.compare_remedies(results, variant)
+        for name, ours in measured[remedy].items():
+            row = table.loc[name]
+            assert (row["with"], row["without"]) == (ours["one"], ours["other"])
+            for key in ("difference", "low", "high", "seeds"):
+                assert row[key] == ours[key]
+    rows = {f"B with {remedy}" for remedy in remedies.REMEDIES}
+    assert {row for row in tables.tabulate_published_gains().index if row[0] == "B"} <= rows
 
 
 def test_the_spread_of_two_published_numbers_by_newcombes_formula():
