@@ -1,10 +1,12 @@
-"""The one error that users see: what is wrong, and how to fix it."""
+"""The one error that users see: what is wrong, and how to fix it; and checks that raise it."""
 
 from __future__ import annotations
 
 import difflib
 import errno
+import math
 from collections.abc import Iterable
+from numbers import Integral, Real
 
 
 class CbirError(Exception):
@@ -20,14 +22,14 @@ class CbirError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"error: {_in_one_line(self.what)}\nhint: {_in_one_line(self.hint)}"
+        return f"error: {show_in_one_line(self.what)}\nhint: {show_in_one_line(self.hint)}"
 
     def _render_traceback_(self) -> list[str]:
         """Return the lines to print in place of a traceback (IPython's hook)."""
         return str(self).splitlines()
 
 
-def _in_one_line(text: str) -> str:
+def show_in_one_line(text: str) -> str:
     """Return a text with its line ends and control characters, as a file's name may have, shown."""
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
@@ -55,6 +57,22 @@ HINTS = {  # for trouble with the operating system
 }
 
 
+# How libraries that have no class for it report that memory ran out: torch, OpenCV, the system.
+NO_MEMORY = ("DefaultCPUAllocator", "(-4:Insufficient memory)", "start new thread")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out, of the computer or of a GPU."""
+    if isinstance(error, CbirError):  # explained already
+        return False
+    return (
+        isinstance(error, MemoryError)
+        or getattr(error, "errno", None) == errno.ENOMEM
+        or type(error).__name__ == "OutOfMemoryError"  # of torch, which is slow to import
+        or any(words in str(error) for words in NO_MEMORY)
+    )
+
+
 def explain_trouble(error: BaseException) -> CbirError | None:
     """Return the error to show for trouble of the machine; None where the fault is in the code.
 
@@ -66,7 +84,7 @@ def explain_trouble(error: BaseException) -> CbirError | None:
         return error
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
-    if isinstance(error, MemoryError) or "start new thread" in str(error):
+    if is_out_of_memory(error):
         return CbirError("too little memory", "close other programs, or give it fewer images")
     if isinstance(error, UnicodeEncodeError):
         return CbirError(
@@ -106,3 +124,41 @@ def unknown_name_error(kind: str, name: str, known: Iterable[str]) -> CbirError:
     shown = ", ".join(known[:MOST_SHOWN])
     more = f" and {len(known) - MOST_SHOWN} more" if len(known) > MOST_SHOWN else ""
     return CbirError(f"unknown {kind} {name!r:.80}", f"{suggestion}known: {shown}{more}")
+
+
+def is_integer(value: object) -> bool:
+    """Return whether a value is a whole number of Python or of NumPy; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a finite real number; True and False are none."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # larger than any float
+        return False
+
+
+def check_integer(name: str, value: object, low: int, high: int | None = None) -> None:
+    """Refuse a parameter that is not a whole number from ``low`` to ``high``.
+
+    Raises
+    ------
+    CbirError
+        Naming the parameter and the range.
+    """
+    if not is_integer(value) or value < low or (high is not None and value > high):
+        allowed = f"{low} or more" if high is None else f"{low} to {high}"
+        raise CbirError(f"{name} {value!r} is out of range", f"give a whole number, {allowed}")
+
+
+def check_switch(name: str, value: object) -> None:
+    """Refuse a parameter that is neither True nor False: any text would count as true.
+
+    Raises
+    ------
+    CbirError
+        Naming the parameter.
+    """
+    if not isinstance(value, bool):
+        raise CbirError(f"{name} {value!r} is out of range", "give True or False")

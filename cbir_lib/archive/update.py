@@ -37,7 +37,7 @@ from cbir_lib.archive.store import (
     compute_identity,
     format_description,
 )
-from cbir_lib.datasets.listing import classify_litter, map_ahead, open_pool, read_file
+from cbir_lib.datasets.listing import UNREADABLE, classify_litter, map_ahead, open_pool, read_file
 from cbir_lib.datasets.splits import hash_pixels
 from cbir_lib.descriptors import (
     DESCRIPTORS,
@@ -220,7 +220,7 @@ def _build(
         for path, fault in read_faults(place / FAULTS).items()
         if scan.images.get(path) == fault.state
         and not archive.is_outdated
-        and not _is_readable_now(fault.reason)
+        and not (_may_pass(fault.reason) or _is_readable_now(fault.reason))
     }
     report = Report(Archive(place), skipped=scan.skipped)
     faults = tried | scan.faults
@@ -277,7 +277,10 @@ class _Update:
                     kept[place] = seen.row
                 elif seen.image is None:
                     self.faults[seen.path] = Fault(seen.remark, seen.state)
-                    self.report.removed += 1
+                    if _may_pass(seen.remark):
+                        kept[place] = row
+                    else:
+                        self.report.removed += 1
                 else:
                     changed[place] = seen
             self.report.unchanged += len(kept)
@@ -361,7 +364,7 @@ def read_image_file(folder: Path, path: str, size: int) -> FileRead:
         # Before reading, so that a change meanwhile is noticed next time.
         state = read_state(folder / path)
     except OSError as error:
-        return FileRead(path, State(-1, -1), None, "", f"cannot be read: {error.strerror}")
+        return FileRead(path, State(-1, -1), None, "", f"{UNREADABLE}: {error.strerror}")
     try:
         with reserving():
             reserve(state.bytes)
@@ -377,10 +380,16 @@ def read_image_file(folder: Path, path: str, size: int) -> FileRead:
     return FileRead(path, state, None, "", remark)
 
 
+def _may_pass(reason: str) -> bool:
+    """Return whether a file may be read another time though it stays the same.
+
+    The system refused it, as without rights or from a drive that was away, or memory was short.
+    """
+    return reason == TOO_LITTLE_MEMORY or reason.startswith(UNREADABLE)
+
+
 def _is_readable_now(reason: str) -> bool:
-    """Return whether a file only lacked memory, or a package that is installed now."""
-    if reason == TOO_LITTLE_MEMORY:
-        return True
+    """Return whether a file only lacked a package that is installed now."""
     return INSTALL_COMMAND in reason and importlib.util.find_spec("gdcm") is not None
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cbir_lib.errors import CbirError
+from cbir_lib.errors import CbirError, show_in_one_line
 from cbir_lib.files import check_writable, is_stream, replacing, show_name
 
 app = typer.Typer(help="An archive of your own: build, search, inspect, push.")
@@ -63,7 +63,7 @@ def index_build(
     if report.faults:
         print(f"could not be read: {len(report.faults):,} files, all in {out / FAULTS}")
         for file, reason in list(report.faults.items())[:LONGEST_LIST]:
-            print(f"  {file}: {reason}")
+            print(f"  {show_in_one_line(file)}: {reason}")
 
 
 @app.command("search")

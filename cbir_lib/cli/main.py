@@ -71,6 +71,8 @@ def main() -> None:
         with suppress(AttributeError, ValueError):  # closed, or a notebook's
             stream.reconfigure(errors="backslashreplace")  # names may have any characters
     try:
+        if "" in sys.argv[1:]:  # as a folder it would be the current one
+            raise CbirError("an argument is empty", "is a variable of the shell not set?")
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
         if code == 130:  # typer's code for Ctrl-C
             raise INTERRUPTED

@@ -286,6 +286,7 @@ def _list_entries_by_folder(
         entries = [entry._replace(split="") for entry in entries]
         remarks.append((top[0].name, "the only split: its images were divided into three", True))
     if split_at is None and len(inside := _list_shared_folders(top, files)) > 1:
+        _check_inner_folders(folder, inside)
         remark = f"each has the folders {', '.join(inside[:3])}; taken as classes, not as splits"
         remarks.append((", ".join(names[:3]), remark, True))
     _check_class_folders(folder, names)
@@ -352,7 +353,7 @@ def _check_split_folders(folder: Path, names: Iterable[str]) -> None:
 
 def _check_class_folders(folder: Path, names: list[str]) -> None:
     """Refuse folders that are parts of a data set and not classes."""
-    lower = [re.sub(r"[\s-]+", "_", name.lower()) for name in names]
+    lower = [_normalise(name) for name in names]
     # Such as train_hand and test_hand.
     words = [
         [SPLIT_NAMES[word] for word in name.split("_") if word in SPLIT_NAMES] for name in lower
@@ -368,6 +369,20 @@ def _check_class_folders(folder: Path, names: list[str]) -> None:
             f"{folder} has the folders {', '.join(names[:3])}, which are not classes",
             f"put each class into a sub-folder of its own, or name them in {LABELS}",
         )
+
+
+def _check_inner_folders(folder: Path, inside: list[str]) -> None:
+    """Refuse images beside their masks inside the classes: the masks are no images of a class."""
+    if {_normalise(name) for name in inside} <= PART_FOLDERS:
+        raise CbirError(
+            f"the classes of {folder} have the folders {', '.join(inside[:3])} inside, of which "
+            "only one can have the images",
+            f"move the others elsewhere, or name the images in {LABELS}",
+        )
+
+
+def _normalise(name: str) -> str:
+    return re.sub(r"[\s-]+", "_", name.lower())
 
 
 def _check_class_names(folder: Path, names: list[str]) -> None:

@@ -29,6 +29,7 @@ LITTER_FOLDERS = {
     *("__pycache__", "_svn", "_gsdata_", "node_modules"),
 }
 LITTER_FILES = re.compile(r"~\$.*|.*~|#.*#")  # editors' copies; Thumbs.db is no image anyway
+UNREADABLE = "cannot be read"  # before the system's reason, which may pass
 HIDDEN, LITTER = "hidden files", "files that systems and programs left"
 
 Reader = Callable[[PurePosixPath], tuple[bytes | None, str]]  # bytes, or None and why
@@ -99,7 +100,7 @@ def walk_files(
         what = f"cannot read {error.filename}: {error.strerror}"
         if report is None:
             raise CbirError(what, "fix its permissions") from error
-        report(Path(error.filename), f"cannot be read: {error.strerror}")
+        report(Path(error.filename), f"{UNREADABLE}: {error.strerror}")
 
     for folder, folders, files in os.walk(root, onerror=refuse):
         folders.sort()
@@ -151,14 +152,14 @@ def read_file(path: Path) -> tuple[bytes | None, str]:
     """Read the bytes of a file; or return None, and why."""
     try:
         if not path.is_file():
-            return None, "no such file"
+            return None, "not a plain file" if path.exists() else "no such file"
         if (size := path.stat().st_size) > LARGEST_FILE:
             return None, f"{size:,} bytes, too large"
         return path.read_bytes(), ""
     except MemoryError:
         return None, TOO_LITTLE_MEMORY
     except OSError as error:
-        return None, f"cannot be read: {error.strerror}"
+        return None, f"{UNREADABLE}: {error.strerror}"
 
 
 @contextmanager

@@ -380,6 +380,32 @@ def test_files_at_fault_are_listed_and_tried_again_when_they_change(tmp_path, im
     assert not (place / "faults.csv").exists()
 
 
+@pytest.mark.parametrize("passing", ["rights", "memory"])
+def test_a_file_that_cannot_be_read_now_is_tried_again_and_its_image_kept(
+    tmp_path, images, monkeypatch, passing
+):
+    place, known, new = tmp_path / "archive", images / "0" / "000.png", images / "new.png"
+    build(images, place, NAME)
+    shutil.copy(images / "0" / "001.png", new)
+    os.utime(known)  # touched, but not changed
+    read_bytes = Path.read_bytes
+
+    def refuse(path):
+        if path in (known, new):
+            raise PermissionError(13, "Permission denied") if passing == "rights" else MemoryError
+        return read_bytes(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refuse)
+        report = build(images, place)
+    assert set(report.faults) == {"0/000.png", "new.png"}
+    assert (report.added, report.removed, report.unchanged) == (0, 0, 20)
+    report = build(images, place)
+    assert report.faults == {}
+    assert (report.added, report.removed, report.unchanged) == (1, 0, 20)
+    assert_holds(place, images)
+
+
 def test_an_image_that_the_distance_cannot_compare_is_a_fault(tmp_path, images):
     Image.new("L", (64, 64)).save(images / "black.png")
     report = build(images, tmp_path / "archive", "hog", distance="Jensen-Shannon")

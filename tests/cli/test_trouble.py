@@ -85,6 +85,12 @@ def assert_refused(code, lines, said):
     assert said in "".join(lines)
 
 
+@pytest.mark.parametrize("command", [("index", "build", ""), ("index", "search", "x", "", "-k")])
+def test_an_empty_argument_is_no_folder(command, cbir):
+    code, _, lines = cbir(*command)
+    assert_refused(code, lines, "an argument is empty")
+
+
 @pytest.mark.parametrize(
     ("out", "said"),
     [

@@ -284,6 +284,18 @@ def test_folders_that_may_be_splits_are_named(tmp_path):
     assert folder.read(tmp_path).remarks.empty
 
 
+def test_masks_inside_the_classes_are_no_images_of_them(tmp_path):
+    for class_name in ("COVID", "Normal"):
+        for part in ("images", "Masks"):
+            write(tmp_path / class_name / part / "0.png")
+    with pytest.raises(CbirError, match="Masks, images inside") as caught:
+        folder.read(tmp_path)
+    assert "labels" in caught.value.hint
+    for class_name in ("COVID", "Normal"):
+        shutil.rmtree(tmp_path / class_name / "Masks")
+    assert folder.read(tmp_path).remarks.empty
+
+
 @pytest.mark.parametrize(
     "names", [("Hand", "hand"), ("left hand", "left\u00a0hand"), ("a  b", "a b")]
 )
@@ -588,7 +600,9 @@ def test_listed_file_that_is_not_there_is_remarked(root):
     table(root, "file,class\nhand/0.png,a\nhand/1.png,b\nhand/gone.png,b\nhand,b\nC:\\x.png,b\n")
     data = folder.load(root)
     assert data.remarks.to_numpy().tolist() == [
-        [name, "no such file", False] for name in ("C:/x.png", "hand", "hand/gone.png")
+        ["C:/x.png", "no such file", False],
+        ["hand", "not a plain file", False],
+        ["hand/gone.png", "no such file", False],
     ]
 
 
