@@ -126,7 +126,7 @@ NAMES = {
 class IrmaCode:
     """One code, axis by axis: 4, 3, 3 and 3 characters, lower case; ``*`` only in answers.
 
-    ``str`` prints it with hyphens, ``compact`` without.
+    ``str`` prints it with hyphens.
 
     Raises
     ------
@@ -156,11 +156,6 @@ class IrmaCode:
 
     def __str__(self) -> str:
         return "-".join(astuple(self))
-
-    @property
-    def compact(self) -> str:
-        """Return the 13 characters without hyphens."""
-        return "".join(astuple(self))
 
 
 def parse_code(text: str | IrmaCode, answer: bool = False) -> IrmaCode:
@@ -219,16 +214,6 @@ def describe_axis(axis: str, characters: str) -> tuple[str, ...]:
     return tuple(names) or ("unspecified",)
 
 
-def describe_code(code: str | IrmaCode) -> str:
-    """Describe the whole code in plain words.
-
-    >>> describe_code("1121-110-500-000")
-    'x-ray, plain radiography, analog, overview image; coronal, posteroanterior; chest; unspecified'
-    """
-    code = parse_code(code, answer=True)
-    return "; ".join(", ".join(describe_axis(axis, getattr(code, axis))) for axis in AXES)
-
-
 def name_region(code: str | IrmaCode) -> str:
     """Name the body region, which is the first character of the anatomy.
 
@@ -236,18 +221,6 @@ def name_region(code: str | IrmaCode) -> str:
     'lower extremity'
     """
     return describe_axis("anatomy", parse_code(code, answer=True).anatomy)[0]
-
-
-def is_refinement(code: str | IrmaCode, other: str | IrmaCode) -> bool:
-    """Tell whether ``code`` says all that ``other`` says, and maybe more: a partial order.
-
-    On each axis, ``code`` starts with the characters of ``other`` without its trailing zeros.
-
-    >>> is_refinement("1121-127-942-700", "1121-120-900-700")
-    True
-    """
-    pairs = zip(astuple(parse_code(code)), astuple(parse_code(other)), strict=True)
-    return all(mine.startswith(its.rstrip(UNSPECIFIED)) for mine, its in pairs)
 
 
 @dataclass(frozen=True)

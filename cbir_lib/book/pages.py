@@ -8,7 +8,6 @@ and icons that none has.
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 import json
 import re
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from bs4 import BeautifulSoup, NavigableString, Tag
 from fontTools import subset
@@ -24,7 +23,6 @@ from fontTools.ttLib import TTFont
 
 from cbir_lib.book import origin
 
-LIGHTEST = 300_000  # bytes, compressed, that a page without pictures may load
 # Every page would contain the CDN of a live-code library that is switched off.
 THEBE = re.compile(
     r"<script>\s*const THEBE_JS_URL = [^<]*</script>|<script[^>]*/sphinx-thebe\.js[^>]*></script>"
@@ -172,7 +170,7 @@ def join_header(table: Tag) -> None:
         or len(above) != len(last)
     ):
         return
-    for cell, name in zip(above, names, strict=False):
+    for cell, name in zip(above[: len(names)], names, strict=True):
         cell.replace_with(name.extract())
     lines[-1].decompose()
 
@@ -249,21 +247,3 @@ def keep_used_icons(html: Path) -> None:
 
 def _is_used(names: str, used: set[str]) -> bool:
     return not used.isdisjoint(re.findall(r"fa-[a-z0-9-]+", names))
-
-
-def weigh(page: Path) -> dict[str, int]:
-    """Return the compressed size of what a page loads at first, in bytes by file, itself included.
-
-    Fonts are counted whole if a style sheet names them; pictures are left out.
-    """
-    found = {page}
-    text = page.read_text(encoding="utf-8")
-    loads = r'<(?:script|link)[^>]*?\b(?:src|href)="([^"]+\.(?:js|mjs|css)(?:\?[^"]*)?)"'
-    for address in re.findall(loads, text):
-        found.add((page.parent / unquote(urlsplit(address).path)).resolve())
-    for sheet in [path for path in found if path.suffix == ".css" and path.is_file()]:
-        text = sheet.read_text(encoding="utf-8")
-        for address in re.findall(r"url\(['\"]?([^)'\"]+\.woff2?)", text):
-            found.add((sheet.parent / urlsplit(address).path).resolve())
-    files = [path for path in sorted(found) if path.is_file()]
-    return {path.name: len(gzip.compress(path.read_bytes(), 9)) for path in files}

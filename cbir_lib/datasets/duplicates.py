@@ -5,12 +5,11 @@ A near copy in another split is a leak: the test asks for what training has alre
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import pandas as pd
 
 from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
+from cbir_lib.datasets.splits import hash_pixels
 
 SIDE_PX = 16
 # Measured on MedNIST. Of its 4,047 hand and chest films in the test split, 3 have such a similar
@@ -39,7 +38,7 @@ def find_exact_duplicates(images: np.ndarray) -> list[np.ndarray]:
     list of (K,) int64
         The rows of each group of two or more, ascending, ordered by their first rows.
     """
-    digests = pd.Series([hashlib.sha256(image.tobytes()).digest() for image in images])
+    digests = pd.Series([hash_pixels(image) for image in images])
     twice = digests[digests.duplicated(keep=False)]
     groups = (np.asarray(rows) for rows in twice.groupby(twice).indices.values())
     return sorted((twice.index.to_numpy()[rows] for rows in groups), key=lambda rows: rows[0])

@@ -54,7 +54,7 @@ def split_by_class(
     ----------
     labels : N class indices
     contents : N digests
-        Equal for exact copies, as :func:`content` gives them.
+        Equal for exact copies, as :func:`hash_pixels` gives them.
     subjects : N names
         Empty where the subject is unknown: such an image is grouped only with its copies.
 

@@ -27,11 +27,12 @@ class Descriptor(Protocol):
 
 
 class Entry(NamedTuple):
-    """A descriptor of the table: where its class is, and what tables call it."""
+    """A descriptor of the table: where its class is, what tables call it, what it can be told."""
 
     title: str
     module: str
     name: str
+    parameters: str = ""  # their names, so that a study is checked without loading the class
     pretrained: bool = False  # else handcrafted
 
     def load(self) -> type:
@@ -40,22 +41,40 @@ class Entry(NamedTuple):
 
 
 COMBINATION = "Combination"  # what tables call a weighted sum of several descriptors' distances
+LOCAL = "features words step_px patch_px components sample seed"
 DESCRIPTORS = {
-    "grey-histogram": Entry("Grey histogram", "histogram", "GreyHistogram"),
-    "tamura-histogram": Entry("Tamura histogram", "tamura", "TamuraHistogram"),
-    "gabor-vector": Entry("Gabor vector", "gabor", "GaborVector"),
-    "gabor-histogram": Entry("Gabor histogram", "gabor", "GaborHistogram"),
-    "fourier-mellin": Entry("Fourier-Mellin", "fourier_mellin", "FourierMellin"),
-    "bag-of-words": Entry("Bag of visual words", "local", "BagOfWords"),
-    "vlad": Entry("VLAD", "local", "VLAD"),
-    "lbp": Entry("Local binary patterns", "lbp", "LBPHistogram"),
-    "hog": Entry("Oriented gradients (HOG)", "hog", "HOG"),
-    "haralick": Entry("Haralick features", "haralick", "Haralick"),
-    "thumbnail": Entry("Thumbnail", "thumbnail", "Thumbnail"),
-    "thumbnail-distortion": Entry("Thumbnail, distorted", "thumbnail", "DistortedThumbnail"),
-    "radon-barcode": Entry("Radon barcode", "radon", "RadonBarcode"),
-    "zernike": Entry("Zernike moments", "zernike", "ZernikeMoments"),
-    "pretrained": Entry("Pretrained features", "pretrained", "PretrainedFeatures", pretrained=True),
+    "grey-histogram": Entry("Grey histogram", "histogram", "GreyHistogram", "bins grid"),
+    "tamura-histogram": Entry(
+        "Tamura histogram", "tamura", "TamuraHistogram", "bins scales contrast_px"
+    ),
+    "gabor-vector": Entry(
+        "Gabor vector", "gabor", "GaborVector", "bank orientations scales scaled"
+    ),
+    "gabor-histogram": Entry(
+        "Gabor histogram", "gabor", "GaborHistogram", "bank orientations scales bins"
+    ),
+    "fourier-mellin": Entry("Fourier-Mellin", "fourier_mellin", "FourierMellin", "angular radial"),
+    "bag-of-words": Entry("Bag of visual words", "local", "BagOfWords", LOCAL),
+    "vlad": Entry("VLAD", "local", "VLAD", LOCAL),
+    "lbp": Entry(
+        "Local binary patterns",
+        "lbp",
+        "LBPHistogram",
+        "neighbours radius_px rotation_invariant grid",
+    ),
+    "hog": Entry("Oriented gradients (HOG)", "hog", "HOG", "size orientations cell_px block_cells"),
+    "haralick": Entry("Haralick features", "haralick", "Haralick", "levels offset_px scaled"),
+    "thumbnail": Entry("Thumbnail", "thumbnail", "Thumbnail", "size"),
+    "thumbnail-distortion": Entry(
+        "Thumbnail, distorted", "thumbnail", "DistortedThumbnail", "size"
+    ),
+    "radon-barcode": Entry("Radon barcode", "radon", "RadonBarcode", "size angles"),
+    "zernike": Entry("Zernike moments", "zernike", "ZernikeMoments", "order"),
+    "pretrained": Entry(
+        *("Pretrained features", "pretrained", "PretrainedFeatures"),
+        "layer size pooling precision",
+        pretrained=True,
+    ),
 }
 
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cbir_lib.errors import CbirError
-
 if TYPE_CHECKING:
     import torch
 
@@ -102,18 +100,3 @@ def _count(codes: np.ndarray, first: np.ndarray, counts: np.ndarray) -> None:
         for y in range(height):
             for x in range(width):
                 counts[n, first[y, x] + codes[n, y, x]] += 1
-
-
-def check_integer(name: str, value: int, low: int, high: int) -> None:
-    """Refuse a parameter that is not a whole number from ``low`` to ``high``.
-
-    Raises
-    ------
-    CbirError
-        Naming the parameter and the range.
-    """
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or not low <= value <= high:
-        raise CbirError(
-            f"{name} {value!r} is out of range", f"give a whole number, {low} to {high}"
-        )

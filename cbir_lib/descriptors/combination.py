@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.errors import CbirError, is_number, unknown_name_error
 
 
 def compute_mean_distance(distances: np.ndarray) -> float:
@@ -82,9 +82,7 @@ def combine(
             if name not in values:
                 raise CbirError(f"{kind} of {name!r} is missing", f"give every descriptor a {kind}")
             value = values[name]
-            if not (np.isscalar(value) and np.isreal(value) and np.isfinite(value)) or not (
-                value > 0 or (zero and value == 0)
-            ):
+            if not is_number(value) or not (value > 0 or (zero and value == 0)):
                 allowed = "0 or more" if zero else "more than 0"
                 raise CbirError(
                     f"{kind} {value!r} of {name!r} is out of range", f"give a number, {allowed}"

@@ -26,7 +26,8 @@ def collect_learnt(descriptor: Descriptor) -> dict[str, np.ndarray]:
 
 def save_descriptor(path: Path | str, name: str, descriptor: Descriptor) -> None:
     """Write a descriptor as safetensors: its settings, and what ``fit`` has learnt."""
-    settings = {"descriptor": name, "parameters": json.dumps(descriptor.get_params())}
+    parameters = json.dumps(descriptor.get_params(), default=np.generic.item)  # some are NumPy's
+    settings = {"descriptor": name, "parameters": parameters}
     write_tensors(path, collect_learnt(descriptor), settings)
 
 

@@ -9,7 +9,8 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from torch.nn import functional
 
-from cbir_lib.descriptors.blocks import check_integer, choose_device
+from cbir_lib.descriptors.blocks import choose_device
+from cbir_lib.errors import check_integer
 from cbir_lib.images.preprocessing import check_images
 
 ANGLES, RADII = 64, 64  # of the log-polar grid

@@ -11,8 +11,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from threadpoolctl import threadpool_limits
 
 from cbir_lib.descriptors import gabor_loops
-from cbir_lib.descriptors.blocks import check_integer, compile_loops, map_blocks
-from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.descriptors.blocks import compile_loops, map_blocks
+from cbir_lib.errors import CbirError, check_integer, check_switch, unknown_name_error
 from cbir_lib.images.preprocessing import check_images
 
 PAD_PX = 32  # zeros on each side, as the baselines have it
@@ -169,7 +169,7 @@ class GaborVector(TransformerMixin, BaseEstimator):
 
     def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> GaborVector:
         """Check the parameters; learn each value's spread from (N, H, W) uint8 training images."""
-        _check(self.bank, self.orientations, self.scales)
+        self._check()
         images = check_images(images)
         if self.scaled:
             self.fit_transform(images)
@@ -177,7 +177,7 @@ class GaborVector(TransformerMixin, BaseEstimator):
 
     def fit_transform(self, images: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
         """Do what ``fit`` and ``transform`` do, and apply the filters only once."""
-        _check(self.bank, self.orientations, self.scales)
+        self._check()
         vectors = self._compute_vectors(check_images(images))
         if not self.scaled:
             return vectors
@@ -187,7 +187,7 @@ class GaborVector(TransformerMixin, BaseEstimator):
 
     def transform(self, images: np.ndarray) -> np.ndarray:
         """Describe (N, H, W) uint8 as (N, 2 * scales * orientations) float32."""
-        _check(self.bank, self.orientations, self.scales)
+        self._check()
         images = check_images(images)
         if not self.scaled:
             return self._compute_vectors(images)
@@ -209,6 +209,10 @@ class GaborVector(TransformerMixin, BaseEstimator):
             vectors[..., :1] -= lowest
             vectors = np.where(flat, 0, vectors / np.where(flat, 1, highest - lowest))
         return vectors.reshape(len(images), -1)
+
+    def _check(self) -> None:
+        _check(self.bank, self.orientations, self.scales)
+        check_switch("scaled", self.scaled)
 
 
 class GaborHistogram(TransformerMixin, BaseEstimator):

@@ -10,8 +10,8 @@ from scipy.special import entr, xlogy
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from cbir_lib.descriptors import haralick_loops
-from cbir_lib.descriptors.blocks import check_integer, compile_loops, map_blocks
-from cbir_lib.errors import CbirError
+from cbir_lib.descriptors.blocks import compile_loops, map_blocks
+from cbir_lib.errors import check_integer, check_switch
 from cbir_lib.images.preprocessing import check_images
 
 DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1))  # rows and columns: 0, -45, 90, 45 degrees
@@ -113,8 +113,7 @@ class Haralick(TransformerMixin, BaseEstimator):
     def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> Haralick:
         """Check the parameters; there is nothing to learn."""
         check_parameters(self.levels, self.offset_px)
-        if not isinstance(self.scaled, bool):
-            raise CbirError(f"scaled {self.scaled!r} is out of range", "give True or False")
+        check_switch("scaled", self.scaled)
         return self
 
     def transform(self, images: np.ndarray) -> np.ndarray:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from cbir_lib.descriptors.blocks import check_integer, count_codes, map_blocks
-from cbir_lib.errors import CbirError
+from cbir_lib.descriptors.blocks import count_codes, map_blocks
+from cbir_lib.errors import CbirError, check_integer
 from cbir_lib.images.preprocessing import check_images
 
 
@@ -40,7 +40,8 @@ class GreyHistogram(TransformerMixin, BaseEstimator):
 
     def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> GreyHistogram:
         """Check the parameters; there is nothing to learn."""
-        if not isinstance(self.bins, int) or not 2 <= self.bins <= 256 or 256 % self.bins:
+        check_integer("bins", self.bins, 2, 256)
+        if 256 % self.bins:
             raise CbirError(f"bins {self.bins!r} is out of range", "give 2, 4, 8, ... or 256")
         check_integer("grid", self.grid, 1, 16)
         return self

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from cbir_lib.descriptors.blocks import check_integer
-from cbir_lib.errors import CbirError
+from cbir_lib.errors import CbirError, check_integer
 from cbir_lib.images.preprocessing import Preprocessing, check_images
 
 BLOCK = 64  # images at a time

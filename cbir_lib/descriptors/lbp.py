@@ -9,8 +9,8 @@ from scipy.ndimage import map_coordinates
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from cbir_lib.descriptors import lbp_loops
-from cbir_lib.descriptors.blocks import check_integer, compile_loops, count_codes, map_blocks
-from cbir_lib.errors import CbirError
+from cbir_lib.descriptors.blocks import compile_loops, count_codes, map_blocks
+from cbir_lib.errors import CbirError, check_integer, check_switch, is_number
 from cbir_lib.images.preprocessing import check_images
 
 # Grey values by which a neighbour may be darker and still count as equally bright: rounding then
@@ -155,12 +155,9 @@ def compute_patterns(
 def check_parameters(neighbours: int, radius_px: float, rotation_invariant: bool) -> None:
     """Refuse parameters out of range."""
     check_integer("neighbours", neighbours, 4, 24)
-    if not isinstance(radius_px, int | float) or not 1 <= radius_px <= 8:
+    if not is_number(radius_px) or not 1 <= radius_px <= 8:
         raise CbirError(f"radius_px {radius_px!r} is out of range", "give 1 to 8 pixels")
-    if not isinstance(rotation_invariant, bool):
-        raise CbirError(
-            f"rotation_invariant {rotation_invariant!r} is out of range", "give True or False"
-        )
+    check_switch("rotation_invariant", rotation_invariant)
 
 
 def count_bins(neighbours: int, rotation_invariant: bool) -> int:

@@ -10,7 +10,6 @@ import torch
 
 from cbir_lib import paths
 from cbir_lib.errors import CbirError, unknown_name_error
-from cbir_lib.images.preprocessing import check_images
 from cbir_lib.networks.modules import TrainedNetwork, read_network
 
 BATCH = 256
@@ -101,10 +100,10 @@ class LearnedDescriptor:
     @torch.inference_mode()
     def _compute(self, images: np.ndarray, parts: Sequence[torch.nn.Module]) -> list[np.ndarray]:
         """Compute what the first layers and those after them give, flattened to (N, D) float32."""
-        images = torch.from_numpy(self.trained.preprocessing.transform(check_images(images)))
+        prepared = self.trained.prepare(images)
         device = next(self._part.buffers()).device
         computed: list[list[torch.Tensor]] = [[] for _ in parts]
-        for batch in images.split(BATCH):
+        for batch in prepared.split(BATCH):
             values = batch.to(device)
             for part, so_far in zip(parts, computed, strict=True):
                 values = part(values)

@@ -15,8 +15,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import PCA
 
-from cbir_lib.descriptors.blocks import check_integer
-from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.errors import CbirError, check_integer, unknown_name_error
 from cbir_lib.images.preprocessing import check_images
 
 BLOCK_PX = 2**16  # pixels of the images that are looked at at a time: what caches hold

@@ -9,8 +9,8 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from torch import Tensor
 
-from cbir_lib.descriptors.blocks import check_integer, choose_device
-from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.descriptors.blocks import choose_device
+from cbir_lib.errors import CbirError, check_integer, unknown_name_error
 from cbir_lib.images.preprocessing import Preprocessing, check_images
 from cbir_lib.networks.efficientnet import CENTRE, EXPONENT, LEAST, RANGE, load_network
 from cbir_lib.networks.precision import check_precision, resolve_precision

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from cbir_lib.descriptors.blocks import check_integer, choose_device
+from cbir_lib.descriptors.blocks import choose_device
+from cbir_lib.errors import check_integer
 from cbir_lib.images.preprocessing import check_images
 
 BLOCK = 256  # images computed at once

@@ -10,8 +10,8 @@ from scipy.ndimage import generic_filter, sobel, uniform_filter
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from cbir_lib.descriptors import tamura_loops
-from cbir_lib.descriptors.blocks import check_integer, compile_loops, count_codes, map_blocks
-from cbir_lib.errors import CbirError
+from cbir_lib.descriptors.blocks import compile_loops, count_codes, map_blocks
+from cbir_lib.errors import CbirError, check_integer
 from cbir_lib.images.preprocessing import check_images
 
 # A scaled value this far below a bin's edge, in bins, counts as on it: rounding decides nothing.
@@ -179,7 +179,8 @@ def compute_tamura_maps(images: np.ndarray, scales: int = 5, contrast_px: int = 
 def check_parameters(scales: int, contrast_px: int) -> None:
     """Refuse parameters out of range."""
     check_integer("scales", scales, 1, 6)
-    if not isinstance(contrast_px, int) or not 3 <= contrast_px <= 21 or contrast_px % 2 == 0:
+    check_integer("contrast_px", contrast_px, 3, 21)
+    if contrast_px % 2 == 0:
         raise CbirError(
             f"contrast_px {contrast_px!r} is out of range", "give an odd number of pixels, 3 to 21"
         )

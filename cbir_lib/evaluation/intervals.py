@@ -30,33 +30,17 @@ def compute_balanced_interval(confusion: np.ndarray, seed: int = 0) -> list[floa
     return [float(low), float(high)]
 
 
-def compute_bootstrap_interval(
-    values: np.ndarray,
-    seed: int = 0,
-    subjects: np.ndarray | None = None,
-    groups: np.ndarray | None = None,
-) -> list[float]:
-    """Compute the 95 % percentile bootstrap interval of the mean, from 2,000 draws.
+def compute_bootstrap_interval(values: np.ndarray, seed: int = 0) -> list[float]:
+    """Compute the 95 % percentile bootstrap interval of the mean of (Q,) values, from 2,000 draws.
 
-    Parameters
-    ----------
-    values : (Q,)
-    subjects : (Q,)
-        Whose each value is: subjects are drawn, each with all its values. Images of one subject are
-        alike, and an interval that takes them as independent is too narrow.
-    groups : (Q,)
-        Then the interval is that of the mean of the groups' means, such as classes. A group that a
-        draw leaves out has no mean in it.
+    For values that are independent: images of one subject are alike, and this is too narrow.
     """
     if np.ptp(values) == 0:  # SciPy has no interval for a constant
         return [float(values[0])] * 2
-    if subjects is None and groups is None:
-        interval = stats.bootstrap(
-            (values,), np.mean, n_resamples=DRAWS, batch=100, method="percentile", rng=seed
-        ).confidence_interval
-        return [float(interval.low), float(interval.high)]
-    shares = draw_rows(len(values), np.random.default_rng(seed), subjects)
-    return compute_percentile_interval(draw_means(shares, np.asarray(values, float), groups))
+    interval = stats.bootstrap(
+        (values,), np.mean, n_resamples=DRAWS, batch=100, method="percentile", rng=seed
+    ).confidence_interval
+    return [float(interval.low), float(interval.high)]
 
 
 def compute_paired_interval(

@@ -84,7 +84,7 @@ def summarise_retrieval(
     subjects : (Q,)
         Whose each query is, for intervals over subjects.
     gains : (Q, K)
-        :func:`agreement` of codes, for graded measures.
+        From :func:`cbir_lib.evaluation.measures.compute_code_agreement`, for graded measures.
 
     Returns
     -------

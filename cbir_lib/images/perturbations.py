@@ -12,7 +12,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.errors import CbirError, is_number, unknown_name_error
+from cbir_lib.images.motion import move
 from cbir_lib.images.preprocessing import check_images
 
 SEED = 0  # of the noise
@@ -20,9 +21,7 @@ SEED = 0  # of the noise
 
 def rotate(images: np.ndarray, degrees: float) -> np.ndarray:
     """Rotate images counter-clockwise about their centre; what enters from outside is black."""
-    rows, columns = images.shape[1:]
-    turn = cv2.getRotationMatrix2D(((columns - 1) / 2, (rows - 1) / 2), degrees % 360, 1.0)
-    return np.stack([cv2.warpAffine(image, turn, (columns, rows)) for image in images])
+    return move(images, angle_deg=degrees)
 
 
 def add_noise(images: np.ndarray, deviation: float) -> np.ndarray:
@@ -86,15 +85,26 @@ def perturb(images: np.ndarray, name: str, level: float) -> np.ndarray:
     CbirError
         When there is no such perturbation, or the level is out of range.
     """
+    check_level(name, level)
+    return PERTURBATIONS[name].apply(check_images(images), level)
+
+
+def check_level(name: str, level: float) -> None:
+    """Refuse what is none of ``PERTURBATIONS``, and a level out of its range.
+
+    Raises
+    ------
+    CbirError
+        Naming the closest perturbation, or the range.
+    """
     if name not in PERTURBATIONS:
         raise unknown_name_error("perturbation", name, PERTURBATIONS)
     perturbation = PERTURBATIONS[name]
-    if not perturbation.low <= level <= perturbation.high:
+    if not is_number(level) or not perturbation.low <= level <= perturbation.high:
         raise CbirError(
-            f"{name} {level:g} is out of range",
+            f"{name} {level!r} is out of range",
             f"give {perturbation.low:g} to {perturbation.high:g}",
         )
-    return perturbation.apply(check_images(images), level)
 
 
 def _round_to_grey(values: np.ndarray) -> np.ndarray:

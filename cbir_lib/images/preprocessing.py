@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from cbir_lib.errors import CbirError
+from cbir_lib.errors import CbirError, check_integer, check_switch, is_number
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,13 @@ class Preprocessing:
     tile_px: int = 16
 
     def __post_init__(self):
-        if not 8 <= self.size <= 1024:
-            raise CbirError(f"size {self.size} px is out of range", "give 8 to 1024 pixels")
-        if not 0 < self.clip_limit <= 256:
+        check_integer("size", self.size, 8, 1024)
+        check_switch("clahe", self.clahe)
+        if not is_number(self.clip_limit) or not 0 < self.clip_limit <= 256:
             raise CbirError(
-                f"clip_limit {self.clip_limit} is out of range", "give more than 0, at most 256"
+                f"clip_limit {self.clip_limit!r} is out of range", "give more than 0, at most 256"
             )
-        if not self.tile_px >= 8:
-            raise CbirError(f"tile_px {self.tile_px} is out of range", "give 8 pixels or more")
+        check_integer("tile_px", self.tile_px, 8)
 
     def transform(self, images: np.ndarray) -> np.ndarray:
         """Resize (N, H, W) to (N, size, size) uint8, by area or to enlarge bilinearly; equalise."""

@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cbir_lib.images.preprocessing import check_images
 from cbir_lib.networks import architectures
 from cbir_lib.networks.architectures import Layer
 from cbir_lib.networks.modules import TrainedNetwork
@@ -43,7 +42,7 @@ def crop_input(trained: TrainedNetwork, images: np.ndarray) -> np.ndarray:
 
     Prepared, and without the border that a network trained on crops leaves out.
     """
-    prepared = trained.preprocessing.transform(check_images(images))
+    prepared = trained.preprocessing.transform(images)
     side = trained.options.get("crop") or prepared.shape[-1]
     corner = (prepared.shape[-1] - side) // 2
     return prepared[:, corner : corner + side, corner : corner + side]
@@ -67,7 +66,7 @@ def get_layers(trained: TrainedNetwork) -> dict[str, Layer]:
 @torch.inference_mode()
 def measure_activations(trained: TrainedNetwork, images: np.ndarray) -> Activations:
     """Pass images (N, H, W) uint8 through every layer, and measure what is active."""
-    prepared = _prepare(trained, images)
+    prepared = trained.prepare(images)
     highest: dict[str, Tensor] = {}
     shares: dict[str, Tensor] = {}
     scores = []
@@ -108,7 +107,7 @@ def extract_maps(
     trained: TrainedNetwork, images: np.ndarray, layers: Collection[str]
 ) -> dict[str, np.ndarray]:
     """Return the maps of some convolutions after their ReLU: (N, C, h, w) float32, by layer."""
-    maps, values = {}, _prepare(trained, images)
+    maps, values = {}, trained.prepare(images)
     for name, module in trained.module.named_children():
         values = module(values)
         if name.startswith(RELU) and name.removeprefix(RELU) in layers:
@@ -134,7 +133,3 @@ def find_peaks(values: np.ndarray, side_px: int) -> np.ndarray:
     first = values.reshape(len(values), -1).argmax(1)
     places = np.stack(np.unravel_index(first, values.shape[1:]), axis=1)
     return (places + 0.5) * stride - 0.5
-
-
-def _prepare(trained: TrainedNetwork, images: np.ndarray) -> Tensor:
-    return torch.from_numpy(trained.preprocessing.transform(check_images(images)))

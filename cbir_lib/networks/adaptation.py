@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from cbir_lib.errors import CbirError
-from cbir_lib.images.preprocessing import check_images
 from cbir_lib.networks.modules import TrainedNetwork
 
 BATCH = 256
@@ -55,7 +54,7 @@ def adapt_statistics(trained: TrainedNetwork, images: np.ndarray) -> TrainedNetw
             part.momentum = None  # the mean of all batches
             part.train()
     device = next(module.buffers()).device
-    prepared = torch.from_numpy(trained.preprocessing.transform(check_images(images)))
+    prepared = trained.prepare(images)
     for batch in prepared.tensor_split(-(-len(prepared) // BATCH)):
         module(batch.to(device))
     return replace(trained, module=module.eval())

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.errors import CbirError, is_integer, unknown_name_error
 
 CHANNELS = 20
 READINGS = ("units", "flattened", "pooled")
@@ -124,9 +124,9 @@ def list_layers(
     """
     if reading not in READINGS:
         raise unknown_name_error("reading", reading, READINGS)
-    if bits is not None and (bits < 8 or bits % 8):
+    if bits is not None and (not is_integer(bits) or bits < 8 or bits % 8):
         raise CbirError(f"{bits} bits do not fill bytes", "give a multiple of 8")
-    if classes < 2:
+    if not is_integer(classes) or classes < 2:
         raise CbirError(f"{classes} classes cannot be told apart", "give 2 classes or more")
     channels, side, field, stride = 1, size, 1, 1
     convolutions = poolings = 0

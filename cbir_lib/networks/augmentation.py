@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cbir_lib.errors import CbirError
+from cbir_lib.errors import CbirError, is_integer
 
 
 def move_images(images: Tensor, turns: Tensor, tops: Tensor, lefts: Tensor, side: int) -> Tensor:
@@ -76,9 +76,10 @@ class Augmentation(nn.Module):
     ):
         super().__init__()
         self.side = size if crop is None else crop
-        if not 1 <= self.side <= size:
+        if not is_integer(self.side) or not 1 <= self.side <= size:
             raise CbirError(
-                f"a crop of {crop} px from an image of {size} px", f"give 1 to {size} pixels"
+                f"a crop of {crop} px from an image of {size} px",
+                f"give a whole number, 1 to {size} pixels",
             )
         self.size, self.turns, self.shifts = size, turns, shifts
 

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.errors import (
+    CbirError,
+    check_integer,
+    check_switch,
+    is_number,
+    unknown_name_error,
+)
 from cbir_lib.networks.precision import check_precision
 
 SCHEDULES = ("cosine", "constant")
@@ -46,11 +52,18 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self):
-        lowest = {"epochs": 1, "patience": 1, "batch_size": 1, "learning_rate": 1e-9}
-        for name, low in {**lowest, "momentum": 0, "weight_decay": 0, "seed": 0}.items():
+        for name in ("epochs", "patience", "batch_size"):
+            check_integer(name, getattr(self, name), 1)
+        check_integer("seed", self.seed, 0, 2**32 - 1)
+        check_switch("early_stopping", self.early_stopping)
+        for name, fits, allowed in (
+            ("learning_rate", lambda rate: rate > 0, "more than 0"),
+            ("momentum", lambda share: 0 <= share < 1, "0 or more, below 1"),
+            ("weight_decay", lambda penalty: penalty >= 0, "0 or more"),
+        ):
             value = getattr(self, name)
-            if not value >= low:
-                raise CbirError(f"{name} {value!r} is out of range", f"give {low} or more")
+            if not is_number(value) or not fits(value):
+                raise CbirError(f"{name} {value!r} is out of range", f"give {allowed}")
         if self.schedule not in SCHEDULES:
             raise unknown_name_error("schedule", self.schedule, SCHEDULES)
         if self.loss not in LOSSES:

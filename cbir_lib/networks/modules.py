@@ -6,14 +6,14 @@ import json
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cbir_lib.errors import CbirError
+from cbir_lib.errors import CbirError, check_switch, is_number
 from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.networks import architectures
 from cbir_lib.networks.augmentation import Augmentation
@@ -89,8 +89,8 @@ def build_network(
     CbirError
         When a name is unknown, a value out of range, or the image too small for the poolings.
     """
-    if not 0 <= dropout < 1:
-        raise CbirError(f"dropout {dropout} is out of range", "give 0 or more, below 1")
+    if not is_number(dropout) or not 0 <= dropout < 1:
+        raise CbirError(f"dropout {dropout!r} is out of range", "give 0 or more, below 1")
     modules = OrderedDict(variation=Variation(variations)) if variations else OrderedDict()
     modules["centre"] = Centre(torch.tensor(mean_image))
     shape = (1, *mean_image.shape)
@@ -144,15 +144,19 @@ class TrainedNetwork:
     preprocessing: Preprocessing
     module: nn.Sequential
 
+    def prepare(self, images: np.ndarray) -> Tensor:
+        """Prepare (N, H, W) uint8 images as the module takes them: (N, size, size) uint8."""
+        return torch.from_numpy(self.preprocessing.transform(images))
+
 
 def save_network(path: Path | str, trained: TrainedNetwork, *, half: bool = False) -> None:
     """Write weights and description to one safetensors file; ``half``: weights in 16 bits."""
     described = {
         "format": FORMAT,
         "name": trained.name,
-        "options": json.dumps(trained.options),
+        "options": json.dumps(trained.options, default=np.generic.item),  # some are NumPy's
         "class_names": json.dumps(trained.class_names),
-        "preprocessing": json.dumps(asdict(trained.preprocessing)),
+        "preprocessing": json.dumps(asdict(trained.preprocessing), default=np.generic.item),
     }
     tensors = {
         key: value.to(torch.float16 if half and key.endswith(("weight", "bias")) else value.dtype)
@@ -189,8 +193,7 @@ def read_network(path: Path | str) -> TrainedNetwork:
         ):  # networks of an earlier version have it
             raise TypeError("flips")
         for switch in ("batch_norm", "turns", "shifts"):
-            if not isinstance(trained.options.get(switch, False), bool):
-                raise TypeError(switch)  # any text would count as true
+            check_switch(switch, trained.options.get(switch, False))
         mean_image = arrays["centre.mean_image"]
         if mean_image.shape != (trained.preprocessing.size,) * 2:
             raise ValueError(mean_image.shape)
@@ -208,5 +211,20 @@ def read_network(path: Path | str) -> TrainedNetwork:
         raise CbirError(f"{path}: {error.what}", again) from error
     except (KeyError, TypeError, ValueError, RuntimeError, RecursionError, OverflowError) as error:
         raise CbirError(f"{path} does not hold the weights it describes", again) from error
-    module = module.to(memory_format=torch.channels_last).eval()
-    return TrainedNetwork(**{**trained.__dict__, "module": module})
+    return replace(trained, module=module.to(memory_format=torch.channels_last).eval())
+
+
+def reset_weights(trained: TrainedNetwork, seed: int = 0) -> TrainedNetwork:
+    """Return the same network with the random weights it starts from; the mean image stays.
+
+    It is on the CPU, and the caller's random numbers go on as if nothing had been drawn.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = build_network(
+            trained.name,
+            trained.module.centre.mean_image.cpu().numpy(),
+            classes=len(trained.class_names),
+            **trained.options,
+        )
+    return replace(trained, module=module.eval())

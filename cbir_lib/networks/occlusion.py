@@ -7,8 +7,7 @@ import torch
 from scipy.special import logsumexp
 from torch import Tensor
 
-from cbir_lib.errors import CbirError
-from cbir_lib.images.preprocessing import check_images
+from cbir_lib.errors import CbirError, is_integer
 from cbir_lib.networks.modules import TrainedNetwork
 
 BATCH = 128  # covered images at a time
@@ -31,12 +30,13 @@ def place_patches(side_px: int, patch_px: int, stride_px: int) -> np.ndarray:
     CbirError
         When the patch or the stride is out of range.
     """
-    if not 1 <= patch_px <= side_px:
+    if not is_integer(patch_px) or not 1 <= patch_px <= side_px:
         raise CbirError(
-            f"a patch of {patch_px} px on an image of {side_px} px", f"give 1 to {side_px} pixels"
+            f"a patch of {patch_px} px on an image of {side_px} px",
+            f"give a whole number, 1 to {side_px} pixels",
         )
-    if stride_px < 1:
-        raise CbirError(f"a stride of {stride_px} px", "give 1 pixel or more")
+    if not is_integer(stride_px) or stride_px < 1:
+        raise CbirError(f"a stride of {stride_px} px", "give a whole number, 1 pixel or more")
     room = side_px - patch_px
     return room % stride_px // 2 + np.arange(0, room + 1, stride_px)
 
@@ -69,7 +69,7 @@ def score_covered_images(
     (N, classes) float32
         Before the softmax.
     """
-    prepared = _prepare(trained, images)
+    prepared = trained.prepare(images)
     where = np.arange(len(prepared)), np.asarray(tops), np.asarray(lefts)
     return _compute_scores(trained, prepared, *where, patch_px, fill)
 
@@ -92,13 +92,11 @@ def compute_log_odds(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
 def measure_occlusion(
     trained: TrainedNetwork,
     images: np.ndarray,
-    classes: np.ndarray | None = None,
     *,
     patch_px: int,
     stride_px: int,
-    fill: float | None = None,
 ) -> np.ndarray:
-    """Measure how much the log-odds of a class fall when a patch is covered, for every place.
+    """Measure how much the log-odds of the answer fall when a patch is covered, for every place.
 
     The patch slides over the preprocessed image, as in Zeiler and Fergus 2014,
     DOI 10.1007/978-3-319-10590-1_53. Differs from them: they cover with one grey and draw the
@@ -109,44 +107,31 @@ def measure_occlusion(
     ----------
     images : (N, H, W) uint8
         As they are; the network brings its own preprocessing.
-    classes : (N,) int64
-        Of each image, the class whose log-odds are followed; by default the network's answer.
     patch_px, stride_px
         Side of the patch, and from one place to the next, in pixels of the network's input.
-    fill
-        As for :func:`score_covered_images`.
 
     Returns
     -------
     (N, S, S) float32
-        In nats, by row and column of :func:`place_patches`: positive where the class is less
-        probable when the patch is covered, negative where it is more probable.
+        In nats, by row and column of :func:`place_patches`: positive where the network's answer is
+        less probable when the patch is covered, negative where it is more probable.
 
     Raises
     ------
     CbirError
-        When the patch, the stride or a class is out of range.
+        When the patch or the stride is out of range.
     """
-    prepared = _prepare(trained, images)
-    number, count = len(prepared), len(trained.class_names)
+    prepared = trained.prepare(images)
+    number = len(prepared)
     starts = place_patches(prepared.shape[-1], patch_px, stride_px)
     nowhere = np.zeros(number, np.int64)
     whole = _compute_scores(trained, prepared, np.arange(number), nowhere, nowhere, 0, None)
-    classes = whole.argmax(1) if classes is None else np.asarray(classes)
-    if classes.shape != (number,) or not ((classes >= 0) & (classes < count)).all():
-        raise CbirError(
-            f"classes {classes.tolist()} do not fit {number} images",
-            f"give one of 0 to {count - 1} for each",
-        )
+    answers = whole.argmax(1)
     shape = number, len(starts), len(starts)
     rows, down, across = (axis.ravel() for axis in np.indices(shape))
-    left = _compute_scores(trained, prepared, rows, starts[down], starts[across], patch_px, fill)
-    before, after = compute_log_odds(whole, classes)[rows], compute_log_odds(left, classes[rows])
+    left = _compute_scores(trained, prepared, rows, starts[down], starts[across], patch_px, None)
+    before, after = compute_log_odds(whole, answers)[rows], compute_log_odds(left, answers[rows])
     return (before - after).reshape(shape)
-
-
-def _prepare(trained: TrainedNetwork, images: np.ndarray) -> Tensor:
-    return torch.from_numpy(trained.preprocessing.transform(check_images(images)))
 
 
 @torch.inference_mode()

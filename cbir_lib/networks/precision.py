@@ -31,7 +31,7 @@ def measure_bfloat16_cost(on_gpu: bool = False) -> float:
     """
     if on_gpu:
         return 0.5 if torch.cuda.is_bf16_supported(including_emulation=False) else 20.0
-    if _native_on_cpu():
+    if has_bfloat16():
         return 0.6
     layer = nn.Conv2d(20, 20, 3, padding="same").to(memory_format=torch.channels_last)
     images = torch.zeros(16, 20, 32, 32).to(memory_format=torch.channels_last)
@@ -46,8 +46,8 @@ def measure_bfloat16_cost(on_gpu: bool = False) -> float:
     return max(EMULATED, min(seconds[True]) / min(seconds[False]))
 
 
-def _native_on_cpu() -> bool:
-    """Whether oneDNN may use instructions for bfloat16 that this processor has."""
+def has_bfloat16() -> bool:
+    """Return whether oneDNN may use instructions for bfloat16 that this processor has."""
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
     allowed = limit in ("ALL", "DEFAULT") or "BF16" in limit or "FP16" in limit or "AMX" in limit
     has = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -21,7 +21,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
 from torch import Tensor, nn
 
-from cbir_lib.errors import CbirError, first_line
+from cbir_lib.errors import CbirError, first_line, is_out_of_memory
 from cbir_lib.files import find_lock, replacing
 from cbir_lib.networks.classifier import CODE_LOSSES, MAP, Batches, Classifier, Settings
 from cbir_lib.networks.precision import PRECISIONS, resolve_precision
@@ -179,7 +179,9 @@ def fit(
         initial = copy.deepcopy(network.state_dict())
         try:
             return _fit(network, arrays, settings, on_gpu, checkpoint)
-        except torch.OutOfMemoryError as error:
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
             if settings == halved:
                 raise _no_memory(settings.batch_size, error) from error
         print(
@@ -191,11 +193,13 @@ def fit(
             checkpoint.unlink(missing_ok=True)
         try:
             return _fit(network, arrays, halved, on_gpu, checkpoint)
-        except torch.OutOfMemoryError as error:
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
             raise _no_memory(halved.batch_size, error) from error
 
 
-def _no_memory(batch_size: int, error: torch.OutOfMemoryError) -> CbirError:
+def _no_memory(batch_size: int, error: Exception) -> CbirError:
     return CbirError(
         f"no memory for a batch of {batch_size}: {first_line(error)}",
         "give a smaller batch_size, or let nothing else use the device",

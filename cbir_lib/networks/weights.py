@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cbir_lib.networks.modules import TrainedNetwork, build_network
+from cbir_lib.networks.modules import TrainedNetwork, reset_weights
 
 PARTS = ("mean", "edge", "line or spot")
 
@@ -51,17 +51,11 @@ def measure_training_changes(trained: TrainedNetwork, seed: int) -> pd.DataFrame
         One row per layer with weights: ``moved``, the length of the change as a share of the length
         at the start, and ``correlation`` of the weights with those at the start.
     """
-    torch.manual_seed(seed)
-    start = build_network(
-        trained.name,
-        trained.module.centre.mean_image.numpy(),
-        classes=len(trained.class_names),
-        **trained.options,
-    )
+    start = reset_weights(trained, seed).module
     rows = {}
     for name, module in trained.module.named_children():
         if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
-            first, last = getattr(start, name).weight, module.weight
+            first, last = getattr(start, name).weight, module.weight.cpu()
             both = torch.stack([first.flatten(), last.flatten()])
             rows[name] = {
                 "moved": float((last - first).norm() / first.norm()),

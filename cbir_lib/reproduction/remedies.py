@@ -30,18 +30,21 @@ def select_trainings(
 
 
 def measure_remedies(results: Sequence[Result]) -> dict[str, dict[str, dict[str, float]]]:
-    """Measure what each remedy changes in test accuracy: by remedy, then by network.
+    """Measure what each remedy changes in test accuracy: by remedy, then by network."""
+    return {remedy: measure_remedy(results, variant) for remedy, variant in REMEDIES.items()}
 
-    Each as :func:`cbir_lib.study.pairwise.compute_difference` gives it; networks that were not
-    trained in both ways are left out.
+
+def measure_remedy(results: Sequence[Result], variant: str) -> dict[str, dict[str, float]]:
+    """Measure what one remedy changes in test accuracy, by network.
+
+    As :func:`cbir_lib.study.pairwise.compute_difference` gives it; networks that were not trained
+    in both ways are left out.
     """
+    networks = [r for r in results if "network" in r.parameters]
     return {
-        remedy: {
-            name: difference
-            for name in NETWORKS
-            if (difference := compute_difference(results, (name, variant), (name, ""))) is not None
-        }
-        for remedy, variant in REMEDIES.items()
+        name: difference
+        for name in NETWORKS
+        if (difference := compute_difference(networks, (name, variant), (name, ""))) is not None
     }
 
 

@@ -9,13 +9,12 @@ import pandas as pd
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 from cbir_lib.evaluation.intervals import compute_paired_interval
-from cbir_lib.reproduction import paper
+from cbir_lib.reproduction import paper, remedies
 from cbir_lib.reproduction.paper import Comparison, Side
 from cbir_lib.reproduction.verdicts import (
     HIGHER,
     LOWER,
     SAME,
-    compute_differences,
     compute_scores,
     find_descriptor,
     find_runs,
@@ -117,7 +116,7 @@ def compare_remedies(results: Sequence[Result], variant: str) -> pd.DataFrame:
     ``opposite`` to the paper's if the interval excludes 0, else ``open``; empty if the paper has
     no difference.
     """
-    rows = {}
+    rows, measured = {}, remedies.measure_remedy(results, variant)
     for name in paper.TRAINED:
         comparison = Comparison((name, variant), (name, ""))
         row = dict(
@@ -128,25 +127,16 @@ def compare_remedies(results: Sequence[Result], variant: str) -> pd.DataFrame:
             )
         )
         row["paper"] = paper.get_published_difference(comparison)
-        both = pair_runs(results, comparison)
-        if both:
-            points = compute_differences(both, comparison)
-            low, high = compute_paired_interval(points, subjects=get_subjects(both.data))
-            means = [
-                np.mean([compute_scores(r, "accuracy").mean() for r in side])
-                for side in (both.one, both.other)
-            ]
-            off = int(low > 0) - int(high < 0)
+        if name in measured:
+            ours = measured[name]
+            off = int(ours["low"] > 0) - int(ours["high"] < 0)
             direction = (
                 "open" if not off else "same" if off * (row["paper"] or 0) > 0 else "opposite"
             )
             row |= {
-                "with": means[0],
-                "without": means[1],
-                "difference": points.mean(),
-                "low": low,
-                "high": high,
-                "seeds": len(both.one),
+                "with": ours["one"],
+                "without": ours["other"],
+                **{key: ours[key] for key in ("difference", "low", "high", "seeds")},
                 "direction": "" if row["paper"] is None else direction,
             }
         rows[name] = row
@@ -211,9 +201,8 @@ def tabulate_published_gains() -> pd.DataFrame:
     images of IRMA's test list (:func:`compute_interval`).
     """
     images = sum(paper.IRMA_2009["test"].values())
-    remedies = {"dropout": "dropout", "augmentation": "augment", "both": "dropout-augment"}
     rows = {}
-    for remedy, variant in remedies.items():
+    for remedy, variant in remedies.REMEDIES.items():
         for name in paper.TRAINED:
             before, after = (paper.get_published_accuracy((name, v)) for v in ("", variant))
             if before is not None and after is not None:

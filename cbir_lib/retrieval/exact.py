@@ -56,13 +56,6 @@ class Prepared(NamedTuple):
     half: bool  # whether it was rounded to bfloat16, or to float32
 
 
-def has_bfloat16() -> bool:
-    """Return whether this processor multiplies matrices of bfloat16 faster."""
-    import torch
-
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
 def prepare(distance: str, gallery: np.ndarray, half: bool) -> Prepared:
     """Shift and scale a gallery (G, D) float32, and round it to bfloat16 if ``half``; in blocks."""
     import torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import faiss
 import numpy as np
 
-from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.errors import CbirError, is_integer, unknown_name_error
 
 HASHES = ("random", "PCA", "ITQ")
 
@@ -34,7 +34,7 @@ class BinaryHash:
     def __init__(self, method: str, bits: int, seed: int = 0):
         if method not in HASHES:
             raise unknown_name_error("hash", method, HASHES)
-        if bits < 8 or bits % 8:
+        if not is_integer(bits) or bits < 8 or bits % 8:
             raise CbirError(f"{bits} bits do not fill bytes", "give a multiple of 8")
         self.method, self.bits, self.seed = method, bits, seed
 

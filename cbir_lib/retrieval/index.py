@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.errors import CbirError, check_integer, is_integer, unknown_name_error
 from cbir_lib.files import replacing
 from cbir_lib.retrieval import exact
 from cbir_lib.retrieval.approximate import (
@@ -81,13 +81,10 @@ class Index:
         for name, value in settings.items():
             if name not in METHODS[method]:
                 raise unknown_name_error(f"setting of {method}", name, METHODS[method])
-            minimum = 0 if name == "seed" else 1
-            whole = isinstance(value, int) and not isinstance(value, bool)
             by_size = value is None and METHODS[method][name] is None
-            if name != "device" and not by_size and not (whole and value >= minimum):
-                raise CbirError(
-                    f"{name} {value!r} is out of range", f"give a whole number, {minimum} or more"
-                )
+            if name != "device" and not by_size:
+                check_integer(name, value, 0 if name == "seed" else 1)
+                settings[name] = int(value)  # for JSON, which knows no number of NumPy
         if method != "exact" and distance not in APPROXIMATE_FOR:
             raise CbirError(
                 f"{method} cannot search by the distance {distance!r}",
@@ -194,7 +191,7 @@ class Index:
         if not len(self):
             raise CbirError("the gallery is empty", "add vectors before searching")
         k = len(self) if k is None else k
-        if not 1 <= k <= len(self):
+        if not is_integer(k) or not 1 <= k <= len(self):
             raise CbirError(f"k = {k} is out of range", f"give 1 to {len(self)}, the gallery")
         vectors = np.asarray(vectors, np.float32)
         if vectors.ndim != 2 or vectors.shape[1] != self.vectors.shape[1]:
@@ -268,12 +265,14 @@ class Index:
 
     def _search_exactly(self, vectors, k, own, subjects, codes) -> Ranking:
         """By :mod:`cbir_lib.retrieval.exact`, and by blocks where that decides nothing."""
+        from cbir_lib.networks import precision  # which imports torch
+
         vectors, gallery = self._check_finite(vectors), np.ascontiguousarray(self.vectors)
         rows = np.empty((len(vectors), k), np.int64)
         distances = np.empty((len(vectors), k), np.float32)
         left = np.arange(len(vectors))
         self._built = self._built or {}
-        for half in (True, False) if exact.has_bfloat16() else (False,):
+        for half in (True, False) if precision.has_bfloat16() else (False,):
             if not len(left):
                 break
             if half not in self._built:

@@ -17,13 +17,14 @@ from cbir_lib import paths
 from cbir_lib.datasets import SOURCES
 from cbir_lib.descriptors import COMBINATION, DESCRIPTORS
 from cbir_lib.errors import CbirError, unknown_name_error
-from cbir_lib.images.perturbations import PERTURBATIONS
+from cbir_lib.images.perturbations import check_level
 from cbir_lib.networks.architectures import NETWORKS, OWN_NETWORKS, READINGS
 from cbir_lib.schema import StrictModel, describe_first_error
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Values = Annotated[list, Field(min_length=1)]
 Variation = Literal[
     *("magnification", "blur", "collimation", "exposure", "noise", "resolution", "contrast"),
     *("gamma", "inversion"),
@@ -100,7 +101,7 @@ class NetworkRun(Run):
     bits: Annotated[
         int | None, Field(ge=8, multiple_of=8, le=1024, exclude_if=lambda count: count is None)
     ] = None
-    seed: int = 0
+    seed: Seed = 0
     epochs: AtLeastOne = 1000
     budget: AtLeastOne = 1  # multiplies the epochs
     early_stopping: bool = False
@@ -108,7 +109,7 @@ class NetworkRun(Run):
     batch_size: AtLeastOne = 256
     learning_rate: Annotated[float, Field(gt=0)] = 0.01
     schedule: Literal["cosine", "constant"] = "cosine"
-    momentum: NotNegative = 0.9
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: NotNegative = 5e-4
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     # Left out of files where it is the paper's.
@@ -342,7 +343,7 @@ class Robustness(StudyModel):
 
     descriptors: list[str]  # in addition to the network
     queries: AtLeastOne  # of the test split, evenly spaced
-    levels: dict[str, list[float]]
+    levels: dict[str, Annotated[list[float], Field(min_length=1)]]
 
 
 class EffectsRun(Run):
@@ -471,8 +472,8 @@ class EffectsGrid(StudyModel):
 class Grid(StudyModel):
     """The runs to do and the effects to measure."""
 
-    networks: dict[str, dict[str, list]] = {}  # values of a run's parameters
-    descriptors: dict[str, dict[str, list]] = {}  # values to try, by descriptor and parameter
+    networks: dict[str, dict[str, Values]] = {}  # of a run's parameters
+    descriptors: dict[str, dict[str, Values]] = {}  # to try, by descriptor and parameter
     combination: list[str] = []  # descriptors to combine; empty: no combination
     effects: EffectsGrid = EffectsGrid()
 
@@ -613,12 +614,19 @@ def read_study(path: Path | str) -> Study:
             _check_name(where, "run of a descriptor", descriptor, study.grid.descriptors)
         if "network" in plan:
             _check_name(where, "network", plan["network"], NETWORKS | OWN_NETWORKS)
-        for change in plan.get("levels", ()):
-            _check_name(f"{where}.levels", "change", change, PERTURBATIONS)
+        for change, levels in plan.get("levels", {}).items():
+            for level in levels:
+                try:
+                    check_level(change, level)
+                except CbirError as error:
+                    raise CbirError(f"{where}.levels: {error.what}", error.hint) from error
         for name in (*plan.get("datasets", ()), *plan.get("regions", ())):
             _check_name(f"{where}.datasets", "data set", name, SOURCES)
     for name, grid in study.grid.descriptors.items():
-        _check_number(f"{path}: grid.descriptors.{name}", "settings", count_combinations(grid))
+        where = f"{path}: grid.descriptors.{name}"
+        for parameter in grid:
+            _check_name(where, "parameter", parameter, DESCRIPTORS[name].parameters.split())
+        _check_number(where, "settings", count_combinations(grid))
     for key, profile in study.profiles.items():
         _check_name(f"{path}: profiles.{key}.dataset", "data set", profile.dataset, SOURCES)
         for row in profile.networks or ():

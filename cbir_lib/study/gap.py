@@ -24,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from cbir_lib import paths
 from cbir_lib.datasets import load
 from cbir_lib.datasets.radiographs import RadiographSet
+from cbir_lib.errors import CbirError
 from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.schema import StrictModel, read_json, write_json
 from cbir_lib.study import real, results
@@ -171,11 +172,13 @@ def measure(
     Raises
     ------
     CbirError
-        When the films are simulated, or none of their classes is a region of the phantom.
+        When the films are simulated, none of their classes is a region of the phantom, or a region
+        has too few images on one of the sides.
     """
     clock = time.perf_counter()
     gallery = (phantom or load("phantom")).split("train")
     queries, labels = real.select_films(plan, films, gallery.class_names)
+    _check_counts(plan, gallery, labels)
     prepare = Preprocessing(size=plan.size, clahe=False).transform
     statistics, separations, neighbours = [], [], {}
     for label in np.unique(labels):
@@ -199,6 +202,24 @@ def measure(
         neighbours=neighbours,
         circumstances=results.record_circumstances({"measuring": time.perf_counter() - clock}),
     )
+
+
+def _check_counts(plan: Real, gallery: RadiographSet, labels: np.ndarray) -> None:
+    """Refuse a region with fewer images than ``FOLDS``, of which each fold must have one a side."""
+    for label in np.unique(labels):
+        region = gallery.class_names[label]
+        of_films, simulated = int((labels == label).sum()), int((gallery.labels == label).sum())
+        if of_films < FOLDS:
+            raise CbirError(
+                f"{region}: {of_films} films, fewer than {FOLDS}",
+                f"give {FOLDS} films or more of each region; the study takes {plan.queries}: "
+                "grid.effects.real.queries",
+            )
+        if simulated < FOLDS:
+            raise CbirError(
+                f"{region}: {simulated} phantom images in training, fewer than {FOLDS}",
+                "draw more: cbir phantom render --count",
+            )
 
 
 def compare_sides(region: str, real_side: pd.DataFrame, simulated: pd.DataFrame) -> list[Statistic]:

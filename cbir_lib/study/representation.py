@@ -14,7 +14,8 @@ from cbir_lib.datasets.radiographs import RadiographSet
 from cbir_lib.descriptors.combination import combine, compute_mean_distance
 from cbir_lib.descriptors.learned import BATCH
 from cbir_lib.evaluation import protocol
-from cbir_lib.networks.modules import TrainedNetwork, build_network
+from cbir_lib.networks.modules import TrainedNetwork
+from cbir_lib.networks.modules import reset_weights as reset_weights  # as chapters call it
 from cbir_lib.retrieval.distances import pairwise
 from cbir_lib.retrieval.hashing import BinaryHash, compute_hamming_distances
 from cbir_lib.study.effects import Effect, Search
@@ -37,19 +38,6 @@ class Vectors:
         return pairwise(self.distance, self.queries, self.gallery)
 
 
-def reset_weights(trained: TrainedNetwork, seed: int = 0) -> TrainedNetwork:
-    """Return the same network with the random weights it starts from; the mean image stays."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = build_network(
-            trained.name,
-            trained.module.centre.mean_image.cpu().numpy(),
-            classes=len(trained.class_names),
-            **trained.options,
-        )
-    return TrainedNetwork(**{**trained.__dict__, "module": module.eval()})
-
-
 @torch.inference_mode()
 def compute_activations(trained: TrainedNetwork, images: np.ndarray) -> dict[str, np.ndarray]:
     """Compute the output of every stage for (N, H, W) uint8 images, flattened to (N, D) float32.
@@ -58,7 +46,7 @@ def compute_activations(trained: TrainedNetwork, images: np.ndarray) -> dict[str
     ``pool1, mean``, ...: the mean of each channel. Then ``relu_fc1``, ..., ``scores`` and
     ``softmax`` of the scores.
     """
-    prepared = torch.from_numpy(trained.preprocessing.transform(images))
+    prepared = trained.prepare(images)
     device = next(trained.module.buffers()).device
     parts_of: dict[str, list] = {}
     for batch in prepared.split(BATCH):

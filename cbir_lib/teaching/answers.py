@@ -7,9 +7,13 @@ wrong type or shape, NaN), then its value.
 from __future__ import annotations
 
 import hashlib
+import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from numbers import Number as AnyNumber
+from numbers import Real
 from typing import Protocol
 
 import numpy as np
@@ -54,19 +58,20 @@ class Number:
         answer = _unwrap(answer)
         if isinstance(answer, bool | np.bool_) or not isinstance(answer, AnyNumber):
             return f"a number is expected, not {_describe_type(answer)}"
-        if isinstance(answer, complex):
+        if not _is_real(answer):
             return "a real number is expected, not a complex one"
-        if not np.isfinite(answer):
+        number = _convert_to_float(answer)
+        if not math.isfinite(number):
             return f"a finite number is expected, not {answer}"
-        if self._matches(answer, self.value):
+        if self._matches(number, self.value):
             return None
         for wrong, hint in self.common:
-            if self._matches(answer, wrong):
+            if self._matches(number, wrong):
                 return hint
         return self.hint
 
     def _matches(self, answer: float, value: float) -> bool:
-        return abs(float(answer) - float(value)) <= self.tolerance + 1e-9 * abs(value)
+        return abs(answer - float(value)) <= self.tolerance + 1e-9 * abs(value)
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class Array:
             return f"an array is expected, not {_describe_type(answer)}"
         expected = np.asarray(self.value)
         try:
-            value = np.asarray(answer if hasattr(answer, "__array__") else list(answer))
+            value = _convert_to_array(answer)
         except (ValueError, TypeError):  # rows of different lengths
             return f"an array of shape {expected.shape} is expected; this has no single shape"
         if value.shape != expected.shape:
@@ -222,17 +227,49 @@ def _holds_dots(answer: object) -> bool:
 
 def _unwrap(answer: object) -> object:
     """Return the number in an array or tensor of one value; anything else as it is."""
-    if hasattr(answer, "item") and getattr(answer, "size", None) == 1:
+    if hasattr(answer, "item") and np.size(_list_tensor(answer)) == 1:
         return answer.item()
     return answer
 
 
+def _list_tensor(value: object) -> object:
+    """Return a tensor of torch as nested lists; anything else as it is.
+
+    NumPy takes no tensor that has a gradient, is on a GPU, or is of bfloat16.
+    """
+    return value.tolist() if hasattr(value, "detach") else value
+
+
+def _is_real(value: object) -> bool:
+    # A decimal is a number to Python, but not a real one.
+    return isinstance(value, Real | Decimal) and not isinstance(value, bool)
+
+
+def _convert_to_float(number: Real | Decimal) -> float:
+    """Return the nearest float; the largest there is for a number that is larger."""
+    try:
+        return float(number)
+    except OverflowError:
+        return sys.float_info.max if number > 0 else -sys.float_info.max
+    except ValueError:  # a signalling NaN of decimal
+        return math.nan
+
+
+def _convert_to_array(answer: Iterable) -> np.ndarray:
+    """Return an array; fractions, decimals and whole numbers of any size as float64."""
+    answer = _list_tensor(answer)
+    if isinstance(answer, Iterable) and not hasattr(answer, "__array__"):
+        answer = [_list_tensor(item) for item in answer]
+    value = np.asarray(answer)
+    if value.dtype == object and all(map(_is_real, value.flat)):
+        value = np.vectorize(_convert_to_float, otypes=[float])(value)
+    return value
+
+
 def _hashable(item: object) -> object:
-    if isinstance(item, np.ndarray | list):
-        return tuple(_hashable(part) for part in item)
-    if isinstance(item, tuple):
-        return tuple(map(_hashable, item))
-    return item.item() if isinstance(item, np.generic) else item
+    if hasattr(item, "tolist"):  # of NumPy or torch
+        item = item.tolist()
+    return tuple(map(_hashable, item)) if isinstance(item, list | tuple) else item
 
 
 def _describe_type(answer: object) -> str:

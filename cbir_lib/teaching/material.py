@@ -104,7 +104,8 @@ def plant_copies() -> tuple[np.ndarray, np.ndarray]:
     others = [row for row in rows[60:] if subjects[row] not in set(subjects[train])]
     test = images[others]
     places = rng.permutation(len(test))[: len(COPIED)]
-    for place, original, how in zip(places, rng.permutation(60), COPIED, strict=False):
+    originals = rng.permutation(60)[: len(COPIED)]
+    for place, original, how in zip(places, originals, COPIED, strict=True):
         test[place] = alter_image(images[train[original]], how)
     return images[train], test
 

@@ -41,6 +41,7 @@ GRACE_S = 5
 # 2.5 GHz server. Once something has finished, only the proportions matter.
 MULTIPLY_ADDS_PER_S = 12e9
 ALL_IMAGES = 10_000  # roughly the training images of IRMA and the phantom
+MOST_CLASSES = 6  # of the data sets
 START_S = 15
 DESCRIPTOR_S = 25
 CHAPTER_S = 10
@@ -423,9 +424,10 @@ class Progress:
 def _estimate_cost(run, job: str) -> float:
     if isinstance(run, NetworkRun):
         size = run.options["crop"] or run.size
-        shape = {"classes": 6, "size": size, "reading": run.reading}
+        classes = len(run.classes) or MOST_CLASSES
+        shape = {"classes": classes, "size": size, "reading": run.reading, "bits": run.bits}
         multiply_adds = sum(layer.multiply_adds for layer in list_layers(run.network, **shape))
-        images = (run.images["train"] if run.images else ALL_IMAGES) * run.epochs
+        images = (run.images["train"] if run.images else ALL_IMAGES) * run.all_epochs
         return START_S + 3 * images * multiply_adds / MULTIPLY_ADDS_PER_S
     if run:
         return DESCRIPTOR_S

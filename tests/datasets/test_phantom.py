@@ -703,7 +703,7 @@ def test_the_embedded_set_is_neither_trivial_nor_hopeless():
     ("arguments", "what"),
     [
         (["phantom", "render", "--count", 10, "--out", "x"], "count 10 is out of range"),
-        (["phantom", "render", "--size", 8, "--out", "x"], "size 8 px"),
+        (["phantom", "render", "--size", 8, "--out", "x"], "size 8 is out of range"),
         (["phantom", "render", "--workers", 0, "--out", "x"], "--workers"),
         (["phantom", "render"], "--out"),
         (["data", "fetch", "phantom"], "part of the repository"),

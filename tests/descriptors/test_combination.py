@@ -77,6 +77,7 @@ def test_the_distances_are_left_alone():
         ({"a": A}, {"a": 0}, None, "scale 0 of 'a' is out of range\n.*more than 0"),
         ({"a": A}, {"a": np.nan}, None, "scale nan of 'a' is out of range"),
         ({"a": A}, {"a": "1"}, None, "scale '1' of 'a' is out of range"),
+        ({"a": A}, {"a": True}, None, "scale True of 'a' is out of range"),
         ({"a": A}, {"a": 1}, {"a": -1}, "weight -1 of 'a' is out of range\n.*0 or more"),
         ({"a": A}, {"a": 1}, {"a": 0}, "weights are all 0"),
         ({"a": A, "b": B[:2]}, {"a": 1, "b": 1}, None, r"'b' have shape \(2, 4\)"),

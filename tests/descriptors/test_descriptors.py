@@ -166,6 +166,36 @@ def test_a_saved_descriptor_gives_the_same_vectors(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", DESCRIPTORS)
+def test_the_table_names_the_parameters_of_a_class_without_loading_it(name):
+    entry = DESCRIPTORS[name]
+    assert sorted(entry.parameters.split()) == sorted(entry.load()().get_params())
+
+
+def whole_numbers(name):
+    """The parameters of a descriptor that are whole numbers, small ones for few images."""
+    small = {"bag-of-words": {"words": 8}, "vlad": {"words": 4}}.get(name, {})
+    values = build_descriptor(name).get_params() | small
+    return {p: value for p, value in values.items() if type(value) is int and p != "radius_px"}
+
+
+@pytest.mark.parametrize("name", DESCRIPTORS)
+def test_whole_numbers_of_numpy_are_taken_and_saved(name, tmp_path):
+    own = {parameter: np.int64(value) for parameter, value in whole_numbers(name).items()}
+    descriptor = build_descriptor(name, **own).fit(TRAINING)
+    save_descriptor(tmp_path / "d.safetensors", name, descriptor)
+    assert load_descriptor(tmp_path / "d.safetensors").get_params() == descriptor.get_params()
+
+
+@pytest.mark.parametrize("name", DESCRIPTORS)
+def test_whole_numbers_of_other_types_are_refused(name):
+    for parameter, value in whole_numbers(name).items():
+        for wrong in (float(value), str(value), True):
+            descriptor = build_descriptor(name, **whole_numbers(name) | {parameter: wrong})
+            with pytest.raises(CbirError, match=f"{parameter} {wrong!r} is out of range"):
+                descriptor.fit(TRAINING)
+
+
+@pytest.mark.parametrize("name", DESCRIPTORS)
 def test_a_descriptor_is_a_step_of_a_pipeline(name):
     small = {"bag-of-words": {"words": 8}, "vlad": {"words": 4}}.get(name, {})
     labels = np.arange(len(TRAINING)) % 3
@@ -215,7 +245,7 @@ def test_histogram_sums_to_one_and_forgets_the_places(images, bins, random):
     assert np.array_equal(GreyHistogram(bins).transform(moved), histograms)
 
 
-@pytest.mark.parametrize("bins", [0, 1, 3, 100, 512, -2, 16.0, "16", None])
+@pytest.mark.parametrize("bins", [0, 1, 3, 100, 512, -2, 16.0, "16", None, True])
 def test_bins_out_of_range(bins):
     for use in (GreyHistogram(bins).fit, GreyHistogram(bins).transform):
         with pytest.raises(CbirError, match=r"bins .* is out of range"):

@@ -150,6 +150,7 @@ def test_blocks_do_not_show(descriptor, length, monkeypatch):
         (GaborVector(orientations=1), "orientations 1 is out of range"),
         (GaborVector(scales=7), "scales 7 is out of range"),
         (GaborHistogram(scales=2.0), "scales 2.0 is out of range"),
+        (GaborVector(scaled="no"), "scaled 'no' is out of range"),
         (GaborHistogram(bins=1), "bins 1 is out of range"),
     ],
 )

@@ -117,7 +117,7 @@ def test_neither_blocks_nor_threads_change_a_bit(monkeypatch):
     ("parameter", "value", "allowed"),
     [
         *(("neighbours", value, "4 to 24") for value in (3, 25, 8.0)),
-        *(("radius_px", value, "1 to 8 pixels") for value in (0.5, 9, float("nan"), "1")),
+        *(("radius_px", value, "1 to 8 pixels") for value in (0.5, 9, float("nan"), "1", True)),
         ("rotation_invariant", "yes", "True or False"),
         *(("grid", value, "1 to 16") for value in (0, 17, 2.0)),
     ],

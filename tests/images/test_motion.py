@@ -1,9 +1,11 @@
 """Motions that are exact on the pixel grid, and that undo one another."""
 
+import cv2
 import numpy as np
 import pytest
 
 from cbir_lib.images.motion import move
+from cbir_lib.images.perturbations import rotate
 
 NOISE = np.random.default_rng(0).integers(0, 256, (3, 24, 24), dtype=np.uint8)
 
@@ -25,6 +27,15 @@ def test_whole_pixels_are_shifted_and_black_comes_in(right, down):
 @pytest.mark.parametrize("turns", [1, 2, 3])
 def test_right_angles_are_exact(turns):
     assert (move(NOISE, angle_deg=90 * turns) == np.rot90(NOISE, turns, axes=(1, 2))).all()
+
+
+@pytest.mark.parametrize("degrees", [0.0, 5.0, 45.0, -20.0, 400.0])
+def test_queries_are_rotated_by_the_same_motion_bit_for_bit(degrees):
+    images = NOISE[:, :17]
+    matrix = cv2.getRotationMatrix2D((11.5, 8), degrees % 360, 1.0)
+    expected = [cv2.warpAffine(image, matrix, (24, 17)) for image in images]
+    assert np.array_equal(rotate(images, degrees), expected)
+    assert np.array_equal(move(images, angle_deg=degrees), expected)
 
 
 def test_a_smaller_square_is_as_much_smaller_and_in_the_centre():

@@ -144,12 +144,18 @@ def test_mean_of_many_images_does_not_lose_bits():
 @pytest.mark.parametrize(
     ("parameters", "named"),
     [
-        ({"size": 7}, "size 7 px"),
-        ({"size": 1025}, "size 1025 px"),
+        ({"size": 7}, "size 7"),
+        ({"size": 1025}, "size 1025"),
+        ({"size": 64.0}, "size 64.0"),
+        ({"size": "64"}, "size '64'"),
+        ({"clahe": "no"}, "clahe 'no'"),
         ({"clip_limit": 0}, "clip_limit 0"),
         ({"clip_limit": float("nan")}, "clip_limit nan"),
         ({"clip_limit": 1e9}, "clip_limit 1000000000.0"),  # OpenCV's product overflows there
+        ({"clip_limit": True}, "clip_limit True"),
+        ({"clip_limit": "2"}, "clip_limit '2'"),
         ({"tile_px": 7}, "tile_px 7"),
+        ({"tile_px": 16.5}, "tile_px 16.5"),
     ],
 )
 def test_parameters_out_of_range(parameters, named):
@@ -158,7 +164,14 @@ def test_parameters_out_of_range(parameters, named):
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"size": 8}, {"size": 1024}, {"clip_limit": 256}, {"tile_px": 8}]
+    "parameters",
+    [
+        {"size": 8},
+        {"size": 1024},
+        {"clip_limit": 256},
+        {"tile_px": 8},
+        {"size": np.int64(16), "tile_px": np.int32(8), "clip_limit": np.float32(2)},
+    ],
 )
 def test_ends_of_the_ranges_work(parameters):
     preprocessing = Preprocessing(**parameters)

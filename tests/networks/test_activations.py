@@ -1,5 +1,7 @@
 """Activations, maps and weights of small networks, compared with loops over channels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -130,6 +132,21 @@ def test_an_untrained_network_has_not_moved():
     changes = weights.measure_training_changes(trained(seed=3), 3)
     assert list(changes.index) == ["conv1", "conv2", "conv3", "conv4", "fc1", "fc2", "scores"]
     assert (changes["moved"] == 0).all() and np.allclose(changes["correlation"], 1)
+
+
+def test_measuring_draws_nothing_from_the_callers_generator():
+    network = trained(seed=3)
+    state = torch.get_rng_state()
+    weights.measure_training_changes(network, 4)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_network_on_a_gpu_is_measured_as_on_the_processor():
+    network = trained(seed=3)
+    on_cpu = weights.measure_training_changes(network, 4)
+    on_gpu = weights.measure_training_changes(replace(network, module=network.module.cuda()), 4)
+    assert np.allclose(on_cpu, on_gpu)
 
 
 def test_how_far_a_layer_moved_is_measured_from_its_own_start():

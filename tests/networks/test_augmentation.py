@@ -159,11 +159,11 @@ def test_a_gradient_flows_back_to_where_a_pixel_was():
     assert set(images.grad.unique().tolist()) == {0.0, 1.0}
 
 
-@pytest.mark.parametrize("crop", [0, -1, 5])
+@pytest.mark.parametrize("crop", [0, -1, 5, 2.0, True])
 def test_crops_out_of_range_are_refused(crop):
     with pytest.raises(CbirError, match=f"a crop of {crop} px from an image of 4 px") as caught:
         Augmentation(4, crop=crop)
-    assert caught.value.hint == "give 1 to 4 pixels"
+    assert caught.value.hint == "give a whole number, 1 to 4 pixels"
 
 
 def test_two_augmentations_are_told_apart_by_their_text():

@@ -17,6 +17,7 @@ from cbir_lib.networks.modules import (
     save_network,
 )
 from cbir_lib.tensors import read_tensors, write_tensors
+from tests.fixtures import untrained_network
 
 SIZE = 32
 RNG = np.random.default_rng(0)
@@ -164,13 +165,13 @@ def test_dropout_sets_its_share_to_zero_in_training_and_does_nothing_afterwards(
         assert abs(float(kept.float().mean()) - 0.7) < 4 * np.sqrt(0.3 * 0.7 / 40_000)
 
 
-@pytest.mark.parametrize("dropout", [-0.1, 1.0, 1.5, float("nan")])
+@pytest.mark.parametrize("dropout", [-0.1, 1.0, 1.5, float("nan"), False, "0.5"])
 def test_dropout_out_of_range(dropout):
-    with pytest.raises(CbirError, match=f"dropout {dropout} is out of range"):
+    with pytest.raises(CbirError, match=f"dropout {dropout!r} is out of range"):
         build_network("G", MEAN, classes=3, dropout=dropout)
 
 
-@pytest.mark.parametrize("crop", [0, -3, SIZE + 1])
+@pytest.mark.parametrize("crop", [0, -3, SIZE + 1, 16.5, True])
 def test_crop_out_of_range(crop):
     with pytest.raises(CbirError, match=f"a crop of {crop} px from an image of {SIZE} px"):
         build_network("G", MEAN, classes=3, crop=crop)
@@ -384,14 +385,7 @@ def changed(saved, description=(), tensors=()):
         {"options": '{"reading": "flattened", "sharpen": true}'},
         {"options": '{"reading": "flattened", "classes": 3}'},
         {"options": '{"reading": "flattened", "name": "G"}'},
-        {"options": '{"reading": "flattened", "dropout": "0.5"}'},
-        {"options": '{"reading": "flattened", "dropout": null}'},
-        {"options": '{"reading": "flattened", "crop": "24"}'},
-        {"options": '{"reading": "flattened", "crop": 24.5}'},
-        {"options": '{"reading": "flattened", "crop": [24]}'},
-        {"options": '{"reading": "flattened", "turns": "no"}'},
         {"options": '{"reading": "flattened", "flips": 1}'},
-        {"options": '{"reading": "flattened", "batch_norm": null}'},
         {"options": "[]"},
         {"options": "flattened"},
         {"options": "[" * 100_000},
@@ -400,7 +394,6 @@ def changed(saved, description=(), tensors=()):
         {"class_names": "not JSON"},
         {"preprocessing": "[]"},
         {"preprocessing": '{"sharpen": true}'},
-        {"preprocessing": '{"size": "32"}'},
         {"preprocessing": '{"size": 64}'},
     ],
     ids=lambda changes: str(changes)[:60],
@@ -435,14 +428,43 @@ def test_weights_that_do_not_fit_the_description_are_refused(saved, key, shape):
         ({"name": "Z"}, "unknown network 'Z'"),
         ({"options": '{"reading": "both"}'}, "unknown reading 'both'"),
         ({"options": '{"dropout": 1.0}'}, "dropout 1.0 is out of range"),
+        ({"options": '{"dropout": "0.5"}'}, "dropout '0.5' is out of range"),
+        ({"options": '{"dropout": null}'}, "dropout None is out of range"),
+        ({"options": '{"turns": "no"}'}, "turns 'no' is out of range"),
+        ({"options": '{"batch_norm": null}'}, "batch_norm None is out of range"),
         ({"options": '{"bits": 12}'}, "12 bits do not fill bytes"),
+        ({"options": '{"bits": 16.0}'}, "16.0 bits do not fill bytes"),
         ({"options": '{"crop": 33}'}, "a crop of 33 px from an image of 32 px"),
         ({"options": '{"crop": 0}'}, "a crop of 0 px from an image of 32 px"),
+        ({"options": '{"crop": "24"}'}, "a crop of 24 px from an image of 32 px"),
+        ({"options": '{"crop": 24.5}'}, "a crop of 24.5 px from an image of 32 px"),
+        ({"options": '{"crop": [24]}'}, "a crop of .*24.* px from an image of 32 px"),
         ({"class_names": '["a"]'}, "1 classes cannot be told apart"),
-        ({"preprocessing": '{"size": 4}'}, "size 4 px is out of range"),
+        ({"preprocessing": '{"size": 4}'}, "size 4 is out of range"),
+        ({"preprocessing": '{"size": "32"}'}, "size '32' is out of range"),
+        ({"preprocessing": '{"clahe": "no"}'}, "clahe 'no' is out of range"),
     ],
 )
 def test_description_out_of_range_is_named(saved, description, reason):
     changed(saved, description)
     with pytest.raises(CbirError, match=reason):
         read_network(saved)
+
+
+def test_numbers_of_numpy_are_saved_as_numbers(tmp_path):
+    prepared = Preprocessing(size=np.int64(SIZE), tile_px=np.int32(8), clip_limit=np.float32(2))
+    options = {"crop": np.int64(16), "dropout": np.float64(0.5)}
+    module = build_network("G", MEAN, classes=2, **options)
+    save_network(tmp_path / "n", TrainedNetwork("G", options, ("a", "b"), prepared, module))
+    read = read_network(tmp_path / "n")
+    assert (read.options, read.preprocessing) == (options, prepared)
+
+
+def test_a_network_prepares_images_of_any_size_by_its_own_preprocessing():
+    network = untrained_network(MEAN)
+    films = RNG.integers(0, 256, (3, 50, 41), dtype=np.uint8)
+    prepared = network.prepare(films)
+    assert prepared.dtype == torch.uint8
+    assert np.array_equal(prepared.numpy(), network.preprocessing.transform(films))
+    with pytest.raises(CbirError, match="expected images of shape"):
+        network.prepare(films[0])

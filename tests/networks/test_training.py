@@ -426,14 +426,29 @@ def test_no_images(empty):
         ("batch_size", 0),
         ("learning_rate", 0),
         ("learning_rate", float("nan")),
+        ("learning_rate", float("inf")),
+        ("learning_rate", True),
         ("momentum", -0.1),
+        ("momentum", 1),
+        ("momentum", 5),
         ("weight_decay", -1e-9),
+        ("weight_decay", float("inf")),
         ("seed", -1),
+        ("seed", 2**32),
+        *((name, 2.5) for name in ("epochs", "patience", "batch_size", "seed")),
+        *((name, True) for name in ("epochs", "patience", "batch_size", "seed")),
+        ("epochs", "3"),
+        ("early_stopping", "no"),
     ],
 )
 def test_settings_out_of_range(name, value):
     with pytest.raises(CbirError, match=f"{name} {value!r} is out of range"):
         Settings(**{name: value})
+
+
+def test_numbers_of_numpy_are_settings_too():
+    numbers = {"epochs": np.int64(2), "learning_rate": np.float32(0.5), "momentum": np.int8(0)}
+    assert Settings(**numbers, seed=2**32 - 1).epochs == 2
 
 
 @pytest.mark.parametrize(
@@ -515,7 +530,7 @@ def test_the_cost_of_bfloat16_is_a_ratio_of_times_measured_once(monkeypatch):
         return clock[0]
 
     tick.started = False
-    monkeypatch.setattr(precision, "_native_on_cpu", lambda: False)
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: False)
     monkeypatch.setattr(precision.time, "perf_counter", tick)
     precision.measure_bfloat16_cost.cache_clear()
     try:
@@ -528,7 +543,7 @@ def test_the_cost_of_bfloat16_is_a_ratio_of_times_measured_once(monkeypatch):
 
 @pytest.mark.parametrize("native", [True, False])
 def test_auto_follows_the_processor_and_not_the_clock(monkeypatch, native):
-    monkeypatch.setattr(precision, "_native_on_cpu", lambda: native)
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: native)
     times = iter(float(n) for n in range(100))  # both precisions take as long
     monkeypatch.setattr(precision.time, "perf_counter", lambda: next(times))
     precision.measure_bfloat16_cost.cache_clear()
@@ -873,14 +888,21 @@ def test_a_refused_checkpoint_may_be_removed_and_the_training_starts_anew(checkp
 # Too little memory
 
 
-def starving(network, largest, step=1):
+ON_GPU = torch.OutOfMemoryError("no memory left.\nOf 8 GiB, all are taken.")
+ON_CPU = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you "
+    "tried to allocate 4503599627370496 bytes. Error code 12 (Cannot allocate memory)"
+)
+
+
+def starving(network, largest, step=1, error=ON_GPU):
     """The network, without memory for more than ``largest`` images from some step on."""
     steps = []
 
     def count(module, images):
         steps.append(len(images[0]))
         if len(steps) >= step and len(images[0]) > largest:
-            raise torch.OutOfMemoryError("no memory left.\nOf 8 GiB, all are taken.")
+            raise error
 
     network.register_forward_pre_hook(count)
     return network
@@ -889,9 +911,12 @@ def starving(network, largest, step=1):
 # In the first step; after one step, which has moved the weights; in the first validation (batches
 # of 10, 10, 4 and 10, 2); in the second epoch, behind a checkpoint.
 @pytest.mark.parametrize("step", [1, 2, 4, 6])
-def test_a_batch_too_large_for_the_memory_is_halved_once(step, every_epoch, tmp_path, capsys):
+@pytest.mark.parametrize("error", [ON_GPU, ON_CPU], ids=["GPU", "CPU"])
+def test_a_batch_too_large_for_the_memory_is_halved_once(
+    step, error, every_epoch, tmp_path, capsys
+):
     path = tmp_path / "training.ckpt"
-    trained = train(starving(lively_network(), 5, step), path, batch_size=10)
+    trained = train(starving(lively_network(), 5, step, error), path, batch_size=10)
     said = capsys.readouterr().out.splitlines()
     warning = "warning: no memory for a batch of 10; starting again with 5"
     assert [line for line in said if not line.startswith("epoch")] == [warning]
@@ -907,6 +932,17 @@ def test_a_batch_that_is_still_too_large_is_an_error(batch_size, largest, named,
     assert caught.value.what == f"no memory for a batch of {named}: no memory left."
     assert caught.value.hint.startswith("give a smaller batch_size")
     assert capsys.readouterr().out.count("warning") == (batch_size > 1)
+
+
+def test_too_little_memory_of_the_processor_is_an_error_too(capsys):
+    with pytest.raises(CbirError, match="no memory for a batch of 6: .*DefaultCPUAllocator"):
+        train(starving(lively_network(), 5, error=ON_CPU), batch_size=12)
+
+
+def test_another_fault_is_not_taken_for_too_little_memory(capsys):
+    with pytest.raises(RuntimeError, match="shapes"):
+        train(starving(lively_network(), 5, error=RuntimeError("shapes")), batch_size=10)
+    assert "warning" not in capsys.readouterr().out
 
 
 def test_a_halved_training_goes_on_as_any_other(every_epoch, tmp_path):

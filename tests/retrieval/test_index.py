@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from cbir_lib.errors import CbirError
+from cbir_lib.networks import precision
 from cbir_lib.retrieval import approximate, exact, exact_loops
 from cbir_lib.retrieval import index as retrieval
 from cbir_lib.retrieval.distances import pairwise
@@ -172,7 +173,7 @@ def test_looking_in_bfloat16_finds_what_float64_finds(distance, kind, half, monk
     monkeypatch.setattr(retrieval, "FAST_FROM", 1)
     monkeypatch.setattr(exact, "BLOCK_QUERIES", 77)
     monkeypatch.setattr(exact, "BLOCK_GALLERY", 333)
-    monkeypatch.setattr(exact, "has_bfloat16", lambda: half)
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: half)
     index = Index(distance).add(vectors, ids, subjects)
     ranking = index.search(queries, k, query_ids, of_queries)
     monkeypatch.setattr(retrieval, "FAST_FROM", count + 1)
@@ -185,6 +186,18 @@ def test_looking_in_bfloat16_finds_what_float64_finds(distance, kind, half, monk
     at = np.nonzero(differ)[0]
     measured = pairwise(distance, queries[at], vectors)[np.arange(len(at)), ranking.rows[differ]]
     np.testing.assert_allclose(measured, expected.distances[differ], rtol=3e-7)
+
+
+def test_a_search_rounds_where_a_training_would(monkeypatch):
+    monkeypatch.setattr(retrieval, "FAST_FROM", 1)
+    rounded = []
+    for limit in ("AVX2", "ALL"):
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+        index = Index("L2").add(np.eye(9, dtype=np.float32), names(9))
+        index.search(index.vectors, 3)
+        rounded.append(next(iter(index._built)))
+        assert rounded[-1] == precision.has_bfloat16()
+    assert not rounded[0]
 
 
 # One query or one vector is multiplied in another way than many, and few by torch's own loops.
@@ -494,6 +507,8 @@ def test_what_was_saved_is_what_is_read(tmp_path):
         (lambda: filled(np.ones((3, 2))).search(np.ones((1, 2)), 0), "k = 0 is out of range"),
         (lambda: filled(np.ones((3, 2))).search(np.ones((1, 2)), -1), "k = -1 is out of range"),
         (lambda: filled(np.ones((3, 2))).search(np.ones((1, 2)), 4), "k = 4 is out of range"),
+        (lambda: filled(np.ones((3, 2))).search(np.ones((1, 2)), 2.5), "k = 2.5 is out of range"),
+        (lambda: filled(np.ones((3, 2))).search(np.ones((1, 2)), True), "k = True is out of range"),
         (lambda: filled(np.ones((3, 2))).search(np.ones((1, 5))), "cannot be compared"),
         (lambda: filled(np.ones((3, 2))).add(np.ones((1, 5)), ["new"]), "vectors of 5 values"),
         (

@@ -487,12 +487,61 @@ def test_an_unknown_name_is_refused_and_the_closest_suggested(
 
 
 @pytest.mark.parametrize(
+    ("name", "grid", "wrong", "meant"),
+    [
+        ("lbp", {"neighbors": [8]}, "neighbors", "neighbours"),
+        ("vlad", {"words": [16], "step": [4]}, "step", "step_px"),
+        ("pretrained", {"layers": ["head"]}, "layers", "layer"),
+    ],
+)
+def test_an_unknown_parameter_of_a_descriptor_is_refused_before_anything_starts(
+    name, grid, wrong, meant, tmp_path
+):
+    def edit(content):
+        content["grid"]["descriptors"][name] = grid
+
+    error = refused(written(tmp_path / "study.yml", edit))
+    assert error.what.endswith(f"grid.descriptors.{name}: unknown parameter {wrong!r}")
+    assert f"did you mean {meant!r}? known: " in error.hint
+
+
+@pytest.mark.parametrize(
+    ("levels", "said", "hint"),
+    [
+        ({"rotatoin": [5.0]}, "unknown perturbation 'rotatoin'", "did you mean 'rotation'?"),
+        ({"crop": [1.0, 0.0]}, "crop 0.0 is out of range", "give 0.05 to 1"),
+    ],
+)
+def test_a_change_that_cannot_be_is_refused_before_anything_starts(levels, said, hint, tmp_path):
+    def edit(content):
+        content["grid"]["effects"]["robustness"]["levels"] = levels
+
+    error = refused(written(tmp_path / "study.yml", edit))
+    assert error.what.endswith(f"grid.effects.robustness.levels: {said}")
+    assert hint in error.hint
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "parameter"),
+    [("descriptors", "hog", "cell_px"), ("networks", "deeper", "network")],
+)
+def test_a_parameter_without_values_is_refused(kind, name, parameter, tmp_path):
+    def edit(content):
+        content["grid"][kind][name] = {parameter: []}
+
+    place = f"grid.{kind}.{name}.{parameter}: List should have at least 1 item"
+    assert place in refused(written(tmp_path / "study.yml", edit)).what
+
+
+@pytest.mark.parametrize(
     ("row", "said", "hint"),
     [
         ({"network": ["A", "g"]}, "unknown network 'g'", "did you mean 'G'?"),
         ({"network": ["A"], "droput": [0.5]}, "unknown parameter 'droput'", "'dropout'?"),
         ({"network": ["A"], "seed": ["one"]}, "seed: Input should be a valid integer", ""),
         ({"network": ["A"], "epochs": [1]}, "unknown parameter 'epochs'", "known: network"),
+        ({"network": ["A"], "seed": [-1]}, "seed: Input should be greater than or equal to 0", ""),
+        ({"network": ["A"], "momentum": [5]}, "momentum: Input should be less than 1", ""),
         ({"network": ["A"], "dropout": [0.5, 1.0]}, "dropout: Input should be less than 1", ""),
         ({"network": ["A"], "dropout": ["half"]}, "dropout: Input should be a valid number", ""),
         ({"network": ["A"], "reading": ["unit"]}, "reading: Input should be 'units', ", ""),

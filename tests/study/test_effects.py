@@ -349,7 +349,8 @@ def test_changes_do_what_their_units_say():
 
 
 def test_changes_out_of_range_are_refused():
-    for name, level in (("crop", 0.0), ("noise", -1.0), ("gamma", 0.0), ("blur", 1.0)):
+    wrong = [("crop", 0.0), ("noise", -1.0), ("gamma", 0.0), ("blur", 1.0)]
+    for name, level in [*wrong, ("noise", float("nan")), ("noise", True), ("noise", "3")]:
         with pytest.raises(CbirError):
             perturb(IMAGES, name, level)
 

@@ -105,6 +105,35 @@ def test_measured_are_regions_of_both_sides_and_nothing_but_numbers(
         gap.measure(plan, phantom_set)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("short", ["films", "plan", "phantom"])
+def test_a_region_with_too_few_images_is_refused_before_anything_is_measured(
+    phantom_set, monkeypatch, short, count
+):
+    def refuse(*arguments):
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(gap, "compute_quantities", refuse)
+    films = replace(phantom_set.split("test").take(slice(0, 200)), name="clinic")
+    whole = phantom_set.split("train").take(slice(0, 200))
+    few = "films" if short == "plan" else short
+    if short == "films":
+        films = keep_of_last_region(films, count)
+    if short == "phantom":
+        whole = keep_of_last_region(whole, count)
+    monkeypatch.setattr(gap, "load", lambda name: whole)
+    plan = Real(queries=count if short == "plan" else 40, size=SIDE, regions={})
+    with pytest.raises(CbirError, match=f"{count} {few}.*, fewer than 5") as caught:
+        gap.measure(plan, films)
+    assert ("queries" in caught.value.hint) == (short != "phantom")
+
+
+def keep_of_last_region(data, count):
+    last = data.labels.max()
+    rows = np.flatnonzero(data.labels == last)[:count]
+    return data.take(np.sort(np.r_[np.flatnonzero(data.labels != last), rows]))
+
+
 def test_changes_of_the_phantom_stand_beside_the_embedded_one(phantom_set, tmp_path, monkeypatch):
     whole = phantom_set.split("train").take(slice(0, 200))
     monkeypatch.setattr(gap, "load", lambda name: whole)

@@ -1,7 +1,11 @@
 """What each kind of answer accepts, and what it says to the rest."""
 
+from decimal import Decimal
+from fractions import Fraction
+
 import numpy as np
 import pytest
+import torch
 
 from cbir_lib.errors import CbirError
 from cbir_lib.teaching import check, checking, grade
@@ -36,16 +40,29 @@ SQUARE = Function("square", lambda x: x * x, [(2,), (-3,)], HINT, hidden=[(0.5,)
         (WHOLE, np.array([4])),
         (SHARE, 0.259),
         (SHARE, np.float32(0.25)),
+        (SHARE, Fraction(1, 4)),
+        (SHARE, Decimal("0.25")),
+        (WHOLE, torch.tensor(4)),
+        (WHOLE, torch.tensor([[4.0]], requires_grad=True)),
+        (SHARE, torch.tensor(0.25, dtype=torch.bfloat16)),
         (ROW, [1, 2, 3]),
         (ROW, (1.05, 2.0, 3.0)),
         (ROW, range(1, 4)),
+        (ROW, [Fraction(1), Decimal(2), 3]),
+        (ROW, torch.tensor([1.0, 2.0, 3.0], requires_grad=True)),
+        (ROW, torch.tensor([1, 2, 3], dtype=torch.bfloat16)),
+        (ROW, [torch.tensor(1.0, requires_grad=True), torch.tensor([2.0]).squeeze(), 3]),
+        (FLAGS, torch.tensor([True, False])),
         (FLAGS, [True, False]),
         (PAIRS, {(3, 4), (1, 2)}),
         (PAIRS, np.array([[1, 2], [3, 4]])),
         (PAIRS, [[1, 2], (np.int64(3), 4)]),
+        (PAIRS, torch.tensor([[1, 2], [3, 4]])),
+        (PAIRS, {(1, torch.tensor(2)), (3, 4)}),
         (NAMES, ["B", "A", "A"]),
         (STEP, " Window "),
         (SQUARE, lambda x: x**2),
+        (SQUARE, lambda x: Fraction(x) ** 2),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
@@ -65,6 +82,14 @@ def test_right_answers_are_accepted_in_every_usual_form(expected, answer):
         (WHOLE, "4", "a number is expected, not a str"),
         (WHOLE, True, "a number is expected, not a bool"),
         (WHOLE, 4 + 0j, "a real number"),
+        (WHOLE, np.complex64(4), "a real number"),
+        (WHOLE, Fraction(9, 2), HINT),
+        (WHOLE, 10**400, HINT),
+        (WHOLE, -(10**400), HINT),
+        (WHOLE, Decimal("NaN"), "a finite number"),
+        (WHOLE, Decimal("sNaN"), "a finite number"),
+        (WHOLE, torch.tensor(True), "a number is expected, not a bool"),
+        (WHOLE, torch.ones(2), "a number is expected, not a Tensor"),
         (WHOLE, [4, 4], "a number is expected, not a list"),
         (WHOLE, np.ones(3), "not an array of shape (3,)"),
         (SHARE, float("nan"), "a finite number"),
@@ -76,6 +101,12 @@ def test_right_answers_are_accepted_in_every_usual_form(expected, answer):
         (ROW, [[1], [2, 3], 4], "no single shape"),
         (ROW, [1, np.nan, 3], "1 values are not finite"),
         (ROW, ["1", "2", "3"], "numbers are expected"),
+        (ROW, [1, 2, 10**400], "1 of 3 values are wrong. " + HINT),
+        (ROW, [1, 2, Decimal("sNaN")], "1 values are not finite"),
+        (ROW, [1, 2, object()], "numbers are expected, not values of type object"),
+        (ROW, [1, {}, "3"], "numbers are expected"),
+        (ROW, torch.ones(2, 3), "shape (3,) is expected, not (2, 3)"),
+        (ROW, torch.tensor(1.0), "shape (3,) is expected, not ()"),
         (ROW, [1, 2, 3.5], "1 of 3 values are wrong. " + HINT),
         (FLAGS, [1, 0], "True and False are expected"),
         (FLAGS, [False, False], "1 of 2 values are wrong"),

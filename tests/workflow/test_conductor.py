@@ -19,6 +19,7 @@ from cbir_lib.book import site
 from cbir_lib.errors import CbirError
 from cbir_lib.reproduction import verification
 from cbir_lib.study import results
+from cbir_lib.study.config import NetworkRun
 from cbir_lib.workflow import conductor
 from cbir_lib.workflow.conductor import MARK, _find_reason
 from tests.fixtures import heed_ctrl_c, write_mednist
@@ -345,3 +346,21 @@ def test_networks_share_a_gpu_where_there_is_one(monkeypatch, tmp_path):
     for share in (1, 4):
         command = conductor._Graph([], [], 1, share).command
         assert command[command.index("--resources") + 1] == f"gpu={share}"
+
+
+def estimate(**parameters):
+    """The seconds of one core that a training is taken for, without what every job takes."""
+    common = {"dataset": "phantom", "sample_seed": 0, "size": 128, "network": "C", "epochs": 10}
+    run = NetworkRun(**common | parameters)
+    return conductor._estimate_cost(run, run.id) - conductor.START_S
+
+
+def test_the_time_left_counts_all_epochs_and_all_layers():
+    plain = estimate()
+    assert estimate(budget=2) == pytest.approx(2 * plain)
+    assert estimate(epochs=30) == pytest.approx(3 * plain)
+    steps = 3 * conductor.ALL_IMAGES * 10 / conductor.MULTIPLY_ADDS_PER_S
+    bits = 64 * 800 + (64 - 800) * 6  # a layer more, and less before the six classes
+    assert estimate(bits=64) - plain == pytest.approx(steps * bits)
+    two = estimate(classes=["chest", "spine"])
+    assert plain - two == pytest.approx(steps * 800 * 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,7 +20,6 @@ from cbir_lib.book.figures.palette import (
     LINE,
     MARKED,
     NETWORK_COLOURS,
-    OPEN,
     PAPER,
     QUIET,
     RIGHT,
@@ -30,6 +30,8 @@ from cbir_lib.book.figures.palette import (
 )
 from cbir_lib.book.figures.style import WIDTH_IN, format_factor, label_rows, name_rows, show_image
 from cbir_lib.study.results import Result, find_family
+
+MARKS = "osD^vPX*<>hp"  # of ways to train a network
 
 
 @described
@@ -206,7 +208,7 @@ def plot_accuracy_against_cost(table: pd.DataFrame) -> Figure:
     kinds = sorted(set(table["kind"]) - {"plain"})
     costs = {"parameters": "parameters (million)", "training s": "training (s)"}
     for place, (cost, label) in zip(axes[0], costs.items(), strict=True):
-        for kind, mark in zip(kinds, "osD^vP", strict=False):
+        for kind, mark in zip(kinds, cycle(MARKS), strict=False):
             rows = table[table["kind"] == kind]
             place.scatter(
                 rows[cost],
@@ -241,7 +243,7 @@ def plot_accuracy_against_cost(table: pd.DataFrame) -> Figure:
     axes[0, 0].set_ylabel("test accuracy (%)")
     handles = [
         plt.Line2D([], [], ls="", marker=mark, color=LINE)
-        for _, mark in zip(kinds, "osD^vP", strict=False)
+        for _, mark in zip(kinds, cycle(MARKS), strict=False)
     ]
     figure.legend(
         handles, kinds, loc="outside upper center", ncols=4, fontsize=9, handletextpad=0.1
@@ -327,7 +329,7 @@ def plot_accuracy_by_group(
     )  # fmt: skip
     for place in axes.flat[len(groups) :]:
         place.axis("off")
-    for place, (name, parts) in zip(axes.flat, groups.items(), strict=False):
+    for place, (name, parts) in zip(axes.flat[: len(groups)], groups.items(), strict=True):
         x = np.arange(len(parts))
         lengths = [parts["accuracy"] - parts["low"], parts["high"] - parts["accuracy"]]
         place.axhline(overall, color=QUIET, ls="--", lw=1)
@@ -349,7 +351,6 @@ OUTCOME_MARKS = {
     "for": ("o", RIGHT, True),
     "against": ("X", WRONG, True),
     "open": ("o", LINE, False),
-    "loser still learning": ("^", OPEN, False),
 }
 
 
@@ -374,7 +375,7 @@ def plot_claim(panels: Mapping[str, pd.DataFrame], unit: str = "accuracy") -> Fi
     )  # fmt: skip
     for place in axes.flat[len(panels) :]:
         place.axis("off")
-    for place, (title, rows) in zip(axes.flat, panels.items(), strict=False):
+    for place, (title, rows) in zip(axes.flat[: len(panels)], panels.items(), strict=True):
         heights = np.arange(len(rows))
         place.axvline(0, color=LINE, lw=1)
         if (allowed := -rows["allowance"].max()) < 0:

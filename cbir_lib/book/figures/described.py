@@ -209,7 +209,7 @@ def _read_names(axis: Axis) -> dict[float, str]:
         return {}
     return {
         float(place): label
-        for place, label in zip(axis.get_ticklocs(), labels, strict=False)
+        for place, label in zip(axis.get_ticklocs(), labels, strict=True)
         if label
     }
 

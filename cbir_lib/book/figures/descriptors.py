@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -161,7 +162,7 @@ def plot_grey_histograms(
         show_image(place, image)
     name_columns(axes[0], columns)
     for number, place in enumerate(axes[1]):
-        for (name, shares), style in zip(curves.items(), ("-", "--", ":"), strict=False):
+        for (name, shares), style in zip(curves.items(), cycle(("-", "--", ":")), strict=False):
             grey = (np.arange(shares.shape[1]) + 0.5) * 256 / shares.shape[1]
             place.plot(grey, shares[number], style, label=name, lw=1.4)
         low = min(shares[shares > 0].min() for shares in curves.values())
@@ -277,8 +278,9 @@ def plot_shift_tolerance(shifts: Sequence[float], distances: Mapping[str, np.nda
         By name, in units of the distance that is drawn as a line at 1.
     """
     figure, axes = plt.subplots(figsize=(0.75 * WIDTH_IN, 2.8), layout="constrained")
-    looks = zip(("o-", "s--"), CLASS_COLOURS[:2], strict=True)
-    for (name, curves), (style, colour) in zip(distances.items(), looks, strict=False):
+    for (name, curves), style, colour in zip(
+        distances.items(), cycle(("o-", "s--")), cycle(CLASS_COLOURS), strict=False
+    ):
         lines = axes.plot(shifts, curves.T, style, color=colour, lw=1, ms=4, alpha=0.8)
         lines[0].set_label(name)
     axes.axhline(1, color=QUIET, lw=1, label="as far as other regions")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -107,7 +108,8 @@ def plot_level_curves(
         sharey=True,
         squeeze=False,
     )
-    for place, (title, rows), xlabel in zip(axes.flat, panels.items(), xlabels, strict=False):
+    places = axes.flat[: len(panels)]
+    for place, (title, rows), xlabel in zip(places, panels.items(), xlabels, strict=True):
         for method, own in rows.groupby("method", sort=False):
             number = methods.index(method)
             own, colour = own.sort_values("level"), colours[method]
@@ -154,9 +156,10 @@ def plot_search_cost(
         "build_s": ("building (s)", 1),
     }
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH_IN, 3.4), layout="constrained", sharex=True)
-    looks = zip(CLASS_COLOURS[:5], "os^DP", strict=True)
     methods = points.groupby("method", sort=False)
-    for (method, rows), (colour, mark) in zip(methods, looks, strict=False):
+    for (method, rows), colour, mark in zip(
+        methods, cycle(CLASS_COLOURS), cycle("os^DP"), strict=False
+    ):
         largest = rows["vectors"].max()
         for place, (quantity, (_, factor)) in zip(axes, panels.items(), strict=True):
             values = factor * rows[quantity]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -106,7 +107,7 @@ def plot_receptive_fields(
     figure, axes = plt.subplots(1, len(images), figsize=(WIDTH_IN, 2.3), layout="constrained")
     for place, image in zip(axes, images, strict=True):
         show_image(place, image)
-        for (side, own), colour in zip(sides.items(), CLASS_COLOURS, strict=False):
+        for (side, own), colour in zip(sides.items(), cycle(CLASS_COLOURS), strict=False):
             corner = (image.shape[0] - side) / 2 - 0.5
             place.add_patch(
                 plt.Rectangle(
@@ -140,13 +141,14 @@ def plot_first_filters(
         The dominant part of each filter, and its share in percent.
     """
     across = 10
-    colours = dict(zip(dict.fromkeys(sorted(kinds)), CLASS_COLOURS, strict=False))
+    colours = dict(zip(sorted({*kinds}), cycle(CLASS_COLOURS), strict=False))
     lines = -(-len(weights) // across)
     height = (WIDTH_IN / across + 0.38) * lines + 0.3
     figure, axes = plt.subplots(lines, across, figsize=(WIDTH_IN, height), squeeze=False)
     for place in axes.flat[len(weights) :]:
         place.axis("off")
-    for place, weight, kind, share in zip(axes.flat, weights, kinds, shares, strict=False):
+    places = axes.flat[: len(weights)]
+    for place, weight, kind, share in zip(places, weights, kinds, shares, strict=True):
         most = np.abs(weight).max() or 1
         place.imshow(weight, cmap="gray", vmin=-most, vmax=most)
         place.set(xticks=[], yticks=[])
@@ -184,7 +186,7 @@ def plot_channels(rows: Mapping[str, np.ndarray]) -> Figure:
         )
         for axes in inner.flat[len(values) :]:
             axes.axis("off")
-        for axes, channel in zip(inner.flat, values, strict=False):
+        for axes, channel in zip(inner.flat[: len(values)], values, strict=True):
             axes.imshow(channel, cmap="viridis", vmin=0, vmax=highest)
             axes.set(xticks=[], yticks=[])
             axes.grid(False)
@@ -214,7 +216,8 @@ def plot_stage_maps(
     ranges = {name: (0, max(float(np.max(values)), 1e-9)) for name, values in rows.items()}
     figure = plot_image_maps(images, rows, columns, ranges)
     grid = np.reshape(figure.axes, (1 + len(rows), len(images)))
-    for line, name, colour in zip(grid[1:], rows, CLASS_COLOURS, strict=False):
+    lines = dict(zip(rows, grid[1:], strict=True))
+    for (name, line), colour in zip(lines.items(), cycle(CLASS_COLOURS), strict=False):
         centres, side = squares[name]
         for below, place, (y, x) in zip(line, grid[0], centres, strict=True):
             corner = (x - side / 2, y - side / 2)

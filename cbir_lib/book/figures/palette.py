@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import repeat
+from itertools import cycle
 
 from cbir_lib.study.results import find_family
 
@@ -66,9 +66,9 @@ def colour_methods(methods: Iterable[str]) -> dict[str, str]:
     """Return a colour for each method, a shade of the colour of its family."""
     names = list(dict.fromkeys(methods))
     shades = {
-        "network": iter(("#4477aa", "#88bbdd", "#222288", "#6677cc", "#001144", "#5599cc") * 4),
-        "handcrafted": iter(HANDCRAFTED_COLOURS * 4),
-        "pretrained": repeat(PRETRAINED),
+        "network": cycle(("#4477aa", "#88bbdd", "#222288", "#6677cc", "#001144", "#5599cc")),
+        "handcrafted": cycle(HANDCRAFTED_COLOURS),
+        "pretrained": cycle((PRETRAINED,)),
     }
     return {name: next(shades[find_family(name)]) for name in names}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -12,7 +13,7 @@ from cbir_lib.book.figures.described import described
 from cbir_lib.book.figures.palette import QUIET, colour_kind
 from cbir_lib.book.figures.style import WIDTH_IN, label_rows
 
-MARKS = "osD^v"  # a mark per region
+MARKS = "osD^vPX*"  # a mark per region
 
 
 @described
@@ -36,7 +37,7 @@ def plot_real_films(measured: pd.DataFrame, simulated: Mapping[str, float]) -> F
     axes.scatter(
         [simulated.get(name) for name in order], rows, 90, "black", "|", label="simulated queries"
     )
-    for mark, region in zip(MARKS, shares.columns, strict=False):
+    for mark, region in zip(cycle(MARKS), shares.columns, strict=False):
         of_region = measured.xs(region, level="region").loc[order]
         for row, colour, (_, one) in zip(rows, colours, of_region.iterrows(), strict=True):
             axes.plot([one["low"], one["high"]], [row, row], color=colour, linewidth=1.2)

@@ -150,7 +150,7 @@ def plot_precision_recall_by_class(
     for place in axes.flat[len(class_names) :]:
         place.axis("off")
     families = [*_group_by_family(networks, others)]
-    for place, class_name in zip(axes.flat, class_names, strict=False):
+    for place, class_name in zip(axes.flat[: len(class_names)], class_names, strict=True):
         for line, (group, _, colour) in enumerate(families):
             of_class = {
                 name: result.retrieval.per_class[class_name]
@@ -228,7 +228,7 @@ def plot_embeddings(results: Mapping[str, Result], across: int = 3) -> Figure:
     )
     for place in axes.flat[len(shown) :]:
         place.axis("off")
-    for place, (name, result) in zip(axes.flat, shown.items(), strict=False):
+    for place, (name, result) in zip(axes.flat[: len(shown)], shown.items(), strict=True):
         points, labels = np.array(result.embedding.places), np.array(result.embedding.labels)
         for label, class_name in enumerate(result.data.class_names):
             here = points[labels == label]

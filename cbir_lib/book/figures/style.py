@@ -80,5 +80,5 @@ def place_tags(
 
 def align_ends(axes: Axes) -> None:
     """Keep the labels of two ticks, at the ends of the axis below, inside the panel."""
-    for label, side in zip(axes.get_xticklabels(), ("left", "right"), strict=False):
+    for label, side in zip(axes.get_xticklabels(), ("left", "right"), strict=True):
         label.set_horizontalalignment(side)

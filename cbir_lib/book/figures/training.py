@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,8 +24,8 @@ from cbir_lib.book.figures.palette import (
 )
 from cbir_lib.book.figures.style import WIDTH_IN
 from cbir_lib.networks.architectures import NETWORKS
+from cbir_lib.study.learning import tabulate_learning_rates
 from cbir_lib.study.results import Result, name_variant
-from cbir_lib.study.summaries import tabulate_networks
 
 
 @described
@@ -76,7 +77,7 @@ def plot_pulls(vectors: np.ndarray, labels: np.ndarray, pulls: Mapping[str, np.n
         place.add_patch(plt.Circle((0, 0), 1, fill=False, color=LINE, lw=0.8))
         for label in np.unique(labels):
             own = vectors[labels == label]
-            style = {"color": CLASS_COLOURS[label], "marker": "osD^vPX*"[label]}
+            style = {"color": CLASS_COLOURS[label % 8], "marker": "osD^vPX*"[label % 8]}
             place.scatter(*own.T, s=34, label=f"class {label}", zorder=3, **style)
         place.quiver(
             *(*vectors.T, *(0.6 * arrows).T),
@@ -95,16 +96,15 @@ def plot_pulls(vectors: np.ndarray, labels: np.ndarray, pulls: Mapping[str, np.n
 @described
 def plot_learning_rate_search(results: Sequence[Result], chosen: float) -> Figure:
     """Plot validation accuracy against learning rate, one line per network and their mean."""
-    table = tabulate_networks(results).assign(rate=[r.parameters["learning_rate"] for r in results])
-    lines = table.pivot(index="rate", columns="network", values="validation accuracy")
+    rates = tabulate_learning_rates(results)
     figure, axes = plt.subplots(figsize=(WIDTH_IN, 3.2), layout="constrained")
-    for name, line in lines.items():
+    for name, line in rates.drop(columns="mean").items():
         style = {"color": NETWORK_COLOURS[name], "marker": NETWORK_MARKS[name]}
         axes.plot(line.index, line, label=f"Network {name}", **style)
-    axes.plot(lines.index, lines.mean(axis=1), "k--", lw=2.2, label="mean")
+    axes.plot(rates.index, rates["mean"], "k--", lw=2.2, label="mean")
     axes.axvline(chosen, color=QUIET, ls=":")
     axes.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy (%)")
-    axes.set_xticks(lines.index, [f"{rate:g}" for rate in lines.index])
+    axes.set_xticks(rates.index, [f"{rate:g}" for rate in rates.index])
     axes.minorticks_off()
     axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
@@ -118,7 +118,7 @@ def plot_seed_curves(results: Sequence[Result]) -> Figure:
     figure, axes = plt.subplots(
         2, 4, figsize=(WIDTH_IN, 4.6), layout="constrained", sharex=True, sharey=True
     )
-    for place, name in zip(axes.flat, names, strict=False):
+    for place, name in zip(axes.flat[: len(names)], names, strict=True):
         own = [r.training for r in plain if r.parameters["network"] == name]
         for curve, style, colour in (
             ("train_loss", "-", SPLITS["train"]),
@@ -141,7 +141,7 @@ def plot_loss_gaps(results: Mapping[str, Sequence[Result]]) -> Figure:
     Parameters
     ----------
     results
-        By the name of the way of training, at most four.
+        By the name of the way of training.
     """
     names = sorted({r.parameters["network"] for group in results.values() for r in group})
     lines = -(-(len(names) + 1) // 4)
@@ -154,9 +154,12 @@ def plot_loss_gaps(results: Mapping[str, Sequence[Result]]) -> Figure:
         sharey=True,
         squeeze=False,
     )
-    looks = zip(("-", "--", "-.", ":"), WAY_COLOURS, "os^D", strict=True)
-    for (way, group), (style, colour, mark) in zip(results.items(), looks, strict=False):
-        for place, name in zip(axes.flat, names, strict=False):
+    places = dict(zip(names, axes.flat[: len(names)], strict=True))
+    colours = (*WAY_COLOURS, *CLASS_COLOURS)
+    for (way, group), style, colour, mark in zip(
+        results.items(), cycle(("-", "--", "-.", ":")), cycle(colours), cycle("os^D"), strict=False
+    ):
+        for name, place in places.items():
             own = [r.training for r in group if r.parameters["network"] == name]
             gaps = pd.DataFrame(
                 [np.subtract(curves.validation_loss, curves.train_loss) for curves in own]
@@ -164,7 +167,7 @@ def plot_loss_gaps(results: Mapping[str, Sequence[Result]]) -> Figure:
             place.plot(
                 gaps.index + 1, gaps, style, color=colour, marker=mark, ms=3.5, lw=1.4, label=way
             )
-    for place, name in zip(axes.flat, names, strict=False):
+    for name, place in places.items():
         place.axhline(0, color=QUIET, lw=1)
         place.set_title(name)
         place.tick_params(labelsize=9)

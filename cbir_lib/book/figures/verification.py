@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -77,7 +78,9 @@ def plot_rerun_spread(reruns: pd.DataFrame, tolerances: Mapping[str, float]) -> 
     )  # fmt: skip
     for place, (measure, tolerance) in zip(axes[0], tolerances.items(), strict=True):
         groups = ordered.groupby("circumstances", sort=False)
-        for (name, rows), mark, colour in zip(groups, "osD^v", CLASS_COLOURS, strict=False):
+        for (name, rows), mark, colour in zip(
+            groups, cycle("osD^v"), cycle(CLASS_COLOURS), strict=False
+        ):
             lines = [runs.index(run) for run in rows["run"]]
             place.plot(
                 rows[measure], lines, mark, color=colour, label=name, ms=6, mfc="none", mew=1.4

@@ -63,7 +63,7 @@ def expose(
     Parameters
     ----------
     paths
-        As for :func:`primary`.
+        As for :func:`compute_primary`.
     opening : (H, W)
         Collimator: 1 open, 0 closed.
     rng

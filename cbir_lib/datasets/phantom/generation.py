@@ -24,7 +24,7 @@ from cbir_lib.datasets.phantom import recipe
 from cbir_lib.datasets.phantom.card import CHECKSUMS_FILE, write_card
 from cbir_lib.datasets.phantom.changes import check_changes
 from cbir_lib.datasets.phantom.parameters import require_packages
-from cbir_lib.errors import CbirError
+from cbir_lib.errors import CbirError, check_integer
 from cbir_lib.files import replacing
 
 JPEG_QUALITY = 90
@@ -77,17 +77,14 @@ def render_set(
     CbirError
         When a number is out of range, or ``out`` holds something else.
     """
-    if count < FEWEST_IMAGES:
-        raise CbirError(f"{count} images are too few", f"draw {FEWEST_IMAGES} or more")
-    if not 32 <= size <= 1024:
-        raise CbirError(f"size {size} px is out of range", "give 32 to 1024 pixels")
-    if seed < 0:
-        raise CbirError(f"seed {seed} is negative", "give 0 or more")
+    check_integer("count", count, FEWEST_IMAGES)
+    check_integer("size", size, 32, 1024)
+    check_integer("seed", seed, 0)
     described = {
         "version": recipe.VERSION,
-        "count": count,
-        "seed": seed,
-        "size": size,
+        "count": int(count),
+        "seed": int(seed),
+        "size": int(size),
         "jpeg_quality": JPEG_QUALITY,
     }
     if changes := check_changes(changes):

@@ -38,7 +38,8 @@ class View:
     field_m : (width, height)
         What the picture shows of the plane through the centre, metres.
     energy
-        Hardness of the beam, 0 (mostly 30 keV) to 1 (about 60 keV); see ``exposure.primary``.
+        Hardness of the beam, 0 (mostly 30 keV) to 1 (about 60 keV), as for
+        :func:`cbir_lib.datasets.phantom.exposure.compute_primary`.
     weight
         Share of the class, relative to the other views of the class.
     joints
