@@ -9,10 +9,10 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageChops
 
 from cbir_lib.errors import CbirError, first_line
-from cbir_lib.images import dicom, tiff
+from cbir_lib.images import dicom, jpeg, png, tiff
 from cbir_lib.images.grey import (
     LARGEST_FILE,
     LARGEST_PX,
@@ -59,6 +59,8 @@ FORMAT_BYTES = {"WEBP": 10, "JPEG2000": 4}  # added; for JPEG 2000 per channel
 MOST_SCANS = 200  # of a JPEG: each passes over the whole picture
 MOST_TEXT_PX = 10_000_000  # of a PGM in text form, which is read number by number
 
+ALL_TRANSPARENT = "transparent everywhere, shown as if it were opaque"
+
 # Formats that are recognised but not read: by the bytes at an offset.
 UNREADABLE_SIGNATURES = {
     "GIF": (0, b"GIF8"),
@@ -67,7 +69,6 @@ UNREADABLE_SIGNATURES = {
     "JPEG XL": (0, b"\xff\x0a"),
     "JPEG XL file": (4, b"JXL "),
     "HEIF, AVIF or video": (4, b"ftyp"),
-    "JPEG-LS": (0, b"\xff\xd8\xff\xf7"),
     "gzip file": (0, b"\x1f\x8b"),
     "ZIP file": (0, b"PK\x03\x04"),
     "NIfTI file": (344, b"n+1\0"),
@@ -89,10 +90,10 @@ READABLE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"\0\0\0\x0cjP  ", b"\xff\x4f\xf
 def decode(data: bytes) -> Decoded:
     """Decode one file of a format in ``READABLE_FORMATS`` to 8-bit grey, upright.
 
-    Colour becomes luminance (ITU-R 601); transparent parts become black. Images of up to 8 bits
-    keep their brightness. Deeper, signed or float values are stretched linearly from the limits
-    that :func:`cbir_lib.images.grey.find_limits` returns to 0..255; NaN becomes black. Of several
-    pages or frames the first is read, and the remark says so.
+    Colour becomes luminance (ITU-R 601); transparent parts become black, unless all would be.
+    Images of up to 8 bits keep their brightness. Deeper, signed or float values are stretched
+    linearly from the limits that :func:`cbir_lib.images.grey.find_limits` returns to 0..255; NaN
+    becomes black. Of several pages or frames the first is read, and the remark says so.
 
     Files that are empty, truncated, of another format, smaller than 8 x 8 pixels, larger than
     ``LARGEST_PX``, or that would take more than 1 GB of memory give no image. For DICOM see
@@ -119,10 +120,14 @@ def decode(data: bytes) -> Decoded:
 
 def _decode(data: bytes) -> Decoded:
     layout = None
+    if data[:4] == tiff.BIG_ENDIAN_BIG_TIFF:
+        return Decoded(None, "big-endian BigTIFF, which is not read")
     if tiff.is_tiff(data):
         data, layout = tiff.find_first_page(data)
-        if fault := find_size_fault(layout.width, layout.height):
+        if fault := find_size_fault(layout.width, layout.height) or _find_tile_fault(layout):
             return Decoded(None, fault)
+        if layout.fault:
+            return Decoded(None, layout.fault)
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.UnidentifiedImageError:
@@ -131,32 +136,41 @@ def _decode(data: bytes) -> Decoded:
         return Decoded(None, _explain_unidentified(data, layout))
     with picture:
         width, height = picture.size
-        if fault := find_size_fault(width, height) or _find_fault(picture, data):
+        if fault := find_size_fault(width, height) or _find_fault(picture, data, layout):
             return Decoded(None, fault)
         if picture.format == "PNG":
             _verify_png(data)
         remarks = layout.remarks if layout else _describe_the_rest(picture, data)
         if layout and layout.deep and not _is_read_by_pillow(layout):
             return _decode_deep_tiff(data, layout)
-        if picture.format == "PPM" and picture.tile and picture.tile[0][0] == "ppm":
-            # Pillow would compute each pixel in Python, and cut colours down to 8 bits.
-            deep = _decode_netpbm(data, picture.mode, picture.tile[0][3][1])
-            return _add_remarks(deep, remarks)
+        if maximum := _find_unusual_maximum(picture):
+            return _add_remarks(_decode_netpbm(data, picture.mode, maximum), remarks)
         if layout:
+            tiff.correct_byte_order(picture)
             with tiff.raising_libtiff_errors():
                 picture.load()  # also turns it upright
             if tiff.fax_ends_early(picture, layout):
                 return Decoded(None, "damaged")
+            remarks = [tiff.correct_palette(picture), *remarks]
+            picture = tiff.recover_colours(picture, data, layout)
+            if layout.photometric_missing and layout.photometric != tiff.WHITE_IS_ZERO:
+                picture = _invert_shallow_grey(picture)
             orientation = 1
         else:
             picture.load()
+            if picture.format == "PNG" and png.lacks_rows(picture, data):
+                return Decoded(None, "damaged")
+            if picture.format == "JPEG" and picture.mode == "CMYK" and "adobe" not in picture.info:
+                picture = ImageChops.invert(picture)  # only Adobe stores no ink as 255
             _scale_transparent_grey(picture, data)
             orientation = _read_orientation(picture)
-        if _is_deep_colour(picture, data) and (deep := tiff.read_opencv(data)) is not None:
-            image, remark = _convert_opencv(deep, picture.mode)
+        if _is_deep_colour(picture, data):
+            image, remark = _convert_deep_colour(picture, data)
         elif picture.mode == "F" or picture.mode.startswith("I"):
             image, remark = _convert_deep(picture, layout)
         else:
+            if picture.format == "JPEG2000":
+                picture = _scale_to_8_bits(picture, jpeg.read_depths(data))
             image, remark = _convert_shallow(picture)
     if image is None:
         return Decoded(None, remark)
@@ -180,7 +194,7 @@ def _explain_unidentified(data: bytes, layout: tiff.Layout | None) -> str:
     """Return why Pillow does not open the file."""
     if layout:
         return f"{layout}, which is not read"
-    if data[:3] == b"\xff\xd8\xff" and (kind := _name_jpeg_kind(data)):
+    if data[:3] == b"\xff\xd8\xff" and (kind := jpeg.name_kind(data)):
         return f"{kind}, which is not read"
     for name, (place, start) in UNREADABLE_SIGNATURES.items():
         if data[place : place + len(start)] == start:
@@ -188,30 +202,25 @@ def _explain_unidentified(data: bytes, layout: tiff.Layout | None) -> str:
     return "damaged" if data.startswith(READABLE_STARTS) else "not an image"
 
 
-def _name_jpeg_kind(data: bytes) -> str:
-    """Name the kind of a JPEG; empty for baseline and progressive of 8 bits."""
-    place = 2
-    while place + 9 < len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            kinds = {0xC3: "lossless JPEG", 0xC9: "arithmetic JPEG", 0xCA: "arithmetic JPEG"}
-            if kind := kinds.get(marker):
-                return kind
-            return f"JPEG of {data[place + 4]} bits" if data[place + 4] != 8 else ""
-        if marker == 0xD8 or 0xD0 <= marker <= 0xD7:
-            place += 2
-            continue
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+def _find_tile_fault(layout: tiff.Layout) -> str:
+    """Return why the tiles of a page are refused; empty where they are not.
+
+    A tile is decompressed as a whole, however little of it belongs to the picture.
+    """
+    if layout.tile and layout.tile[0] * layout.tile[1] > LARGEST_PX:
+        return f"tiles of {layout.tile[0]} x {layout.tile[1]} pixels, too large"
     return ""
 
 
-def _find_fault(picture: Image.Image, data: bytes) -> str:
+def _find_fault(picture: Image.Image, data: bytes, layout: tiff.Layout | None) -> str:
     """Return why a picture is refused, judged by its header; empty where it is not."""
-    width, height = picture.size
+    width, height = layout.padded if layout else picture.size
     channels = max(1, len(picture.getbands()))
     per_pixel = BYTES_PER_PIXEL.get(picture.mode.replace("16B", "16"), COLOUR_BYTES)
     decoder = picture.tile[0][0] if picture.tile else ""
-    if _is_deep_colour(picture, data) or (decoder == "ppm" and picture.mode == "RGB"):
+    if _is_deep_colour(picture, data) or (
+        decoder in ("ppm", "ppm_plain") and picture.mode == "RGB"
+    ):
         per_pixel = DEEP_COLOUR_BYTES
     if picture.info.get("progressive"):
         per_pixel += PROGRESSIVE_BYTES * channels
@@ -221,6 +230,8 @@ def _find_fault(picture: Image.Image, data: bytes) -> str:
         return fault
     if picture.format in ("JPEG", "MPO") and (scans := data.count(b"\xff\xda")) > MOST_SCANS:
         return f"a JPEG of {scans:,} scans, which is not read"
+    if picture.format in ("JPEG", "MPO") and not jpeg.has_end(data):
+        return "damaged"
     if decoder == "ppm_plain" and width * height > MOST_TEXT_PX:
         return f"{width} x {height} pixels in text, too large"
     return ""
@@ -272,6 +283,11 @@ def _is_read_by_pillow(layout: tiff.Layout) -> bool:
     return len(layout.bits) == 1 and (layout.kind, *layout.bits) not in (("u", 32), ("i", 8))
 
 
+def _invert_shallow_grey(picture: Image.Image) -> Image.Image:
+    """Invert grey of up to 8 bits, of which Pillow took white to be zero."""
+    return ImageChops.invert(picture) if picture.mode in ("1", "L") else picture
+
+
 def _scale_transparent_grey(picture: Image.Image, data: bytes) -> None:
     """Scale the grey value that is transparent as Pillow scales a PNG's pixels of 2 or 4 bits."""
     transparent = picture.info.get("transparency")
@@ -279,13 +295,24 @@ def _scale_transparent_grey(picture: Image.Image, data: bytes) -> None:
         picture.info["transparency"] = transparent * 255 // (2 ** data[24] - 1)  # data: bit depth
 
 
+def _scale_to_8_bits(picture: Image.Image, depths: list[int]) -> Image.Image:
+    """Scale the samples of a JPEG 2000 so that white is 255; Pillow only shifts them up."""
+    if len(depths) != len(picture.getbands()) or min(depths) > 7 or picture.mode in ("P", "YCbCr"):
+        return picture
+    steps = np.arange(256)
+    tables = [
+        np.rint((steps >> (8 - depth)) * (255 / (2**depth - 1))) if depth < 8 else steps
+        for depth in depths
+    ]
+    return picture.point(np.concatenate(tables).astype(int).tolist())
+
+
 def _is_deep_colour(picture: Image.Image, data: bytes) -> bool:
     """Tell whether Pillow would cut colours, or grey with alpha, down to their upper 8 bits."""
     if picture.format == "PNG":
         return data[24] == 16 and data[25] != 0  # in the header: bit depth, colour type
     if picture.format == "JPEG2000":
-        at = data.find(b"\xff\x4f\xff\x51")  # start of the code stream, size marker
-        return len(picture.getbands()) > 1 and at >= 0 and data[at + 42] & 0x7F > 7
+        return len(picture.getbands()) > 1 and max(jpeg.read_depths(data), default=0) > 8
     return False
 
 
@@ -322,7 +349,9 @@ def _convert_shallow(picture: Image.Image) -> tuple[np.ndarray | None, str]:
         image = _read_pixels(picture.convert("L"))
     except ValueError:  # Pillow cannot convert CIE Lab
         return None, f"{mode}, cannot be converted to grey"
-    if alpha is not None and (alpha < 255).any():
+    if alpha is not None and not alpha.any():
+        remark = ", ".join(filter(None, [remark, ALL_TRANSPARENT]))
+    elif alpha is not None and (alpha < 255).any():
         apply_opacity(image, alpha)
         remark = ", ".join(filter(None, [remark, "transparent parts black"]))
     return image, remark
@@ -339,6 +368,14 @@ def _convert_deep(
     return _stretch_with_remark(values, "", void=void, inverted=inverted)
 
 
+def _convert_deep_colour(picture: Image.Image, data: bytes) -> tuple[np.ndarray | None, str]:
+    """Convert a picture of which Pillow would give the upper 8 bits alone."""
+    pixels = tiff.read_opencv(png.keep_pixels(data) if picture.format == "PNG" else data)
+    if pixels is None:  # OpenCV reads no grey with alpha from JPEG 2000
+        return None, f"{picture.mode} of more than 8 bits, which is not read"
+    return _convert_opencv(pixels, picture.mode)
+
+
 def _convert_opencv(pixels: np.ndarray, mode: str) -> tuple[np.ndarray | None, str]:
     """Convert what OpenCV reads of a picture with more than 8 bits to 8-bit grey."""
     if pixels.ndim == 2:
@@ -347,9 +384,23 @@ def _convert_opencv(pixels: np.ndarray, mode: str) -> tuple[np.ndarray | None, s
     return _stretch_with_remark(pixels[..., :3], f"{mode}, converted to grey", alpha=alpha)
 
 
+def _find_unusual_maximum(picture: Image.Image) -> int:
+    """Find the white of a PGM or PPM that Pillow would cut down to 8 bits, or read slowly; or 0.
+
+    It computes each pixel of binary files in Python, and cuts colours.
+    """
+    if picture.format != "PPM" or not picture.tile:
+        return 0
+    decoder, _, _, parameters = picture.tile[0]
+    if decoder == "ppm":
+        return parameters[1]
+    deep = decoder == "ppm_plain" and picture.mode == "RGB" and parameters[1] > 255
+    return parameters[1] if deep else 0
+
+
 def _decode_netpbm(data: bytes, mode: str, maximum: int) -> Decoded:
-    """Decode a binary PGM or PPM of unusual depth, whose white is ``maximum``."""
-    pixels = tiff.read_opencv(data)
+    """Decode a PGM or PPM of unusual depth, whose white is ``maximum``."""
+    pixels = tiff.read_opencv(data + b"\n")  # without which it does not read the last number
     if pixels is None:
         return Decoded(None, "damaged")
     if maximum > 255:
@@ -361,7 +412,7 @@ def _decode_netpbm(data: bytes, mode: str, maximum: int) -> Decoded:
 def _decode_deep_tiff(data: bytes, layout: tiff.Layout) -> Decoded:
     cost = sum(layout.bits) / 8 * 2 + (48 if 1 in layout.extra_samples else 8)
     cost = 20 if layout.packed else cost
-    if fault := find_memory_fault(layout.width, layout.height, cost, len(data)):
+    if fault := find_memory_fault(*layout.padded, cost, len(data)):
         return Decoded(None, fault)
     if layout.truncated:
         return Decoded(None, "damaged")
@@ -400,7 +451,10 @@ def _stretch_with_remark(
     if alpha is not None:
         opaque = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "ui" else 1
         alpha = None if (alpha >= opaque).all() else alpha
-    if alpha is not None or (void is not None and void.any()):
+    if (alpha is not None and not (alpha > 0).any()) or (void is not None and void.all()):
+        void = alpha = None
+        remarks.append(ALL_TRANSPARENT)
+    elif alpha is not None or (void is not None and void.any()):
         remarks.append("transparent parts black")
     image = convert_to_8_bits(values, void=void, alpha=alpha, inverted=inverted)
     return image, ", ".join(remarks)

@@ -22,7 +22,9 @@ from cbir_lib.images.grey import (
     describe_aspect,
     find_memory_fault,
     find_size_fault,
+    unpacks_to_more,
 )
+from cbir_lib.images.jpeg import has_end, read_depths
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -47,10 +49,10 @@ INSTALL_COMMAND = 'pip install "cbir_lib[dicom]"'
 def is_dicom(data: bytes) -> bool:
     """Tell whether the bytes start like a DICOM file; the first 4 KB suffice.
 
-    A DICOM file starts with 128 arbitrary bytes and ``DICM``; or, without this preamble, with two
-    elements of the groups that come first, in any encoding.
+    A DICOM file starts with 128 arbitrary bytes and ``DICM``; or, without this preamble, with
+    ``DICM``, or with two elements of the groups that come first, in any encoding.
     """
-    return data[128:132] == b"DICM" or _is_bare(data[:4096])
+    return b"DICM" in (data[128:132], data[:4]) or _is_bare(data[:4096])
 
 
 def _is_bare(data: bytes) -> bool:
@@ -101,6 +103,8 @@ def _decode(data: bytes) -> Decoded:
     from pydicom import dcmread
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+    if data[:4] == b"DICM":
+        data = bytes(128) + data
     syntax = _read_transfer_syntax(data)
     # Checked before anything is inflated: a few bytes can become gigabytes.
     if syntax == DeflatedExplicitVRLittleEndian:
@@ -287,6 +291,10 @@ def _complete_header(header: Dataset, name: str, syntax: UID) -> list[str]:
             remarks.append(f"{element} {why}, taken as {value}")
 
     _lift_functional_groups(header)
+    rescale = {"RescaleSlope": 1, "RescaleIntercept": 0}
+    lacking = [element for element in rescale if header.get(element) in (None, "")]
+    if len(lacking) == 1:  # pydicom would rescale by neither
+        take(lacking[0], rescale[lacking[0]])
     frames = _read_number(header, "NumberOfFrames")
     if frames is None or frames < 1:
         take("NumberOfFrames", 1)
@@ -386,15 +394,17 @@ def _find_frame_fault(header: Dataset, value: bytes, syntax: UID) -> str:
     if syntax == RLELossless:
         whole = header.Rows * header.Columns * header.SamplesPerPixel * header.BitsAllocated // 8
         # A run of two bytes makes 128.
-        if (
-            len(frame) * 64 > max(LARGEST_BYTES // 4, 2 * whole)
-            and _count_unpacked_bytes(frame) > 2 * whole
+        if len(frame) * 64 > max(LARGEST_BYTES // 4, 2 * whole) and unpacks_to_more(
+            frame, 2 * whole, start=64
         ):
             return "more pixels than Rows and Columns say"
         return ""
+    if (depth := max(read_depths(frame), default=0)) > header.BitsAllocated:
+        return f"its compressed picture has {depth} bits, not {header.BitsAllocated} as it says"
     try:
         with Image.open(io.BytesIO(frame), formats=("JPEG", "JPEG2000")) as picture:
             width, height = picture.size
+            cut_off = picture.format == "JPEG" and not has_end(frame)
     except Image.DecompressionBombError:
         return "more pixels than Rows and Columns say"
     except Exception:  # not a format that Pillow reads: left to the codec
@@ -402,17 +412,7 @@ def _find_frame_fault(header: Dataset, value: bytes, syntax: UID) -> str:
     if (width, height) != (header.Columns, header.Rows):
         declared = f"{header.Columns} x {header.Rows}"
         return f"its compressed picture is {width} x {height} pixels, not {declared} as it says"
-    return ""
-
-
-def _count_unpacked_bytes(frame: bytes) -> int:
-    """Count the bytes that an RLE frame unpacks to, without its header of 64 bytes."""
-    place, total = 64, 0
-    while place < len(frame):
-        head = frame[place]
-        place += 2 if head > 128 else 2 + head if head < 128 else 1
-        total += 257 - head if head > 128 else 1 + head if head < 128 else 0
-    return total
+    return f"compressed as {syntax.name}, but cut off" if cut_off else ""
 
 
 def _find_codec_fault(syntax: UID) -> str:

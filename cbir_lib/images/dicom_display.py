@@ -15,7 +15,9 @@ from cbir_lib.images.grey import (
     LUMINANCE,
     Decoded,
     describe_lost_values,
+    describe_used_bits,
     find_limits,
+    find_used_bits,
     iterate_bands,
     map_bands,
     stretch,
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+WINDOW_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")  # the first is the default
+COLOUR_NAMES = ("Red", "Green", "Blue")
 
 
 def read_text(header: Dataset, name: str) -> str:
@@ -43,11 +47,15 @@ def convert_for_display(pixels: np.ndarray, header: Dataset, void: np.ndarray | 
         from pydicom.pixels import apply_color_lut
 
         colour = apply_color_lut(pixels, header)
-        deep = max(int(header.RedPaletteColorLookupTableDescriptor[2]), 8)
-        white = 255 if colour.dtype == np.uint8 else 2**deep - 1
+        declared = max(int(header.RedPaletteColorLookupTableDescriptor[2]), 8)
+        bits = find_used_bits(declared, _find_brightest_of_palette(header))
+        white = 255 if colour.dtype == np.uint8 else 2**bits - 1
         if colour.max(initial=0) > white:
             white = np.iinfo(colour.dtype).max
-        return Decoded(_compute_luminance(colour[..., :3], white), f"{kind}, converted to grey")
+        remark = f"{kind}, converted to grey"
+        if bits < declared:
+            remark += f", {describe_used_bits('palette', declared, bits)}"
+        return Decoded(_compute_luminance(colour[..., :3], white), remark)
     if pixels.ndim != 2:
         return Decoded(None, f"{kind}, cannot be converted to grey")
     remarks = []
@@ -75,6 +83,13 @@ def convert_for_display(pixels: np.ndarray, header: Dataset, void: np.ndarray | 
     return Decoded(image, ", ".join(filter(None, remarks)))
 
 
+def _find_brightest_of_palette(header: Dataset) -> int:
+    """Find the largest entry of the three tables of a palette."""
+    tables = (header[f"{name}PaletteColorLookupTableData"].value for name in COLOUR_NAMES)
+    entries = header.RedPaletteColorLookupTableDescriptor[0] % 2**16 or 2**16
+    return max(int(_read_table(table, header, entries).max(initial=0)) for table in tables)
+
+
 def _compute_luminance(pixels: np.ndarray, white: int) -> np.ndarray:
     """Compute the luminance of colours (H, W, 3), 0..``white``, as (H, W) uint8."""
     return map_bands(pixels, lambda band: stretch(band @ LUMINANCE, 0, white))
@@ -86,8 +101,10 @@ def _apply_window(
     """Apply modality LUT or rescale, then VOI LUT or window; return (H, W) uint8 and a remark."""
     from pydicom.pixels import apply_rescale, apply_windowing
 
+    ends = _find_possible_ends(pixels, header)
     if header.get("ModalityLUTSequence"):
-        pixels, _ = _apply_lut(pixels, header, header.ModalityLUTSequence[0])
+        pixels = _apply_lut(pixels, *_read_lut(header.ModalityLUTSequence[0], header, ends))
+        ends = np.zeros(2)
 
         def rescale(band: np.ndarray) -> np.ndarray:
             return band
@@ -104,13 +121,20 @@ def _apply_window(
     remark = ""
     if header.get("VOILUTSequence"):
         item = header.VOILUTSequence[0]
+        table, first = _read_lut(item, header, rescale(ends))
+        declared = int(item.LUTDescriptor[2])
+        bits = find_used_bits(declared, int(table.max()))
 
         def shown(band: np.ndarray) -> np.ndarray:
-            values, highest = _apply_lut(rescale(band), header, item)
-            return stretch(values, 0, highest)
+            return stretch(_apply_lut(rescale(band), table, first), 0, 2**bits - 1)
 
         remark = "VOI LUT applied, to 8 bits"
+        if bits < declared:
+            remark += f", {describe_used_bits('VOI LUT', declared, bits)}"
     elif header.get("WindowCenter") is not None and header.get("WindowWidth") is not None:
+        function = read_text(header, "VOILUTFunction")
+        if function.upper() not in WINDOW_FUNCTIONS:
+            header.VOILUTFunction = WINDOW_FUNCTIONS[0]
         # What the window maps black and white to depends on depth, sign and rescale.
         lowest, highest = apply_windowing(np.array([-1e30, 1e30]), header)
         if not np.isfinite([lowest, highest]).all() or lowest == highest:
@@ -123,6 +147,8 @@ def _apply_window(
             return stretch(values, lowest, highest)
 
         remark = "window applied, to 8 bits"
+        if function and function.upper() not in WINDOW_FUNCTIONS:
+            remark += f", its function {function} is unknown, taken as {WINDOW_FUNCTIONS[0]}"
     if remark:
         image = map_bands(pixels, shown)
         seen = image if void is None else image[~void]
@@ -140,17 +166,39 @@ def _apply_window(
     return image, remark or "stretched to 8 bits"
 
 
-def _apply_lut(values: np.ndarray, header: Dataset, item: Dataset) -> tuple[np.ndarray, int]:
-    """Map values through a LUT (PS3.3, C.11.1.1); also return the largest value it can give."""
-    entries, first, bits = item.LUTDescriptor
-    entries = entries % 2**16 or 2**16
-    data = item.LUTData
-    if isinstance(data, bytes):
-        order = "<" if header.original_encoding[1] else ">"
-        data = np.frombuffer(data, np.uint8 if len(data) < 2 * entries else order + "u2")
-    table = np.atleast_1d(np.asarray(data, dtype=np.int64))[:entries]
+def _find_possible_ends(pixels: np.ndarray, header: Dataset) -> np.ndarray:
+    """Find the lowest and the highest value that can be stored: (2,) float64."""
+    bits = float(header.BitsStored)
+    if pixels.dtype.kind == "u":
+        return np.array([0.0, 2**bits - 1])
+    return np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1])
+
+
+def _read_lut(item: Dataset, header: Dataset, ends: np.ndarray) -> tuple[np.ndarray, int]:
+    """Read a LUT: its entries, (N,) int64, and the value that is mapped to the first of them.
+
+    That value is negative only where one of the ``ends`` of the values that are mapped is: some
+    writers give it with the wrong sign.
+    """
+    entries, first, _ = item.LUTDescriptor
+    first %= 2**16
+    if min(ends) < 0 and first >= 2**15:
+        first -= 2**16
+    return _read_table(item.LUTData, header, entries % 2**16 or 2**16), first
+
+
+def _apply_lut(values: np.ndarray, table: np.ndarray, first: int) -> np.ndarray:
+    """Map values through a LUT (PS3.3, C.11.1.1): (H, W) int32."""
     mapped = np.empty(values.shape, dtype=np.int32)
     for rows in iterate_bands(*values.shape):
         place = np.clip(np.asarray(values[rows], dtype=np.float64) - first, 0, len(table) - 1)
         mapped[rows] = table[np.rint(place).astype(np.intp)]
-    return mapped, 2**bits - 1
+    return mapped
+
+
+def _read_table(data: bytes | list[int], header: Dataset, entries: int) -> np.ndarray:
+    """Read the entries of a LUT or palette, of 8 or 16 bits: (N,) int64."""
+    if isinstance(data, bytes):
+        order = "<" if header.original_encoding[1] else ">"
+        data = np.frombuffer(data, np.uint8 if len(data) < 2 * entries else order + "u2")
+    return np.atleast_1d(np.asarray(data, dtype=np.int64))[:entries]

@@ -11,7 +11,7 @@ from cbir_lib.images.memory import reserve
 
 # The number of the decoding rules: raised whenever a file may give other pixels than before. Caches
 # and archives record it.
-RULES = 6
+RULES = 7
 SMALLEST_PX = 8
 LARGEST_PX = 100_000_000  # pixels; a larger image is a decompression bomb, not a radiograph
 LARGEST_BYTES = 900_000_000  # of memory to read one file, including its own bytes
@@ -67,11 +67,37 @@ def find_memory_fault(width: int, height: int, bytes_per_pixel: float, file_byte
     return ""
 
 
+def unpacks_to_more(data: bytes | memoryview, most: int, start: int = 0) -> bool:
+    """Tell whether run lengths (PackBits, DICOM's RLE) from ``start`` on make too many bytes."""
+    place, total = start, 0
+    while place < len(data) and total <= most:
+        head = data[place]
+        place += 2 if head > 128 else 2 + head if head < 128 else 1
+        total += 257 - head if head > 128 else 1 + head if head < 128 else 0
+    return total > most
+
+
 def describe_lost_values(lost: int) -> str:
     """Describe how many grey values are not finite."""
     if lost == 1:
         return "1 grey value is no finite number"
     return f"{lost:,} grey values are no finite numbers"
+
+
+def find_used_bits(declared: int, largest: int) -> int:
+    """Find the bits of a look-up table's entries from the largest: 8 or 12 where it fits in them.
+
+    Some writers declare 16 whatever they write, and their pictures would be nearly black.
+
+    >>> find_used_bits(16, 4095), find_used_bits(16, 40_000), find_used_bits(12, 255)
+    (12, 16, 8)
+    """
+    return next((bits for bits in (8, 12) if 0 < largest < 2**bits < 2**declared), declared)
+
+
+def describe_used_bits(table: str, declared: int, used: int) -> str:
+    """Describe a table whose entries take fewer bits than it declares."""
+    return f"{table} of {declared} bits taken as {used}, as its values are"
 
 
 def describe_aspect(across: float, down: float) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import io
+import lzma
 import re
 import struct
 import sys
 import threading
+import zlib
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,14 +20,45 @@ import numpy as np
 import PIL
 from PIL import Image, ImageChops, TiffImagePlugin
 
-from cbir_lib.images.grey import describe_aspect
+from cbir_lib.images.grey import (
+    describe_aspect,
+    describe_used_bits,
+    find_used_bits,
+    unpacks_to_more,
+)
 
 MOST_SEARCHED = 16  # pages, and their SubIFDs, in which the picture is looked for
 MOST_PAGES = 1000  # pages counted; a small file can hold millions of empty ones
+BIG_ENDIAN_BIG_TIFF = b"MM\0+"  # Pillow does not read its tags
+SUBFILE_TYPE, COLOUR_MAP, SUB_IFDS = 254, 320, 330  # tags
+WHOLE_NUMBERS = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # types of tags
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # PhotometricInterpretation (tag 262)
-GROUP4 = 4  # Compression
 REDUCED, MASK = 1, 4  # bits of NewSubfileType: a thumbnail, or the transparency of another page
 KINDS = {1: "u", 2: "i", 3: "f"}  # SampleFormat
+
+NONE, GROUP4, JPEG, PACKBITS = 1, 4, 7, 32773  # Compression
+FAXES = (2, 3, GROUP4, 32771)
+# Compressions that tifffile reads, and what inflates a part of the output only.
+INFLATERS = {
+    8: zlib.decompressobj,
+    32946: zlib.decompressobj,
+    34925: partial(lzma.LZMADecompressor, memlimit=2**28),
+}
+READ_COMPRESSIONS = (NONE, *FAXES, 5, 6, JPEG, PACKBITS, *INFLATERS, 32809, 34676, 34677, 50000)
+COMPRESSION_NAMES = {
+    22610: "JPEG XR",
+    33003: "JPEG 2000",
+    33005: "JPEG 2000",
+    34661: "JBIG",
+    34712: "JPEG 2000",
+    34887: "LERC",
+    34892: "lossy JPEG",
+    34933: "PNG",
+    34934: "JPEG XR",
+    50001: "WebP",
+    50002: "JPEG XL",
+    52546: "JPEG XL",
+}
 
 
 class Layout(NamedTuple):
@@ -35,7 +68,8 @@ class Layout(NamedTuple):
     height: int
     bits: tuple[int, ...]  # of each sample
     kind: str  # u, i or f: unsigned, signed, float; empty for others
-    photometric: int
+    photometric: int  # WHITE_IS_ZERO, BLACK_IS_ZERO, RGB or others
+    photometric_missing: bool
     extra_samples: tuple[int, ...]  # ExtraSamples: 0 unspecified, 1 associated alpha, 2 alpha
     orientation: int
     pages: int
@@ -43,9 +77,10 @@ class Layout(NamedTuple):
     density: tuple[float, float]  # of pixels along rows and columns, in any unit
     truncated: bool  # whether pixels would lie beyond the end of the file
     planar: bool  # whether each sample is stored in a plane of its own
-    compression: int
+    compression: int  # its number in the standard
     byte_order: str  # < or >
-    strip_offsets: tuple[int, ...]  # bytes
+    tile: tuple[int, int] | None  # width, and height of all its slices; None for strips
+    strip_offsets: tuple[int, ...]  # of strips or tiles; empty where their bits are reversed
     strip_rows: int
     strip_bytes: tuple[int, ...]
 
@@ -61,6 +96,14 @@ class Layout(NamedTuple):
         return grey and 0 < self.bits[0] < 64 and self.bits[0] not in (1, 2, 4, 8, 16, 32)
 
     @property
+    def padded(self) -> tuple[int, int]:
+        """Width and height up to the end of the last tiles: so much is decompressed."""
+        if not self.tile:
+            return self.width, self.height
+        across, down = self.tile
+        return -(-self.width // across) * across, -(-self.height // down) * down
+
+    @property
     def dtype(self) -> np.dtype | None:
         """The type of one sample; None where no type has that number of bits."""
         if not self.kind or len(set(self.bits)) > 1 or self.bits[0] not in (8, 16, 32, 64):
@@ -70,20 +113,35 @@ class Layout(NamedTuple):
         return np.dtype(f"{self.kind}{self.bits[0] // 8}")
 
     @property
+    def fault(self) -> str:
+        """Why the page is not read, by its compression; empty where that is no reason."""
+        if self.compression in READ_COMPRESSIONS:
+            return ""
+        name = COMPRESSION_NAMES.get(self.compression)
+        way = f"compressed as {name}" if name else f"of compression {self.compression}"
+        return f"TIFF {way}, which is not read"
+
+    @property
     def remarks(self) -> list[str]:
-        """What of the file is not read: other pages and slices, the shape of its pixels."""
+        """What is assumed, and what of the file is not read: other pages, the shape of pixels."""
+        looks = ""
+        if self.photometric_missing:
+            black = "white" if self.photometric == WHITE_IS_ZERO else "black"
+            looks = f"PhotometricInterpretation missing, taken as {black} is zero"
         pages = f"first of {self.pages} pages" if self.pages > 1 else ""
         if self.pages > MOST_PAGES:
             pages = f"first of more than {MOST_PAGES:,} pages"
         slices = f"first of {self.slices} slices" if self.slices > 1 else ""
-        return [pages, slices, describe_aspect(*self.density)]
+        return [looks, pages, slices, describe_aspect(*self.density)]
 
     def __str__(self) -> str:
         names = {"u": "unsigned", "i": "signed", "f": "float"}
         samples = f"{len(self.bits)} samples" if len(self.bits) > 1 else "1 sample"
         bits = " and ".join(map(str, sorted(set(self.bits))))
         kind = names.get(self.kind, "of another format")
-        return f"TIFF with {samples} of {bits} bits, {kind}, photometric {self.photometric}"
+        photometric = "missing" if self.photometric_missing else self.photometric
+        way = "JPEG with " if self.compression == JPEG else ""
+        return f"TIFF with {way}{samples} of {bits} bits, {kind}, photometric {photometric}"
 
 
 def is_tiff(data: bytes) -> bool:
@@ -109,21 +167,20 @@ def find_first_page(data: bytes) -> tuple[bytes, Layout]:
     places = _find_pages(data)
     chosen = places[0]
     for place in places[:MOST_SEARCHED]:
-        inner = _read_tags(data, place).get(330, ())[:MOST_SEARCHED]
+        inner = _read_numbers(data, place, SUB_IFDS)
         whole = [at for at in (place, *inner) if not _is_part(data, at)]
         if whole:
             chosen = whole[0]
             break
     if chosen != places[0]:
-        order = "<" if data[:2] == b"II" else ">"
-        if data[2:4] in (b"+\0", b"\0+"):
-            data = data[:8] + struct.pack(order + "Q", chosen) + data[16:]
-        else:
-            data = data[:4] + struct.pack(order + "I", chosen) + data[8:]
+        order, _, _, word = _read_widths(data)
+        at = struct.calcsize(word)
+        data = data[:at] + struct.pack(order + word, chosen) + data[2 * at :]
     tags = _read_tags(data, chosen)
     offsets = tags.get(273) or tags.get(324) or ()
     counts = tags.get(279) or tags.get(325) or ()
     ends = [start + count for start, count in zip(offsets, counts, strict=False)]
+    compression = int(tags.get(259, NONE))
     samples = int(tags.get(277, 1))
     bits = tuple(tags.get(258, (1,)))
     formats = set(tags.get(339, (1,)))
@@ -132,7 +189,8 @@ def find_first_page(data: bytes) -> tuple[bytes, Layout]:
         height=int(tags[257]),
         bits=bits if len(bits) > 1 else bits * max(1, min(samples, 64)),
         kind=KINDS.get(formats.pop(), "") if len(formats) == 1 else "",
-        photometric=int(tags.get(262, BLACK_IS_ZERO)),
+        photometric=int(tags.get(262, WHITE_IS_ZERO if compression in FAXES else BLACK_IS_ZERO)),
+        photometric_missing=262 not in tags,
         extra_samples=tuple(tags.get(338, ())),
         orientation=int(tags.get(274, 1)),
         pages=len(places),
@@ -140,9 +198,10 @@ def find_first_page(data: bytes) -> tuple[bytes, Layout]:
         density=(_read_ratio(tags, 282), _read_ratio(tags, 283)),
         truncated=max(ends, default=0) > len(data),
         planar=int(tags.get(284, 1)) == 2 and samples > 1,
-        compression=int(tags.get(259, 1)),
+        compression=compression,
         byte_order="<" if data[:2] == b"II" else ">",
-        strip_offsets=tuple(tags.get(273, ())) if tags.get(266, 1) == 1 else (),
+        tile=(int(tags[322]), int(tags[323]) * int(tags.get(32998, 1))) if 322 in tags else None,
+        strip_offsets=tuple(offsets) if tags.get(266, 1) == 1 else (),
         strip_rows=min(int(tags.get(278, tags[257])), int(tags[257])),
         strip_bytes=tuple(counts),
     )
@@ -150,7 +209,36 @@ def find_first_page(data: bytes) -> tuple[bytes, Layout]:
 
 def _is_part(data: bytes, place: int) -> bool:
     """Tell whether a page is a thumbnail or a mask."""
-    return bool(_read_tags(data, place).get(254, 0) & (REDUCED | MASK))
+    return any(kind & (REDUCED | MASK) for kind in _read_numbers(data, place, SUBFILE_TYPE))
+
+
+def _read_numbers(data: bytes, place: int, tag: int) -> tuple[int, ...]:
+    """Read whole numbers, ``MOST_SEARCHED`` at most, from one tag of a page's directory.
+
+    The other tags are passed over: a small file can have many pages that share a long directory.
+    """
+    order, number, size, word = _read_widths(data)
+    try:
+        (entries,) = struct.unpack_from(order + number, data, place)
+        start = place + struct.calcsize(number)
+        entries = min(entries, (len(data) - start) // size)
+        tags = np.ndarray(entries, order + "u2", data, start, size)
+        for entry in np.flatnonzero(tags == tag)[-1:].tolist():
+            at = start + entry * size
+            kind, count = struct.unpack_from(order + "H" + word, data, at + 2)
+            letter, at = WHOLE_NUMBERS[kind], at + 4 + struct.calcsize(word)
+            if struct.calcsize(letter) * count > struct.calcsize(word):
+                (at,) = struct.unpack_from(order + word, data, at)
+            return struct.unpack_from(order + letter * min(count, MOST_SEARCHED), data, at)
+    except (struct.error, KeyError, ValueError):  # broken
+        pass
+    return ()
+
+
+def _read_widths(data: bytes) -> tuple[str, str, int, str]:
+    """Read how directories are written: byte order, their count, bytes of an entry, an offset."""
+    order = "<" if data[:2] == b"II" else ">"
+    return (order, "Q", 20, "Q") if data[2:4] in (b"+\0", b"\0+") else (order, "H", 12, "I")
 
 
 def _count_slices(tags: TiffImagePlugin.ImageFileDirectory_v2) -> int:
@@ -168,10 +256,8 @@ def _read_ratio(tags: TiffImagePlugin.ImageFileDirectory_v2, tag: int) -> float:
 
 def _find_pages(data: bytes) -> list[int]:
     """Find the offset of each page's directory, at most ``MOST_PAGES`` + 1 of them."""
-    order = "<" if data[:2] == b"II" else ">"
-    big = data[2:4] in (b"+\0", b"\0+")
-    number, size, word, at = ("Q", 20, "Q", 8) if big else ("H", 12, "I", 4)
-    (place,) = struct.unpack_from(order + word, data, at)
+    order, number, size, word = _read_widths(data)
+    (place,) = struct.unpack_from(order + word, data, struct.calcsize(word))
     offsets = []
     while place and place not in offsets and len(offsets) <= MOST_PAGES:
         try:
@@ -199,8 +285,8 @@ def _read_tags(data: bytes, place: int) -> TiffImagePlugin.ImageFileDirectory_v2
 def read_deep(data: bytes, layout: Layout) -> tuple[np.ndarray, np.ndarray | None] | None:
     """Read a page with samples of 8, 16, 32 or 64 bits, or with one sample of any number of bits.
 
-    OpenCV reads most, with any compression. tifffile, if it is installed, reads the rest if they
-    are uncompressed or deflated: half floats, signed bytes, grey with alpha, and planes.
+    OpenCV reads most, with any compression. tifffile, if it is installed, reads the rest: half
+    floats, signed bytes, grey with alpha, and planes; uncompressed, PackBits or of ``INFLATERS``.
 
     Returns
     -------
@@ -212,7 +298,7 @@ def read_deep(data: bytes, layout: Layout) -> tuple[np.ndarray, np.ndarray | Non
     samples = len(layout.bits)
     pixels = None
     if layout.packed:
-        pixels = _unpack(data, layout) if layout.compression == 1 else read_opencv(data)
+        pixels = _unpack(data, layout) if layout.compression == NONE else read_opencv(data)
         return None if pixels is None or pixels.ndim > 2 else (pixels, None)
     if layout.dtype is None or samples not in (1, 2, 3, 4):
         return None
@@ -240,7 +326,8 @@ def read_deep(data: bytes, layout: Layout) -> tuple[np.ndarray, np.ndarray | Non
 def _unpack(data: bytes, layout: Layout) -> np.ndarray | None:
     """Read one uncompressed sample of any number of bits: (H, W) unsigned, upright; or None."""
     bits, row_bytes = layout.bits[0], -(-layout.width * layout.bits[0] // 8)
-    if -(-layout.height // layout.strip_rows) != len(layout.strip_offsets):  # tiles, other strips
+    strips = -(-layout.height // layout.strip_rows)
+    if layout.tile or strips != len(layout.strip_offsets):
         return None
     values = np.zeros((layout.height, layout.width), dtype=np.uint64)
     for number, start in enumerate(layout.strip_offsets):
@@ -277,9 +364,36 @@ def read_opencv(data: bytes) -> np.ndarray | None:
     return pixels[..., [2, 1, 0, 3]] if pixels.shape[2] == 4 else None
 
 
+def _verify_inflated_size(data: bytes, layout: Layout) -> None:
+    """Raise ValueError if a strip or tile inflates to more than it can hold.
+
+    tifffile inflates whatever is there, and a megabyte can become a gigabyte.
+    """
+    width, height = layout.tile or (layout.width, layout.strip_rows)
+    across, down = layout.padded
+    samples = len(layout.bits)
+    parts = -(-across // width) * -(-down // height) * (samples if layout.planar else 1)
+    if len(layout.strip_offsets) < parts:
+        raise ValueError("a strip or tile is missing")
+    room = width * height * layout.dtype.itemsize * (1 if layout.planar else samples)
+    for start, count in zip(layout.strip_offsets, layout.strip_bytes, strict=True):
+        part = memoryview(data)[start : start + count]
+        if layout.compression == PACKBITS:
+            too_much = unpacks_to_more(part, room)
+        else:
+            inflater = INFLATERS[layout.compression]()
+            too_much = len(inflater.decompress(part, room + 1)) > room
+        if too_much:
+            raise ValueError("a strip or tile holds too much")
+
+
 def _read_tifffile(data: bytes, layout: Layout) -> np.ndarray | None:
     if not importlib.util.find_spec("tifffile"):
         return None
+    if layout.compression != NONE:
+        if layout.compression not in (*INFLATERS, PACKBITS) or not layout.strip_offsets:
+            return None
+        _verify_inflated_size(data, layout)
     import tifffile
 
     try:
@@ -288,7 +402,7 @@ def _read_tifffile(data: bytes, layout: Layout) -> np.ndarray | None:
             pixels = page.asarray(maxworkers=1)
     except MemoryError:
         raise
-    except Exception:  # any type; most compressions need imagecodecs
+    except Exception:  # of any type
         return None
     shape = (layout.height, layout.width)
     samples = len(layout.bits)
@@ -310,6 +424,38 @@ def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return pixels
+
+
+def correct_byte_order(picture: Image.Image) -> None:
+    """Have Pillow read samples that libtiff decompresses in the byte order of the machine.
+
+    libtiff turns them to it; Pillow knows that of unsigned samples of 16 bits only.
+    """
+    tile = picture.tile[0]
+    if tile.codec_name == "libtiff":
+        raw_mode, *others = tile.args
+        raw_mode = re.sub(r";(16|32|64)B", r";\1N", raw_mode)
+        picture.tile = [tile._replace(args=(raw_mode, *others))]
+
+
+def correct_palette(picture: Image.Image) -> str:
+    """Brighten a palette whose values take 8 or 12 bits only; describe it if so."""
+    values = np.asarray(picture.tag_v2.get(COLOUR_MAP, ()) if picture.mode == "P" else ())
+    bits = find_used_bits(16, int(values.max(initial=0)))
+    if bits == 16:
+        return ""
+    colours = np.rint(values * (255 / (2**bits - 1))).astype(np.uint8)
+    picture.putpalette(colours.tobytes(), "RGB;L")
+    return describe_used_bits("palette", 16, bits)
+
+
+def recover_colours(picture: Image.Image, data: bytes, layout: Layout) -> Image.Image:
+    """Read colours again that Pillow made black, divided by an opacity that is 0 everywhere."""
+    multiplied = picture.mode == "RGBA" and layout.extra_samples[:1] == (1,)
+    if not multiplied or picture.getchannel("A").getbbox():
+        return picture
+    pixels = read_opencv(data)
+    return picture if pixels is None else Image.fromarray(pixels)
 
 
 def fax_ends_early(picture: Image.Image, layout: Layout) -> bool:

@@ -180,6 +180,30 @@ def test_other_window_functions():
     close(image, ((DEEP - 2000.0) / 1000 + 0.5) * 255)
 
 
+@pytest.mark.parametrize(
+    ("function", "said"), [("CUBIC", ", its function CUBIC is unknown, taken as LINEAR"), ("", "")]
+)
+def test_a_window_of_an_unknown_function_is_linear(function, said):
+    elements = {"WindowCenter": 2000, "WindowWidth": 1000, "VOILUTFunction": function}
+    image, remark = decode(make(DEEP, 12, **elements))
+    close(image, window(DEEP, 2000, 1000))
+    assert remark == f"window applied, to 8 bits{said}"
+
+
+@pytest.mark.parametrize(
+    ("element", "value", "slope", "intercept", "said"),
+    [
+        ("RescaleSlope", 2, 2, 0, "RescaleIntercept missing, taken as 0"),
+        ("RescaleIntercept", -1024, 1, -1024, "RescaleSlope missing, taken as 1"),
+    ],
+)
+def test_a_rescale_of_which_one_half_is_missing(element, value, slope, intercept, said):
+    elements = {element: value, "WindowCenter": 1000, "WindowWidth": 2000}
+    image, remark = decode(make(DEEP, 12, **elements))
+    close(image, window(DEEP * float(slope) + intercept, 1000, 2000))
+    assert remark == f"window applied, to 8 bits, {said}"
+
+
 @pytest.mark.parametrize("bits", [8, 12, 16])
 def test_voi_lut_comes_before_the_window(bits):
     values = RNG.integers(0, 2**bits, 3000)
@@ -188,6 +212,41 @@ def test_voi_lut_comes_before_the_window(bits):
     )
     close(image, values[np.clip(DEEP.astype(int) - 500, 0, 2999)] * 255 / (2**bits - 1))
     assert remark == "VOI LUT applied, to 8 bits"
+
+
+@pytest.mark.parametrize(("used", "declared"), [(12, 16), (8, 16), (8, 12)])
+def test_a_voi_lut_takes_the_bits_that_its_values_take(used, declared):
+    values = np.arange(4096)[::-1] >> (12 - used)
+    image, remark = decode(make(DEEP, 12, VOILUTSequence=lut(4096, 0, declared, values)))
+    close(image, values[DEEP] * 255 / (2**used - 1))
+    doubt = f"VOI LUT of {declared} bits taken as {used}, as its values are"
+    assert remark == f"VOI LUT applied, to 8 bits, {doubt}"
+
+
+@pytest.mark.parametrize("kind", ["signed", "rescaled", "signed, modality LUT"])
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+def test_the_first_value_of_a_lut_has_the_sign_of_its_input(kind, syntax):
+    """63488 in 16 bits is -2048 where the input is negative."""
+    values = RNG.integers(0, 4096, 4096)
+    values[0] = 4095
+    table = lut(4096, 0, 12, values)
+    table[0].add_new("LUTDescriptor", "US", [4096, 63488, 12])
+    pixels, elements = DEEP.astype(np.int16) - 2048, {"VOILUTSequence": table}
+    exact = values[DEEP] * 255 / 4095
+    if kind == "rescaled":
+        pixels, elements = DEEP, {"RescaleSlope": 1, "RescaleIntercept": -2048, **elements}
+    elif "modality" in kind:
+        elements, exact = {"ModalityLUTSequence": table}, stretched(values[DEEP])
+    close(decode(make(pixels, 16, syntax, **elements)).image, exact)
+
+
+def test_the_first_value_of_a_lut_stays_where_its_input_is_not_negative():
+    values = np.arange(4096)[::-1]
+    for kind, first in (("US", 61440), ("SS", -4096)):  # the same bits
+        item = lut(4096, 0, 12, values)
+        item[0].add_new("LUTDescriptor", kind, [4096, first, 12])
+        image, _ = decode(make(DEEP + np.uint16(61440), VOILUTSequence=item))
+        close(image, values[DEEP] * 255 / 4095)
 
 
 def test_lut_of_bytes():
@@ -210,7 +269,6 @@ FAULTY = {
     "no rescale": {"RescaleSlope": 0, "RescaleIntercept": 5, "WindowCenter": 1, "WindowWidth": 9},
     "empty LUT": {"VOILUTSequence": lut(0, 0, 16, [])},
     "LUT without data": {"VOILUTSequence": [Dataset()]},
-    "unknown function": {"WindowCenter": 9, "WindowWidth": 9, "VOILUTFunction": "CUBIC"},
 }
 
 
@@ -255,6 +313,32 @@ def test_jpeg_in_dicom():
     ds.PixelData = encapsulate([file.getvalue()])
     image, _ = decode(write(ds, JPEGBaseline8Bit))
     assert np.abs(image.astype(int) - smooth).max() <= 4
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless])
+def test_a_stream_of_more_bits_than_are_allocated_is_refused(syntax, monkeypatch):
+    if syntax == JPEG2000Lossless:
+        file = io.BytesIO()
+        Image.fromarray(DEEP[:8, :8]).save(file, "JPEG2000", irreversible=False, no_jp2=True)
+        stream = file.getvalue()
+    else:
+        stream = base64.b64decode(LOSSLESS[syntax])
+        monkeypatch.setattr("cbir_lib.images.dicom._find_codec_fault", lambda syntax: "")
+    data = make(GREY[:8, :8], PixelData=encapsulate([stream]), syntax=syntax)
+    assert decode(data) == (None, "its compressed picture has 16 bits, not 8 as it says")
+
+
+def test_a_jpeg_whose_end_was_overwritten_is_refused():
+    file = io.BytesIO()
+    Image.fromarray(GREY).save(file, "JPEG")
+    stream = file.getvalue()
+    whole = encapsulate([stream + b"\0"])
+    assert decode(make(GREY, PixelData=whole, syntax=JPEGBaseline8Bit)).image is not None
+    damaged = encapsulate([stream[:-60] + bytes(60)])
+    assert decode(make(GREY, PixelData=damaged, syntax=JPEGBaseline8Bit)) == (
+        None,
+        "compressed as JPEG Baseline (Process 1), but cut off",
+    )
 
 
 # np.arange(64).reshape(8, 8) * 65 with 12 bits, packed by GDCM's encoders.
@@ -498,6 +582,19 @@ def test_palette_colour(bits):
     assert remark == "PALETTE COLOR, converted to grey"
 
 
+@pytest.mark.parametrize("used", [8, 12])
+def test_a_palette_takes_the_bits_that_its_values_take(used):
+    table = np.rint(np.arange(256)[::-1] * ((2**used - 1) / 255)).astype("<u2")
+    palette = {}
+    for name in ("Red", "Green", "Blue"):
+        palette[f"{name}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+        palette[f"{name}PaletteColorLookupTableData"] = table.tobytes()
+    image, remark = decode(make(GREY, PhotometricInterpretation="PALETTE COLOR", **palette))
+    close(image, 255.0 - GREY if used == 8 else table[GREY] * (255 / 4095))
+    doubt = f"palette of 16 bits taken as {used}, as its values are"
+    assert remark == f"PALETTE COLOR, converted to grey, {doubt}"
+
+
 @pytest.mark.parametrize("name", ["FloatPixelData", "DoubleFloatPixelData"])
 def test_float_pixels(name):
     dtype = np.float32 if name.startswith("Float") else np.float64
@@ -722,6 +819,13 @@ def test_without_preamble_but_with_meta_information():
     image, remark = decode(data)
     close(image, stretched(DEEP))
     assert remark == "stretched to 8 bits"
+
+
+def test_with_half_a_preamble():
+    data = make(DEEP, 12)[128:]
+    assert data[:4] == b"DICM"
+    assert dicom.is_dicom(data)
+    close(decode(data).image, stretched(DEEP))
 
 
 def test_compressed_without_a_transfer_syntax():

@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 import zlib
+from itertools import product
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 from cbir_lib.images.decoding import RULES, decode, fit_to_square
 
@@ -281,7 +282,13 @@ def add_others():
         add(f"webp {name}", saved(picture, "WEBP", quality=95), look, WEBP_LOSS)
         add(f"webp {name} lossless", saved(picture, "WEBP", lossless=True), look)
         add(f"bmp {name} 8", saved(picture, "BMP"), look)
-    add("jpeg CMYK", saved(Image.fromarray(COLOUR).convert("CMYK"), "JPEG"), LUMINANCE, 16.0)
+    ink = Image.fromarray(COLOUR).convert("CMYK")
+    data = saved(ink, "JPEG")
+    add("jpeg CMYK", data, LUMINANCE, 16.0)
+    data = saved(ImageChops.invert(ink), "JPEG")  # which Pillow inverts once more
+    start = data.index(b"\xff\xee")
+    end = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+    add("jpeg CMYK without Adobe's marker", data[:start] + data[end:], LUMINANCE, 16.0)
     colour_alpha = np.concatenate([COLOUR, HALF[..., None]], -1)
     data = saved(colour_alpha, "WEBP", lossless=True, exact=True)
     add("webp colour+alpha", data, LUMINANCE * ~HIDDEN)
@@ -303,6 +310,8 @@ def add_others():
         add(f"ppm {most}", b"P6\n# so\n" + head + colour.astype(type_).tobytes(), light, 1.5)
         text = " ".join(map(str, grey.ravel())).encode()
         add(f"pgm text {most}", b"P2\n" + head + text, look)
+        text = " ".join(map(str, colour.ravel())).encode()
+        add(f"ppm text {most}", b"P3\n" + head + text, light, 1.5)
     ink = numbers == 0
     add("pbm", b"P4\n" + size.encode() + pack(ink.astype(np.uint8), 1).tobytes(), look_of(1))
     text = " ".join(map(str, ink.astype(int).ravel())).encode()
@@ -421,6 +430,14 @@ def add_tiff_of_other_kinds():
         if name[0] == "u":
             data = written(grey, compression="zlib", predictor=True, **tile)
             add(f"tiff tiles predictor {name}", data, PICTURE)
+    for name in ("u2", "i2", "i4", "f4"):
+        for compression, where in product(("zlib", "lzma"), ({}, {"rowsperstrip": 7}, tile)):
+            options = {"byteorder": ">", "compression": compression, **where}
+            kind = f"tiff big-endian {compression} {name} {'-'.join(where)}"
+            add(kind, written(deepen(PICTURE, name), **options), PICTURE)
+            if name[0] != "f":
+                data = written(deepen(PICTURE, name), predictor=True, **options)
+                add(f"{kind} predictor", data, PICTURE)
     deep = deepen(PICTURE, "u2")
     add("tiff strips", written(deep, rowsperstrip=7), PICTURE)
     add("tiff big", written(deep, bigtiff=True), PICTURE)
@@ -458,11 +475,11 @@ def test_the_number_of_the_rules_is_raised_when_pixels_change():
         if exact and "colour" not in name:  # luminance may be rounded elsewhere in another way
             digest.update(decode(MATRIX[name][0]).image.tobytes())
     digest.update(decode(saved(framed.astype(np.uint16), "PNG")).image.tobytes())
-    assert (RULES, digest.hexdigest()[:16]) == (6, "8c6a418280f28e00")
+    assert (RULES, digest.hexdigest()[:16]) == (7, "5cc401253b18c937")
 
 
 def test_the_matrix_is_not_empty():
-    assert len(MATRIX) == 289
+    assert len(MATRIX) == 338
     assert {name.split()[0] for name in MATRIX} >= {"png", "tiff", "jpeg", "webp", "bmp", "jp2"}
 
 
@@ -732,6 +749,11 @@ NAMED = {
     "JPEG of 12 bits": (
         JPEG[:DEPTH] + b"\x0c" + JPEG[DEPTH + 1 :],
         "JPEG of 12 bits, which is not read",
+    ),
+    "JPEG-LS": (b"\xff\xd8\xff\xf7\0\x0b\x0c" + bytes(20), "JPEG-LS, which is not read"),
+    "JPEG-LS with a SPIFF header": (
+        b"\xff\xd8\xff\xe8\0\x20SPIFF\0" + bytes(24) + b"\xff\xf7\0\x0b\x0c" + bytes(20),
+        "JPEG-LS, which is not read",
     ),
     "TIFF of floats of 24 bits": (
         tiff(np.zeros((HEIGHT, WIDTH), np.uint32), 24, 1, kind=3),
