@@ -1,0 +1,63 @@
+"""JPEG and JPEG 2000 files: their kind, their end, and the depth of their samples."""
+
+from __future__ import annotations
+
+import re
+
+LOSSLESS = 0xF7  # start of frame of JPEG-LS
+KINDS = {
+    0xC3: "lossless JPEG",
+    0xC9: "arithmetic JPEG",
+    0xCA: "arithmetic JPEG",
+    LOSSLESS: "JPEG-LS",
+}
+TABLES = (0xC4, 0xC8, 0xCC)  # markers among those of frames that start none
+MARKER = re.compile(rb"\xff[^\x00\xff]")
+END = 0xD9
+ALONE = (0x01, *range(0xD0, 0xD9))  # markers that no segment follows
+CODE_STREAM = b"\xff\x4f\xff\x51"  # how one of JPEG 2000 starts; the sizes follow
+
+
+def _read_frame_header(data: bytes) -> tuple[int, int]:
+    """Read a JPEG's or JPEG-LS' start of frame: its marker, and the bits of a sample; or 0, 0."""
+    place = 2
+    while place + 9 < len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == LOSSLESS or (0xC0 <= marker <= 0xCF and marker not in TABLES):
+            return marker, data[place + 4]
+        place += 2
+        if marker not in ALONE:
+            place += int.from_bytes(data[place : place + 2], "big")
+    return 0, 0
+
+
+def name_kind(data: bytes) -> str:
+    """Name the kind of a JPEG; empty for baseline and progressive of 8 bits."""
+    marker, bits = _read_frame_header(data)
+    return KINDS.get(marker) or (f"JPEG of {bits} bits" if bits not in (0, 8) else "")
+
+
+def has_end(data: bytes) -> bool:
+    """Tell whether a JPEG's first picture ends with the marker of the end.
+
+    The decoder takes zeros, as in a copy that broke off, for pixels.
+    """
+    place = 2
+    while marker := MARKER.search(data, place):
+        place, code = marker.end(), data[marker.end() - 1]
+        if code == END:
+            return True
+        if code not in ALONE:
+            place += int.from_bytes(data[place : place + 2], "big")
+    return False
+
+
+def read_depths(data: bytes) -> list[int]:
+    """Read the bits of each component of a JPEG 2000, or of all of a JPEG; or an empty list."""
+    if data[:2] == b"\xff\xd8":
+        return [_read_frame_header(data)[1]]
+    start = data.find(CODE_STREAM)
+    if start < 0:
+        return []
+    count = int.from_bytes(data[start + 40 : start + 42], "big")
+    return [(depth & 0x7F) + 1 for depth in data[start + 42 : start + 42 + 3 * count : 3]]
