@@ -16,6 +16,7 @@ from PIL import Image
 import cbir_lib
 from cbir_lib import paths
 from cbir_lib.datasets import mednist
+from cbir_lib.datasets.cache import KEPT
 from cbir_lib.datasets.mednist import ARCHIVE, CLASSES, fetch, locate, read, split_by_content
 from cbir_lib.errors import CbirError
 from tests.fixtures import assert_same_set, pack, write_mednist
@@ -321,13 +322,16 @@ def test_cache_of_another_set_does_not_fit(folder, cache, tmp_path, reads):
     assert len(reads) == 2
 
 
-def test_changed_source_is_noticed_and_the_old_cache_removed(folder, cache, reads):
+def test_changed_source_is_noticed_and_the_oldest_cache_removed(folder, cache, reads):
     before = mednist.load(folder)
     Image.fromarray(before.images[0]).save(folder / "HeadCT" / "000009.png")
     after = mednist.load(folder)
     assert len(reads) == 2
     assert len(after) == len(before) + 1
-    assert len(list(cache.iterdir())) == 1
+    for number in range(10, 10 + KEPT):
+        Image.fromarray(before.images[0]).save(folder / "HeadCT" / f"{number:06}.png")
+        mednist.load(folder)
+    assert len(list(cache.iterdir())) == KEPT
 
 
 # Fetching

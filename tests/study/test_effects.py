@@ -457,7 +457,7 @@ def test_a_study_has_effects_where_it_has_networks_and_descriptors(tmp_path):
     text = yaml.safe_load((paths.project_root() / "study.yml").read_text())
     text["grid"]["effects"]["robustness"]["levels"]["blur"] = [1.0]
     (tmp_path / "study.yml").write_text(yaml.safe_dump(text))
-    with pytest.raises(CbirError, match="unknown change 'blur'"):
+    with pytest.raises(CbirError, match="unknown perturbation 'blur'"):
         read_study(tmp_path / "study.yml")
 
 

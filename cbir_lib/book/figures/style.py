@@ -79,6 +79,9 @@ def place_tags(
 
 
 def align_ends(axes: Axes) -> None:
-    """Keep the labels of two ticks, at the ends of the axis below, inside the panel."""
-    for label, side in zip(axes.get_xticklabels(), ("left", "right"), strict=True):
-        label.set_horizontalalignment(side)
+    """Keep the labels of ticks at the ends of the axis below, two or fewer, inside the panel."""
+    labels = axes.get_xticklabels()
+    for label in labels[:1]:
+        label.set_horizontalalignment("left")
+    for label in labels[1:]:
+        label.set_horizontalalignment("right")
