@@ -29,7 +29,7 @@ PROFILE = config.get("profile", "quick")
 PUBLISHED = str(config.get("published", False)).lower() == "true"
 FRESH = str(config.get("fresh", False)).lower() == "true"
 ONLY = str(config.get("only", False)).lower() == "true"
-WORK = paths.build_folder(PROFILE + ("-published" if PUBLISHED else "-fresh" if FRESH else ""))
+WORK = paths.build_folder(PROFILE + (paths.PUBLISHED if PUBLISHED else paths.FRESH * FRESH))
 WORK = str(paths.shorten(WORK))
 READ = read_study(STUDY)
 RUNS = {run.id: run for run in READ.runs(PROFILE)}

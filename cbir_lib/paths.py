@@ -76,6 +76,10 @@ def results_folder(profile: str) -> Path:
     return project_root() / "results" / profile
 
 
+# At the end of a work folder's name: built from results/ alone, and executed again for a check.
+PUBLISHED, FRESH = "-published", "-fresh"
+
+
 def build_folder(profile: str = "") -> Path:
     """Return the work folder of a profile; without a profile, the folder that holds them all.
 

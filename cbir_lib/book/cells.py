@@ -80,13 +80,14 @@ def show_claim(verdict: Verdict, profile: str, own_images: bool = False) -> None
         f"*Differences in {measure} with 95 % intervals; values to the right of the line support "
         f"the claim. {where}.{diamonds}*"
     )
-    allowed = rows["allowance"].max()
-    at = f" p values are for the line at {wording.format_points(-allowed)} points, not at 0."
+    line = ""
+    if allowed := rows["allowance"].max():
+        line = f" p values are for the line at {wording.format_points(-allowed)} points, not at 0."
     table = text.tabulate_comparisons(rows).to_html(index=False, border=0)
     units = "in percentage points, with 95 % intervals"
-    words = f"Differences in {measure} {units}. {escape(where)}.{at * bool(allowed)}"
-    words = f"<p><em>{words}</em></p>"
-    display(HTML(f"<details><summary>The numbers</summary>{table}{words}</details>"))
+    words = f"Differences in {measure} {units}. {escape(where)}.{line}"
+    caption = f"<p><em>{words}</em></p>"
+    display(HTML(f"<details><summary>The numbers</summary>{table}{caption}</details>"))
     if reasons := text.describe_outcomes(rows):
         show_text(f"**Why.** {reasons}")
     if np.isfinite(verdict.reported["difference"].astype(float)).any():

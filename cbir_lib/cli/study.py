@@ -117,7 +117,7 @@ def verify(
     study = read_study(study_file)
     names = {one.id for one in study.runs(profile)}
     published = verification.read_published(profile, run)
-    work = paths.build_folder(profile + "-fresh" * fresh)
+    work = paths.build_folder(profile + paths.FRESH * fresh)
     target = work / "verification.json"
     if fresh and target.exists():  # the last one was finished; an unfinished one is continued
         shutil.rmtree(work)

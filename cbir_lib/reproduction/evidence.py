@@ -26,7 +26,6 @@ from cbir_lib.study import effects, results, summaries, wording
 from cbir_lib.study.config import DescriptorRun, NetworkRun, Study, read_study
 from cbir_lib.study.results import Result
 
-PUBLISHED = "-published"  # at the end of a folder whose book is built from results/ alone
 SEARCH = "search"  # the profile that chose the learning rate; never evidence
 
 
@@ -208,7 +207,7 @@ def find_evidence(dataset: str, profile: str | None, study: Study) -> Evidence:
 
 def get_profile_name(folder: Path | str) -> str:
     """Return the name of the profile that a folder of build/ belongs to."""
-    return Path(folder).name.removesuffix(PUBLISHED).removesuffix("-fresh")
+    return Path(folder).name.removesuffix(paths.PUBLISHED).removesuffix(paths.FRESH)
 
 
 def _read_published(names: Sequence[str], study: Study, unfinished: bool = False) -> list[Evidence]:
@@ -238,7 +237,7 @@ def _weight(evidence: Evidence) -> tuple[int, int, int]:
 
 def is_own(folder: Path | str) -> bool:
     """Return whether a folder of build/ is of a study that ran, not of published results."""
-    return not Path(folder).name.endswith(PUBLISHED)
+    return not Path(folder).name.endswith(paths.PUBLISHED)
 
 
 def name_own_study(folder: Path | str, own: Sequence[Result]) -> str:

@@ -99,7 +99,7 @@ def conduct(
             f"CBIR_BUILD={paths.build_folder()}: a path with {{ or }}, which Snakemake cannot read",
             "name another folder, and a checkout without these letters",
         )
-    work = paths.build_folder(profile + ("-published" if published else "-fresh" * fresh))
+    work = paths.build_folder(profile + (paths.PUBLISHED if published else paths.FRESH * fresh))
     config = [f"study={study_file}", f"profile={profile}", f"published={published}"]
     config.append(f"fresh={fresh}")
     if not published:

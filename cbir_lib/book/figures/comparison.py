@@ -19,6 +19,7 @@ from cbir_lib.book.figures.palette import (
     LEARNED,
     LINE,
     MARKED,
+    MARKS,
     NETWORK_COLOURS,
     PAPER,
     QUIET,
@@ -31,7 +32,7 @@ from cbir_lib.book.figures.palette import (
 from cbir_lib.book.figures.style import WIDTH_IN, format_factor, label_rows, name_rows, show_image
 from cbir_lib.study.results import Result, find_family
 
-MARKS = "osD^vPX*<>hp"  # of ways to train a network
+WAY_MARKS = f"{MARKS}<>hp"  # of ways to train a network
 
 
 @described
@@ -208,7 +209,7 @@ def plot_accuracy_against_cost(table: pd.DataFrame) -> Figure:
     kinds = sorted(set(table["kind"]) - {"plain"})
     costs = {"parameters": "parameters (million)", "training s": "training (s)"}
     for place, (cost, label) in zip(axes[0], costs.items(), strict=True):
-        for kind, mark in zip(kinds, cycle(MARKS), strict=False):
+        for kind, mark in zip(kinds, cycle(WAY_MARKS), strict=False):
             rows = table[table["kind"] == kind]
             place.scatter(
                 rows[cost],
@@ -243,7 +244,7 @@ def plot_accuracy_against_cost(table: pd.DataFrame) -> Figure:
     axes[0, 0].set_ylabel("test accuracy (%)")
     handles = [
         plt.Line2D([], [], ls="", marker=mark, color=LINE)
-        for _, mark in zip(kinds, cycle(MARKS), strict=False)
+        for _, mark in zip(kinds, cycle(WAY_MARKS), strict=False)
     ]
     figure.legend(
         handles, kinds, loc="outside upper center", ncols=4, fontsize=9, handletextpad=0.1

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from cbir_lib.book.figures.described import described
-from cbir_lib.book.figures.palette import CLASS_COLOURS, colour_series
+from cbir_lib.book.figures.palette import CLASS_COLOURS, MARKS, colour_series
 from cbir_lib.book.figures.style import WIDTH_IN, label_rows
 
 BEYOND = 10  # times the largest value: how far a panel of costs reaches
@@ -116,7 +116,7 @@ def plot_level_curves(
             place.fill_between(
                 own["level"], own["low"], own["high"], color=colour, alpha=0.15, lw=0
             )
-            style = "osD^vPX*"[number % 8] + "-"
+            style = MARKS[number % len(MARKS)] + "-"
             place.plot(own["level"], own["value"], style, color=colour, ms=5, lw=1.5, label=method)
         for level, value in (whole or {}).get(title, ()):
             place.plot(level, value, "k*", ms=11, label="whole vector")

@@ -39,7 +39,8 @@ NETWORK_COLOURS = dict(
     )
 )
 HANDCRAFTED_COLOURS = ("#aa6644", "#dd9955", "#663311", "#cc8877", "#997744", "#552211", "#bb7722")
-NETWORK_MARKS = dict(zip("ABCDEFGH", "osD^vPX*", strict=True))
+MARKS = "osD^vPX*"  # of what is told apart, such as methods, classes or regions
+NETWORK_MARKS = dict(zip("ABCDEFGH", MARKS, strict=True))
 RULE_MARKS = {
     "softmax": ("D", "#000000"),
     "nearest neighbour": ("o", "#44aa99"),

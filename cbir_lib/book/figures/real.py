@@ -10,10 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cbir_lib.book.figures.described import described
-from cbir_lib.book.figures.palette import QUIET, colour_kind
+from cbir_lib.book.figures.palette import MARKS, QUIET, colour_kind
 from cbir_lib.book.figures.style import WIDTH_IN, label_rows
-
-MARKS = "osD^vPX*"  # a mark per region
 
 
 @described

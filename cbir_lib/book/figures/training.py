@@ -16,6 +16,7 @@ from cbir_lib.book.figures.palette import (
     INK,
     LEARNED,
     LINE,
+    MARKS,
     NETWORK_COLOURS,
     NETWORK_MARKS,
     QUIET,
@@ -77,7 +78,7 @@ def plot_pulls(vectors: np.ndarray, labels: np.ndarray, pulls: Mapping[str, np.n
         place.add_patch(plt.Circle((0, 0), 1, fill=False, color=LINE, lw=0.8))
         for label in np.unique(labels):
             own = vectors[labels == label]
-            style = {"color": CLASS_COLOURS[label % 8], "marker": "osD^vPX*"[label % 8]}
+            style = {"color": CLASS_COLOURS[label % 8], "marker": MARKS[label % len(MARKS)]}
             place.scatter(*own.T, s=34, label=f"class {label}", zorder=3, **style)
         place.quiver(
             *(*vectors.T, *(0.6 * arrows).T),
