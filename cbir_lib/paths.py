@@ -125,12 +125,18 @@ def effects_file(folder: Path, name: str) -> Path:
     return folder / "effects" / f"{name}.json"
 
 
+def shipped_networks() -> dict[str, Path]:
+    """Return the file of each network that the project ships (``models/``), by its run, sorted."""
+    return {file.stem: file for file in sorted(models_folder().glob("*.safetensors"))}
+
+
 def trained_networks() -> dict[str, Path]:
     """Return the file of each trained network of the project, by the name of its run.
 
-    Networks that the project ships (``models/``) take precedence over those trained here, and among
-    these the latest takes precedence.
+    Networks that the project ships take precedence over those trained here, and among these the
+    latest takes precedence, whatever its profile: the names of runs do not say it. For the weights
+    of a measured result see :func:`cbir_lib.study.effects.find_network`.
     """
     here = build_folder().glob("*/runs/*/model.safetensors")
     files = {file.parent.name: file for file in sorted(here, key=lambda file: file.stat().st_mtime)}
-    return files | {file.stem: file for file in sorted(models_folder().glob("*.safetensors"))}
+    return files | shipped_networks()

@@ -202,8 +202,8 @@ def _choose_network() -> Method:
     Of those in ``models/``; if none has been found to serve such films, the smallest of all. Up to
     the last hidden layer, which the study uses, there are a hundred times the weights.
     """
-    names = shipped.list_shipped_networks()
-    if not names:
+    files = paths.shipped_networks()
+    if not files:
         raise CbirError(
             f"no network in {paths.models_folder()}", "get it again: git checkout models"
         )
@@ -211,9 +211,8 @@ def _choose_network() -> Method:
         measured = evidence.find_evidence("phantom", None, read_study(paths.study_file())).results
     except CbirError:  # a study of other images has no evidence on these
         measured = []
-    names = shipped.list_shipped_for_films(measured) or names
-    files = [paths.models_folder() / f"{name}.safetensors" for name in names]
-    file = min(files, key=lambda file: file.stat().st_size)
+    names = shipped.list_shipped_for_films(measured) or files
+    file = min((files[name] for name in names), key=lambda file: file.stat().st_size)
     trained = read_network(file)
     pools = [name for name, _ in trained.module.named_children() if name.startswith("pool")]
     size, tile = trained.preprocessing.size, trained.preprocessing.tile_px

@@ -85,14 +85,13 @@ def effects_real(
     """Search the simulated radiographs with real ones, and write the measurements.
 
     Takes the handcrafted descriptors with the settings of the evidence, and every network of the
-    evidence that is in models/ or was trained here; the settings are `grid.effects.real` of the
+    evidence that is in models/ or was trained here with its profile; the settings are `grid.effects.real` of the
     study file. A folder of your own needs sub-folders named after regions: chest, upper extremity
     and so on. No film is written.
 
     Examples: `cbir effects real`, `cbir effects real --missing`,
     `cbir effects real --dataset folder --data-root my-films`
     """
-    from cbir_lib import paths
     from cbir_lib.datasets import load
     from cbir_lib.descriptors import DESCRIPTORS
     from cbir_lib.networks.modules import read_network
@@ -103,14 +102,14 @@ def effects_real(
     plan = _get_plan(study, "real")
     path = _choose_path(out, effects.published_path("real", dataset))
     films = load(dataset, data_root)
-    published = evidence.find_evidence("phantom", None, study).results
-    files = paths.trained_networks()
+    basis = evidence.find_evidence("phantom", None, study)
+    files = evidence.find_trained_networks(basis)
     networks = results.group_by_method(
-        r for r in published if r.run in files and not r.parameters.get("classes")
+        r for r in basis.networks if r.run in files and not r.parameters["classes"]
     )
     descriptors = {
         result.parameters["descriptor"]: result.settings
-        for result in published
+        for result in basis.results
         if "descriptor" in result.parameters
     }
     before = effects.read(path) if missing and path.is_file() else None

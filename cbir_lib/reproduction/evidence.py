@@ -82,6 +82,17 @@ class Evidence:
         )
 
 
+def find_trained_networks(ev: Evidence) -> dict[str, Path]:
+    """Return the file of each network of the evidence that is at hand, by the name of its run.
+
+    Trained here with the profile of the evidence, or else shipped. A network that another profile
+    trained under the same name of a run is not that of the result.
+    """
+    work = paths.build_folder(ev.profile)
+    found = {result.run: effects.find_network(work, result.run) for result in ev.networks}
+    return {run: file for run, file in found.items() if file}
+
+
 def find_study_evidence(folder: Path | str, runs: Sequence[str] | None = None) -> Evidence:
     """Return the evidence for the data set of the study in this folder.
 

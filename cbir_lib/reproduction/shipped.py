@@ -25,7 +25,7 @@ class MeasuredNetwork:
 
 def list_shipped_networks() -> list[str]:
     """Return the names of the runs whose networks are in ``models/``, sorted."""
-    return sorted(file.stem for file in paths.models_folder().glob("*.safetensors"))
+    return list(paths.shipped_networks())
 
 
 def list_methods_for_films() -> list[str]:
@@ -60,10 +60,7 @@ def select_measured_network(
         When there is none.
     """
     ev = evidence.find_study_evidence(folder, runs)
-    shipped = {
-        name: paths.models_folder() / f"{name}.safetensors" for name in list_shipped_networks()
-    }
-    profile, pairs = ev.profile, _select(ev.results, shipped)
+    profile, pairs = ev.profile, _select(ev.results, paths.shipped_networks())
     if not pairs:
         own = evidence.read_study_results(folder, runs)
         work = paths.project_root() / folder

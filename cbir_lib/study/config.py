@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
+import numpy as np
 import yaml
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
@@ -180,6 +181,13 @@ TRAINING = {
     *("seed", "epochs", "early_stopping", "patience", "batch_size", "learning_rate", "schedule"),
     *("momentum", "weight_decay", "precision", "loss"),
 }
+
+
+def _write_out(value: float) -> str:
+    """Write a number without an exponent, whose hyphen would divide the name of a run."""
+    return np.format_float_positional(value, trim="-")
+
+
 # How the name of a run shows a parameter that differs from the default, the plain training.
 VARIANTS = {
     "classes": lambda names: f"{len(names)}classes",
@@ -188,15 +196,15 @@ VARIANTS = {
     "batch_norm": "normalised",
     "clahe": "raw",
     "mean": "uncentred",
-    "dropout": lambda share: "dropout" if share == 0.5 else f"dropout{share:g}",
+    "dropout": lambda share: "dropout" if share == 0.5 else f"dropout{_write_out(share)}",
     "augment": "augment",
     "variations": lambda names: "-".join(names) if len(names) < 4 else f"{len(names)}variations",
     "bits": lambda count: f"{count}bits",
     "schedule": lambda name: name,
     "early_stopping": "stopped",
-    "learning_rate": lambda value: f"rate{value:g}",
-    "momentum": lambda value: f"momentum{value:g}",
-    "weight_decay": lambda value: f"decay{value:g}",
+    "learning_rate": lambda value: f"rate{_write_out(value)}",
+    "momentum": lambda value: f"momentum{_write_out(value)}",
+    "weight_decay": lambda value: f"decay{_write_out(value)}",
     "precision": lambda name: name,
     "loss": lambda name: name,
     "budget": lambda times: f"{times}xepochs",
@@ -553,9 +561,8 @@ class Study(StudyModel):
         kinds = {"representation", "robustness"}
         planned = self.grid.effects.model_dump(include=kinds, exclude_none=True)
         for plan in planned.values():
-            plan["descriptors"] = [
-                name for name in plan["descriptors"] if name not in chosen.effects_without
-            ]
+            for key in {"descriptors", "fused"} & plan.keys():
+                plan[key] = [name for name in plan[key] if name not in chosen.effects_without]
         return [EffectsRun(**common, name=name, plan=plan) for name, plan in planned.items()]
 
     def profile(self, name: str) -> Profile:
@@ -620,8 +627,9 @@ def read_study(path: Path | str) -> Study:
                     check_level(change, level)
                 except CbirError as error:
                     raise CbirError(f"{where}.levels: {error.what}", error.hint) from error
-        for name in (*plan.get("datasets", ()), *plan.get("regions", ())):
-            _check_name(f"{where}.datasets", "data set", name, SOURCES)
+        for key in ("datasets", "regions"):
+            for name in plan.get(key, ()):
+                _check_name(f"{where}.{key}", "data set", name, SOURCES)
     for name, grid in study.grid.descriptors.items():
         where = f"{path}: grid.descriptors.{name}"
         for parameter in grid:

@@ -231,8 +231,8 @@ def list_networks_to_train(work: Path, runs: Sequence[str]) -> list[str]:
 
 def find_network(work: Path, run: str) -> Path | None:
     """Return the file of a run's network, in a study's folder or published; None if missing."""
-    files = (paths.model_file(work, run), paths.models_folder() / f"{run}.safetensors")
-    return next((file for file in files if file.is_file()), None)
+    here = paths.model_file(work, run)
+    return here if here.is_file() else paths.shipped_networks().get(run)
 
 
 def _find_best(candidates: Sequence[results.Result]) -> results.Result:

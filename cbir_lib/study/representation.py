@@ -105,7 +105,9 @@ def normalise(how: str, gallery: np.ndarray, *others: np.ndarray) -> list[np.nda
     every = [np.asarray(vectors, np.float32) for vectors in (gallery, *others)]
     if how == "standardised":
         mean, spread = every[0].mean(axis=0), every[0].std(axis=0)
-        return [(v - mean) / np.where(spread > 0, spread, np.inf) for v in every]
+        # The rounded mean of equal values may differ from them, and their spread from 0.
+        varies = (np.ptp(every[0], axis=0) > 0) & (spread > 0)
+        return [(v - mean) / np.where(varies, spread, np.inf) for v in every]
     if how == "power":
         every = [np.sign(v) * np.sqrt(np.abs(v)) for v in every]
     if how in ("L2", "power"):

@@ -11,15 +11,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from cbir_lib import paths
 from cbir_lib.datasets import load
 from cbir_lib.datasets.phantom import recipe
 from cbir_lib.datasets.phantom.parameters import require_packages
-from cbir_lib.descriptors.learned import load_network
+from cbir_lib.errors import CbirError
 from cbir_lib.images.decoding import decode, fit_to_square
 from cbir_lib.images.perturbations import perturb
+from cbir_lib.networks.modules import read_network
 from cbir_lib.study import effects, results, robustness
 from cbir_lib.study.config import Redrawn, name_network
 from cbir_lib.study.effects import Effect, Search
@@ -58,7 +61,7 @@ def measure(
     queries = test.take(rows)
     search = Search.from_sets(queries, gallery)
     methods = [
-        robustness.make_network_method(_name(run), load_network(run).trained, gallery.images)
+        robustness.make_network_method(_name(run), read_network(_find(run)), gallery.images)
         for run in plan.networks
     ]
     methods += [
@@ -127,6 +130,16 @@ def rerender(image_ids: np.ndarray, name: str, level: float) -> np.ndarray:
         grey = render(replace(scene, exposure=exposure), recipe.SIZE_PX, rng).grey
         pictures.append(fit_to_square(decode(encode_jpeg(grey)).image, recipe.SIZE_PX))
     return np.stack(pictures)
+
+
+def _find(run: str) -> Path:
+    """Find a network in ``models/`` only: one trained here may be of another profile."""
+    shipped = paths.shipped_networks()
+    if run not in shipped:
+        raise CbirError(
+            f"no network of {run} in {paths.models_folder()}", "get it again: git checkout models"
+        )
+    return shipped[run]
 
 
 def _name(run: str) -> str:

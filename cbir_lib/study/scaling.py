@@ -172,7 +172,7 @@ def plan_search(
         for method in ("exact", "HNSW"):
             wait[method] = predicted[method, "latency_ms"].loc[size, "value"]
             memory[method] = predicted[method, "bytes"].loc[size, "value"] / 1e9
-        engine = recommend_engine(memory["HNSW"], wait["HNSW"], wait["exact"], limits)
+        engine = recommend_engine(memory, wait, limits)
         chosen = "exact" if engine.startswith("exact") else "HNSW"
         needed = max(1, math.ceil(queries_per_s * wait[chosen] / 1000 * cores))
         rows[size] = {
@@ -188,21 +188,19 @@ def plan_search(
 
 
 def recommend_engine(
-    memory_gb: float, latency_ms: float, exact_ms: float, limits: Mapping[str, float]
+    memory_gb: Mapping[str, float], latency_ms: Mapping[str, float], limits: Mapping[str, float]
 ) -> str:
     """Recommend an engine for a gallery, by a rule that can be discussed.
 
     Parameters
     ----------
-    memory_gb
-        Memory that one machine would need for the approximate index.
-    latency_ms
-        Time of one query with the approximate index; ``exact_ms`` with exact search.
+    memory_gb, latency_ms
+        Memory that one machine would need, and time of one query, with ``exact`` search and with
+        ``HNSW``.
     limits
         ``latency_ms`` that a user accepts, and ``memory_gb`` that one machine has.
     """
-    if exact_ms <= limits["latency_ms"] and memory_gb <= limits["memory_gb"]:
-        return "exact search, one machine"
-    if latency_ms <= limits["latency_ms"] and memory_gb <= limits["memory_gb"]:
-        return "HNSW, one machine"
+    for method, engine in (("exact", "exact search"), ("HNSW", "HNSW")):
+        if latency_ms[method] <= limits["latency_ms"] and memory_gb[method] <= limits["memory_gb"]:
+            return f"{engine}, one machine"
     return "Milvus, several machines"

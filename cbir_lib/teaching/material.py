@@ -80,16 +80,14 @@ def load_shipped_network(layer: str | None = None) -> LearnedDescriptor:
     CbirError
         When the project ships none.
     """
-    files = sorted(
-        paths.models_folder().glob("*.safetensors"), key=lambda file: file.stat().st_size
-    )
+    files = paths.shipped_networks().values()
     if not files:
         raise CbirError(
             f"no network in {paths.models_folder()}", "get them again: git checkout models"
         )
     from cbir_lib.descriptors.learned import LearnedDescriptor
 
-    return LearnedDescriptor.from_file(files[0], layer)
+    return LearnedDescriptor.from_file(min(files, key=lambda file: file.stat().st_size), layer)
 
 
 def plant_copies() -> tuple[np.ndarray, np.ndarray]:

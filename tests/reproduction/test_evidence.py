@@ -218,6 +218,21 @@ def test_a_descriptor_not_yet_in_the_evidence_is_read_from_a_smaller_profile(put
 # Where nothing is published
 
 
+def test_the_networks_of_the_evidence_are_those_of_its_profile(put, study, project, monkeypatch):
+    runs = [r.run for r in put("full") if "network" in r.parameters]
+    monkeypatch.setattr(paths, "models_folder", lambda: project / "models")
+    quick, own, shipped = (
+        paths.model_file(paths.build_folder("quick"), runs[0]),
+        paths.model_file(paths.build_folder("full"), runs[1]),
+        project / "models" / f"{runs[2]}.safetensors",
+    )
+    for file in (own, shipped, quick):  # the other profile's is the latest
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    ev = evidence.find_evidence("phantom", None, study)
+    assert evidence.find_trained_networks(ev) == {runs[1]: own, runs[2]: shipped}
+
+
 def test_irma_without_published_results_falls_back_to_what_was_done_here(put, study):
     put("full", 5000)  # of other images
     own = put("paper", 12_000, place="build", without=["irma-hog"])

@@ -70,6 +70,22 @@ def test_a_profile_can_leave_descriptors_out_of_its_effects(study):
     assert left_out == {*study.profile("quick").effects_without} == {"pretrained"}
 
 
+def test_what_a_profile_leaves_out_is_in_no_list_of_descriptors(tmp_path):
+    def edit(content):
+        effects = content["grid"]["effects"]
+        left_out = [effects["representation"]["fused"][0], effects["robustness"]["descriptors"][0]]
+        content["profiles"]["quick"]["effects_without"] = left_out
+
+    edited = read_study(written(tmp_path / "study.yml", edit))
+    left_out = {*edited.profile("quick").effects_without}
+    lists = [
+        effect.plan.get(key, [])
+        for effect in edited.effects("quick")
+        for key in ("descriptors", "fused")
+    ]
+    assert not left_out & {name for names in lists for name in names}
+
+
 def test_effects_are_measured_with_networks_trained_as_in_the_paper(study):
     ways = ("", "dropout-", "augment-", "dropout-augment-")
     expected = {f"phantom-{n}-{way}s{seed}" for n in "ABCDEFG" for way in ways for seed in range(3)}
@@ -284,6 +300,22 @@ def test_every_variant_has_its_word_in_the_name():
     listed = ", ".join(terms).replace("gamma and", "gamma,")
     assert whole.title == f"Network C with {listed} and {last}, seed 0"
     assert NetworkRun(**COMMON, network="C", dropout=0.25).variant == "dropout0.25"
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "word", "term"),
+    [
+        ("learning_rate", 1e-5, "rate0.00001", "a learning rate of 0.00001"),
+        ("learning_rate", 0.12345678, "rate0.12345678", "a learning rate of 0.12345678"),
+        ("learning_rate", 2.0, "rate2", "a learning rate of 2"),
+        ("momentum", 0.0, "momentum0", "a momentum of 0"),
+        ("weight_decay", 5e-5, "decay0.00005", "a weight decay of 0.00005"),
+        ("dropout", 1e-5, "dropout0.00001", "dropout of 0.00001"),
+    ],
+)
+def test_numbers_in_names_are_written_out(parameter, value, word, term):
+    run = NetworkRun(**COMMON, network="C", **{parameter: value})
+    assert (run.variant, run.title) == (word, f"Network C with {term}, seed 0")
 
 
 @pytest.mark.parametrize(
@@ -503,6 +535,16 @@ def test_an_unknown_parameter_of_a_descriptor_is_refused_before_anything_starts(
     error = refused(written(tmp_path / "study.yml", edit))
     assert error.what.endswith(f"grid.descriptors.{name}: unknown parameter {wrong!r}")
     assert f"did you mean {meant!r}? known: " in error.hint
+
+
+@pytest.mark.parametrize(("effect", "key"), [("transfer", "datasets"), ("real", "regions")])
+def test_an_unknown_data_set_is_refused_where_it_stands(effect, key, tmp_path):
+    def edit(content):
+        by_name = content["grid"]["effects"][effect][key]
+        by_name["mednits"] = by_name["mednist"]
+
+    error = refused(written(tmp_path / "study.yml", edit))
+    assert f"grid.effects.{effect}.{key}: unknown data set 'mednits'" in error.what
 
 
 @pytest.mark.parametrize(

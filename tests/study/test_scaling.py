@@ -141,17 +141,20 @@ def test_a_plan_is_worked_out_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("memory_gb", "latency_ms", "exact_ms", "expected"),
+    ("exact", "hnsw", "expected"),  # GB, ms
     [
-        (1, 1, 100, "exact"),
-        (1, 1, 101, "HNSW"),
-        (65, 1, 100, "Milvus"),
-        (1, 101, 1000, "Milvus"),
+        ((60, 100), (64, 1), "exact"),
+        ((60, 100), (65, 1), "exact"),  # a graph takes more than the vectors
+        ((60, 101), (64, 1), "HNSW"),
+        ((60, 101), (65, 1), "Milvus"),
+        ((65, 100), (70, 1), "Milvus"),
+        ((1, 1000), (1, 101), "Milvus"),
     ],
 )
-def test_engines_take_over_at_the_limits(memory_gb, latency_ms, exact_ms, expected):
+def test_engines_take_over_at_the_limits(exact, hnsw, expected):
     limits = {"latency_ms": 100, "memory_gb": 64}
-    assert scaling.recommend_engine(memory_gb, latency_ms, exact_ms, limits).startswith(expected)
+    memory, latency = ({"exact": a, "HNSW": b} for a, b in zip(exact, hnsw, strict=True))
+    assert scaling.recommend_engine(memory, latency, limits).startswith(expected)
 
 
 def test_the_published_file_is_readable_and_tells_what_it_must():
