@@ -67,8 +67,9 @@ def data_check(name: DataName, data_root: DataRoot = None) -> None:
         "size in pixels": report.sizes.reset_index(),
         "left out by a rule": report.dropped,
         "faulty files": report.unusable[["file", "remark"]],
-        "converted": report.remarks.drop(report.unusable.index)["remark"]
-        .value_counts()
+        "other remarks": report.remarks.drop(report.unusable.index)
+        .groupby("remark", sort=False)["file"]
+        .agg(on="size", first="first")
         .reset_index(),
         "subjects in more than one split": report.subjects.reset_index(),
         "exact copies across splits": report.copies_across,

@@ -85,9 +85,9 @@ def effects_real(
     """Search the simulated radiographs with real ones, and write the measurements.
 
     Takes the handcrafted descriptors with the settings of the evidence, and every network of the
-    evidence that is in models/ or was trained here with its profile; the settings are `grid.effects.real` of the
-    study file. A folder of your own needs sub-folders named after regions: chest, upper extremity
-    and so on. No film is written.
+    evidence that is in models/ or was trained here with its profile; the settings are
+    `grid.effects.real` of the study file. A folder of your own needs sub-folders named after
+    regions: chest, upper extremity and so on. No film is written.
 
     Examples: `cbir effects real`, `cbir effects real --missing`,
     `cbir effects real --dataset folder --data-root my-films`

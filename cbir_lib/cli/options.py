@@ -18,6 +18,7 @@ DataRoot = Annotated[
     Path | None,
     typer.Option(
         envvar="CBIR_DATA",
+        callback=lambda path: path and path.expanduser(),
         help="The data: an archive or a folder. By default looked for in data/ and next to it.",
     ),
 ]

@@ -21,7 +21,7 @@ from cbir_lib.files import compute_file_checksum, replacing
 from cbir_lib.images.grey import RULES
 from cbir_lib.tensors import compute_array_checksum
 
-FORMAT = 4
+FORMAT = 5
 KEPT = 3  # caches of one set, of several copies of it
 
 

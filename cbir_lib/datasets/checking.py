@@ -26,7 +26,7 @@ class DataReport:
     counts: pd.DataFrame  # images per class and split
     sizes: pd.DataFrame  # width and height in pixels: minimum, median, maximum
     checksum: str
-    remarks: pd.DataFrame  # files that were converted, or cannot be used
+    remarks: pd.DataFrame  # on files that were converted or cannot be used, and on the splits
     dropped: pd.DataFrame  # images that rules of the study exclude
     copies: int  # images that equal an earlier one
     copies_across: pd.DataFrame  # groups of equal images in more than one split
@@ -66,7 +66,7 @@ class DataReport:
         rows = {
             "images": f"{int(self.counts.to_numpy().sum()):,}",
             "files that cannot be used": f"{len(self.unusable):,}",
-            "files converted": f"{len(self.remarks) - len(self.unusable):,}",
+            "other remarks": f"{len(self.remarks) - len(self.unusable):,}",
             "left out by a rule": f"{int(self.dropped['images'].sum()):,}",
             "subjects": known + f"{len(self.subjects):,} in more than one split",
             "exact copies of another image": f"{self.copies:,}",

@@ -7,9 +7,9 @@ Without a table the name of a sub-folder is the class, and everything below belo
     root/train/hand/0001.png              class hand, split train; also validation (or val), test
     root/hand/train/0001.png              the same, if every class is divided like this
 
-Splits may have any of their usual names: see :func:`parse_split_name`. Two or three of them are
-used as they are; if there are only train and test, a tenth of train becomes validation. A single
-one is ignored.
+Splits may have any of their usual names: see :func:`parse_split_name`. Train with one or two others
+is used as it is; if there are only train and test, a tenth of train becomes validation. A single
+split with images is ignored.
 
 If there is a ``labels.csv`` in the root, only the table counts, and the folders mean nothing::
 
@@ -18,7 +18,8 @@ If there is a ``labels.csv`` in the root, only the table counts, and the folders
 
 ``file`` is relative to the root, with ``/`` or ``\\``; it and ``class`` are required. ``split`` is
 train, validation or test by any of their names, for all rows or for none; two of them, or one, are
-taken as those of folders are. The table is read as
+taken as those of folders are. In ``class`` NA, nan and null are no names; elsewhere they and none
+are empty. The table is read as
 spreadsheets write it: :func:`cbir_lib.datasets.tables.read_table`. A file may be named without
 its suffix, and without its folder, where only one fits.
 """
@@ -27,11 +28,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
+
+import pandas as pd
 
 from cbir_lib.datasets.cache import load_cached
 from cbir_lib.datasets.listing import Entry, classify_litter, read_file, read_images, walk_files
@@ -41,6 +45,7 @@ from cbir_lib.datasets.tables import decode_text, read_table
 from cbir_lib.errors import CbirError
 from cbir_lib.images import decoding
 from cbir_lib.images.dicom import is_dicom
+from cbir_lib.irma_code import parse_code
 
 TITLE = "A folder of your own: one sub-folder a class, or labels.csv"
 CREDIT = "yours"
@@ -49,7 +54,9 @@ CAVEAT = "Nothing is known of these images but what their folder says."
 URL = None
 LABELS = "labels.csv"
 TABLES = (LABELS, "labels.tsv")  # in any case
-SHEETS = (".ods", ".xls", ".xlsb", ".xlsx")
+SHEETS = (".fods", ".numbers", ".ods", ".xls", ".xlsb", ".xlsm", ".xlsx")
+NO_CLASS = {"na", "n/a", "<na>", "nan", "null", r"\n"}  # what R, pandas and SQL write for nothing
+NO_VALUE = NO_CLASS | {"none"}
 SUFFIXES = {  # by format of ``decoding.FORMATS``
     "PNG": (".png",),
     "JPEG": (".jpeg", ".jpg", ".jpe", ".jfif"),
@@ -63,10 +70,15 @@ IMAGE_SUFFIXES = (
     ".dcm",
     *(suffix for kind in SUFFIXES if kind in decoding.FORMATS for suffix in SUFFIXES[kind]),
 )
+DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")  # usual ones; a DICOM file may have any
+OTHER_IMAGES = {
+    *(".avif", ".gif", ".heic", ".heif", ".jxl", ".mha", ".mhd", ".nii", ".nrrd", ".psd", ".svg")
+}
+# Not "development", which is training in clinical studies and validation elsewhere.
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
     **dict.fromkeys(("val", "valid", "validate", "validation", "validating"), "validation"),
-    **dict.fromkeys(("dev", "devel", "development", "tune", "tuning"), "validation"),
+    **dict.fromkeys(("dev", "devel", "tune", "tuning"), "validation"),
     **dict.fromkeys(("test", "testing", "tst", "holdout", "heldout"), "test"),
 }
 # Words that may accompany such a name, as in "01_training set".
@@ -82,14 +94,15 @@ FILLER_WORDS = {
     "samples",
     "fold",
 }
-# Folders that are parts of a data set and not classes: images beside their masks, folds of a
-# cross-validation.
-PART_FOLDERS = {
-    *("image", "images", "img", "imgs", "pictures", "scans", "xrays", "radiographs"),
-    *("mask", "masks", "label", "labels", "annotation", "annotations", "segmentation"),
-    *("segmentations", "ground_truth", "groundtruth", "gt", "bbox", "bboxes", "boxes", "json"),
-}
-PART_PATTERN = re.compile(r"(fold|cv|split|part|batch)[\s_-]*\d+")
+# Folders that are parts of a data set and not classes: images beside their masks; folds of a
+# cross-validation, packages, patients.
+IMAGE_FOLDERS = {"image", "images", "img", "imgs", "pictures", "scans", "xrays", "radiographs"}
+MASK_PATTERN = re.compile(
+    r"(.+_)?masks?|labels?|annotations?|segmentations?|ground_?truth|gt|heatmaps?|bbox(es)?|boxes"
+)
+PART_PATTERN = re.compile(
+    r"(fold|cv|split|part|batch|images?|patient|pat|subject|sub|case|study)[\s_-]*\d+"
+)
 
 
 def locate(root: Path | str | None = None) -> Path:
@@ -138,6 +151,7 @@ def read(folder: Path, size: int = 128) -> RadiographSet:
     if table := find_table(folder):
         class_names, entries = _list_entries_in_table(folder, table, files, dropped, remarks)
     else:
+        _check_inner_table(folder)
         class_names, entries = _list_entries_by_folder(folder, files, dropped, remarks)
     if len(class_names) < 2:
         inner = folder if table else _descend(folder)
@@ -151,9 +165,16 @@ def read(folder: Path, size: int = 128) -> RadiographSet:
     images, records, contents, image_remarks = read_images(
         sorted(entries), class_names, lambda file: read_file(folder / file), size
     )
+    named = set(records["split"])
+    if len(named) == 1 and "" not in named:
+        remark = "the only one with images: they were divided into three"
+        remarks.append((f"the split {named.pop()}", remark, True))
+        records["split"] = ""
+    elif named and "" not in named:
+        remarks += _list_missing(folder, class_names, records)
     if len(records) and not records["split"].all():
         records["split"] = split_by_class(records["label"], contents, records["subject_id"])
-    elif set(records["split"]) == {"train", "test"}:
+    elif named == {"train", "test"}:
         train = (records["split"] == "train").to_numpy()
         remark = "no validation beside it: a tenth of its images became that"
         remarks.append(("the split train", remark, True))
@@ -169,6 +190,27 @@ def read(folder: Path, size: int = 128) -> RadiographSet:
     return build_set("folder", class_names, images, records, remarks, dropped, hint=hint)
 
 
+def _list_missing(
+    folder: Path, class_names: list[str], records: pd.DataFrame
+) -> list[tuple[str, str, bool]]:
+    """List the classes that have no image in one of the splits, as remarks; refuse a lack of train.
+
+    ``records`` have a ``label`` and one of the given splits.
+    """
+    counts = pd.crosstab(records["label"], records["split"])
+    if "train" not in counts:
+        raise CbirError(
+            f"{folder} has images of {' and '.join(counts)} but none of train",
+            "name the images to learn from and to search in: train",
+        )
+    return [
+        (f"the class {class_names[label]}", f"no image in the split {split}", True)
+        for label in counts.index
+        for split in counts
+        if not counts.loc[label, split]
+    ]
+
+
 def find_image_files(
     folder: Path,
     dropped: Counter[str],
@@ -182,8 +224,10 @@ def find_image_files(
     for file in walk_files(folder, report, dropped):
         if len(file.parts) == 1 and file.name.lower() in TABLES:
             pass
-        elif file.suffix.lower() in IMAGE_SUFFIXES or _starts_as_dicom(folder / file):
+        elif file.suffix.lower() in IMAGE_SUFFIXES or _starts_as_image(folder / file):
             yield file
+        elif file.suffix.lower() in OTHER_IMAGES:
+            dropped[f"{file.suffix.lower()} files, which are not read"] += 1
         else:
             dropped["files that are no images"] += 1
 
@@ -197,15 +241,16 @@ def _list_image_files(folder: Path, dropped: Counter[str]) -> list[PurePosixPath
     return files
 
 
-def _starts_as_dicom(path: Path) -> bool:
+def _starts_as_image(path: Path) -> bool:
     # DICOM files have any suffix or none; but the directory file of a disc is not an image.
     if path.name == "DICOMDIR" or not path.is_file():
         return False
     try:
         with path.open("rb") as file:
-            return is_dicom(file.read(4096))
+            start = file.read(4096)
     except OSError:
         return False
+    return is_dicom(start) or (not path.suffix and start.startswith(decoding.READABLE_STARTS))
 
 
 def parse_split_name(name: str) -> str:
@@ -282,22 +327,28 @@ def _list_entries_by_folder(
         splits = [place for place in top if parse_split_name(place.name)]
         places = [place for split in splits for place in _list_folders(split)]
     names = sorted({normalize("NFC", place.name) for place in places})
-    if class_at == 1 and len(top) == 1:  # a single split is ignored
-        entries = [entry._replace(split="") for entry in entries]
-        remarks.append((top[0].name, "the only split: its images were divided into three", True))
-    if split_at is None and len(inside := _list_shared_folders(top, files)) > 1:
-        _check_inner_folders(folder, inside)
-        remark = f"each has the folders {', '.join(inside[:3])}; taken as classes, not as splits"
-        remarks.append((", ".join(names[:3]), remark, True))
     _check_class_folders(folder, names)
+    depth = max(split_at or 0, class_at) + 1  # of what lies in a class, or in its split
+    _check_masks(folder, [entry.file for entry in entries], depth)
+    if split_at != 0:
+        inner = top if split_at is None else [two for one in top for two in _list_folders(one)]
+        if len(inside := _list_shared_folders(inner, files, depth)) > 1:
+            listed = ", ".join(inside[:3])
+            remark = f"each has the folders {listed}; taken as classes, not as splits"
+            if split_at:
+                remark = f"their splits have the folders {listed}; not taken as classes"
+            remarks.append((", ".join(names[:3]), remark, True))
     return names, entries
 
 
-def _list_shared_folders(top: list[Path], files: list[PurePosixPath]) -> list[str]:
-    """List the folders inside of each folder, if they are the same and hold all images."""
-    if len(top) < 2 or any(len(file.parts) == 2 for file in files):
+def _list_shared_folders(places: list[Path], files: list[PurePosixPath], depth: int) -> list[str]:
+    """List the folders inside of each folder, if they are the same and hold all images.
+
+    ``depth`` is the number of folders above the images that would lie in the folders themselves.
+    """
+    if len(places) < 2 or any(len(file.parts) == depth + 1 for file in files):
         return []
-    inside = [[place.name for place in _list_folders(folder)] for folder in top]
+    inside = [[place.name for place in _list_folders(folder)] for folder in places]
     return inside[0] if all(names == inside[0] for names in inside) else []
 
 
@@ -327,15 +378,25 @@ def _find_levels(
     if splits:
         _check_split_folders(folder, splits)
         return 0, 1
-    # The other way round: each class with its splits inside, and nothing else.
-    inside = {file.parts[1] for file in files if len(file.parts) > 2}
-    if inside and all(len(file.parts) > 2 for file in files if len(file.parts) > 1):
-        inner_splits = {parse_split_name(name) for name in inside}
-        if "" not in inner_splits and len(inner_splits) > 1:
-            for place in top:
-                below = [child.name for child in _list_folders(place)]
-                _check_split_folders(place, [name for name in below if parse_split_name(name)])
-            return 1, 0
+    # The other way round: the classes with their splits inside.
+    inside: dict[str, set[str]] = {}
+    for file in files:
+        if len(file.parts) > 2:
+            inside.setdefault(file.parts[0], set()).add(file.parts[1])
+    if len({parse_split_name(name) for names in inside.values() for name in names} - {""}) > 1:
+        for class_name in sorted(with_images):
+            names = inside.get(class_name, set())
+            others = sorted(name for name in names if not parse_split_name(name))
+            splits = sorted(names - {*others})
+            if others or not splits:
+                what = f"folders named as splits and others: {', '.join([*splits, *others])}"
+                lacks = "no folder named as a split, which other classes have"
+                raise CbirError(
+                    f"{folder / class_name} has {what if splits else lacks}",
+                    "divide every class into train, validation and test, or none",
+                )
+            _check_split_folders(folder / class_name, splits)
+        return 1, 0
     return None, 0
 
 
@@ -361,23 +422,31 @@ def _check_class_folders(folder: Path, names: list[str]) -> None:
     both = all(len(splits) == 1 for splits in words) and len({splits[0] for splits in words}) > 1
     if both:
         raise CbirError(
-            f"{folder} has folders that name a split and a class at once: {', '.join(names[:3])}",
-            "have train, validation and test with the classes inside, or only classes",
+            f"{folder} has folders that are named as a split and something else: "
+            + ", ".join(names[:3]),
+            "have folders train, validation and test with the classes inside, or only classes",
         )
-    if len(names) > 1 and (set(lower) <= PART_FOLDERS or all(map(PART_PATTERN.fullmatch, lower))):
+    masks = [name for name in lower if MASK_PATTERN.fullmatch(name)]
+    parts = set(lower) <= IMAGE_FOLDERS or all(map(PART_PATTERN.fullmatch, lower))
+    if len(names) > 1 and (masks or parts):
         raise CbirError(
             f"{folder} has the folders {', '.join(names[:3])}, which are not classes",
             f"put each class into a sub-folder of its own, or name them in {LABELS}",
         )
 
 
-def _check_inner_folders(folder: Path, inside: list[str]) -> None:
+def _check_masks(folder: Path, files: list[PurePosixPath], depth: int) -> None:
     """Refuse images beside their masks inside the classes: the masks are no images of a class."""
-    if {_normalise(name) for name in inside} <= PART_FOLDERS:
+    found = [
+        [name for name in file.parts[depth:-1] if MASK_PATTERN.fullmatch(_normalise(name))]
+        for file in files
+    ]
+    if any(found) and not all(found):
+        names = sorted({name for names in found for name in names})
         raise CbirError(
-            f"the classes of {folder} have the folders {', '.join(inside[:3])} inside, of which "
-            "only one can have the images",
-            f"move the others elsewhere, or name the images in {LABELS}",
+            f"the classes of {folder} have the folders {', '.join(names[:3])} inside, beside "
+            "other images",
+            f"move what is no image of a class elsewhere, or name the images in {LABELS}",
         )
 
 
@@ -394,6 +463,13 @@ def _check_class_names(folder: Path, names: list[str]) -> None:
                 f"{folder} has the classes {other!r} and {name!r}, which differ in case or spaces",
                 "give the two one name, or names that differ more",
             )
+
+
+def _check_inner_table(folder: Path) -> None:
+    """Refuse a table in the only folder inside, which would be ignored while its images are not."""
+    inner = _descend(folder)
+    if inner != folder and (table := find_table(inner)):
+        raise CbirError(f"{table} lies in {inner}, not in {folder}", f"name {inner} as the folder")
 
 
 def find_table(folder: Path) -> str:
@@ -444,7 +520,10 @@ def _list_entries_in_table(
         raise CbirError(f"{folder / table}: {reason}", "fix its permissions")
     if remark := decode_text(data, table)[1]:
         remarks.append((table, remark, True))
-    rows = read_table(data, table, ("file", "class"), ("split", "subject_id", "irma_code"))
+    optional = ("split", "subject_id", "irma_code")
+    rows = read_table(data, table, ("file", "class"), optional)
+    for _, cells in rows:
+        cells |= {column: "" for column in optional if cells[column].lower() in NO_VALUE}
 
     known_files = FileNames(files)
     row_of: dict[str, int] = {}
@@ -452,11 +531,17 @@ def _list_entries_in_table(
     some_split = any(row.cells["split"] for row in rows)
     for number, cells in rows:
         where, hint = f"{table}, row {number}", f"correct row {number} of {folder / table}"
-        file = _make_relative(folder, PurePosixPath(cells["file"].replace("\\", "/")))
+        path = cells["file"].replace("\\", "/")
+        file = _make_relative(folder, PurePosixPath(posixpath.normpath(path) if path else ""))
         if file.is_absolute() or ".." in file.parts:
             raise CbirError(f"{where}: {cells['file']} leaves the folder", hint)
-        if not file.name or not cells["class"]:
+        if not file.name or not cells["class"] or cells["class"].lower() in NO_CLASS:
             raise CbirError(f"{where}: no {'class' if file.name else 'file'}", hint)
+        if cells["irma_code"]:
+            try:
+                parse_code(cells["irma_code"])
+            except CbirError as error:
+                raise CbirError(f"{where}: {error.what}", error.hint) from error
         split = parse_split_name(cells["split"])
         if some_split and not split:
             raise CbirError(
@@ -474,12 +559,8 @@ def _list_entries_in_table(
             raise CbirError(f"{where}: {key} is already in row {row_of[key]}", hint)
         row_of[key] = number
         class_name = normalize("NFC", cells["class"])
-        known = cells["subject_id"], cells["irma_code"]
+        known = normalize("NFC", cells["subject_id"]), cells["irma_code"]
         entries.append(Entry(key, image_file, class_name, split, *known))
-    if len(named := {entry.split for entry in entries} - {""}) == 1:
-        entries = [entry._replace(split="") for entry in entries]
-        remark = f"{named.pop()} is the only split: its images were divided into three"
-        remarks.append((table, remark, True))
     if unlisted := sum(normalize("NFC", str(file)) not in row_of for file in files):
         dropped[f"images not in {table}"] = unlisted
     return sorted({entry.class_name for entry in entries}), entries
@@ -541,7 +622,7 @@ class FileNames:
 
 
 def _remove_suffix(file: PurePosixPath) -> str:
-    return file.stem if file.suffix in IMAGE_SUFFIXES else file.name
+    return file.stem if file.suffix in (*IMAGE_SUFFIXES, *DICOM_SUFFIXES) else file.name
 
 
 def fetch(folder: Path, url: str | None = URL) -> Path:

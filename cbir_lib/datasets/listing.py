@@ -28,7 +28,7 @@ LITTER_FOLDERS = {
     *("__macosx", "network trash folder", "temporary items", "lost+found", "~snapshot"),
     *("__pycache__", "_svn", "_gsdata_", "node_modules"),
 }
-LITTER_FILES = re.compile(r"~\$.*|.*~|#.*#")  # editors' copies; Thumbs.db is no image anyway
+COPIES = re.compile(r"~\$.*|.*~|#.*#")  # of files and folders, by editors
 UNREADABLE = "cannot be read"  # before the system's reason, which may pass
 HIDDEN, LITTER = "hidden files", "files that systems and programs left"
 
@@ -64,9 +64,9 @@ def classify_litter(path: PurePosixPath) -> str:
     """
     if any(part.startswith(".") for part in path.parts):
         return HIDDEN
-    if any(part.lower() in LITTER_FOLDERS for part in path.parts):
-        return LITTER
-    return LITTER if LITTER_FILES.fullmatch(path.name.lower()) else ""
+    names = [part.lower() for part in path.parts]
+    litter = any(name in LITTER_FOLDERS or COPIES.fullmatch(name) for name in names)
+    return LITTER if litter else ""
 
 
 def walk_files(

@@ -18,6 +18,7 @@ import pandas as pd
 from cbir_lib import paths
 from cbir_lib.datasets.cache import load_cached
 from cbir_lib.datasets.fetching import download
+from cbir_lib.datasets.listing import classify_litter, read_file, walk_files
 from cbir_lib.datasets.radiographs import RadiographSet, build_set
 from cbir_lib.datasets.splits import split_by_content
 from cbir_lib.errors import CbirError
@@ -74,10 +75,24 @@ def locate(root: Path | str | None = None) -> Path:
         for source in (place, place / ARCHIVE, place / "MedNIST"):
             if source.is_file() or any((source / name).is_dir() for name in CLASSES):
                 return source
+    for place in places if named else ():
+        if deeper := _find_below(place):
+            return deeper
     raise CbirError(
         f"no MedNIST data at {' or '.join(str(place) for place in places)}",
         "fetch it: make data (cbir data fetch mednist), or name its place: --data-root, CBIR_DATA",
     )
+
+
+def _find_below(place: Path) -> Path | None:
+    """Find the archive, or the folder of class folders, anywhere below."""
+    for folder, folders, files in os.walk(place):
+        folders[:] = sorted(name for name in folders if not classify_litter(PurePosixPath(name)))
+        if CLASSES.keys() <= {*folders}:
+            return Path(folder)
+        if ARCHIVE in files:
+            return Path(folder, ARCHIVE)
+    return None
 
 
 def load(root: Path | str | None = None) -> RadiographSet:
@@ -118,11 +133,21 @@ def read(source: Path, checksums: tuple[str, ...] = CHECKSUMS) -> RadiographSet:
 
 
 def read_folder(folder: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """Yield name and bytes of each image in the class folders, sorted by name."""
+    """Yield name and bytes of each image in the class folders, sorted by name.
+
+    Raises
+    ------
+    CbirError
+        When a link leads out of its class's folder, or a file cannot be read.
+    """
     for class_name in CLASSES:
-        for path in sorted((folder / class_name).glob("*")):
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                yield PurePosixPath(class_name, path.name), path.read_bytes()
+        place = folder / class_name
+        for file in walk_files(place) if place.is_dir() else ():
+            if len(file.parts) == 1 and file.suffix.lower() in IMAGE_SUFFIXES:
+                data, reason = read_file(place / file)
+                if data is None:
+                    raise CbirError(f"{place / file}: {reason}", "replace it, or get it again")
+                yield PurePosixPath(class_name, file.name), data
 
 
 def read_archive(archive: Path, checksums: tuple[str, ...]) -> list[tuple[PurePosixPath, bytes]]:

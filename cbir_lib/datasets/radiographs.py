@@ -203,8 +203,12 @@ def build_set(
     for label, class_name in enumerate(class_names):
         if label not in labels:
             faults = [f"{file}: {remark}" for file, remark, usable in remarks if not usable]
-            first = f"; {len(faults)} files cannot be used, first {faults[0]}" if faults else ""
-            raise CbirError(f"class {class_name!r} of {name} has no readable image{first}", hint)
+            what = f"class {class_name!r} of {name} has no readable image"
+            if faults:
+                what += f"; {len(faults)} files cannot be used, first {faults[0]}"
+            if dropped:
+                what += f"; left out: {', '.join(f'{n} {rule}' for rule, n in dropped.items())}"
+            raise CbirError(what, hint)
     pixels = np.stack(images)
     digest = hashlib.sha256("\n".join(records["image_id"]).encode())
     digest.update(labels.tobytes())

@@ -7,6 +7,7 @@ region of the body that the film shows. No film is written anywhere, only number
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -72,6 +73,9 @@ def measure(
     clock = time.perf_counter()
     gallery = load("phantom").split("train")
     queries, labels = select_films(plan, films, gallery.class_names)
+    known = name_regions(plan, films, gallery.class_names)
+    if others := [name for name in films.class_names if name not in known]:
+        say(f"no region of the simulated radiographs, left out: {', '.join(others)}")
     rows = []
     for name, seeds in networks.items():
         say(name)
@@ -233,6 +237,19 @@ def average_by_method(measured: Sequence[results.Result]) -> dict[str, float]:
     return {method: float(np.mean([*map(get_share, seeds)])) for method, seeds in groups.items()}
 
 
+def name_regions(plan: Real, films: RadiographSet, regions: Sequence[str]) -> dict[str, str]:
+    """Name the region of each class of the films that shows one of ``regions``.
+
+    Classes are named in the plan, or after their regions in any writing: ``Upper_extremity``.
+    """
+    named = plan.regions.get(films.name, {})
+    region_of = {
+        name: named.get(name, re.sub(r"[\s_-]+", " ", name).strip().lower())
+        for name in films.class_names
+    }
+    return {name: region for name, region in region_of.items() if region in regions}
+
+
 def select_films(
     plan: Real, films: RadiographSet, regions: Sequence[str]
 ) -> tuple[RadiographSet, np.ndarray]:
@@ -247,9 +264,7 @@ def select_films(
         raise CbirError(
             "the films of data set phantom are simulated", "take real ones: --dataset mednist"
         )
-    named = plan.regions.get(films.name, {})
-    region_of = {name: named.get(name, name.strip().lower()) for name in films.class_names}
-    known = {name: region for name, region in region_of.items() if region in regions}
+    known = name_regions(plan, films, regions)
     if not known:
         raise CbirError(
             f"no class of {films.name} is a region of the simulated radiographs: "

@@ -186,7 +186,7 @@ def test_check_counts_and_names(cbir, tmp_path):
     assert "exact copies of another image 1" in lines
     assert "images with an exact copy in another split 0" in lines
     assert "Hand/000000.png empty file" in lines
-    assert "RGB, converted to grey 1" in lines
+    assert "RGB, converted to grey 1 CXR/000003.png" in lines
 
 
 def test_check_exits_with_2_when_a_subject_is_in_two_splits(cbir, tmp_path):

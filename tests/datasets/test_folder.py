@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import product
 from unicodedata import normalize
 
 import numpy as np
@@ -195,6 +196,9 @@ def test_without_validation_a_tenth_of_train_becomes_it(tmp_path):
     ]
 
 
+ONLY = "the only one with images: they were divided into three"
+
+
 @pytest.mark.parametrize("name", ["train", "Training", "dev", "test"])
 def test_a_single_split_divides_nothing(root, tmp_path, name):
     plain = folder.load(root)
@@ -204,7 +208,8 @@ def test_a_single_split_divides_nothing(root, tmp_path, name):
     assert data.class_names == ("foot", "hand")
     assert data.image_ids.tolist() == [f"{name}/{image_id}" for image_id in plain.image_ids]
     assert data.records["split"].tolist() == plain.records["split"].tolist()
-    assert data.remarks["file"].tolist() == [name]
+    split = folder.parse_split_name(name)
+    assert data.remarks.to_numpy().tolist() == [[f"the split {split}", ONLY, True]]
 
 
 def write_splits(root, name_split):
@@ -220,9 +225,8 @@ def test_a_single_split_in_a_table_divides_nothing(root, name):
     write_splits(root, lambda file: name)
     data = folder.load(root, size=16)
     assert data.records["split"].tolist() == plain
-    (remark,) = data.remarks["remark"].tolist()
     split = folder.parse_split_name(name)
-    assert remark == f"{split} is the only split: its images were divided into three"
+    assert data.remarks.to_numpy().tolist() == [[f"the split {split}", ONLY, True]]
 
 
 def test_a_table_without_validation_images_gets_some_of_train(root):
@@ -245,6 +249,87 @@ def test_splits_inside_of_the_classes(tmp_path):
         for class_name in ("hand", "foot")
         for name, split in (("Train", "train"), ("valid", "validation"), ("test", "test"))
     }
+
+
+@pytest.mark.parametrize(
+    ("places", "reason"),
+    [
+        ("{hand,foot}/{train,test} hand/masks", "hand has folders named as splits and others"),
+        ("{hand,foot}/{train,test} spine", "spine has no folder named as a split, which other"),
+        ("{hand,foot}/{train,test} spine/p1", "spine has no folder named as a split"),
+        ("{hand,foot}/{train,test,trn}", "two folders for the split train"),
+        ("{train,val,test}/{covid,normal}/{images,masks}", "the folders masks inside"),
+        ("{covid,normal}/{train,test}/{images,masks}", "the folders masks inside"),
+        ("covid/{images,masks} normal/{images,masks,other}", "the folders masks inside"),
+        ("covid/{images,lung_masks} normal", "the folders lung_masks inside"),
+        ("covid/p1/{images,masks} normal", "the folders masks inside"),
+        ("{CXR_png,masks}/x", "which are not classes"),
+        ("{images,heatmaps,masks}/x", "which are not classes"),
+        ("images_{001,002,003}/images", "which are not classes"),
+        ("{train,valid}/patient{00001,00002}/study1", "which are not classes"),
+        ("{development,validation}/{hand,foot}", "splits and others: validation, development"),
+        ("{valid,test}/{hand,foot}", "has images of test and validation but none of train"),
+        ("seg_{train,test}/{hand,foot}", "named as a split and something else"),
+    ],
+)
+def test_what_is_neither_classes_nor_splits_of_classes_is_refused(places, reason, tmp_path):
+    for place in expand(places):
+        write(tmp_path / place / "0.png")
+    with pytest.raises(CbirError, match=reason) as caught:
+        folder.load(tmp_path)
+    assert caught.value.hint
+
+
+def expand(places):
+    """List the folders of a pattern with braces, as a shell does."""
+    for place in places.split():
+        parts = re.split(r"\{(.*?)\}", place)
+        choices = [part.split(",") if at % 2 else [part] for at, part in enumerate(parts)]
+        yield from map("".join, product(*choices))
+
+
+def test_images_beside_the_splits_of_a_class_are_counted(tmp_path):
+    for place in expand("{hand,foot}/{train,test}"):
+        write(tmp_path / place / "0.png")
+    write(tmp_path / "hand" / "cover.png")
+    data = folder.load(tmp_path)
+    assert split_of(data)["hand/test/0.png"] == split_of(data)["foot/test/0.png"] == "test"
+    assert data.dropped == {"images outside the class folders": 1}
+
+
+@pytest.mark.parametrize("fault", ["no images", "no classes", "unreadable"])
+def test_a_split_without_images_of_a_class_is_no_split(root, fault):
+    plain = folder.load(root)
+    shutil.copytree(root, root.parent / "all" / "train")
+    test = root.parent / "all" / "test"
+    if fault == "unreadable":
+        for name in ("hand", "foot"):
+            (test / name).mkdir(parents=True)
+            (test / name / "0.png").write_bytes(b"x")
+    else:
+        test.mkdir()
+        if fault == "no classes":  # as Kaggle has them
+            write(test / "0.png")
+    data = folder.load(root.parent / "all")
+    assert data.records["split"].tolist() == plain.records["split"].tolist()
+    assert ["the split train", ONLY, True] in data.remarks.to_numpy().tolist()
+
+
+def test_a_class_that_lacks_a_split_is_named(tmp_path):
+    for place in expand("Training/{glioma_tumor,pituitary} Testing/{glioma,pituitary}"):
+        for number in range(4):
+            write(tmp_path / place / f"{number}.png")
+    remarks = folder.load(tmp_path).remarks.to_numpy().tolist()
+    assert ["the class glioma", "no image in the split train", True] in remarks
+    assert ["the class glioma_tumor", "no image in the split test", True] in remarks
+
+
+def test_classes_inside_of_splits_inside_of_sites_are_named(tmp_path):
+    for place in expand("{siteA,siteB}/{train,test}/{hand,foot}"):
+        write(tmp_path / place / "0.png")
+    remarks = folder.load(tmp_path).remarks.to_numpy().tolist()
+    said = "their splits have the folders foot, hand; not taken as classes"
+    assert ["siteA, siteB", said, True] in remarks
 
 
 def test_a_folder_around_the_splits(tmp_path):
@@ -288,7 +373,7 @@ def test_masks_inside_the_classes_are_no_images_of_them(tmp_path):
     for class_name in ("COVID", "Normal"):
         for part in ("images", "Masks"):
             write(tmp_path / class_name / part / "0.png")
-    with pytest.raises(CbirError, match="Masks, images inside") as caught:
+    with pytest.raises(CbirError, match="the folders Masks inside, beside other images") as caught:
         folder.read(tmp_path)
     assert "labels" in caught.value.hint
     for class_name in ("COVID", "Normal"):
@@ -334,7 +419,7 @@ def test_what_stands_beside_the_splits_without_images_does_not_matter(tmp_path):
         (("images", "masks"), "which are not classes"),
         (("Images", "Ground Truth"), "which are not classes"),
         (("fold1", "fold_2", "Fold 3"), "which are not classes"),
-        (("train_hand", "test hand", "val-hand"), "name a split and a class at once"),
+        (("train_hand", "test hand", "val-hand"), "named as a split and something else"),
         (("train", "extra"), "folders named as splits and others: train, extra"),
     ],
 )
@@ -366,7 +451,7 @@ LITTER = (
     *("hand/@eaDir/0.png/SYNOPHOTO_THUMB_M.png", "#recycle/hand/9.png", "@eaDir/x.jpg"),
     *("__MACOSX/hand/._0.png", "__MACOSX/hand/0.png", "$RECYCLE.BIN/S-1-5-21/$R1.png"),
     *("System Volume Information/x.png", "hand/0.png~", "@Recycle/0.png", "lost+found/1.png"),
-    *("hand/#0.png#", "hand/~$0.png", "foot/@tmp/0.tif"),
+    *("hand/#0.png#", "hand/~$0.png", "foot/@tmp/0.tif", "old~/0.png", "hand/#1#/2.png"),
 )
 
 
@@ -592,8 +677,50 @@ def test_columns_of_the_table_are_taken_over(root):
 
 def test_table_and_files_may_spell_accents_differently(root):
     write(root / normalize("NFD", "é.png"))
-    table(root, f"file,class\n{normalize('NFC', 'é.png')},a\nhand/0.png,b\n")
-    assert folder.load(root).image_ids.tolist() == ["hand/0.png", "é.png"]
+    names = [normalize(form, "é") for form in ("NFC", "NFD")]
+    table(root, f"file,class,subject_id\n{names[0]}.png,a,{names[0]}\nhand/0.png,b,{names[1]}\n")
+    data = folder.load(root)
+    assert data.image_ids.tolist() == ["hand/0.png", "é.png"]
+    assert data.records["subject_id"].tolist() == [names[0], names[0]]
+
+
+@pytest.mark.parametrize("nothing", ["", "NA", "n/a", "nan", "None", "<NA>", "NULL", "\\N"])
+def test_what_programs_write_for_nothing_is_empty(root, nothing):
+    lines = [f"hand/{i}.png,{'ab'[i % 2]},{nothing},{nothing},{nothing}\n" for i in range(6)]
+    table(root, "file,class,split,subject_id,irma_code\n" + "".join(lines))
+    records = folder.load(root).records
+    assert set(records["split"]) > {"train"}
+    assert not records["subject_id"].any() and not records["irma_code"].any()
+
+
+def test_a_path_may_go_up_and_down_again_inside(root):
+    table(root, "file,class\nfoot/../hand/0.png,a\n./hand//1.png,b\n")
+    assert folder.load(root).image_ids.tolist() == ["hand/0.png", "hand/1.png"]
+
+
+def test_a_table_in_the_only_folder_inside_is_not_passed_over(root):
+    table(root, "file,class\nhand/0.png,a\nhand/1.png,b\n")
+    with pytest.raises(CbirError, match="labels.csv lies in") as caught:
+        folder.load(root.parent)
+    assert caught.value.hint == f"name {root} as the folder"
+
+
+def test_files_without_suffix_are_what_they_start_as(root):
+    for number, suffix in enumerate((".png", ".jpg", ".jp2")):
+        file = write(root / "hand" / f"IM{number}{suffix}")
+        file.rename(file.with_suffix(""))
+    Image.fromarray(picture()).save(root / "hand" / "more.gif")
+    (root / "hand" / "notes").write_text("x")
+    table(root, "file,class\nhand/scan,a\nhand/0.png,b\n")
+    (root / "hand" / "scan.dicom").write_bytes(make(picture()))
+    assert folder.load(root).image_ids.tolist() == ["hand/0.png", "hand/scan.dicom"]
+    (root / "labels.csv").unlink()
+    data = folder.load(root)
+    assert {"hand/IM0", "hand/IM1", "hand/IM2", "hand/scan.dicom"} < {*data.image_ids}
+    assert data.dropped == {
+        ".gif files, which are not read": 1,
+        "files that are no images": 1,
+    }
 
 
 def test_listed_file_that_is_not_there_is_remarked(root):
@@ -615,6 +742,9 @@ FAULTY = {
     "nothing": ("", "has no rows"),
     "head alone": (HEAD, "has no rows"),
     "unknown split": (HEAD + GOOD + "hand/1.png,hand,later\n", "row 3: split 'later' is none of"),
+    "of clinical studies": (HEAD + "hand/0.png,hand,development\n", "split 'development' is none"),
+    "no value": (HEAD + "hand/0.png,NaN,train\n", "row 2: no class"),
+    "no code": ("file,class,irma_code\nhand/0.png,a,hand\n", "row 2: IRMA code 'hand' has 4"),
     "split missing": (HEAD + GOOD + "hand/1.png,hand,\n", "row 3: split '' is none of"),
     "no class": (HEAD + GOOD + "hand/1.png,,train\n", "row 3: no class"),
     "no file": (HEAD + ",hand,train\n", "row 2: no file"),

@@ -60,6 +60,17 @@ def test_folder_and_archive_are_the_same_set(folder, archive):
     assert_same_set(read(folder), read(archive, checksum(archive)))
 
 
+def test_litter_and_links_out_of_the_folder_are_no_images(folder):
+    plain = read(folder)
+    (folder / "Hand" / "._0.jpeg").write_bytes(b"x")
+    (folder / "Hand" / "@eaDir").mkdir()
+    shutil.copy(next((folder / "CXR").iterdir()), folder / "Hand" / "@eaDir" / "x.png")
+    assert_same_set(read(folder), plain)
+    (folder / "Hand" / "x.jpeg").symlink_to("/nowhere")
+    with pytest.raises(CbirError, match="leads nowhere"):
+        read(folder)
+
+
 def test_checksum_follows_names_labels_and_pixels(folder, tmp_path):
     def changed(change):
         copy = shutil.copytree(folder, tmp_path / change.__name__)
@@ -238,6 +249,9 @@ def test_given_places_are_looked_at_first_and_alone(folder, archive, tmp_path, m
     assert locate(folder) == folder
     assert locate(archive) == archive
     assert locate(str(tmp_path)) == archive  # the folder it lies in
+    deeper = tmp_path / "by" / "us"
+    shutil.copytree(folder, deeper / "data" / "set")
+    assert locate(tmp_path / "by") == deeper / "data" / "set"
     monkeypatch.setenv("CBIR_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(CbirError, match="no MedNIST data at .*nowhere"):
         locate()

@@ -56,9 +56,9 @@ def test_films_are_taken_evenly_and_others_are_left_out(films, gallery):
 
 
 def test_a_class_may_have_the_name_of_a_region(films, gallery):
-    named = replace(films, name="folder", class_names=(" Chest", "knee", "cranium"))
+    named = replace(films, name="folder", class_names=(" Chest", "knee", "Upper_extremity"))
     _, labels = real.select_films(PLAN, named, gallery.class_names)
-    assert {gallery.class_names[label] for label in labels} == {"chest", "cranium"}
+    assert {gallery.class_names[label] for label in labels} == {"chest", "upper extremity"}
 
 
 def test_simulated_films_and_classes_that_are_no_region_are_refused(films, gallery):
@@ -67,6 +67,12 @@ def test_simulated_films_and_classes_that_are_no_region_are_refused(films, galle
     with pytest.raises(CbirError, match="no class of other is a region") as caught:
         real.select_films(PLAN, replace(films, name="other"), gallery.class_names)
     assert "chest" in caught.value.hint
+
+
+def test_classes_that_are_left_out_are_named(films, small_gallery):
+    lines = []
+    real.measure(PLAN, films, {}, {}, lines.append)
+    assert lines == ["no region of the simulated radiographs, left out: X"]
 
 
 def test_precisions_are_those_of_a_search_written_out(films, small_gallery):
