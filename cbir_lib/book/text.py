@@ -21,6 +21,7 @@ from cbir_lib.study.wording import (
     format_difference,
     format_p,
     format_points,
+    format_settings,
     format_share,
     join_words,
 )
@@ -410,13 +411,37 @@ def tabulate_rankings(results: Mapping[str, Result]) -> pd.DataFrame:
     )
 
 
+def tabulate_effects(rows: pd.DataFrame) -> pd.DataFrame:
+    """Format rows of one factor of :func:`cbir_lib.study.effects.tabulate` for display.
+
+    The settings that all rows have are columns; the mean average precision and its difference have
+    their intervals.
+    """
+    settings = [n for n in rows if n not in effects.MEASURED and rows[n].notna().all()]
+    columns = {name: rows[name] for name in ("method", "level", *settings)}
+    if "weights" in columns:
+        columns["weights"] = rows["weights"].map(format_settings)
+    columns["mAP (%)"] = [
+        f"{value:.1f} ({low:.1f} to {high:.1f})"
+        for value, low, high in rows[["mAP", "low", "high"]].to_numpy(float)
+    ]
+    change = rows[["difference", "difference low", "difference high"]]
+    change = change.set_axis(["difference", "low", "high"], axis=1)
+    columns["difference"] = [format_difference(row) for row in change.to_dict("records")]
+    columns |= {f"{name} (%)": rows[name].map("{:.1f}".format) for name in ("P@1", "P@10")}
+    return pd.DataFrame(columns).set_index("method")
+
+
 def tabulate_paired_tests(tests: pd.DataFrame, measure: str) -> pd.DataFrame:
     """Format :func:`cbir_lib.study.pairwise.run_paired_tests` for display."""
     return pd.DataFrame(
         {
             f"{measure} behind (points)": [
                 f"{difference:.1f} ({low:.1f} to {high:.1f})".replace("-", "\N{MINUS SIGN}")
-                for difference, low, high in tests[["difference", "low", "high"]].to_numpy()
+                for difference, low, high in tests[["difference", "low", "high"]]
+                .round(1)
+                .add(0)  # no minus zero
+                .to_numpy()
             ],
             "p": tests["p"].map(format_p),
             "p, adjusted": tests["holm"].map(format_p),

@@ -170,7 +170,7 @@ def effects_gap(
     `cbir effects gap --phantom my-phantom`, drawn with `cbir phantom render --change`
     """
     from cbir_lib.datasets import load
-    from cbir_lib.datasets.phantom import read_changes
+    from cbir_lib.datasets.phantom.changes import read_changes
     from cbir_lib.study import gap
 
     plan = _get_plan(load_study(study_file), "real")

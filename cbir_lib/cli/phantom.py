@@ -34,8 +34,9 @@ def phantom_render(
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+    from cbir_lib.datasets.phantom.contents import COUNT
     from cbir_lib.datasets.phantom.generation import render_set
-    from cbir_lib.datasets.phantom.recipe import COUNT, SEED, SIZE_PX
+    from cbir_lib.datasets.phantom.recipe import SEED, SIZE_PX
 
     count, seed, size = (
         default if option is None else option

@@ -21,7 +21,7 @@ from cbir_lib.errors import CbirError
 from cbir_lib.evaluation import intervals, measures
 from cbir_lib.retrieval.ranking import Ranking
 from cbir_lib.schema import StrictModel, read_json, write_json
-from cbir_lib.study import results, wording
+from cbir_lib.study import results
 
 if TYPE_CHECKING:
     from cbir_lib.networks.modules import TrainedNetwork
@@ -254,26 +254,6 @@ def _read_finished(work: Path, runs: Sequence[str]) -> list[results.Result]:
         results.read(path if path.is_file() else folder / f"{run}.json")
         for run, path in measured.items()
     ]
-
-
-def format_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Format rows of one factor of :func:`tabulate` for display: numbers with their intervals."""
-    settings = [n for n in rows if n not in MEASURED and rows[n].notna().all()]
-    columns = {name: rows[name] for name in ("method", "level", *settings)}
-    if "weights" in columns:
-        columns["weights"] = rows["weights"].map(wording.format_settings)
-
-    def with_interval(middle: str, low: str, high: str, form: str) -> list[str]:
-        return [
-            f"{a:{form}} ({b:{form}} to {c:{form}})"
-            for a, b, c in rows[[middle, low, high]].to_numpy(float)
-        ]
-
-    columns["mAP (%)"] = with_interval("mAP", "low", "high", ".1f")
-    change = ("difference", "difference low", "difference high")
-    columns["difference"] = with_interval(*change, "+.1f")
-    columns |= {f"{name} (%)": rows[name].map("{:.1f}".format) for name in ("P@1", "P@10")}
-    return pd.DataFrame(columns).set_index("method")
 
 
 def find_best(rows: pd.DataFrame, measure: str = "mAP") -> pd.Series:

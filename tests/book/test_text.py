@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cbir_lib import irma_code
@@ -148,6 +149,31 @@ def test_paired_tests_keep_their_rows():
     for name, row in tests.iterrows():
         shown = f"{row['difference']:.1f} ({row['low']:.1f} to {row['high']:.1f})"
         assert table.loc[name, "mAP behind (points)"] == shown.replace("-", "\N{MINUS SIGN}")
+
+
+def test_effects_have_their_settings_and_true_minus_signs():
+    rows = pd.DataFrame(
+        {
+            "method": ["one", "other"],
+            "level": ["none", 2.0],
+            "hash": ["random", "PCA"],
+            "bits": [None, 8],
+            **{"mAP": [50.0, 40.04], "low": [45.0, 38.0], "high": [55.0, 42.0]},
+            "difference": [0.0, -9.96],
+            "difference low": [0.0, -12.0],
+            "difference high": [0.0, -0.04],
+            **{"P@1": [60.0, 50.0], "P@10": [55.0, 45.0]},
+        }
+    )
+    table = text.tabulate_effects(rows)
+    assert table.columns.tolist() == [
+        *("level", "hash", "mAP (%)", "difference", "P@1 (%)", "P@10 (%)"),
+    ]
+    assert table["mAP (%)"].tolist() == ["50.0 (45.0 to 55.0)", "40.0 (38.0 to 42.0)"]
+    minus = "\N{MINUS SIGN}"
+    assert table["difference"].tolist() == [
+        *("+0.0 (+0.0 to +0.0)", f"{minus}10.0 ({minus}12.0 to +0.0)"),
+    ]
 
 
 def test_changes_have_their_title_their_parameters_and_their_differences():

@@ -11,7 +11,7 @@ from PIL import Image
 from cbir_lib import paths
 from cbir_lib.datasets import irma
 from cbir_lib.datasets.irma import CLASSES, TABLES, fetch, load, locate, read
-from cbir_lib.datasets.phantom import recipe
+from cbir_lib.datasets.phantom.contents import TEST
 from cbir_lib.errors import CbirError
 from cbir_lib.images.decoding import fit_to_square
 from cbir_lib.irma_code import CLASSES as CLASS_OF
@@ -535,5 +535,5 @@ def test_published_counts_name_the_classes_in_their_order():
 
 def test_published_counts_are_the_same_wherever_they_stand():
     # The phantom draws its classes by them, and a verdict computes its random ranking from them.
-    assert paper.IRMA_2009 == {"train": CLASSES, "test": recipe.TEST}
-    assert all([*counts] == [*CLASSES] for counts in (*paper.IRMA_2009.values(), recipe.TEST))
+    assert paper.IRMA_2009 == {"train": CLASSES, "test": TEST}
+    assert all([*counts] == [*CLASSES] for counts in (*paper.IRMA_2009.values(), TEST))

@@ -24,7 +24,7 @@ from scipy.stats import chi2_contingency, chisquare
 import cbir_lib
 from cbir_lib import irma_code, paths
 from cbir_lib.datasets import phantom
-from cbir_lib.datasets.phantom import card, generation, recipe
+from cbir_lib.datasets.phantom import card, contents, generation, recipe
 from cbir_lib.datasets.phantom.parameters import Exposure, Subject
 from cbir_lib.datasets.phantom.skeleton import load_skeleton
 from cbir_lib.datasets.phantom.views import VIEWS
@@ -60,7 +60,7 @@ def by_largest_remainder(total, weights):
 
 def counted(planned):
     table = Counter((p.split, VIEWS[p.view].region) for p in planned)
-    return {split: [table[split, name] for name in recipe.TRAIN] for split in SPLITS}
+    return {split: [table[split, name] for name in contents.TRAIN] for split in SPLITS}
 
 
 def test_the_whole_set_has_irmas_sizes_and_proportions():
@@ -71,7 +71,7 @@ def test_the_whole_set_has_irmas_sizes_and_proportions():
         "validation": 1268,
         "test": 1733,
     }
-    train, test = list(recipe.TRAIN.values()), list(recipe.TEST.values())
+    train, test = list(contents.TRAIN.values()), list(contents.TEST.values())
     assert counts["train"] == by_largest_remainder(11409, train) == [1211, 1434, 1981, 4692, 2091]
     assert counts["validation"] == by_largest_remainder(1268, train) == [135, 159, 220, 522, 232]
     assert counts["test"] == by_largest_remainder(1733, test) == [165, 247, 692, 108, 521]
@@ -86,7 +86,7 @@ def test_every_class_is_in_every_split(count):
     counts = counted(recipe.plan_images(count, 1))
     assert sum(map(sum, counts.values())) == count
     assert min(map(min, counts.values())) >= 1
-    for split, weights in (("train", recipe.TRAIN), ("test", recipe.TEST)):
+    for split, weights in (("train", contents.TRAIN), ("test", contents.TEST)):
         weights = np.array(list(weights.values()))
         exact = sum(counts[split]) * weights / weights.sum()
         assert np.abs(counts[split] - exact).max() < 1
@@ -120,7 +120,7 @@ def test_the_order_says_nothing_about_class_and_split():
 
 def test_views_of_a_class_come_as_often_as_their_weight_says():
     numbers = Counter(p.view for p in recipe.plan_images())
-    for name in recipe.TRAIN:
+    for name in contents.TRAIN:
         kinds = [i for i, view in enumerate(VIEWS) if view.region == name]
         weights = np.array([VIEWS[i].weight for i in kinds])
         observed = np.array([numbers[i] for i in kinds])
@@ -287,7 +287,7 @@ def test_a_missing_package_is_named(monkeypatch, package):
 
 def test_images_labels_and_records_are_those_of_the_files(drawn):
     data, labels, shards = phantom.read(drawn), labels_of(drawn), shards_of(drawn)
-    assert data.name == "phantom" and data.class_names == tuple(recipe.TRAIN)
+    assert data.name == "phantom" and data.class_names == tuple(contents.TRAIN)
     assert data.images.shape == (COUNT, SIZE, SIZE) and data.images.dtype == np.uint8
     assert data.labels.tolist() == shards["label"].tolist()
     assert [data.class_names[i] for i in data.labels] == labels["class"].tolist()
@@ -518,7 +518,7 @@ def test_the_card_says_what_is_in_the_folder(folder):
     assert "$" not in text
     assert f"{len(labels):,} **simulated** radiographs" in text
     assert f"{labels['subject_id'].nunique():,} simulated subjects" in text
-    for name in recipe.TRAIN:
+    for name in contents.TRAIN:
         of_class = labels[labels["class"] == name]
         row = [str((of_class["split"] == split).sum()) for split in SPLITS]
         assert f"| {name} | {' | '.join(row)} |" in text
@@ -596,7 +596,7 @@ def test_shards_say_to_hugging_face_what_they_are(folder):
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
         assert list(features) == schema.names == list(card.FIELDS)
         assert features["image"] == {"_type": "Image"}
-        assert features["label"] == {"_type": "ClassLabel", "names": list(recipe.TRAIN)}
+        assert features["label"] == {"_type": "ClassLabel", "names": list(contents.TRAIN)}
         assert schema.field("image").type == pa.struct(
             [("bytes", pa.binary()), ("path", pa.string())]
         )
@@ -626,7 +626,7 @@ def test_the_embedded_set_is_the_one_of_the_recipe():
     settings = {key: described[key] for key in ("version", "count", "seed", "size")}
     assert settings == {
         "version": recipe.VERSION,
-        "count": recipe.COUNT,
+        "count": contents.COUNT,
         "seed": recipe.SEED,
         "size": recipe.SIZE_PX,
     }
@@ -658,7 +658,7 @@ def test_the_embedded_set_is_small_and_whole(phantom_set):
 def test_the_embedded_images_are_drawn_again_from_the_recipe():
     described = json.loads((EMBEDDED / "recipe.json").read_text())
     labels, planned = labels_of(EMBEDDED), recipe.plan_images(described["count"], described["seed"])
-    rows = [labels.index[labels["class"] == name][0] for name in recipe.TRAIN]
+    rows = [labels.index[labels["class"] == name][0] for name in contents.TRAIN]
     odd = (labels["quarter_turns"] > 0) & labels["metal"] & labels["marked"]
     rows.append(labels.index[odd][0])
     shards = shards_of(EMBEDDED).set_index("image_id")["image"]

@@ -78,7 +78,7 @@ def test_a_set_says_what_was_changed_and_is_not_taken_for_another(tmp_path, monk
     )
     out = tmp_path / "set"
     generation.render_set(out, 200, 3, 32, 1, changes=("window", "close"))
-    assert phantom.read_changes(out) == ["close", "window"]
+    assert changes.read_changes(out) == ["close", "window"]
     assert json.loads((out / "recipe.json").read_text())["changes"] == ["close", "window"]
     card = (out / "README.md").read_text()
     assert "changed: close, window" in card and "--change close --change window --out" in card
@@ -97,7 +97,7 @@ def test_changes_that_there_are_not(names, said, tmp_path):
         generation.render_set(tmp_path, 200, changes=names)
     (tmp_path / "recipe.json").write_text(json.dumps({"changes": names}))
     with pytest.raises(CbirError, match=said):
-        phantom.read_changes(tmp_path)
+        changes.read_changes(tmp_path)
 
 
 @pytest.mark.parametrize("text", [None, "", "[1]", '{"changes": 3}'])
@@ -105,5 +105,5 @@ def test_a_folder_without_a_recipe(text, tmp_path):
     if text is not None:
         (tmp_path / "recipe.json").write_text(text)
     with pytest.raises(CbirError, match="has no recipe of a phantom"):
-        phantom.read_changes(tmp_path)
-    assert phantom.read_changes(phantom.locate()) == []
+        changes.read_changes(tmp_path)
+    assert changes.read_changes(phantom.locate()) == []

@@ -16,6 +16,7 @@ from cbir_lib.study.config import read_study
 from cbir_lib.workflow import graph
 
 ROOT = Path(__file__).resolve().parents[2]
+RUN_NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("run_*.md"))
 MEASURED = ("network_run", "descriptor_run", "combination_run", "effects")
 
 
@@ -58,6 +59,14 @@ def test_no_run_depends_on_a_figure_a_command_or_an_archive():
         packages = {Path(name).parts[1] for name in modules(run.notebook)}
         assert not packages & {"book", "cli", "archive", "reproduction", "workflow"}
         assert {"datasets", "evaluation", "retrieval", "study"} <= packages
+
+
+@pytest.mark.parametrize("notebook", RUN_NOTEBOOKS)
+def test_no_run_depends_on_how_the_phantom_is_drawn_or_on_wording(notebook):
+    behind = modules(notebook)
+    drawing = {name for name in behind if "/phantom/" in name}
+    assert drawing == {f"cbir_lib/datasets/phantom/{name}.py" for name in ("__init__", "contents")}
+    assert "cbir_lib/study/wording.py" not in behind
 
 
 def test_only_the_runs_of_a_descriptor_depend_on_it():

@@ -5,7 +5,6 @@ Reading the embedded set needs nothing but the library; drawing one needs the ex
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +13,12 @@ import pandas as pd
 
 from cbir_lib import paths
 from cbir_lib.datasets.cache import load_cached
-from cbir_lib.datasets.phantom.card import CHECKSUMS_FILE
-from cbir_lib.datasets.phantom.changes import check_changes
-from cbir_lib.datasets.phantom.recipe import COUNT, TRAIN, compute_split_sizes
+from cbir_lib.datasets.phantom.contents import (
+    CHECKSUMS_FILE,
+    COUNT,
+    TRAIN,
+    compute_split_sizes,
+)
 from cbir_lib.datasets.radiographs import SPLITS, RadiographSet, build_set
 from cbir_lib.errors import CbirError, first_line
 from cbir_lib.files import compute_file_checksum
@@ -67,24 +69,6 @@ def locate(root: Path | str | None = None) -> Path:
         if (place / CHECKSUMS_FILE).is_file():
             return place
     raise CbirError(f"no phantom images at {' or '.join(map(str, places))}", RESTORE_HINT)
-
-
-def read_changes(folder: Path | str) -> list[str]:
-    """Read what was changed when a set was drawn (:mod:`cbir_lib.datasets.phantom.changes`).
-
-    Raises
-    ------
-    CbirError
-        When the folder has no readable recipe.
-    """
-    try:
-        recipe = json.loads((Path(folder) / "recipe.json").read_text(encoding="utf-8"))
-        return [*check_changes(recipe.get("changes", []))]
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise CbirError(
-            f"{folder} has no recipe of a phantom: {first_line(error)}",
-            "draw it: cbir phantom render --out FOLDER",
-        ) from error
 
 
 def load(root: Path | str | None = None) -> RadiographSet:

@@ -9,10 +9,10 @@ from string import Template
 
 import pandas as pd
 
+from cbir_lib.datasets.phantom.contents import CHECKSUMS_FILE
 from cbir_lib.datasets.radiographs import SPLITS
 from cbir_lib.files import compute_file_checksum, replacing
 
-CHECKSUMS_FILE = "SHA256SUMS"
 TEMPLATE = Path(__file__).with_name("card.md")
 NAME = "Phantom radiographs"
 DESCRIPTION = (

@@ -6,13 +6,15 @@ Each is drawn on request (``cbir phantom render --change``) and measured against
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.errors import CbirError, first_line, unknown_name_error
 
 CHANGES = {
     "close": "the field of view closer to the body, which lies straighter in its middle",
@@ -39,6 +41,24 @@ def check_changes(changes: Sequence[str]) -> tuple[str, ...]:
     if len(set(changes)) < len(changes):
         raise CbirError(f"a change is named twice: {', '.join(changes)}", "name each once")
     return tuple(name for name in CHANGES if name in changes)
+
+
+def read_changes(folder: Path | str) -> list[str]:
+    """Read which changes a set was drawn with.
+
+    Raises
+    ------
+    CbirError
+        When the folder has no readable recipe.
+    """
+    try:
+        recipe = json.loads((Path(folder) / "recipe.json").read_text(encoding="utf-8"))
+        return [*check_changes(recipe.get("changes", []))]
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise CbirError(
+            f"{folder} has no recipe of a phantom: {first_line(error)}",
+            "draw it: cbir phantom render --out FOLDER",
+        ) from error
 
 
 def change_scene(scene, changes: Sequence[str]):

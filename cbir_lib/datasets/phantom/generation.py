@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from cbir_lib.datasets.phantom import recipe
-from cbir_lib.datasets.phantom.card import CHECKSUMS_FILE, write_card
+from cbir_lib.datasets.phantom.card import write_card
 from cbir_lib.datasets.phantom.changes import check_changes
+from cbir_lib.datasets.phantom.contents import CHECKSUMS_FILE, COUNT, TRAIN
 from cbir_lib.datasets.phantom.parameters import require_packages
 from cbir_lib.errors import CbirError, check_integer
 from cbir_lib.files import replacing
@@ -50,7 +51,7 @@ def encode_jpeg(grey: np.ndarray) -> bytes:
 
 def render_set(
     out: Path,
-    count: int = recipe.COUNT,
+    count: int = COUNT,
     seed: int = recipe.SEED,
     size: int = recipe.SIZE_PX,
     workers: int | None = None,
@@ -208,7 +209,7 @@ def _draw_part(
 
 def write_set(out: Path, table: pd.DataFrame, described: dict) -> None:
     """Write shards, labels, checksums and the card from one row an image."""
-    names = list(recipe.TRAIN)
+    names = list(TRAIN)
     for split, rows in table.groupby("split", sort=False):
         shards = -(-rows["jpeg"].map(len).sum() // SHARD_BYTES)
         for i, shard in enumerate(np.array_split(np.arange(len(rows)), shards)):

@@ -9,22 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cbir_lib.datasets.irma import CLASSES as TRAIN
-from cbir_lib.datasets.radiographs import apportion
+from cbir_lib.datasets.phantom.contents import COUNT, compute_split_sizes
 
 VERSION = "1.0"  # of the images; any change of a pixel is another version
-COUNT, SEED, SIZE_PX = 14410, 2009, 128
+SEED, SIZE_PX = 2009, 128
 IMAGES_PER_SUBJECT = 8
 
-# Images a class in IRMA's test (public label lists), as CLASSES of irma has those of its train.
-TEST = {
-    "cranium": 142,
-    "spine": 213,
-    "upper extremity": 596,
-    "chest": 93,
-    "lower extremity": 449,
-}
-TEST_SHARE, VALIDATION_SHARE = 1733 / 14410, 0.1
 # Columns of an exposure that labels.csv keeps, so that results can be asked by difficulty.
 RECORDED_SETTINGS = (
     "rotation_deg",
@@ -36,22 +26,6 @@ RECORDED_SETTINGS = (
     "darkness",
     "collimation",
 )
-
-
-def share_out(total: int, weights: dict[str, int]) -> dict[str, int]:
-    """Share ``total`` out in these proportions."""
-    return dict(zip(weights, apportion(total, list(weights.values())), strict=True))
-
-
-def compute_split_sizes(count: int) -> dict[str, dict[str, int]]:
-    """Compute the images of each class in each split, for ``count`` in all."""
-    test = round(count * TEST_SHARE)
-    validation = round((count - test) * VALIDATION_SHARE)
-    return {
-        "train": share_out(count - test - validation, TRAIN),
-        "validation": share_out(validation, TRAIN),
-        "test": share_out(test, TEST),
-    }
 
 
 class PlannedImage(NamedTuple):
