@@ -131,9 +131,7 @@ VERIFIED = [
     *(str(p) for p in Path(WORK).glob("verification.json")),
 ]
 RUNS_FIRST = 10  # a priority: one that is left to the end keeps all chapters waiting
-BOOK_CODE = ("site", "pages", "origin", "rewriting")
-BOOK = [project("_config.yml"), project("cbir_lib/paths.py")]
-BOOK += [project(f"cbir_lib/book/{name}.py") for name in BOOK_CODE]
+BOOK = [project("_config.yml"), *graph.find_imported_modules("from cbir_lib.book import rewriting, site")]
 BOOK += sorted(str(p) for p in Path(project("book")).rglob("*.*"))
 
 

@@ -321,11 +321,11 @@ class Archive:
     def read_recalls(self) -> dict[str, Recall]:
         """Read the recall of each approximate index that matches the present archive."""
         from cbir_lib.retrieval.approximate import METHODS
-        from cbir_lib.retrieval.index import compute_recall
+        from cbir_lib.retrieval.index import read_recall
 
         checksum = self._state_digest(self._state())
         recalls = {
-            method: compute_recall(self.place / f"{method}.safetensors", checksum)
+            method: read_recall(self.place / f"{method}.safetensors", checksum)
             for method in METHODS
         }
         return {method: recall for method, recall in recalls.items() if recall is not None}

@@ -34,7 +34,7 @@ MODULES = (
     *("ipykernel.kernelapp", "matplotlib.backends.backend_agg"),
     *("cbir_lib.book.cells", "cbir_lib.study.summaries", "cbir_lib.reproduction.evidence"),
     *("cbir_lib.teaching.material", "cbir_lib.evaluation.protocol", "sklearn.linear_model"),
-    *("sklearn.svm", "statsmodels.api", "numba", "pyarrow.dataset", "ipykernel.debugger"),
+    *("statsmodels.api", "numba", "pyarrow.dataset", "ipykernel.debugger"),
     "tabulate",  # by torch, at its end
 )
 # These ask for a GPU when imported, and a fork cannot use one that its parent has seen.

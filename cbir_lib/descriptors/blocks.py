@@ -1,20 +1,19 @@
-"""What descriptors of whole batches share: device, blocks of images, threads, compiled loops."""
+"""What descriptors of whole batches share: device, blocks of images, threads, counts of codes."""
 
 from __future__ import annotations
 
-import functools
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cbir_lib.loops import compile_loops
+
 if TYPE_CHECKING:
     import torch
 
 PIXELS = 1 << 18  # of the images that a thread takes at once
-COMPILING = threading.Lock()  # else each thread would make its own
 
 
 def choose_device() -> torch.device:
@@ -49,29 +48,6 @@ def map_blocks(
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(work_on, parts))  # raises what they raise
-
-
-def compile_loops(function: Callable, *called: Callable, reorder: bool = False) -> Callable:
-    """Compile plain loops over arrays to machine code that leaves other threads to their work.
-
-    Made by numba at the first call and kept beside the module, or in the user's cache. ``called``
-    are the functions of the same module that ``function`` calls. ``reorder`` lets sums be added up
-    in another order, several terms at a time.
-    """
-    with COMPILING:
-        return _load_compiled(function, *called, reorder=reorder)
-
-
-@functools.cache
-def _load_compiled(function: Callable, *called: Callable, reorder: bool) -> Callable:
-    from numba.extending import register_jitable
-
-    from cbir_lib.compiling import compile_cached
-
-    for other in called:
-        register_jitable(other)
-    allowed = {"reassoc", "nsz"} if reorder else False
-    return compile_cached(function, nogil=True, error_model="numpy", fastmath=allowed)
 
 
 def count_codes(codes: np.ndarray, first: np.ndarray, length: int) -> np.ndarray:

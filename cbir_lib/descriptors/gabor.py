@@ -11,9 +11,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from threadpoolctl import threadpool_limits
 
 from cbir_lib.descriptors import gabor_loops
-from cbir_lib.descriptors.blocks import compile_loops, map_blocks
+from cbir_lib.descriptors.blocks import map_blocks
 from cbir_lib.errors import CbirError, check_integer, check_switch, unknown_name_error
 from cbir_lib.images.preprocessing import check_images
+from cbir_lib.loops import compile_loops
 
 PAD_PX = 32  # zeros on each side, as the baselines have it
 CUT = np.sqrt(2 * np.log(1e6))  # deviations from a filter's centre where it is down to 1e-6

@@ -10,9 +10,10 @@ from scipy.special import entr, xlogy
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from cbir_lib.descriptors import haralick_loops
-from cbir_lib.descriptors.blocks import compile_loops, map_blocks
+from cbir_lib.descriptors.blocks import map_blocks
 from cbir_lib.errors import check_integer, check_switch
 from cbir_lib.images.preprocessing import check_images
+from cbir_lib.loops import compile_loops
 
 DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1))  # rows and columns: 0, -45, 90, 45 degrees
 FEATURES = (

@@ -1,4 +1,4 @@
-"""Compiled loops of Haralick's features (:func:`cbir_lib.descriptors.blocks.compile_loops`)."""
+"""Compiled loops of Haralick's features (:func:`cbir_lib.loops.compile_loops`)."""
 
 from __future__ import annotations
 

@@ -9,9 +9,10 @@ from scipy.ndimage import map_coordinates
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from cbir_lib.descriptors import lbp_loops
-from cbir_lib.descriptors.blocks import compile_loops, count_codes, map_blocks
+from cbir_lib.descriptors.blocks import count_codes, map_blocks
 from cbir_lib.errors import CbirError, check_integer, check_switch, is_number
 from cbir_lib.images.preprocessing import check_images
+from cbir_lib.loops import compile_loops
 
 # Grey values by which a neighbour may be darker and still count as equally bright: rounding then
 # decides nothing.

@@ -10,9 +10,10 @@ from scipy.ndimage import generic_filter, sobel, uniform_filter
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from cbir_lib.descriptors import tamura_loops
-from cbir_lib.descriptors.blocks import compile_loops, count_codes, map_blocks
+from cbir_lib.descriptors.blocks import count_codes, map_blocks
 from cbir_lib.errors import CbirError, check_integer
 from cbir_lib.images.preprocessing import check_images
+from cbir_lib.loops import compile_loops
 
 # A scaled value this far below a bin's edge, in bins, counts as on it: rounding decides nothing.
 EDGE = 1e-4

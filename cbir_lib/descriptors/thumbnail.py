@@ -7,9 +7,10 @@ from scipy.ndimage import sobel
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from cbir_lib.descriptors import thumbnail_loops
-from cbir_lib.descriptors.blocks import compile_loops, map_blocks
+from cbir_lib.descriptors.blocks import map_blocks
 from cbir_lib.errors import CbirError, check_integer
 from cbir_lib.images.preprocessing import Preprocessing, check_images
+from cbir_lib.loops import compile_loops
 
 QUERIES = 64  # thumbnails compared at a time, at most
 

@@ -17,8 +17,8 @@ from __future__ import annotations
 import numpy as np
 
 from cbir_lib import irma_code
-from cbir_lib.descriptors.blocks import compile_loops
 from cbir_lib.evaluation import tie_loops
+from cbir_lib.loops import compile_loops
 from cbir_lib.retrieval.ranking import Ranking
 
 RECALL_LEVELS = np.linspace(0, 1, 101)

@@ -1,4 +1,4 @@
-"""Compiled loops over rankings with ties (:func:`cbir_lib.descriptors.blocks.compile_loops`).
+"""Compiled loops over rankings with ties (:func:`cbir_lib.loops.compile_loops`).
 
 Each goes once through the ``distances`` (Q, K) of whole rankings, ascending in each row, and takes
 the items at one distance together.

@@ -50,7 +50,7 @@ def classify_number(key: str, trained: bool = False) -> str:
 
 
 def label_number(key: str) -> str:
-    """Return the name of a number for tables: ``accuracy, linear SVM``."""
+    """Return the name of a number for tables: ``accuracy, nearest neighbour``."""
     first, *rest = key.split(".")
     last, *before = (_spell_out(part) for part in reversed(rest or [first]))
     if first == "answers":

@@ -12,9 +12,6 @@ from cbir_lib.evaluation.intervals import compute_paired_interval
 from cbir_lib.reproduction import paper, remedies
 from cbir_lib.reproduction.paper import Comparison, Side
 from cbir_lib.reproduction.verdicts import (
-    HIGHER,
-    LOWER,
-    SAME,
     compute_scores,
     find_descriptor,
     find_runs,
@@ -23,6 +20,8 @@ from cbir_lib.reproduction.verdicts import (
 )
 from cbir_lib.study.pairwise import Measure
 from cbir_lib.study.results import Result, name_method, name_variant
+
+SAME, HIGHER, LOWER = "≈", "▲", "▼"  # marks for this study's numbers next to the paper's
 
 
 def get_side(row: str) -> Side:

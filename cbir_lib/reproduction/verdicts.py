@@ -348,8 +348,3 @@ def _decide(measured: pd.DataFrame) -> tuple[str, str]:
         if count[outcome]
     ]
     return word, f"{cause[0].upper()}{cause[1:]}. Comparisons: {', '.join(counted)}."
-
-
-# Marks for this study's numbers next to the paper's
-
-SAME, HIGHER, LOWER = "≈", "▲", "▼"

@@ -1,4 +1,4 @@
-"""Compiled loops of distances (:func:`cbir_lib.descriptors.blocks.compile_loops`).
+"""Compiled loops of distances (:func:`cbir_lib.loops.compile_loops`).
 
 Each compares queries (Q, D) with a block (B, D) of the gallery, and writes its columns of
 ``distances`` (Q, G), from ``first`` on. Sums are of float64, so that their order, which depends on

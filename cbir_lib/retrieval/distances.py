@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cbir_lib.descriptors.blocks import compile_loops
 from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.loops import compile_loops
 from cbir_lib.retrieval import distance_loops
 
 CACHED_VALUES = 1 << 17  # of a gallery, in half a megabyte

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cbir_lib.descriptors.blocks import compile_loops
+from cbir_lib.loops import compile_loops
 from cbir_lib.retrieval import exact_loops
 from cbir_lib.retrieval.exact_loops import Block, Candidates, Queries
 

@@ -531,7 +531,7 @@ class Index:
         return index
 
 
-def compute_recall(path: Path | str, descriptor: str) -> Recall | None:
+def read_recall(path: Path | str, descriptor: str) -> Recall | None:
     """Read the recall noted in an index's file; none where it is damaged or of another descriptor.
 
     Only the head of the file is read.

@@ -1,7 +1,7 @@
 """Conduct a study: let Snakemake run the graph, show progress, and clean up after a kill.
 
 Only one study at a time runs in a project. The environment of each of its processes names the
-project's folder, so that the next start can find and end what a killed study left running.
+folder of builds, so that the next start can find and end what a killed study left running.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from cbir_lib.book import figures
-from cbir_lib.book.figures import palette, style
+from cbir_lib.book.figures import comparison, palette, style
 from cbir_lib.reproduction import verdicts
 from cbir_lib.study import results
 from cbir_lib.study.results import Result
@@ -94,13 +94,13 @@ def test_every_curve_is_drawn_and_carries_a_tag_that_the_key_explains():
 @given(arrays(float, (9, 101), elements=st.floats(0, 1)))
 def test_a_tag_lies_on_its_curve(values):
     curves = {str(n): np.sort(curve)[::-1] for n, curve in enumerate(values)}
-    for tag, (place, height) in figures.place_tags(curves, LEVELS).items():
+    for tag, (place, height) in style.place_tags(curves, LEVELS).items():
         assert height == curves[tag][round(100 * place)]
 
 
 def test_tags_keep_apart_where_there_is_room():
     curves = {str(n): np.linspace(1, 0.1 * n, 101) for n in range(9)}
-    places = figures.place_tags(curves, LEVELS).values()
+    places = style.place_tags(curves, LEVELS).values()
     for (x, y), (other_x, other_y) in itertools.combinations(places, 2):
         assert np.hypot((x - other_x) / 2, y - other_y) > 0.03
 
@@ -136,11 +136,11 @@ def test_families_have_colours_of_their_own_and_a_key():
     figure = figures.plot_accuracies_beside_paper(
         table, {"Network B": 92.0, "Tamura": 60.0}, "here"
     )
-    titles = dict(figures.FAMILIES.values())
+    titles = dict(palette.FAMILIES.values())
     assert {text.get_text() for text in figure.legends[0].texts} == set(titles)
     for bars in figure.axes[0].containers:
         (place,) = bars[0].get_ydata()
-        of = figures.FAMILIES[
+        of = palette.FAMILIES[
             results.find_family(figure.axes[0].get_yticklabels()[place].get_text())
         ]
         assert (bars[0].get_color(), bars.get_label()) == (of[1], of[0])
@@ -392,4 +392,4 @@ def test_only_looks_may_be_fewer_than_what_is_drawn(source):
 
 
 def test_every_outcome_that_is_measured_has_a_mark_and_no_other():
-    assert {*figures.OUTCOME_MARKS} == {*verdicts.OUTCOMES} - {"not run"}
+    assert {*comparison.OUTCOME_MARKS} == {*verdicts.OUTCOMES} - {"not run"}

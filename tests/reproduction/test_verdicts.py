@@ -417,9 +417,9 @@ def test_table_4_stands_beside_the_papers():
     table = tables.compare_table_4(series(shares) + series({("A", ""): 0.9}, budget=2))
     assert list(table.index) == list(paper.TABLE_4)
     assert table.loc["A", ["paper", "here", "plain", "seeds"]].tolist() == [43.1, 60, 60, 3]
-    assert table.loc["B", "mark"] == verdicts.SAME  # 92.03
-    assert table.loc["A", "mark"] == verdicts.HIGHER
-    assert table.loc["C", "mark"] == verdicts.LOWER
+    assert table.loc["B", "mark"] == tables.SAME  # 92.03
+    assert table.loc["A", "mark"] == tables.HIGHER
+    assert table.loc["C", "mark"] == tables.LOWER
     ranked = table["here"].notna()
     assert ranked.sum() == 8
     assert table.loc["B", ["paper rank", "rank"]].tolist() == [2, 1]

@@ -419,12 +419,12 @@ def test_recall_is_measured_when_it_is_built_and_kept(tmp_path):
         assert index.recall == (pytest.approx(np.mean(shares)), 10, 100)
         index.save(tmp_path / method)
         assert Index.load(tmp_path / method).recall == index.recall
-        assert retrieval.compute_recall(tmp_path / method, "d") == index.recall
-        assert retrieval.compute_recall(tmp_path / method, "e") is None
+        assert retrieval.read_recall(tmp_path / method, "d") == index.recall
+        assert retrieval.read_recall(tmp_path / method, "e") is None
         assert index.remove(["g3"]).recall is None
     assert index.build().recall.share < 0.99  # of ivf-pq: a share that differs from one
     assert Index("L2").add(vectors, ids).build().recall is None
-    assert retrieval.compute_recall(tmp_path / "nowhere", "d") is None
+    assert retrieval.read_recall(tmp_path / "nowhere", "d") is None
 
 
 def test_recall_is_what_it_says():

@@ -1,7 +1,6 @@
 """Every figure of the book, one function each. Each returns the figure; none computes results."""
 
 from cbir_lib.book.figures.comparison import (
-    OUTCOME_MARKS,
     plot_accuracies_beside_paper,
     plot_accuracy_against_cost,
     plot_accuracy_by_group,
@@ -27,35 +26,17 @@ from cbir_lib.book.figures.images import (
     plot_class_shares,
     plot_confused_pairs,
     plot_image_grid,
-    plot_image_groups,
     plot_neighbours,
     plot_rendering_steps,
     plot_series,
 )
 from cbir_lib.book.figures.networks import (
-    KIND_NAMES,
     plot_architectures,
     plot_channels,
     plot_first_filters,
     plot_image_maps,
     plot_receptive_fields,
     plot_stage_maps,
-)
-from cbir_lib.book.figures.palette import (
-    CLASS_COLOURS,
-    FAMILIES,
-    HANDCRAFTED,
-    LAYER_COLOURS,
-    LEARNED,
-    NETWORK_COLOURS,
-    NETWORK_MARKS,
-    PAPER,
-    RIGHT,
-    RULE_MARKS,
-    WRONG,
-    colour_kind,
-    colour_methods,
-    colour_series,
 )
 from cbir_lib.book.figures.real import plot_real_films
 from cbir_lib.book.figures.retrieval import (
@@ -67,15 +48,6 @@ from cbir_lib.book.figures.retrieval import (
     plot_precision_recall_by_class,
     plot_precision_recall_of_all_methods,
 )
-from cbir_lib.book.figures.style import (
-    WIDTH_IN,
-    align_ends,
-    draw_frame,
-    name_columns,
-    name_rows,
-    place_tags,
-    show_image,
-)
 from cbir_lib.book.figures.training import (
     plot_learning_curves,
     plot_learning_rate_search,
@@ -86,28 +58,6 @@ from cbir_lib.book.figures.training import (
 from cbir_lib.book.figures.verification import plot_rerun_spread, plot_verification
 
 __all__ = [
-    "CLASS_COLOURS",
-    "FAMILIES",
-    "HANDCRAFTED",
-    "KIND_NAMES",
-    "LAYER_COLOURS",
-    "LEARNED",
-    "NETWORK_COLOURS",
-    "NETWORK_MARKS",
-    "OUTCOME_MARKS",
-    "PAPER",
-    "RIGHT",
-    "RULE_MARKS",
-    "WIDTH_IN",
-    "WRONG",
-    "align_ends",
-    "colour_kind",
-    "colour_methods",
-    "colour_series",
-    "draw_frame",
-    "name_columns",
-    "name_rows",
-    "place_tags",
     "plot_accuracies_beside_paper",
     "plot_accuracy_against_cost",
     "plot_accuracy_by_group",
@@ -130,7 +80,6 @@ __all__ = [
     "plot_first_filters",
     "plot_grey_histograms",
     "plot_image_grid",
-    "plot_image_groups",
     "plot_image_maps",
     "plot_learning_curves",
     "plot_learning_rate_search",
@@ -156,5 +105,4 @@ __all__ = [
     "plot_stage_maps",
     "plot_verification",
     "plot_visual_words",
-    "show_image",
 ]

@@ -18,6 +18,7 @@ from cbir_lib.book.figures.palette import (
     INK,
     LINE,
     MARKED,
+    MARKS,
     NETWORK_COLOURS,
     colour_methods,
 )
@@ -199,15 +200,15 @@ def plot_embedding_with_images(
     axes.grid(False)
     for label, class_name in enumerate(result.data.class_names):
         axes.scatter(
-            *places[labels == label].T, s=14, color=CLASS_COLOURS[label % 8], label=class_name,
-            marker="osD^vP*X"[label % 8], linewidths=0,
+            *places[labels == label].T, s=14, color=_colour_class(label), label=class_name,
+            marker=MARKS[label % len(MARKS)], linewidths=0,
         )  # fmt: skip
     shown = np.empty((0, 2))
     for place, label, image in zip(places, labels, pictures, strict=True):
         if (np.abs(shown - place).max(axis=1) < 1.04 * side).any():
             continue
         shown = np.vstack([shown, place])
-        corner, colour = place - side / 2, CLASS_COLOURS[label % 8]
+        corner, colour = place - side / 2, _colour_class(label)
         extent = (corner[0], corner[0] + side, corner[1], corner[1] + side)
         small = fit_to_square(image, max(image.shape))  # square
         axes.imshow(small, cmap="gray", vmin=0, vmax=255, extent=extent, zorder=2)
@@ -233,7 +234,7 @@ def plot_embeddings(results: Mapping[str, Result], across: int = 3) -> Figure:
         for label, class_name in enumerate(result.data.class_names):
             here = points[labels == label]
             place.scatter(
-                *here.T, s=9, marker="osD^vP*X"[label % 8], color=CLASS_COLOURS[label % 8],
+                *here.T, s=9, marker=MARKS[label % len(MARKS)], color=_colour_class(label),
                 label=class_name, linewidths=0,
             )  # fmt: skip
         place.set(xticks=[], yticks=[])
@@ -268,3 +269,7 @@ def plot_distance_effect(results: Mapping[str, Result]) -> Figure:
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(False)
     return figure
+
+
+def _colour_class(label: int) -> str:
+    return CLASS_COLOURS[label % len(CLASS_COLOURS)]
