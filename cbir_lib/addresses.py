@@ -26,7 +26,7 @@ def hide_credentials(address: str) -> str:
     if not mark:
         scheme, rest = "", address
     before, at, _ = rest.rpartition("@")
-    if at and not mark and rest.endswith(".db"):  # a file's name
+    if at and not mark and rest.endswith(".db") and ":" not in before:  # a file's name
         return address
     if at and re.search(r"[/?#\\]", before):
         return f"{scheme}{mark}{HIDDEN}"

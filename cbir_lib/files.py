@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cbir_lib.errors import CbirError, first_line
+from cbir_lib.errors import HINTS, CbirError, first_line
 
 if TYPE_CHECKING:
     import filelock
@@ -34,6 +34,16 @@ HERE = -100  # AT_FDCWD
 def show_name(path: Path | str) -> str:
     r"""Return a path as text that can be written as UTF-8: other bytes become ``\xff``."""
     return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def expand(path: Path | str) -> Path:
+    """Expand ``~`` and ``~user`` at the start of a path; a name of nobody stays as it is."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - of pathlib it is an error
+
+
+def resolve(path: Path | str) -> Path:
+    """Make a path absolute and follow its links; one in a circle stays as it is."""
+    return Path(os.path.realpath(path))  # of pathlib it is an error
 
 
 def compute_file_checksum(path: Path | str) -> str:
@@ -136,9 +146,11 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
     Raises
     ------
     CbirError
-        When the disk is full, or ``path`` cannot be written to.
+        When the disk is full, or ``path`` is no folder or cannot be written to.
     """
     path = Path(os.path.realpath(path))
+    if os.path.lexists(path) and not path.is_dir():  # a file, a pipe, a device
+        raise CbirError(f"cannot write {path}: it is no folder", "name a folder")
     part, old = _name_part(path), path.with_name(f".{path.name}.old")
     try:
         with _explaining(path):
@@ -242,6 +254,8 @@ def _is_full(error: OSError) -> bool:
 
 
 def _explain_refusal(path: Path, error: OSError) -> CbirError:
+    if error.errno == errno.EFBIG:
+        return CbirError(f"cannot write {path}: {os.strerror(error.errno)}", HINTS[error.errno])
     if _is_full(error):
         return CbirError(
             f"no space left while writing {path}",

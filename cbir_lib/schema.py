@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
@@ -28,12 +29,31 @@ class StrictModel(BaseModel):
 
 
 def describe_first_error(error: ValidationError) -> str:
-    """Describe the first validation error in one line: where, and what."""
-    fault = error.errors()[0]
+    """Describe the first validation error in one line: where, and what.
+
+    An unknown key comes first: it is often the misspelt name of one that is then missing.
+    """
+    faults = error.errors()
+    fault = next((one for one in faults if one["type"] == "extra_forbidden"), faults[0])
     where = ".".join(str(part)[:80] for part in fault["loc"]) or "the file"
-    whole = fault["type"] == "json_invalid" or isinstance(fault["input"], dict | list)
-    value = "" if whole else f", got {fault['input']!r:.80}"
-    return f"{where}: {fault['msg']}{value}"
+    if fault["type"] == "extra_forbidden":
+        place, name = fault["loc"][:-1], str(fault["loc"][-1])
+        missing = [
+            str(one["loc"][-1])
+            for one in faults
+            if one["type"] == "missing" and one["loc"][:-1] == place
+        ]
+        meant = difflib.get_close_matches(name[:80], missing, n=1)
+        return f"{where}: unknown key" + (f"; did you mean {meant[0]!r}?" if meant else "")
+    if fault["type"] == "json_invalid" or isinstance(fault["input"], dict | list):
+        return f"{where}: {fault['msg']}"
+    try:
+        shown = f"{fault['input']!r:.80}"
+    except ValueError:  # a number of thousands of digits
+        shown = "a number that is too long to show"
+    text = isinstance(fault["input"], str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", fault["input"])
+    hint = ", which YAML reads as text: write it with a point, as 1.0e-3" if text else ""
+    return f"{where}: {fault['msg']}, got {shown}{hint}"
 
 
 def write_json(path: Path | str, data: StrictModel, one_line: re.Pattern[str] = NUMBERS) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from numba.core.caching import FunctionCache
 from PIL import Image
 
@@ -24,7 +25,8 @@ from cbir_lib.study import results
 from tests.fixtures import drawing, write_mednist
 from tests.workflow.test_conductor import Project
 
-ODD = 'it\'s "odd" $(touch x) ü'  # a name that a shell would take apart
+# A name that a shell would take apart, and YAML take for a mapping and a comment.
+ODD = 'it\'s "odd": $(touch x) #2 ü'
 
 
 @pytest.fixture(scope="session")
@@ -96,8 +98,12 @@ def test_a_study_of_a_checkout_that_may_not_be_written_to(stranger, open_folder)
     take_permissions(project.root)
     without_home = {"HOME": None if stranger else "/proc/nowhere", "PYTHONPATH": project.root}
     without_home["CBIR_CACHE"] = None
-    study = [*stranger, *CBIR, "study", "--profile", "tiny"]
+    study = [*stranger, *CBIR, "study", "--profile", "2024"]
     study += ["--run", "mednist-grey-histogram", "--cores", "1"]
+    plan = yaml.safe_load((project.root / "study.yml").read_text())
+    plan["profiles"]["2024"] = plan["profiles"]["tiny"]
+    (own / "my study.yml").write_text(yaml.safe_dump(plan))
+    study += ["--study", own / "my study.yml"]
     try:
         before = sorted(project.root.rglob("*"))
         refused = run(study, project.root, **without_home)
@@ -105,10 +111,10 @@ def test_a_study_of_a_checkout_that_may_not_be_written_to(stranger, open_folder)
         assert "cannot write" in refused.stderr and "CBIR_BUILD=" in refused.stderr
         assert len(refused.stderr.splitlines()) == 2
         done = run(study, own, **without_home, CBIR_BUILD="build")
-        log = own / "build/tiny/study.log"
+        log = own / "build/2024/study.log"
         assert done.returncode == 0, done.stdout + done.stderr + log.read_text()
         assert done.stderr == ""
-        result = own / "build/tiny/runs/mednist-grey-histogram/result.json"
+        result = own / "build/2024/runs/mednist-grey-histogram/result.json"
         assert results.read(result).run == "mednist-grey-histogram"
         assert sorted(project.root.rglob("*")) == before  # nor is there a .snakemake
     finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ import numpy as np
 from cbir_lib.addresses import hide_credentials, scrub
 from cbir_lib.archive.store import Archive, Hits
 from cbir_lib.errors import CbirError, first_line, unknown_name_error
+from cbir_lib.files import expand, resolve
 
 # The Milvus names of our distances, and how to convert its values to ours: its L2 is squared, and
 # its cosine is a similarity. It does not have our other distances.
@@ -123,7 +125,7 @@ class MilvusIndex:
     def close(self) -> None:
         """Close the connection; another process may then open an embedded database."""
         self._client.close()
-        if self.uri.endswith(".db"):
+        if _is_local(self.uri):
             _release(self.uri)
 
     def __len__(self) -> int:
@@ -331,13 +333,14 @@ def name_collection(archive: Archive) -> str:
 
 
 def _connect(uri: str):
-    local = "://" not in uri and not uri.startswith("unix:")
+    local = _is_local(uri)
     try:
-        import pymilvus
-        from pymilvus.exceptions import MilvusException
+        with _without_default_address():
+            import pymilvus
+            from pymilvus.exceptions import MilvusException
 
-        if local:
-            import milvus_lite  # noqa: F401
+            if local:
+                import milvus_lite  # noqa: F401
     except ImportError as error:
         raise CbirError(f"{error.name} is missing", INSTALL) from error
     for name in ("pymilvus", "milvus_lite"):
@@ -347,7 +350,7 @@ def _connect(uri: str):
             f"{hide_credentials(uri)} is not an address of Milvus",
             "use http://host:19530, or a local path ending in .db",
         )
-    if local and not Path(uri).expanduser().parent.is_dir():
+    if local and not expand(uri).parent.is_dir():
         raise CbirError(f"no folder {Path(uri).parent}", "create it, or name another")
     if local:
         _open_files[_place(uri)] += 1
@@ -368,8 +371,23 @@ def _connect(uri: str):
         ) from error
 
 
+def _is_local(uri: str) -> bool:
+    return "://" not in uri and not uri.startswith("unix:")
+
+
+@contextmanager
+def _without_default_address() -> Iterator[None]:
+    """Hide MILVUS_URI from pymilvus, which reads it when imported and fails if it is a file."""
+    address = os.environ.pop("MILVUS_URI", None)
+    try:
+        yield
+    finally:
+        if address is not None:
+            os.environ["MILVUS_URI"] = address
+
+
 def _place(uri: str) -> str:
-    return str(Path(uri).expanduser().resolve())
+    return str(resolve(expand(uri)))
 
 
 def _release(uri: str) -> None:

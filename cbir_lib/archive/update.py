@@ -47,7 +47,7 @@ from cbir_lib.descriptors import (
     needs_weights,
 )
 from cbir_lib.errors import CbirError, unknown_name_error
-from cbir_lib.files import compute_file_checksum, find_lock, replacing
+from cbir_lib.files import compute_file_checksum, expand, find_lock, replacing, resolve
 from cbir_lib.images.decoding import RULES, TOO_LITTLE_MEMORY, decode, fit_to_square
 from cbir_lib.images.dicom import INSTALL_COMMAND
 from cbir_lib.images.memory import reserve, reserving
@@ -125,7 +125,7 @@ def build(
         When the folder is missing or has no images, the archive has another descriptor, its vectors
         cannot be compared by the distance, or another process is building it.
     """
-    folder, place = Path(folder).expanduser(), Path(place).expanduser()
+    folder, place = expand(folder), expand(place)
     if not folder.is_dir():
         raise CbirError(f"no folder {folder}", "name the folder that holds the images")
     _check(place, descriptor, distance)  # before anything is written
@@ -133,7 +133,7 @@ def build(
         place.mkdir(parents=True, exist_ok=True)
         with find_lock(place / LOCK).acquire(timeout=0):
             _check(place, descriptor, distance)  # another build may just have ended
-            return _build(folder.resolve(), place.resolve(), descriptor, distance, progress)
+            return _build(resolve(folder), resolve(place), descriptor, distance, progress)
     except Timeout as error:
         raise CbirError(
             f"another build of {place} is running", "wait for it; you can search meanwhile"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cbir_lib.archive import page
 from cbir_lib.archive.store import DEFAULT_K, Archive
 from cbir_lib.errors import CbirError
+from cbir_lib.files import expand
 from cbir_lib.images.decoding import decode
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def search_widget(archive: Archive | Path | str, folder: Path | str | None = Non
                     raise CbirError(f"cannot read {file.name}: {remark}", "choose an image file")
                 shown[file.name] = image
             elif change.owner is path and path.value.strip():
-                file = Path(path.value.strip()).expanduser()
+                file = expand(path.value.strip())
                 shown[str(file)] = read_image(file)
         except CbirError as error:
             show(error)

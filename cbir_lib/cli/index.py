@@ -145,6 +145,13 @@ def _search_archive(place, folder, queries, k, milvus, collection, method):
     from cbir_lib.archive.page import make_picture_reader
 
     archive = _open_archive(place, folder)
+    if milvus and method != "exact":
+        raise CbirError(
+            "a collection of Milvus is searched by the method it was pushed with",
+            "leave out --method; to change it, push again: cbir index push --method",
+        )
+    if collection and not milvus:
+        raise CbirError("a collection is in Milvus", "name its address, too: --milvus")
     if milvus:
         there = _open_milvus(archive, milvus, collection, filled=True)
     else:

@@ -73,6 +73,7 @@ def main() -> None:
     try:
         if "" in sys.argv[1:]:  # as a folder it would be the current one
             raise CbirError("an argument is empty", "is a variable of the shell not set?")
+        _check_current_folder()
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
         if code == 130:  # typer's code for Ctrl-C
             raise INTERRUPTED
@@ -95,6 +96,14 @@ def main() -> None:
     except KeyboardInterrupt:
         code = _complain(str(INTERRUPTED), 2)
     sys.exit(code)
+
+
+def _check_current_folder() -> None:
+    """Refuse to start in a folder that was removed: libraries fail there in ways of their own."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError as error:
+        raise CbirError("the current folder was removed", "go to another: cd FOLDER") from error
 
 
 class _ClosedOutput(io.TextIOBase):
@@ -126,6 +135,7 @@ def _list_addresses() -> list[str]:
     values = [
         value for argument in sys.argv[1:] for value in (argument, argument.partition("=")[2])
     ]
+    values += [value for value in os.environ.values() if "@" in value and ":" in value]
     return [value for value in values if "://" in value or "@" in value]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cbir_lib import paths
+from cbir_lib.files import expand
 
 StudyFile = Annotated[
     Path | None,
@@ -18,7 +20,7 @@ DataRoot = Annotated[
     Path | None,
     typer.Option(
         envvar="CBIR_DATA",
-        callback=lambda path: path and path.expanduser(),
+        callback=lambda path: path and expand(path),
         help="The data: an archive or a folder. By default looked for in data/ and next to it.",
     ),
 ]
@@ -27,7 +29,7 @@ DataName = Annotated[str, typer.Argument(help="Name of the data set, as in `cbir
 
 def find_study_file(path: Path | None) -> Path:
     """Return the given study file, or that of the project."""
-    return path.resolve() if path else paths.study_file()
+    return Path(os.path.abspath(path)) if path else paths.study_file()  # noqa: PTH100
 
 
 def load_study(study_file: Path | None):

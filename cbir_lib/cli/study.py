@@ -10,6 +10,7 @@ import typer
 from cbir_lib import paths
 from cbir_lib.cli.options import DataRoot, ProfileName, StudyFile, find_study_file, load_study
 from cbir_lib.errors import CbirError, RunsFailedError
+from cbir_lib.files import resolve
 
 
 def study(
@@ -43,7 +44,7 @@ def study(
     from cbir_lib.workflow import conductor
 
     if data_root:
-        os.environ["CBIR_DATA"] = str(data_root.resolve())
+        os.environ["CBIR_DATA"] = str(resolve(data_root))
 
     def conduct(names: list[str]):
         return conductor.conduct(
@@ -112,7 +113,7 @@ def verify(
     if publish and run:
         raise CbirError("a verification of a single run cannot be published", "leave out --run")
     if data_root:
-        os.environ["CBIR_DATA"] = str(data_root.resolve())
+        os.environ["CBIR_DATA"] = str(resolve(data_root))
     study_file = find_study_file(study_file)
     study = read_study(study_file)
     names = {one.id for one in study.runs(profile)}

@@ -43,6 +43,7 @@ from cbir_lib.datasets.radiographs import RadiographSet, build_set
 from cbir_lib.datasets.splits import split_by_class, split_off_validation
 from cbir_lib.datasets.tables import decode_text, read_table
 from cbir_lib.errors import CbirError
+from cbir_lib.files import expand, resolve
 from cbir_lib.images import decoding
 from cbir_lib.images.dicom import is_dicom
 from cbir_lib.irma_code import parse_code
@@ -116,10 +117,10 @@ def locate(root: Path | str | None = None) -> Path:
     path = root or os.environ.get("CBIR_DATA")
     if not path:
         raise CbirError("no folder of images is given", "name it: --data-root PATH, or CBIR_DATA")
-    folder = Path(path).expanduser()
+    folder = expand(path)
     if not folder.is_dir():
         raise CbirError(f"no folder {folder}", "name the folder with one sub-folder per class")
-    return folder.resolve()
+    return resolve(folder)
 
 
 def load(root: Path | str | None = None, size: int = 128) -> RadiographSet:

@@ -18,6 +18,7 @@ import pandas as pd
 
 from cbir_lib.datasets.splits import hash_pixels
 from cbir_lib.errors import CbirError
+from cbir_lib.files import resolve
 from cbir_lib.images.decoding import LARGEST_FILE, TOO_LITTLE_MEMORY, decode, fit_to_square
 from cbir_lib.images.memory import reserving
 
@@ -91,7 +92,7 @@ def walk_files(
         When a link leads out of the folder, nowhere, or to a folder; a folder cannot be read; or a
         name is not UTF-8.
     """
-    root = root.resolve()
+    root = resolve(root)
     ignored = Counter() if ignored is None else ignored
 
     def refuse(error: OSError):

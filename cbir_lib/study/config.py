@@ -6,9 +6,10 @@ import hashlib
 import math
 import re
 from collections import Counter
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import numpy as np
 import yaml
@@ -17,13 +18,14 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator
 from cbir_lib import paths
 from cbir_lib.datasets import SOURCES
 from cbir_lib.descriptors import COMBINATION, DESCRIPTORS
-from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.errors import CbirError, is_number, unknown_name_error
 from cbir_lib.images.perturbations import check_level
-from cbir_lib.networks.architectures import NETWORKS, OWN_NETWORKS, READINGS
+from cbir_lib.networks.architectures import NETWORKS, OWN_NETWORKS, READINGS, list_layers
 from cbir_lib.schema import StrictModel, describe_first_error
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Values = Annotated[list, Field(min_length=1)]
 Variation = Literal[
@@ -87,7 +89,7 @@ class NetworkRun(Run):
     """A network that is trained and then used as a descriptor."""
 
     network: str
-    classes: list[str] = []  # only these; empty: all
+    classes: Annotated[list[str], Field(max_length=100)] = []  # only these; empty: all
     reading: Literal[READINGS] = "units"
     batch_norm: bool = False
     clahe: bool = True
@@ -97,7 +99,10 @@ class NetworkRun(Run):
     crop: AtLeastOne | None = None  # pixels; default with augment: 120 of 128
     # In training: cbir_lib/networks/variation.py. Left out of files where nothing varies, so that
     # earlier results keep their parameters.
-    variations: Annotated[list[Variation], Field(exclude_if=lambda names: not names)] = []
+    variations: Annotated[
+        list[Variation],
+        Field(max_length=len(get_args(Variation)), exclude_if=lambda names: not names),
+    ] = []
     # Values of a layer that is searched as bits. Left out of files where there is none, as above.
     bits: Annotated[
         int | None, Field(ge=8, multiple_of=8, le=1024, exclude_if=lambda count: count is None)
@@ -108,7 +113,7 @@ class NetworkRun(Run):
     early_stopping: bool = False
     patience: AtLeastOne = 50  # epochs, with early stopping
     batch_size: AtLeastOne = 256
-    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    learning_rate: Positive = 0.01
     schedule: Literal["cosine", "constant"] = "cosine"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: NotNegative = 5e-4
@@ -121,6 +126,13 @@ class NetworkRun(Run):
         ],
         Field(exclude_if=lambda name: name == "cross-entropy"),
     ] = "cross-entropy"
+
+    @field_validator("classes", "variations")
+    @classmethod
+    def _check_repeats(cls, names: list[str]) -> list[str]:
+        if len(set(names)) < len(names):
+            raise ValueError("name each once")
+        return names
 
     @property
     def variant(self) -> str:
@@ -163,13 +175,13 @@ class NetworkRun(Run):
     @property
     def options(self) -> dict:
         """Return the options of :func:`cbir_lib.networks.modules.build_network`."""
-        crop = self.crop or (self.size * 15 // 16 if self.augment else None)
+        side = find_side(self.size, self.crop, self.augment)
         return {
             "reading": self.reading,
             "dropout": self.dropout,
             "batch_norm": self.batch_norm,
             "turns": self.augment,
-            "crop": crop,
+            "crop": side if self.crop or self.augment else None,
             "shifts": self.augment,
             "variations": self.variations,
             "bits": self.bits,
@@ -322,7 +334,7 @@ class Training(StudyModel):
     epochs: AtLeastOne | None = None
     patience: AtLeastOne | None = None
     batch_size: AtLeastOne | None = None
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    learning_rate: Positive | None = None
     schedule: Literal["cosine", "constant"] | None = None
 
     @field_validator("schedule")
@@ -396,7 +408,7 @@ class Profile(StudyModel):
 
     dataset: str
     images: Images | None = None  # None: all
-    sample_seed: int = 0
+    sample_seed: Seed = 0
     size: Annotated[int, Field(ge=16, le=1024)] = 128  # pixels
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     training: Training = Training()
@@ -424,9 +436,9 @@ class Redrawn(StudyModel):
     images: Images
     size: Annotated[int, Field(ge=16, le=1024)]  # pixels
     queries: AtLeastOne  # of the test split
-    photons: list[float]  # factors of each image's own
+    photons: list[Positive]  # factors of each image's own
     rotation: list[float]  # degrees, added to each image's own
-    field: list[float]  # factors of each image's own
+    field: list[Positive]  # factors of each image's own
 
 
 class Real(StudyModel):
@@ -442,7 +454,7 @@ class Steps(StudyModel):
 
     steps: AtLeastOne
     batch_size: AtLeastOne
-    learning_rate: Annotated[float, Field(gt=0)]
+    learning_rate: Positive
 
 
 class Features(StudyModel):
@@ -579,6 +591,13 @@ class Study(StudyModel):
         return runs[run_id]
 
 
+# What PyYAML raises for dates, numbers, keys and tags that YAML allows and Python does not.
+MEANINGLESS = (
+    *(yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
+    *(RecursionError, MemoryError),
+)
+
+
 def read_study(path: Path | str) -> Study:
     """Read and check ``study.yml``.
 
@@ -599,8 +618,7 @@ def read_study(path: Path | str) -> Study:
         raise CbirError(f"cannot read {path}: {error.strerror}", how) from error
     except ValidationError as error:
         raise CbirError(f"{path}: {describe_first_error(error)}", hint) from error
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError, MemoryError) as error:
-        # ValueError and TypeError: dates, numbers and keys that YAML allows and Python does not.
+    except MEANINGLESS as error:
         fault = " ".join(str(error).split())[:200] or type(error).__name__
         raise CbirError(f"{path} is not YAML: {fault}", hint) from error
     for key in study.profiles:
@@ -614,6 +632,12 @@ def read_study(path: Path | str) -> Study:
     for name in study.grid.combination:
         _check_name(
             f"{path}: grid.combination", "run of a descriptor", name, study.grid.descriptors
+        )
+    combined = study.grid.combination
+    if len(combined) == 1 or len({*combined}) < len(combined):
+        raise CbirError(
+            f"{path}: grid.combination: {', '.join(combined)} cannot be combined",
+            "name two descriptors or more, each once",
         )
     for name, plan in study.grid.effects.model_dump(exclude_none=True).items():
         where = f"{path}: grid.effects.{name}"
@@ -634,6 +658,12 @@ def read_study(path: Path | str) -> Study:
         where = f"{path}: grid.descriptors.{name}"
         for parameter in grid:
             _check_name(where, "parameter", parameter, DESCRIPTORS[name].parameters.split())
+            for value in grid[parameter]:
+                if not (isinstance(value, str | bool) or is_number(value)):
+                    raise CbirError(
+                        f"{where}.{parameter}: {value!r:.80} is no value of a parameter",
+                        "give names, finite numbers, true or false",
+                    )
         _check_number(where, "settings", count_combinations(grid))
     for key, profile in study.profiles.items():
         _check_name(f"{path}: profiles.{key}.dataset", "data set", profile.dataset, SOURCES)
@@ -648,7 +678,12 @@ def read_study(path: Path | str) -> Study:
     for key in study.profiles:
         study.check_number_of_runs(key)
     for row, values in rows.items():
-        _check_row(f"{path}: grid.networks.{row}", values)
+        where = f"{path}: grid.networks.{row}"
+        _check_row(where, values)
+        forms = {_describe_form(chosen) for chosen in list_combinations(values)}
+        for key, profile in study.profiles.items():
+            if row in (profile.networks or rows):
+                _check_forms(where, key, profile, forms)
     return study
 
 
@@ -723,6 +758,53 @@ def _check_row(where: str, values: dict[str, list]) -> None:
             NetworkRun(**{"dataset": "phantom", "sample_seed": 0, "size": 128} | chosen)
         except ValidationError as error:
             raise CbirError(f"{where}: {describe_first_error(error)}", "correct the row") from error
+
+
+class _Form(NamedTuple):
+    """What decides whether a network can be built for the images of a profile."""
+
+    network: str
+    classes: tuple[str, ...]
+    reading: str
+    bits: int | None
+    crop: int | None
+    augment: bool
+
+
+def _describe_form(chosen: dict) -> _Form:
+    fields = NetworkRun.model_fields
+    values = {name: chosen.get(name, fields[name].default) for name in _Form._fields}
+    return _Form(**values | {"classes": tuple(values["classes"])})
+
+
+def _check_forms(where: str, key: str, profile: Profile, forms: Iterable[_Form]) -> None:
+    """Refuse classes that the data set lacks, and networks that its images are too small for."""
+    known = getattr(SOURCES[profile.dataset], "CLASSES", None)
+    for form in forms:
+        for name in form.classes if known else ():
+            _check_name(where, f"class of {profile.dataset}", name, known)
+        side = find_side(profile.size, form.crop, form.augment)
+        if side > profile.size:
+            raise CbirError(
+                f"{where}: a crop of {side} px from the {profile.size} px of profile {key}",
+                "give a smaller crop, or name the rows of the profile",
+            )
+        try:
+            for _ in list_layers(
+                form.network,
+                classes=len(form.classes) or 2,
+                size=side,
+                reading=form.reading,
+                bits=form.bits,
+            ):
+                pass
+        except CbirError as error:
+            raise CbirError(f"{where}: {error.what} (profile {key})", error.hint) from error
+
+
+def find_side(size: int, crop: int | None, augment: bool) -> int:
+    """Find the side in pixels of the images that a network sees: of the crop, if there is one."""
+    return crop or (size * 15 // 16 if augment else size)
 
 
 def _check_number(where: str, what: str, count: int) -> None:

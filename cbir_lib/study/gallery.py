@@ -45,7 +45,9 @@ class RunGallery:
             )
         self.run = result.run
         self.data = load(result.data.dataset)
-        self.index = Index.load(folder / "index.safetensors")
+        file = "model.safetensors" if "network" in result.parameters else "descriptor.safetensors"
+        described = results.name_gallery(self.run, folder / file)
+        self.index = Index.load(folder / "index.safetensors", described)
         self.preprocessing, self.descriptor = _get_descriptor(folder, result)
         rows = pd.Index(self.data.image_ids).get_indexer(self.index.ids)
         if (rows < 0).any():

@@ -20,6 +20,7 @@ from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
 from cbir_lib.descriptors import COMBINATION, DESCRIPTORS
 from cbir_lib.errors import CbirError
 from cbir_lib.evaluation.intervals import number_subjects
+from cbir_lib.files import compute_file_checksum
 from cbir_lib.schema import StrictModel, read_json, write_json
 from cbir_lib.study.config import NetworkRun, name_network
 
@@ -305,6 +306,14 @@ def read_all(folder: Path | str, runs: Sequence[str] | None = None) -> list[Resu
     if not results:
         raise CbirError(f"no result in {folder}", "run the study first: make study")
     return results
+
+
+def name_gallery(run: str, file: Path) -> str:
+    """Return what names the vectors of a run's gallery: the run, and its descriptor's checksum.
+
+    ``file`` is that of the network or the fitted descriptor.
+    """
+    return f"{run} {compute_file_checksum(file)}"
 
 
 def read_published(profile: str) -> list[Result]:

@@ -17,6 +17,7 @@ from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.networks.modules import TrainedNetwork
 from cbir_lib.retrieval.distances import pairwise
 from cbir_lib.retrieval.index import Index
+from cbir_lib.study import results
 from cbir_lib.study.effects import Effect, Search
 from cbir_lib.study.representation import Vectors
 from cbir_lib.tensors import read_tensors
@@ -82,12 +83,13 @@ def read_stored_descriptors(
     stored = {}
     for run in runs:
         place, name = paths.run_folder(work, run), run.removeprefix(f"{dataset}-")
-        index = Index.load(place / "index.safetensors")
+        file = place / "descriptor.safetensors"
+        index = Index.load(place / "index.safetensors", results.name_gallery(run, file))
         queries, _ = read_tensors(
             place / "queries.safetensors", "table of vectors", "run the study again"
         )
         vectors = Vectors(DESCRIPTORS[name].title, index.distance, index.vectors, queries["test"])
-        descriptor = load_descriptor(place / "descriptor.safetensors")
+        descriptor = load_descriptor(file)
         stored[name] = StoredDescriptor(descriptor, vectors, queries["validation"])
     return stored
 

@@ -72,8 +72,6 @@ def write_course(folder: Path, names: Sequence[str] = ()) -> list[Chapter]:
         When the folder is not empty or cannot be written, a chapter is unknown, or an exercise
         lacks a part.
     """
-    if folder.is_file():
-        raise CbirError(f"{folder} is a file", "name a new or empty folder: --out FOLDER")
     if folder.is_dir() and any(folder.iterdir()):
         raise CbirError(f"{folder} is not empty", "name a new or empty folder: --out FOLDER")
     chapters = read_chapters(names)

@@ -6,6 +6,7 @@ folder of builds, so that the next start can find and end what a killed study le
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -100,8 +101,9 @@ def conduct(
             "name another folder, and a checkout without these letters",
         )
     work = paths.build_folder(profile + (paths.PUBLISHED if published else paths.FRESH * fresh))
-    config = [f"study={study_file}", f"profile={profile}", f"published={published}"]
-    config.append(f"fresh={fresh}")
+    # Snakemake reads values as YAML, for which a path may be a comment, and a name a number.
+    config = [f"study={json.dumps(str(study_file))}", f"profile={json.dumps(profile)}"]
+    config += [f"published={published}", f"fresh={fresh}"]
     if not published:
         config.append(f"data={_prepare_data(study, profile, console)}")
     elif missing := [

@@ -12,7 +12,7 @@ from cbir_lib.errors import CbirError
 from cbir_lib.files import replacing, replacing_folder
 from cbir_lib.reproduction import evidence, paper, shipped, tables
 from cbir_lib.study import effects, results, summaries
-from cbir_lib.study.config import Study
+from cbir_lib.study.config import Study, read_study
 from cbir_lib.study.results import Result
 
 SHIPPED_BYTES = 29e6  # limit for all networks in the repository
@@ -45,9 +45,10 @@ def publish(study: Study, profile: str) -> list[str]:
     """Copy the finished results of a study to ``results/``; return a report as lines of text.
 
     Results that were published before and are not finished here are kept. If the profile is the
-    evidence, also draw the README's pictures and copy the best networks to ``models/``. Each of the
-    two folders is replaced as a whole and each picture as one file, when it is complete: a kill or
-    a failure at any moment leaves the old or the new, and publishing again completes the rest.
+    evidence of the project's own study file, also draw the README's pictures and copy the best
+    networks to ``models/``. Each of the two folders is replaced as a whole and each picture as one
+    file, when it is complete: a kill or a failure at any moment leaves the old or the new, and
+    publishing again completes the rest.
 
     Raises
     ------
@@ -76,6 +77,8 @@ def publish(study: Study, profile: str) -> list[str]:
         f"{len(published)} results in results/{profile}/; {len(missing)} runs are still missing"
     ]
     if published[0].data.dataset != "phantom":  # the only images that are ours
+        return lines
+    if study != read_study(paths.study_file()):  # the pictures and networks are not of its runs
         return lines
     best = evidence.find_evidence("phantom", None, study)
     if best.profile == profile:
@@ -117,6 +120,8 @@ def _ship_models(work: Path, folder: Path, named: Sequence[str]) -> list[str]:
         *(run for run in named if run in files),
         *(result.run for result in best),
     ]
+    if not order:
+        return [f"models/ stays as it is: no network of {work.name} is here"]
     total, lines = 0, []
     with replacing_folder(folder) as new:
         for other in folder.glob("[!.]*"):

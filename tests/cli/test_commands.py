@@ -86,8 +86,10 @@ def project(tmp_path, monkeypatch, data):
             circumstances=results.record_circumstances({"searching": 0.0}),
         ),
     )
+    file = folder / "descriptor.safetensors"
+    save_descriptor(file, "grey-histogram", histogram)
+    index.descriptor = results.name_gallery(folder.name, file)
     index.save(folder / "index.safetensors")
-    save_descriptor(folder / "descriptor.safetensors", "grey-histogram", histogram)
     return tmp_path
 
 
@@ -295,6 +297,15 @@ def test_mistakes_in_searching_a_run(cbir, project, data):
     assert_two_lines(cbir("index", "search", run, query, "-k", 9999), "k = 9999", "1 to")
     approximate = cbir("index", "search", run, query, "--method", "hnsw")
     assert_two_lines(approximate, "searched exactly", "leave out")
+    # Files of another run: a descriptor of other settings, or a result of another name.
+    file, result = run / "descriptor.safetensors", run / "result.json"
+    kept, said = file.read_bytes(), result.read_text()
+    save_descriptor(file, "grey-histogram", GreyHistogram(bins=8))
+    assert_two_lines(cbir("index", "search", run, query), "is an index of 'mednist-grey")
+    file.write_bytes(kept)
+    results.write(result, results.read(result).model_copy(update={"run": "mednist-lbp"}))
+    assert_two_lines(cbir("index", "search", run, query), "not of 'mednist-lbp")
+    result.write_text(said)
     index = run / "index.safetensors"
     index.write_bytes(index.read_bytes()[:-100])
     assert_two_lines(cbir("index", "search", run, query), "index.safetensors", "build it again")
@@ -341,7 +352,7 @@ def published(tmp_path, monkeypatch):
             "networks": {
                 "plain": {"network": ["G", "F"]},
                 "more": {"network": ["G"], "dropout": [0.5]},
-                "three": {"network": ["G"], "classes": [["a", "b", "c"]]},
+                "three": {"network": ["G"], "classes": [["chest", "spine", "cranium"]]},
             },
             "descriptors": {name: {} for name in DESCRIPTORS},
         },
@@ -362,7 +373,7 @@ def published(tmp_path, monkeypatch):
 
         def put(self, profile, name, accuracy=0.5, place="build", train=100, **parameters):
             """Write the result of a run, done here or published."""
-            run = self.runs[profile].get(name)
+            run = self.runs.get(profile, {}).get(name)
             own = run.model_dump() if run else {"descriptor": "gabor-vector", "size": 32}
             result = results.Result(
                 **changed(
@@ -500,6 +511,20 @@ def test_what_is_not_the_evidence_is_neither_shipped_nor_drawn(train, cbir, publ
     assert cbir("publish", "--profile", "full")[0] == 0
     assert set(shipped(published)) == ({"phantom-G-s0", "phantom-F-s0"} if train < 100 else set())
     assert len(published.pictures) == (train < 100)
+
+
+def test_another_study_file_ships_nothing_and_removes_nothing(cbir, published):
+    all_of_full(published, {"phantom-G-s0": 0.75, "phantom-F-s0": 0.5})
+    assert cbir("publish", "--profile", "full")[0] == 0
+    before = shipped(published)
+    study = yaml.safe_load((published.root / "study.yml").read_text())
+    study["profiles"] = {"real": study["profiles"]["full"] | {"networks": []}}
+    (published.root / "other.yml").write_text(yaml.safe_dump(study))
+    for name in DESCRIPTORS:
+        published.put("real", f"phantom-{name}", train=1_000)
+    other = ("publish", "--study", published.root / "other.yml", "--profile", "real")
+    assert cbir(*other)[0] == 0
+    assert shipped(published) == before and len(published.pictures) == 1
 
 
 # Which runs are done

@@ -3,6 +3,7 @@
 import re
 import time
 from dataclasses import fields
+from datetime import date
 from itertools import product
 from pathlib import Path
 from typing import get_args
@@ -455,7 +456,12 @@ def refused(path):
         ("profiles.quick.images", {"train": 1}, "images.validation"),
         ("profiles.quick.training.epochs", 0, "profiles.quick.training.epochs"),
         # PyYAML reads 1e-3, without a point, as text.
-        ("profiles.quick.training.learning_rate", "1e-3", "learning_rate: .*, got '1e-3'"),
+        (
+            "profiles.quick.training.learning_rate",
+            "1e-3",
+            "learning_rate: .*, got '1e-3', which YAML reads as text: write it with a point",
+        ),
+        ("profiles.quick.sample_seed", -5, "profiles.quick.sample_seed"),
         ("profiles.quick.learning_rate", 0.1, "profiles.quick.learning_rate"),
         ("profiles.quick.training.momentun", 0.9, "profiles.quick.training.momentun"),
         # A profile's trainings end by their schedule, so that who loses has lost.
@@ -467,7 +473,14 @@ def refused(path):
         ("profiles.quick.training.schedule", "cosin", "training.schedule: .*, got 'cosin'"),
         ("profiles.quick.training.precision", "half", "profiles.quick.training.precision: "),
         ("profiles.quick.training.budget", 2, "profiles.quick.training.budget: "),
-        ("grids", {}, "grids"),
+        ("grids", {}, "grids: unknown key$"),
+        ("profiles.own", {"datset": "phantom"}, "own.datset: unknown key; did you mean 'dataset'"),
+        ("grid.combination", ["hog"], "grid.combination: hog cannot be combined"),
+        ("grid.combination", ["hog", "lbp", "hog"], "hog, lbp, hog cannot be combined"),
+        ("grid.descriptors.hog", {"cell_px": [[8]]}, r"cell_px: \[8\] is no value of a parameter"),
+        ("grid.descriptors.hog", {"cell_px": [date(2020, 1, 1)]}, "is no value of a parameter"),
+        ("grid.descriptors.lbp", {"grid": [None]}, "None is no value of a parameter"),
+        ("grid.effects.redrawn.photons", [-1.0], "photons.0: Input should be greater than 0"),
         ("grid.descriptors", ["hog"], "grid.descriptors"),
         ("grid.descriptors.hog", {"cell_px": 8}, "grid.descriptors.hog.cell_px"),
     ],
@@ -609,6 +622,36 @@ def test_what_is_wrong_in_a_row_is_named_with_its_place(row, said, hint, tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"network": ["G"], "classes": [["chest"]]}, "1 classes cannot be told apart"),
+        ({"network": ["G"], "classes": [["chest", "nope"]]}, "class of phantom 'nope'"),
+        ({"network": ["G"], "classes": [["chest", "chest"]]}, "name each once"),
+        ({"network": ["G"], "variations": [["blur", "blur"]]}, "name each once"),
+        ({"network": ["D"], "crop": [8, 16]}, "network D pools 4 times: an image of 8 px is too"),
+        ({"network": ["G"], "crop": [65]}, "a crop of 65 px from the 64 px of profile small"),
+        ({"network": ["D"], "augment": [True]}, "an image of 15 px is too small"),
+    ],
+    ids=str,
+)
+def test_a_network_that_cannot_be_built_is_refused_before_anything_starts(row, said, tmp_path):
+    size = 16 if "augment" in row else 64
+    content = {
+        "profiles": {"small": {"dataset": "phantom", "size": size}},
+        "grid": {"networks": {"other": {"network": ["G"]}, "own": row}},
+    }
+    path = tmp_path / "study.yml"
+    path.write_text(yaml.safe_dump(content))
+    error = refused(path)
+    assert "grid.networks.own: " in error.what and said in error.what
+    # A profile that does not have the row does not mind.
+    if "name each once" not in said:
+        content["profiles"]["small"]["networks"] = ["other"]
+        path.write_text(yaml.safe_dump(content))
+        assert len(read_study(path).runs("small")) == 1
+
+
+@pytest.mark.parametrize(
     "row", [{"network": "A"}, {"network": ["A"], "dropout": 0.5}, ["A"], "A"], ids=str
 )
 def test_a_row_is_lists_of_values(row, tmp_path):
@@ -675,6 +718,7 @@ def test_names_agree_wherever_they_stand(field, names):
 # Odd files: an answer or two lines, within two seconds
 
 ROW = "profiles: {p: {dataset: phantom}}\ngrid: {networks: {r: {network: [G], %s}}}\n"
+DROPOUTS = [value / 10_000 for value in range(9_900)]
 ODD = {
     "deep list": ("[" * 100_000, "deep"),  # enough to overflow the stack of a parser in C
     "deep mapping": ("{a: " * 50_000, "deep"),
@@ -729,6 +773,19 @@ ODD = {
     "long name": (f"profiles: {{p: {{dataset: {'x' * 100_000}}}}}\ngrid: {{}}", "unknown data set"),
     "empty": ("", ""),
     "number": ("7", ""),
+    **{
+        f"tag {tag}": (ROW % f"dropout: [!!{tag}]", "is not YAML")
+        for tag in ("bool x", "int ''", "timestamp x", f"float {':'.join(['59'] * 400)}")
+    },
+    "long number in other digits": (ROW % f"crop: [0x{'1' * 5000}]", "too long to show"),
+    "many variations": (
+        ROW % f"variations: [[{', '.join(['blur'] * 30_000)}]], dropout: {DROPOUTS}",
+        "variations",
+    ),
+    "many classes": (
+        ROW % f"classes: [[{', '.join(map(str, range(16_000)))}]], dropout: {DROPOUTS}",
+        "classes",
+    ),
 }
 
 
