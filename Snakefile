@@ -8,6 +8,7 @@ import shlex
 import sys
 from functools import cache
 from pathlib import Path
+from urllib.parse import unquote
 
 from cbir_lib import paths
 from cbir_lib.descriptors import DESCRIPTORS
@@ -24,8 +25,8 @@ onstart:
         workflow.scheduler.job_rate_limiter = None
 
 
-STUDY = config.get("study", "study.yml")
-PROFILE = config.get("profile", "quick")
+STUDY = unquote(str(config.get("study", "study.yml")))
+PROFILE = unquote(str(config.get("profile", "quick")))
 PUBLISHED = str(config.get("published", False)).lower() == "true"
 FRESH = str(config.get("fresh", False)).lower() == "true"
 ONLY = str(config.get("only", False)).lower() == "true"

@@ -786,7 +786,7 @@ def _check_forms(where: str, key: str, profile: Profile, forms: Iterable[_Form])
         side = find_side(profile.size, form.crop, form.augment)
         if side > profile.size:
             raise CbirError(
-                f"{where}: a crop of {side} px from the {profile.size} px of profile {key}",
+                f"{where}: a crop is larger than the {profile.size} px of profile {key}",
                 "give a smaller crop, or name the rows of the profile",
             )
         try:

@@ -6,7 +6,6 @@ folder of builds, so that the next start can find and end what a killed study le
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import filelock
 import psutil
@@ -101,8 +101,7 @@ def conduct(
             "name another folder, and a checkout without these letters",
         )
     work = paths.build_folder(profile + (paths.PUBLISHED if published else paths.FRESH * fresh))
-    # Snakemake reads values as YAML, for which a path may be a comment, and a name a number.
-    config = [f"study={json.dumps(str(study_file))}", f"profile={json.dumps(profile)}"]
+    config = [f"study={_encode(str(study_file))}", f"profile={_encode(profile)}"]
     config += [f"published={published}", f"fresh={fresh}"]
     if not published:
         config.append(f"data={_prepare_data(study, profile, console)}")
@@ -142,6 +141,14 @@ def conduct(
         else:
             console.print("nothing to do: everything is up to date")
     return work
+
+
+def _encode(text: str) -> str:
+    """Encode a text as in an address, with its first letter, for the Snakefile to decode.
+
+    Snakemake reads values as YAML, for which a path may have a comment and a name be a number.
+    """
+    return f"%{ord(text[0]):02x}{quote(text[1:])}"  # "/" or a letter
 
 
 def find_target(work: Path, name: str) -> Path:

@@ -629,7 +629,7 @@ def test_what_is_wrong_in_a_row_is_named_with_its_place(row, said, hint, tmp_pat
         ({"network": ["G"], "classes": [["chest", "chest"]]}, "name each once"),
         ({"network": ["G"], "variations": [["blur", "blur"]]}, "name each once"),
         ({"network": ["D"], "crop": [8, 16]}, "network D pools 4 times: an image of 8 px is too"),
-        ({"network": ["G"], "crop": [65]}, "a crop of 65 px from the 64 px of profile small"),
+        ({"network": ["G"], "crop": [65]}, "a crop is larger than the 64 px of profile small"),
         ({"network": ["D"], "augment": [True]}, "an image of 15 px is too small"),
     ],
     ids=str,
@@ -777,7 +777,7 @@ ODD = {
         f"tag {tag}": (ROW % f"dropout: [!!{tag}]", "is not YAML")
         for tag in ("bool x", "int ''", "timestamp x", f"float {':'.join(['59'] * 400)}")
     },
-    "long number in other digits": (ROW % f"crop: [0x{'1' * 5000}]", "too long to show"),
+    "long number in other digits": (ROW % f"dropout: [0x{'1' * 5000}]", "dropout"),
     "many variations": (
         ROW % f"variations: [[{', '.join(['blur'] * 30_000)}]], dropout: {DROPOUTS}",
         "variations",
