@@ -150,7 +150,7 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
     """
     path = Path(os.path.realpath(path))
     if os.path.lexists(path) and not path.is_dir():  # a file, a pipe, a device
-        raise CbirError(f"cannot write {path}: it is no folder", "name a folder")
+        raise CbirError(f"cannot write {path}: it is no folder", "name a new folder")
     part, old = _name_part(path), path.with_name(f".{path.name}.old")
     try:
         with _explaining(path):

@@ -17,6 +17,7 @@ ADDRESSES = {
     f"https://host/db?token=x@{SECRET}": "https://***",
     f"https://host#{SECRET}": "https://host#***",
     f"root:{SECRET}@host:19530": "host:19530",
+    f"root:{SECRET}@host/default.db": "host/default.db",
     f"grpc://root:{SECRET}@[::1]:19530": "grpc://[::1]:19530",
 }
 

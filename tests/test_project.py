@@ -151,8 +151,9 @@ def test_installed_by_pip_it_works_in_another_folder(tmp_path):
     assert printed[:2] == ["(2, 800)", "(2, 1024)"]
     assert printed[2] in ("['1.png']", "['2.png']")
     assert Path(printed[3]).is_relative_to(packages)
-    lines = call(cbir, "study", code=2).splitlines()
-    assert len(lines) == 2 and "need a checkout" in lines[1]
+    for command, hint in ((["study"], "need a checkout"), (["course", "--out", "x"], "a checkout")):
+        lines = call(cbir, *command, code=2).splitlines()
+        assert len(lines) == 2 and hint in lines[1]
     assert sorted(path.name for path in elsewhere.iterdir()) == [
         *(f"{i}.png" for i in range(3)),
         "archive",

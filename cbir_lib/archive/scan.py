@@ -71,7 +71,9 @@ def read_faults(file: Path) -> dict[str, Fault]:
     try:
         with file.open(encoding="utf-8", newline="") as opened:
             return {
-                row["file"]: Fault(row["reason"], State(int(row["bytes"]), int(row["modified_ns"])))
+                row["file"].removeprefix("./"): Fault(
+                    row["reason"], State(int(row["bytes"]), int(row["modified_ns"]))
+                )
                 for row in csv.DictReader(opened)
                 if row["crc32"] == _compute_crc32([row[column] for column in HEAD[:-1]])
             }
@@ -88,7 +90,9 @@ def write_faults(file: Path, faults: dict[str, Fault]) -> None:
         table = csv.writer(opened)
         table.writerow(HEAD)
         for path, fault in sorted(faults.items()):
-            row = [path, fault.reason, *map(str, fault.state)]
+            # A spreadsheet would take such a name for a formula.
+            shown = f"./{path}" if path.startswith(("=", "+", "-", "@", "\t", "\r")) else path
+            row = [shown, fault.reason, *map(str, fault.state)]
             table.writerow([*row, _compute_crc32(row)])
 
 

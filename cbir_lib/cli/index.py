@@ -122,7 +122,8 @@ def index_search(
             place, folder, queries, k, milvus, collection, method
         )
     if form == "table":
-        text = results.to_string(index=False, float_format="{:.4g}".format)
+        shown = {name: results[name].map(show_in_one_line) for name in ("query", "path")}
+        text = results.assign(**shown).to_string(index=False, float_format="{:.4g}".format)
     elif form == "json":
         text = json.dumps(results.to_dict("records"), ensure_ascii=False, indent=1)
     else:
@@ -135,7 +136,7 @@ def index_search(
         said = sys.stderr if is_stream(out) else sys.stdout  # which may be what it was written to
         with replacing(out) as part:
             part.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
-        print(f"{len(results)} results in {out}", file=said)
+        print(f"{len(results)} results in {show_in_one_line(str(out))}", file=said)
 
 
 def _search_archive(place, folder, queries, k, milvus, collection, method):

@@ -113,7 +113,10 @@ def read_chapters(names: Sequence[str] = ()) -> list[Chapter]:
     for name in names:
         if name not in CHAPTERS:
             raise unknown_name_error("chapter with exercises", name, CHAPTERS)
-    toc = yaml.safe_load((paths.book_folder() / "_toc.yml").read_text(encoding="utf-8"))
+    contents = paths.book_folder() / "_toc.yml"
+    if not contents.is_file():
+        raise CbirError("the exercises are in the book of a checkout", "call it in a checkout")
+    toc = yaml.safe_load(contents.read_text(encoding="utf-8"))
     places = {
         entry["file"].removeprefix("chapters/"): part["caption"]
         for part in toc["parts"]

@@ -1,6 +1,7 @@
 """An archive in Milvus: the engine's embedded form, its server in a process of its own, and the
 server of Milvus itself."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -454,6 +455,29 @@ def test_one_database_may_be_open_twice_in_a_process(uri):
     other.close()
     threads = [thread.name for thread in threading.enumerate() if "milvus" in thread.name.lower()]
     assert threads == []
+
+
+@pytest.mark.parametrize("address", ["root:SECRET@milvus.example:19530", "./milvus.db"])
+def test_an_address_in_the_environment_is_not_read(tmp_path, images, address):
+    """pymilvus reads it when it is imported, and fails with the address in its message."""
+    build(images, tmp_path / "archive", "hog")
+    command = [sys.executable, "-m", "cbir_lib.cli", "index", "push", tmp_path / "archive"]
+    pushed = subprocess.run(
+        [*map(str, command), "--to", str(tmp_path / "a.db")],
+        env=os.environ | {"MILVUS_URI": address},
+        capture_output=True,
+        text=True,
+    )
+    assert pushed.returncode == 0, pushed.stderr
+    assert "SECRET" not in pushed.stdout + pushed.stderr
+
+
+def test_what_a_search_cannot_choose_is_refused(cbir, tmp_path, images):
+    build(images, tmp_path / "archive", "hog")
+    search = ("index", "search", tmp_path / "archive", images / "0" / "000.png")
+    to = ("--milvus", tmp_path / "a.db")
+    assert_two_lines(cbir(*search, *to, "--method", "hnsw"), "the method it was pushed with")
+    assert_two_lines(cbir(*search, "--collection", "c"), "a collection is in Milvus", "--milvus")
 
 
 def test_without_pymilvus_it_says_what_to_install(cbir, tmp_path, images, monkeypatch):

@@ -214,3 +214,18 @@ def test_credentials_are_hidden_in_errors_and_logs(place, monkeypatch, capsys, t
     assert "LookupError" in said
     for secret in ("s3/cr", "cr@et", "t0ken"):
         assert secret not in said
+
+
+def test_in_a_folder_that_was_removed_it_says_so(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f"import os, sys; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r})\n"
+    script += "from cbir_lib.cli.main import main; sys.argv = ['cbir', 'data', 'list']; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": str(paths.project_root())},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[0] == "error: the current folder was removed"

@@ -105,7 +105,7 @@ def test_a_folder_that_is_not_empty_is_left_alone(before, cbir, tmp_path):
     assert (code, printed) == (2, "")
     assert len(errors) == 2
     assert errors[0].startswith("error: ") and str(out) in errors[0]
-    assert errors[1].startswith("hint: ") and "--out" in errors[1]
+    assert errors[1].startswith("hint: name a new")
     kept = out if before == "a file" else out / "mine.txt"
     assert kept.read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["course"]

@@ -32,6 +32,7 @@ JPEG_QUALITY = 90
 IMAGES_PER_PART = 100  # images between two writes
 SHARD_BYTES = 12 * 2**20
 FEWEST_IMAGES = 200  # so that every class is in every split
+MOST_IMAGES = 10_000_000
 RECORDED_PACKAGES = (
     "mujoco",
     "musclemimic-models",
@@ -78,9 +79,9 @@ def render_set(
     CbirError
         When a number is out of range, or ``out`` holds something else.
     """
-    check_integer("count", count, FEWEST_IMAGES)
+    check_integer("count", count, FEWEST_IMAGES, MOST_IMAGES)
     check_integer("size", size, 32, 1024)
-    check_integer("seed", seed, 0)
+    check_integer("seed", seed, 0, 2**32 - 1)
     described = {
         "version": recipe.VERSION,
         "count": int(count),
