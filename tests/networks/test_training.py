@@ -802,7 +802,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
 
     try:
-        with pytest.raises(CbirError, match=f"no space left while writing {path}") as caught:
+        with pytest.raises(CbirError, match=f"cannot write {path}: File too") as caught:
             train(breaking(lively_network(), 3 * STEPS + 1, act=fill), path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
