@@ -5,11 +5,14 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from cbir_lib.archive import milvus
@@ -230,11 +233,13 @@ def standalone(tmp_path):
         server.start()
         return f"http://127.0.0.1:{server.listen_port}", server.server_proc
 
-    yield start
-    if server.server_proc:  # its package waits three seconds at most
-        server.server_proc.kill()
-        server.server_proc.wait()
-    server.stop()
+    # Its database takes a fixed port, so there is one server at a time on a machine.
+    with FileLock(Path(tempfile.gettempdir(), f"milvus-server-of-{os.getuid()}.lock")):
+        yield start
+        if server.server_proc:  # its package waits three seconds at most
+            server.server_proc.kill()
+            server.server_proc.wait()
+        server.stop()
 
 
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # of its package
