@@ -99,7 +99,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
         return
     if os.path.isdir(path):  # noqa: PTH112 - a name may be too long to ask for
         raise CbirError(f"cannot write {path}: it is a folder", "name a file in it")
-    target = Path(os.path.realpath(path))
+    target = resolve(path)
     if os.path.islink(target):  # noqa: PTH114 - links in a circle lead nowhere; names too long
         raise _explain_refusal(path, OSError(errno.ELOOP, os.strerror(errno.ELOOP)))
     part = _name_part(target)
@@ -148,7 +148,7 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
     CbirError
         When the disk is full, or ``path`` is no folder or cannot be written to.
     """
-    path = Path(os.path.realpath(path))
+    path = resolve(path)
     if os.path.lexists(path) and not path.is_dir():  # a file, a pipe, a device
         raise CbirError(f"cannot write {path}: it is no folder", "name a new folder")
     part, old = _name_part(path), path.with_name(f".{path.name}.old")

@@ -88,9 +88,7 @@ def find_trained_networks(ev: Evidence) -> dict[str, Path]:
     Trained here with the profile of the evidence, or else shipped. A network that another profile
     trained under the same name of a run is not that of the result.
     """
-    work = paths.build_folder(ev.profile)
-    found = {result.run: effects.find_network(work, result.run) for result in ev.networks}
-    return {run: file for run, file in found.items() if file}
+    return effects.find_networks(paths.build_folder(ev.profile), ev.networks)
 
 
 def find_study_evidence(folder: Path | str, runs: Sequence[str] | None = None) -> Evidence:

@@ -679,8 +679,7 @@ def read_study(path: Path | str) -> Study:
         study.check_number_of_runs(key)
     for row, values in rows.items():
         where = f"{path}: grid.networks.{row}"
-        _check_row(where, values)
-        forms = {_describe_form(chosen) for chosen in list_combinations(values)}
+        forms = _check_row(where, values)
         for key, profile in study.profiles.items():
             if row in (profile.networks or rows):
                 _check_forms(where, key, profile, forms)
@@ -745,21 +744,6 @@ def list_combinations(values: dict[str, list]) -> list[dict]:
     return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
 
 
-def _check_row(where: str, values: dict[str, list]) -> None:
-    # The profile decides the rest, and the seeds where a row names none. Patience is not a variant:
-    # early stopping is, and names the run.
-    settable = ("network", "seed", "patience", *VARIANTS)
-    for name in values:
-        _check_name(where, "parameter", name, settable)
-    for name in values.get("network", []):
-        _check_name(where, "network", name, NETWORKS | OWN_NETWORKS)
-    for chosen in list_combinations(values):
-        try:
-            NetworkRun(**{"dataset": "phantom", "sample_seed": 0, "size": 128} | chosen)
-        except ValidationError as error:
-            raise CbirError(f"{where}: {describe_first_error(error)}", "correct the row") from error
-
-
 class _Form(NamedTuple):
     """What decides whether a network can be built for the images of a profile."""
 
@@ -771,10 +755,24 @@ class _Form(NamedTuple):
     augment: bool
 
 
-def _describe_form(chosen: dict) -> _Form:
-    fields = NetworkRun.model_fields
-    values = {name: chosen.get(name, fields[name].default) for name in _Form._fields}
-    return _Form(**values | {"classes": tuple(values["classes"])})
+def _check_row(where: str, values: dict[str, list]) -> set[_Form]:
+    """Check every combination of a row's values; return the forms of its networks."""
+    # The profile decides the rest, and the seeds where a row names none. Patience is not a variant:
+    # early stopping is, and names the run.
+    settable = ("network", "seed", "patience", *VARIANTS)
+    for name in values:
+        _check_name(where, "parameter", name, settable)
+    for name in values.get("network", []):
+        _check_name(where, "network", name, NETWORKS | OWN_NETWORKS)
+    forms = set()
+    for chosen in list_combinations(values):
+        try:
+            run = NetworkRun(**{"dataset": "phantom", "sample_seed": 0, "size": 128} | chosen)
+        except ValidationError as error:
+            raise CbirError(f"{where}: {describe_first_error(error)}", "correct the row") from error
+        form = run.network, tuple(run.classes), run.reading, run.bits, run.crop, run.augment
+        forms.add(_Form(*form))
+    return forms
 
 
 def _check_forms(where: str, key: str, profile: Profile, forms: Iterable[_Form]) -> None:

@@ -7,7 +7,7 @@ gallery, and each is compared, query by query, with the row at the reference lev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -233,6 +233,12 @@ def find_network(work: Path, run: str) -> Path | None:
     """Return the file of a run's network, in a study's folder or published; None if missing."""
     here = paths.model_file(work, run)
     return here if here.is_file() else paths.shipped_networks().get(run)
+
+
+def find_networks(work: Path, trained: Iterable[results.Result]) -> dict[str, Path]:
+    """Return the files of :func:`find_network` that are there, by the name of the run."""
+    found = {result.run: find_network(work, result.run) for result in trained}
+    return {run: file for run, file in found.items() if file}
 
 
 def _find_best(candidates: Sequence[results.Result]) -> results.Result:

@@ -104,7 +104,7 @@ def _ship_models(work: Path, folder: Path, named: Sequence[str]) -> list[str]:
         for result in results.read_published(work.name)
         if "network" in result.parameters and not result.parameters.get("classes")
     ]
-    files = {r.run: file for r in whole if (file := effects.find_network(work, r.run))}
+    files = effects.find_networks(work, whole)
     at_hand = [result for result in whole if result.run in files]
     kinds: dict[str, list[Result]] = {}
     for result in at_hand:
