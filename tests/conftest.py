@@ -16,7 +16,7 @@ from hypothesis import settings
 import cbir_lib
 from cbir_lib.cli.main import main
 
-# A worker a core, so one thread a worker: set before anything is imported that reads it.
+# One worker a core, so one thread a worker: set before anything is imported that reads it.
 os.environ |= dict.fromkeys(
     (
         *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
@@ -37,11 +37,11 @@ settings.load_profile("suite")
 
 
 def pytest_xdist_auto_num_workers(config) -> int:
-    """For ``-n auto``: one more than cores (tests wait for processes); none for one file."""
+    """For ``-n auto``: a worker a core, none besides for one file."""
     asked = {Path(argument.split("::")[0]) for argument in config.args}
     if len(asked) == 1 and not asked.pop().is_dir():
         return 0
-    return os.cpu_count() + 1
+    return os.cpu_count()
 
 
 def pytest_collection_modifyitems(items) -> None:
