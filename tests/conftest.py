@@ -26,6 +26,10 @@ os.environ |= dict.fromkeys(
 )
 # Where a test asks for two threads, one waits for the other without spinning.
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+# Processes that tests start have Python's defaults: where a machine sets others, what fails on the
+# machines of most would be seen on none of ours.
+for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
+    os.environ.pop(name, None)
 # Files that take longest: begun last, they would keep one core from the others' end.
 LONGEST = ("test_conductor.py",)
 

@@ -84,6 +84,14 @@ def run(command, folder, preexec=None, **environment):
     )
 
 
+def run_on_full_disk(command, folder, **environment):
+    def fill_disk():
+        resource.setrlimit(resource.RLIMIT_FSIZE, FULL)
+
+    # Python would keep what it could write of a module's code, and fail on it ever after.
+    return run(command, folder, fill_disk, PYTHONDONTWRITEBYTECODE="1", **environment)
+
+
 CBIR = [sys.executable, "-m", "cbir_lib.cli"]
 
 
@@ -202,7 +210,7 @@ def write_module(folder):
 
 def test_loops_are_compiled_wherever_they_are(tmp_path):
     command = write_module(tmp_path)
-    full = run(command, tmp_path, fill_disk)
+    full = run_on_full_disk(command, tmp_path)
     assert (full.stdout, full.stderr) == ("30 set()\n", "")
     assert run(command, tmp_path).stdout == "30 set()\n"
     kept = sorted((tmp_path / "__pycache__").glob("loops.*.nb*"))
@@ -241,10 +249,6 @@ def images(tmp_path_factory):
     return folder
 
 
-def fill_disk():
-    resource.setrlimit(resource.RLIMIT_FSIZE, FULL)
-
-
 @pytest.mark.parametrize(
     ("command", "said"),
     [
@@ -257,7 +261,7 @@ def fill_disk():
     ids=["check", "search"],
 )
 def test_a_full_disk_stops_no_answer(images, tmp_path, command, said):
-    done = run([*CBIR, *command], images, fill_disk, CBIR_CACHE=tmp_path)
+    done = run_on_full_disk([*CBIR, *command], images, CBIR_CACHE=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stderr.splitlines() if not line.startswith("hnsw finds")] == []
     assert said in done.stdout
@@ -267,7 +271,7 @@ def test_a_full_disk_stops_no_answer(images, tmp_path, command, said):
 def test_what_a_full_disk_stops_says_so(images):
     before = sorted(images.rglob("*"))
     command = ["index", "build", "images", "--descriptor", "thumbnail", "--out", "other"]
-    done = run([*CBIR, *command], images, fill_disk)
+    done = run_on_full_disk([*CBIR, *command], images)
     assert done.returncode == 2
     assert "no space left" in done.stderr.lower() or "too large" in done.stderr
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["error", "hint"]

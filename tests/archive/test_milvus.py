@@ -69,7 +69,9 @@ def start_server(folder, port=0):
             "from milvus_lite.adapter.grpc.server import run_server;"
             f"run_server({str(folder)!r}, '127.0.0.1', {chosen})"
         )
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, text=True
+        )
         if "listening" in process.stdout.readline():
             return process, chosen
         process.kill()
