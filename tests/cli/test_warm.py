@@ -65,7 +65,7 @@ class Server:
 
     def end(self):
         self.process.stdin.close()
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=300)
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_a_job_prints_and_ends_as_if_it_were_started_here(server, tmp_path):
             [*plain, *arguments], cwd=tmp_path / "elsewhere", capture_output=True, text=True
         )
         asked = server.ask(*arguments, cwd=tmp_path / "elsewhere")
-        assert asked.communicate(timeout=60) == (here.stdout, here.stderr)
+        assert asked.communicate(timeout=300) == (here.stdout, here.stderr)
         assert asked.returncode == here.returncode
     assert server.jobs() == []
     assert server.end() == 0
@@ -96,20 +96,20 @@ def test_a_job_ends_with_whoever_asked_and_its_failure_is_one(server):
     [job] = server.jobs()
     asked.kill()
     asked.communicate()
-    psutil.wait_procs([job], timeout=30)
+    psutil.wait_procs([job], timeout=300)
     assert not job.is_running()
 
     asked = server.ask("wait")
     assert asked.stdout.readline() == "waiting\n"
     server.jobs()[0].kill()
-    asked.communicate(timeout=30)
+    asked.communicate(timeout=300)
     assert asked.returncode == 128 + 9
 
     asked = server.ask("wait")
     assert asked.stdout.readline() == "waiting\n"
     [job] = server.jobs()
     server.process.kill()  # nobody would know of the job's end
-    assert asked.wait(timeout=30) == 1
+    assert asked.wait(timeout=300) == 1
     job.kill()
     asked.communicate()
 
@@ -121,10 +121,10 @@ def test_the_process_waits_for_its_last_job_and_then_is_not_missed(server, tmp_p
     time.sleep(0.3)
     assert server.process.poll() is None
     server.jobs()[0].terminate()
-    asked.communicate(timeout=30)
-    assert server.process.wait(timeout=30) == 0
+    asked.communicate(timeout=300)
+    assert server.process.wait(timeout=300) == 0
     late = server.ask("--version")
-    assert late.communicate(timeout=60)[0].startswith("cbir ") and late.returncode == 0
+    assert late.communicate(timeout=300)[0].startswith("cbir ") and late.returncode == 0
 
 
 def test_a_process_with_a_thread_does_not_fork(tmp_path):
@@ -135,7 +135,7 @@ def test_a_process_with_a_thread_does_not_fork(tmp_path):
     )
     server = Server(tmp_path, modules="threaded", PYTHONPATH=str(tmp_path))
     asked = server.ask("--version")
-    assert asked.communicate(timeout=60)[0].startswith("cbir ") and asked.returncode == 0
+    assert asked.communicate(timeout=300)[0].startswith("cbir ") and asked.returncode == 0
     server.end()
 
 

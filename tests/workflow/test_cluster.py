@@ -45,7 +45,7 @@ def test_a_network_asks_slurm_for_a_gpu_memory_and_time(tmp_path):
         env=os.environ | {"PATH": f"{bin}:{os.environ['PATH']}", "ASKED": str(asked)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert ended.returncode, ended.stdout
     assert asked.exists(), ended.stdout + ended.stderr
