@@ -10,7 +10,6 @@ import contextlib
 import io
 import multiprocessing
 import subprocess
-import symtable
 import sys
 import traceback
 from concurrent.futures import ProcessPoolExecutor
@@ -58,23 +57,30 @@ def run_ruff(folder, *arguments):
 
 def names_set(code):
     """Names that a cell sets for the cells below it, without what it imports."""
-    symbols = symtable.symtable(code, "cell", "exec").get_symbols()
-    return {s.get_name() for s in symbols if s.is_assigned() and not s.is_imported()}
+    return _find_names(ast.parse(code), ast.Store)
 
 
 def names_used(code):
     """Names that a cell takes from the cells above or sets itself, comprehensions included."""
-    tables, used = [symtable.symtable(code, "cell", "exec")], set()
-    while tables:
-        table = tables.pop()
-        tables += table.get_children()
-        of_module = table.get_type() == "module"
-        used |= {
-            s.get_name()
-            for s in table.get_symbols()
-            if s.is_referenced() and (of_module or s.is_global())
-        }
-    return used
+    return _find_names(ast.parse(code), ast.Load)
+
+
+def _find_names(node, how):
+    """Names below a node that are stored or loaded, without those of comprehensions and functions.
+
+    Not by symtable: from Python 3.12 it counts what a comprehension sets among the cell's names.
+    """
+    found = set().union(*(_find_names(child, how) for child in ast.iter_child_nodes(node)))
+    if isinstance(node, ast.Name) and isinstance(node.ctx, how):
+        found.add(node.id)
+    if generators := getattr(node, "generators", []):
+        found -= {name for each in generators for name in _find_names(each.target, ast.Store)}
+    if isinstance(node, ast.Lambda | ast.FunctionDef):
+        found -= {each.arg for each in ast.walk(node) if isinstance(each, ast.arg)}
+    if isinstance(node, ast.FunctionDef):
+        found -= {name for each in node.body for name in _find_names(each, ast.Store)}
+        found |= {node.name} if how is ast.Store else set()
+    return found
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
