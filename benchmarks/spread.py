@@ -60,7 +60,6 @@ SETTINGS = {
         "OPENCV_IPP": "sse42",
     },
 }
-ELSEWHERE = "another processor"
 CHEAP = ("AVX2 only", "two threads")  # without AVX a network takes several times as long
 
 
@@ -140,19 +139,20 @@ def spread_elsewhere(profile: str, earlier: tolerances.Spread) -> tolerances.Spr
     """Return the differences of this machine's study from the published results."""
     kinds: set[str] = set()
     reruns, finished = [], []
+    name = results.record_circumstances({}).processor
     published = paths.results_folder(profile)
     for result in results.read_all(paths.build_folder(profile)):
         if result.circumstances.versions != earlier.versions:
             sys.exit(f"{result.run} was made with other versions than the reruns that are kept")
         if (file := published / f"{result.run}.json").exists():
-            reruns.append(measure(results.read(file), result, ELSEWHERE, kinds))
+            reruns.append(measure(results.read(file), result, name, kinds))
             finished.append(result.circumstances.finished)
     if not reruns:
         sys.exit(f"nothing to compare: make study PROFILE={profile}")
     return earlier.model_copy(
         update={
             "measured": max(finished),
-            "circumstances": {ELSEWHERE: {}},
+            "circumstances": {name: {}},
             "kinds": sorted(kinds),
             "reruns": reruns,
         }

@@ -63,6 +63,7 @@ class Description(StrictModel):
     size: int  # px
     folder: str  # of the images, relative to the archive
     decoding: int | None = None  # the rules by which its files were read; None: not recorded
+    images: int | None = None  # that the last finished build left; None: not recorded
 
 
 class Row(NamedTuple):
@@ -134,6 +135,19 @@ class Archive:
     def is_outdated(self) -> bool:
         """Whether this version may read some of its files differently; a build mends that."""
         return self.description.decoding != RULES
+
+    def find_gap(self, count: int) -> str:
+        """Say so if ``count`` images are not those that the last finished build left; else "".
+
+        A build is running, or was stopped; or a shard was lost, as in an incomplete copy.
+        """
+        left = self.description.images
+        if left in (None, count):
+            return ""
+        return (
+            f"its last finished build left {left:,} images, now there are {count:,}; unless a "
+            f"build is running, build again: cbir index build {self.folder} --out {self.place}"
+        )
 
     def shards(self) -> list[Path]:
         """Return the files with the vectors, in the order in which they were started."""

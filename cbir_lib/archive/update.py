@@ -225,8 +225,11 @@ def _build(
     report = Report(Archive(place), skipped=scan.skipped)
     faults = tried | scan.faults
     _Update(report, folder, scan, faults, known, progress).run()
-    if archive.is_outdated:
-        _write(place, report.archive.description.model_copy(update={"decoding": RULES}))
+    now = {"decoding": RULES, "images": report.added + report.changed + report.unchanged}
+    described = report.archive.description
+    if described != (ended := described.model_copy(update=now)):
+        _write(place, ended)
+        report.archive = Archive(place)
     report.faults = {path: fault.reason for path, fault in sorted(faults.items())}
     return report
 
@@ -442,6 +445,7 @@ def _create(folder: Path, place: Path, name: str, distance: str | None, scan: Sc
             size=SIZE_PX,
             folder=Path(os.path.relpath(folder, place)).as_posix(),
             decoding=RULES,
+            images=0,
         ),
     )
 

@@ -160,6 +160,8 @@ def _search_archive(place, folder, queries, k, milvus, collection, method):
     with there as engine:
         results = archive.search(list(queries.values()), k, engine, names=list(queries))
         count = len(engine)
+    if not milvus and (gap := archive.find_gap(count)):
+        print(f"{place}: {gap}", file=sys.stderr)
     if method != "exact" and not milvus:
         print(f"{method} finds {engine.index.recall}; exact finds all", file=sys.stderr)
     described = archive.description
@@ -181,7 +183,7 @@ def index_info(place: ArchivePlace) -> None:
 
     archive = Archive(place)
     described = archive.description
-    faults = len(read_faults(place / FAULTS))
+    faults, count = len(read_faults(place / FAULTS)), len(archive)
     size = 0
     for file in place.rglob("*"):
         with suppress(FileNotFoundError):  # a build has just removed it
@@ -189,10 +191,11 @@ def index_info(place: ArchivePlace) -> None:
     for what, value in (
         ("descriptor", described.descriptor),
         ("distance", described.distance),
-        ("images", f"{len(archive):,} of {archive.folder}"),
+        ("images", f"{count:,} of {archive.folder}"),
         ("faults", f"{faults:,} files, in {place / FAULTS}" if faults else "none"),
         *((method, f"finds {recall}") for method, recall in archive.read_recalls().items()),
         *([("files", OUTDATED.format(archive.folder, place))] if archive.is_outdated else []),
+        *([("incomplete", gap)] if (gap := archive.find_gap(count)) else []),
         ("on disk", f"{size / 1e6:,.1f} MB"),
     ):
         print(f"{what:11} {value}")
@@ -217,6 +220,8 @@ def index_push(
     from cbir_lib.archive.milvus import push
 
     archive = _open_archive(place)
+    if gap := archive.find_gap(len(archive)):
+        print(f"{place}: {gap}", file=sys.stderr)
     with (
         _open_milvus(archive, to, collection, method=method) as index,
         _counting("images") as progress,

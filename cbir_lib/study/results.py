@@ -25,6 +25,11 @@ from cbir_lib.schema import StrictModel, read_json, write_json
 from cbir_lib.study.config import NetworkRun, name_network
 
 VERSIONED = ("torch", "pytorch-lightning", "numpy", "opencv-python-headless", "scikit-learn")
+INSTRUCTIONS = {  # by Linux's flag, the widest first: they decide how sums are rounded
+    "avx512_bf16": "AVX-512 and bfloat16",
+    "avx512f": "AVX-512",
+    "avx2": "AVX2",
+}
 
 
 class Data(StrictModel):
@@ -263,14 +268,20 @@ def record_circumstances(seconds: dict[str, float], accelerator: str = "cpu") ->
     )
 
 
-def _find_processor() -> str:
+def _find_processor(told: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the name of the processor, and the widest instructions that it has.
+
+    A virtual machine may have one name for several generations.
+    """
     try:  # the only place where Linux names it
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(
-            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
-        )
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        lines = [line.partition(":") for line in told.read_text().splitlines()]
+    except OSError:
+        lines = []
+    known = {key.strip(): value.strip() for key, _, value in reversed(lines)}  # of the first core
+    name = known.get("model name") or platform.processor() or platform.machine()
+    has = set(known.get("flags", "").split())
+    widest = next((words for flag, words in INSTRUCTIONS.items() if flag in has), "")
+    return f"{name} with {widest}" if widest else name
 
 
 def write(path: Path | str, result: Result) -> None:

@@ -542,6 +542,7 @@ def test_killed_and_resumed_it_ends_with_the_same_bytes(cbir, tmp_path, small_sh
     process.communicate()
     kept = len(Archive(place))
     assert 16 <= kept < 40 and kept % 8 == 0
+    assert f"left 0 images, now there are {kept}" in Archive(place).find_gap(kept)
     report = build(images, place, name)  # the lock of a killed build holds nobody up
     assert (report.unchanged, report.added) == (kept, 40 - kept)
     build(images, tmp_path / "whole", name)
@@ -785,6 +786,34 @@ def test_a_damaged_shard_is_named_and_can_be_made_again(
     shard.unlink()
     assert build(images, place).added == 8
     assert_holds(place, images)
+
+
+def test_a_lost_shard_is_said_until_it_is_there_again(cbir, tmp_path, images, small_shards):
+    place, copy, lost = tmp_path / "archive", tmp_path / "copy", "left 20 images, now there are 12"
+    assert build(images, place, "hog").archive.description.images == len(Archive(place)) == 20
+    shutil.copytree(place, copy)
+    (copy / "shards" / "000002.safetensors").unlink()  # as a copy that was broken off
+    for method in ("exact", "hnsw"):
+        search = ("--method", method, images / "0" / "000.png")
+        code, out, err = cbir("index", "search", copy, *search)
+        assert code == 0 and out and lost in " ".join(err)
+        assert "left" not in " ".join(cbir("index", "search", place, *search)[2])
+    assert lost in cbir("index", "info", copy)[1]
+    assert "left" not in cbir("index", "info", place)[1]
+    (images / "0" / "000.png").unlink()
+    report = build(images, copy)
+    assert (report.added, report.removed) == (8, 1)
+    assert report.archive.description.images == len(Archive(copy)) == 19
+    assert Archive(copy).find_gap(19) == ""
+
+
+def test_an_archive_that_does_not_record_its_images_is_not_called_incomplete(tmp_path, images):
+    place = tmp_path / "archive"
+    there = build(images, place, NAME).archive.description.model_copy(update={"images": None})
+    (place / "archive.json").write_text(store.format_description(there))
+    assert Archive(place).find_gap(19) == ""
+    build(images, place)
+    assert Archive(place).description.images == 20
 
 
 def test_vectors_of_another_length_are_refused(tmp_path, images, small_shards):

@@ -5,18 +5,15 @@ looked at: the text of a page with its figures and tables, and the line below it
 than the page, and a page loads little.
 """
 
-import functools
 import gzip
-import http.server
 import os
 import re
-import threading
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from tests.book.test_search_page import CHROMIUM, Quiet
+from tests.book.browsing import open_page, serve
 
 BOOK = os.environ.get("CBIR_BOOK", "")
 LIGHTEST = 300_000  # bytes, compressed, that a page without pictures may load
@@ -28,26 +25,11 @@ PARTIAL = {"rules": {name: {"enabled": False} for name in ("region", "landmark-o
 
 
 @pytest.fixture(scope="module")
-def browser():
+def address():
     if not BOOK:
         pytest.skip("no book to look at: CBIR_BOOK=build/quick/html")
-    if not CHROMIUM:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def address():
-    handler = functools.partial(Quiet, directory=BOOK)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
+    with serve(BOOK) as address:
+        yield address
 
 
 def list_pages():
@@ -58,18 +40,19 @@ def list_pages():
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-def test_no_page_has_a_violation_that_is_ours(browser, address, size, scheme):
+def test_no_page_has_a_violation_that_is_ours(address, browser, size, scheme):
     axe = pytest.importorskip("axe_playwright_python", reason="pip install axe-playwright-python")
     script = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
     width, height = SIZES[size]
-    context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
-    )
     faults = []
     names = list_pages()
     assert names
-    page = context.new_page()
-    page.set_default_timeout(300_000)  # ms; a busy machine is no failure
+    page = open_page(
+        browser,
+        viewport={"width": width, "height": height},
+        color_scheme=scheme,
+        reduced_motion="reduce",
+    )
     for name in names:
         page.goto(address + name)
         if "search_in_page" in name:
@@ -82,7 +65,7 @@ def test_no_page_has_a_violation_that_is_ours(browser, address, size, scheme):
         for violation in found["violations"]:
             places = [node["target"][-1] for node in violation["nodes"]]
             faults.append(f"{name}: {violation['id']}, {len(places)} times: {places[:2]}")
-    context.close()
+    page.context.close()
     assert not faults, f"{size}, {scheme}:\n" + "\n".join(faults)
 
 

@@ -9,7 +9,7 @@ from pypdf import PdfReader
 
 from cbir_lib.book import pdf
 from cbir_lib.errors import CbirError
-from tests.book.test_search_page import CHROMIUM
+from tests.book.browsing import CHROMIUM
 
 ROOT = Path(__file__).parents[2]
 TOC = {

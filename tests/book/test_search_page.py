@@ -1,12 +1,9 @@
 """The page that searches in the browser: its data, and the page itself in headless Chromium."""
 
-import functools
 import hashlib
-import http.server
 import io
 import json
 import shutil
-import threading
 from pathlib import Path
 
 import cv2
@@ -23,12 +20,10 @@ from cbir_lib.images.grey import find_limits
 from cbir_lib.images.perturbations import perturb
 from cbir_lib.retrieval.index import Index
 from cbir_lib.study import results
+from tests.book.browsing import open_page, serve
 
 ROOT = Path(__file__).parents[2]
 VENDOR = ROOT / "book" / "assets" / "search" / "vendor"
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
 FASTEST_MS = 100  # a query; on busy cores most take longer
 FIRST_LOAD = 6e6  # bytes, from a host that compresses nothing
 MODULE = "document.querySelector('#search-page ~ script[type=module]').src"
@@ -85,42 +80,13 @@ def host(tmp_path_factory, data):
     text = (ROOT / "book" / "search_in_page.md").read_text()
     markup = text.split("```{raw} html\n")[1].split("```")[0]
     (folder / "page.html").write_text(f"<!DOCTYPE html><meta charset=utf-8><body>{markup}")
-    handler = functools.partial(Quiet, directory=folder)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield folder, f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """A handler that prints nothing."""
-
-    def log_message(self, *arguments):
-        pass
+    with serve(folder) as address:
+        yield folder, address
 
 
 @pytest.fixture(scope="module")
-def open_page():
-    """Open a page in headless Chromium that shares nothing with others."""
-    if not CHROMIUM:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-
-        def open_page():
-            page = browser.new_context().new_page()
-            page.set_default_timeout(300_000)  # ms; a busy machine is no failure
-            return page
-
-        yield open_page
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def page(open_page, host):
-    page = open_page()
+def page(browser, host):
+    page = open_page(browser)
     page.requested, page.bytes = [], []
     page.on("request", lambda request: page.requested.append(request.url))
     page.on("requestfinished", lambda r: page.bytes.append(r.sizes()["responseBodySize"]))
@@ -369,9 +335,9 @@ def test_the_first_load_leaves_room_for_the_book_around_it(page):
 
 
 def test_the_pretrained_network_is_loaded_when_asked_for_and_answers_as_the_library(
-    open_page, host, library
+    browser, host, library
 ):
-    page = open_page()
+    page = open_page(browser)
     page.goto(host[1] + "page.html")
     page.wait_for_selector("#search-page[data-ready]")
     requested = []
@@ -401,8 +367,8 @@ def test_relevance_follows_the_region_that_the_reader_names(page, library):
     assert "of 10 of the same region" in page.inner_text("#search-network-score")
 
 
-def test_without_webassembly_the_histogram_still_answers(open_page, host):
-    page = open_page()
+def test_without_webassembly_the_histogram_still_answers(browser, host):
+    page = open_page(browser)
     page.add_init_script("delete globalThis.WebAssembly")
     page.goto(host[1] + "page.html")
     page.wait_for_selector("#search-page[data-ready]")
@@ -412,15 +378,15 @@ def test_without_webassembly_the_histogram_still_answers(open_page, host):
     page.close()
 
 
-def test_opened_from_a_folder_it_says_what_to_do(open_page, host):
-    page = open_page()
+def test_opened_from_a_folder_it_says_what_to_do(browser, host):
+    page = open_page(browser)
     page.goto((host[0] / "page.html").as_uri())
     assert "python -m http.server" in page.inner_text("#search-status")
     page.close()
 
 
-def test_a_book_without_its_data_says_so(open_page, host):
-    page = open_page()
+def test_a_book_without_its_data_says_so(browser, host):
+    page = open_page(browser)
     page.route("**/search.json", lambda route: route.fulfill(status=404))
     page.goto(host[1] + "page.html")
     page.wait_for_selector("#search-status.fault")

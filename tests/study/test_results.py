@@ -482,6 +482,29 @@ def test_circumstances_name_the_versions():
     assert set(circumstances.versions) == set(results.VERSIONED)
 
 
+@pytest.mark.parametrize(
+    ("flags", "shown"),
+    [
+        ("fpu avx2 avx512f avx512_bf16", "Abacus 7 with AVX-512 and bfloat16"),
+        ("fpu avx2 avx512f", "Abacus 7 with AVX-512"),
+        ("fpu avx avx2", "Abacus 7 with AVX2"),
+        ("fpu sse2", "Abacus 7"),
+    ],
+)
+def test_generations_of_one_name_differ_by_their_instructions(tmp_path, flags, shown):
+    core = f"model name\t: Abacus 7\nflags\t\t: {flags}\n\n"
+    (tmp_path / "cpuinfo").write_text(core + core.replace(flags, "another core's"))
+    assert results._find_processor(tmp_path / "cpuinfo") == shown
+
+
+def test_a_system_that_does_not_describe_its_processor_names_the_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr("platform.processor", lambda: "")
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    assert results._find_processor(tmp_path / "not there") == "arm64"
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nFeatures\t: asimd\n")  # of an ARM
+    assert results._find_processor(tmp_path / "cpuinfo") == "arm64"
+
+
 def test_a_variant_is_named_with_its_network():
     variant = Result(**changed(parameters__dropout=0.5, parameters__augment=True))
     assert results.name_variant(variant) == "dropout-augment"
