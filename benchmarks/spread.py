@@ -139,12 +139,12 @@ def spread_elsewhere(profile: str, earlier: tolerances.Spread) -> tolerances.Spr
     """Return the differences of this machine's study from the published results."""
     kinds: set[str] = set()
     reruns, finished = [], []
-    name = results.record_circumstances({}).processor
     published = paths.results_folder(profile)
     for result in results.read_all(paths.build_folder(profile)):
         if result.circumstances.versions != earlier.versions:
             sys.exit(f"{result.run} was made with other versions than the reruns that are kept")
         if (file := published / f"{result.run}.json").exists():
+            name = result.circumstances.processor
             reruns.append(measure(results.read(file), result, name, kinds))
             finished.append(result.circumstances.finished)
     if not reruns:
@@ -152,7 +152,7 @@ def spread_elsewhere(profile: str, earlier: tolerances.Spread) -> tolerances.Spr
     return earlier.model_copy(
         update={
             "measured": max(finished),
-            "circumstances": {name: {}},
+            "circumstances": {rerun.circumstances: {} for rerun in reruns},
             "kinds": sorted(kinds),
             "reruns": reruns,
         }
