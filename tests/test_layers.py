@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "cbir_lib"
 # A package imports from the lines above its own, never from those below nor from a sibling.
 LAYERS = [
     "errors",
-    "addresses compiling files loops paths messages schema tensors irma_code",
+    "addresses compiling files loops paths messages sampling schema tensors irma_code",
     "images",
     "datasets networks",
     "descriptors",

@@ -51,6 +51,7 @@ from cbir_lib.files import compute_file_checksum, expand, find_lock, replacing, 
 from cbir_lib.images.decoding import RULES, TOO_LITTLE_MEMORY, decode, fit_to_square
 from cbir_lib.images.dicom import INSTALL_COMMAND
 from cbir_lib.images.memory import reserve, reserving
+from cbir_lib.sampling import space_evenly
 
 SAMPLE = 1000  # images that a descriptor is fitted on, evenly spread over the sorted paths
 FEW = 16  # images that show whether the descriptor's vectors can be compared
@@ -475,7 +476,7 @@ def _draw_sample(folder: Path, scan: Scan, most: int) -> np.ndarray:
     Any of the other files, in an order that is the same every time, replace faulty ones.
     """
     paths = list(scan.images)
-    chosen = np.linspace(0, len(paths) - 1, min(most, len(paths))).astype(int)
+    chosen = space_evenly(len(paths), most)
     others = np.setdiff1d(np.arange(len(paths)), chosen)
     order = [*chosen, *np.random.default_rng(0).permutation(others)]
     images: list[np.ndarray] = []

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from cbir_lib.cli.progress import counting
 from cbir_lib.errors import CbirError, show_in_one_line
 from cbir_lib.files import check_writable, is_stream, replacing, show_name
 
@@ -52,7 +53,7 @@ def index_build(
     from cbir_lib.archive.scan import FAULTS
     from cbir_lib.archive.update import build
 
-    with _counting("images") as progress:
+    with counting("images") as progress:
         report = build(folder, out, descriptor, distance=distance, progress=progress)
     print(
         f"{report.added:,} added, {report.changed:,} changed, {report.removed:,} removed, "
@@ -224,7 +225,7 @@ def index_push(
         print(f"{place}: {gap}", file=sys.stderr)
     with (
         _open_milvus(archive, to, collection, method=method) as index,
-        _counting("images") as progress,
+        counting("images") as progress,
     ):
         pushed = push(archive, index, progress)
         print(
@@ -249,26 +250,3 @@ def _open_milvus(archive, uri: str, collection: str | None, **options):
     described = archive.description
     name = collection or name_collection(archive)
     return MilvusIndex(uri, name, described.distance, described.identity, **options)
-
-
-@contextmanager
-def _counting(what: str):
-    """Show a progress bar on a terminal, else a line per thousand; yield its update function."""
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-        columns = what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(what, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
-    else:
-        said = 0  # thousands
-
-        def say(done: int, total: int) -> None:
-            nonlocal said
-            if done // 1000 > said or done == total:
-                said = done // 1000
-                print(f"{what}: {done:,} of {total:,}", file=sys.stderr, flush=True)
-
-        yield say

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cbir_lib.cli.progress import counting
+
 app = typer.Typer(help="The simulated radiographs: render them.")
 
 
@@ -32,8 +34,6 @@ def phantom_render(
 
     Example: `cbir phantom render --count 1000 --seed 7 --size 256 --out my-phantom`
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
     from cbir_lib.datasets.phantom.contents import COUNT
     from cbir_lib.datasets.phantom.generation import render_set
     from cbir_lib.datasets.phantom.recipe import SEED, SIZE_PX
@@ -42,10 +42,6 @@ def phantom_render(
         default if option is None else option
         for option, default in ((count, COUNT), (seed, SEED), (size, SIZE_PX))
     )
-    columns = "images", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns) as bar:
-        task = bar.add_task("images", total=count)
-        render_set(
-            out, count, seed, size, workers, lambda images: bar.advance(task, images), change or ()
-        )
+    with counting("images") as progress:
+        render_set(out, count, seed, size, workers, progress, change or ())
     print(f"{count} images in {out}; use them with load('phantom', '{out}')")

@@ -15,6 +15,7 @@ from cbir_lib.descriptors.blocks import map_blocks
 from cbir_lib.errors import CbirError, check_integer, check_switch, unknown_name_error
 from cbir_lib.images.preprocessing import check_images
 from cbir_lib.loops import compile_loops
+from cbir_lib.sampling import space_evenly
 
 PAD_PX = 32  # zeros on each side, as the baselines have it
 CUT = np.sqrt(2 * np.log(1e6))  # deviations from a filter's centre where it is down to 1e-6
@@ -261,7 +262,7 @@ class GaborHistogram(TransformerMixin, BaseEstimator):
         """Check the parameters; learn the bins from (N, H, W) uint8 training images."""
         self._check()
         images = check_images(images)
-        images = images[np.linspace(0, len(images) - 1, min(len(images), 512)).astype(int)]
+        images = images[space_evenly(len(images), 512)]
         step = -(-images.size // SAMPLES)
         filters = self.scales * self.orientations
         sample = np.empty((filters, len(images), -(-images[0].size // step)), np.float32)

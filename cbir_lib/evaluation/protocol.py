@@ -34,6 +34,7 @@ from cbir_lib.evaluation.classifiers import Answer, classify_by_neighbours, clas
 from cbir_lib.retrieval.distances import pairwise
 from cbir_lib.retrieval.index import Index
 from cbir_lib.retrieval.ranking import Ranking
+from cbir_lib.sampling import space_evenly
 
 # Whose effect is measured where a method's vectors allow it. The earth mover's wants ordered bins,
 # which few vectors are, and the image distortion's takes minutes.
@@ -265,18 +266,13 @@ def try_distances(
     return measurements
 
 
-def space_evenly(count: int, most: int) -> np.ndarray:
-    """Return at most so many of ``count`` rows, evenly spaced."""
-    return np.linspace(0, count - 1, min(count, most)).astype(int)
-
-
 def embed_images(between: np.ndarray, data: RadiographSet) -> dict:
     """Embed the test split's images in the plane, near each other where their distances are small.
 
     Parameters
     ----------
     between : (P, P)
-        Distances between the images at ``PLOTTED`` :func:`space_evenly` rows.
+        Distances between the images at ``PLOTTED`` :func:`~cbir_lib.sampling.space_evenly` rows.
 
     Notes
     -----

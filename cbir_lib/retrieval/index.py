@@ -30,6 +30,7 @@ from cbir_lib.retrieval.approximate import (
 )
 from cbir_lib.retrieval.distances import DISTANCES, check_device, pairwise
 from cbir_lib.retrieval.ranking import Ranking
+from cbir_lib.sampling import space_evenly
 from cbir_lib.tensors import compute_array_checksum
 
 FORMAT = "cbir_lib index 3"
@@ -301,7 +302,7 @@ class Index:
         self._built = build_structure(faiss_index, place_of, self._convert_for_faiss(self.vectors))
         k = min(RECALL_AT, len(self))
         places = len(self._built.starts) - 1
-        some = np.unique(np.linspace(0, places - 1, min(RECALL_QUERIES, places)).astype(np.int64))
+        some = space_evenly(places, RECALL_QUERIES)
         rows = self._built.rows[self._built.starts[some]]
         shares = measure_recall(self, self.vectors[rows], k, self.ids[rows], self.subjects[rows])
         self.recall = Recall(float(shares.mean()), k, len(rows))

@@ -9,6 +9,7 @@ import numpy as np
 from cbir_lib.datasets import get_source, load, load_images
 from cbir_lib.errors import CbirError
 from cbir_lib.evaluation import protocol
+from cbir_lib.sampling import space_evenly
 from cbir_lib.study.results import Example, Result
 
 
@@ -79,4 +80,4 @@ def load_embedded_images(result: Result) -> np.ndarray:
     test = data.sample(p["images"], p["sample_seed"]).split("test")
     if test.labels.tolist() != result.data.test_labels:
         return nothing
-    return test.images[protocol.space_evenly(len(test), protocol.PLOTTED)]
+    return test.images[space_evenly(len(test), protocol.PLOTTED)]

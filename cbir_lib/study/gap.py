@@ -26,6 +26,7 @@ from cbir_lib.datasets import load
 from cbir_lib.datasets.radiographs import RadiographSet
 from cbir_lib.errors import CbirError
 from cbir_lib.images.preprocessing import Preprocessing
+from cbir_lib.sampling import space_evenly
 from cbir_lib.schema import StrictModel, read_json, write_json
 from cbir_lib.study import real, results
 from cbir_lib.study.config import Real
@@ -185,8 +186,8 @@ def measure(
         region = gallery.class_names[label]
         rows, of_real = np.flatnonzero(gallery.labels == label), np.flatnonzero(labels == label)
         count = min(len(rows), len(of_real))
-        rows = rows[np.linspace(0, len(rows) - 1, count).astype(int)]
-        of_real = of_real[np.linspace(0, len(of_real) - 1, count).astype(int)]
+        rows = rows[space_evenly(len(rows), count)]
+        of_real = of_real[space_evenly(len(of_real), count)]
         ours, theirs = prepare(gallery.images[rows]), prepare(queries.images[of_real])
         sides = compute_quantities(theirs), compute_quantities(ours)
         statistics += compare_sides(region, *sides)

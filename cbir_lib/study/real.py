@@ -23,6 +23,7 @@ from cbir_lib.evaluation.intervals import compute_paired_interval
 from cbir_lib.networks.adaptation import adapt_statistics, has_batch_norm
 from cbir_lib.networks.modules import TrainedNetwork
 from cbir_lib.retrieval.distances import pairwise
+from cbir_lib.sampling import space_evenly
 from cbir_lib.study import effects, results, robustness
 from cbir_lib.study.config import Real
 from cbir_lib.study.effects import Effect, Search
@@ -278,8 +279,7 @@ def select_films(
     rows = []
     for label in np.unique(labels[labels >= 0]):
         of_region = np.flatnonzero(labels == label)
-        count = min(plan.queries, len(of_region))
-        rows.append(of_region[np.linspace(0, len(of_region) - 1, count).astype(int)])
+        rows.append(of_region[space_evenly(len(of_region), plan.queries)])
     rows = np.concatenate(rows)
     return films.take(rows), labels[rows]
 

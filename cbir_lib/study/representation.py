@@ -18,6 +18,7 @@ from cbir_lib.networks.modules import TrainedNetwork
 from cbir_lib.networks.modules import reset_weights as reset_weights  # as chapters call it
 from cbir_lib.retrieval.distances import pairwise
 from cbir_lib.retrieval.hashing import BinaryHash, compute_hamming_distances
+from cbir_lib.sampling import space_evenly
 from cbir_lib.study.effects import Effect, Search
 
 MOST_VALUES = 32768  # of a layer whose whole output is searched; larger layers are only averaged
@@ -258,7 +259,7 @@ def measure_fusions(
     """
     scales, of_validation, of_test = {}, {}, {}
     for vectors in (own, *others):
-        some = vectors.gallery[protocol.space_evenly(len(vectors.gallery), protocol.PLOTTED)]
+        some = vectors.gallery[space_evenly(len(vectors.gallery), protocol.PLOTTED)]
         scales[vectors.method] = compute_mean_distance(pairwise(vectors.distance, some, some))
         of_validation[vectors.method] = pairwise(
             vectors.distance, validation[vectors.method], vectors.gallery

@@ -23,6 +23,7 @@ from cbir_lib.errors import CbirError
 from cbir_lib.images.decoding import decode, fit_to_square
 from cbir_lib.images.perturbations import perturb
 from cbir_lib.networks.modules import read_network
+from cbir_lib.sampling import space_evenly
 from cbir_lib.study import effects, results, robustness
 from cbir_lib.study.config import Redrawn, name_network
 from cbir_lib.study.effects import Effect, Search
@@ -57,7 +58,7 @@ def measure(
     clock = time.perf_counter()
     data = load("phantom").sample(plan.images.model_dump(), 0)
     gallery, test = data.split("train"), data.split("test")
-    rows = np.linspace(0, len(test) - 1, min(plan.queries, len(test))).astype(int)
+    rows = space_evenly(len(test), plan.queries)
     queries = test.take(rows)
     search = Search.from_sets(queries, gallery)
     methods = [

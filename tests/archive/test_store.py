@@ -27,7 +27,6 @@ from cbir_lib.archive import page as result_page
 from cbir_lib.archive import scan, store, update
 from cbir_lib.archive.store import Archive
 from cbir_lib.archive.update import build
-from cbir_lib.cli import index
 from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
 from cbir_lib.errors import CbirError
 from cbir_lib.images.decoding import RULES, Decoded, decode, fit_to_square
@@ -1171,19 +1170,6 @@ def test_progress_is_a_line_where_there_is_no_terminal(cbir, tmp_path, images):
     _, _, err = cbir("index", "build", images, "--descriptor", NAME, "--out", tmp_path / "a")
     assert err == ["images: 20 of 20"]
     assert cbir("index", "build", images, "--out", tmp_path / "a")[2] == []
-
-
-@pytest.mark.parametrize(
-    ("steps", "thousands"),
-    [(range(1, 3001), [1000, 2000, 3000]), (range(512, 3001, 512), [1024, 2048]), ([20], [])],
-    ids=["each image", "each shard", "few"],
-)
-def test_progress_is_a_line_per_thousand_whatever_the_steps(capsys, steps, thousands):
-    with index._counting("images") as progress:
-        for done in steps:
-            progress(done, 3000)
-    said = capsys.readouterr().err.splitlines()
-    assert said == [f"images: {done:,} of 3,000" for done in thousands]
 
 
 def test_progress_counts_the_files_that_are_read_again(tmp_path, images, small_shards):

@@ -47,6 +47,13 @@ def test_a_description_names_panels_axes_and_ends():
     assert "highest Network C (90), lowest Tamura (60.5)" in words
 
 
+def test_without_docstrings_a_description_begins_with_the_function_s_name():
+    def plot_class_shares():  # as `python -OO` leaves it
+        return plt.figure()
+
+    assert described.described(plot_class_shares)().get_label() == "Class shares"
+
+
 def test_a_description_of_pictures_counts_and_names_them():
     images = np.zeros((3, 8, 8), np.uint8)
     words = described.describe(figures.plot_captioned_images(images, ["hand", "knee", "hand"]))

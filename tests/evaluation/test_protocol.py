@@ -21,6 +21,7 @@ from cbir_lib.evaluation import classifiers, intervals, measures, protocol
 from cbir_lib.retrieval.distances import pairwise
 from cbir_lib.retrieval.index import Index
 from cbir_lib.retrieval.ranking import Ranking
+from cbir_lib.sampling import space_evenly
 from cbir_lib.study import results
 
 COUNTS = {"train": 60, "validation": 30, "test": 40}
@@ -570,7 +571,7 @@ def test_confused_pairs_are_the_surest_mistakes():
 
 
 def test_an_embedding_brings_together_what_is_near(data):
-    rows = protocol.space_evenly(COUNTS["test"], protocol.PLOTTED)
+    rows = space_evenly(COUNTS["test"], protocol.PLOTTED)
     labels = data.split("test").labels[rows]
     points = np.random.default_rng(0).normal(size=(len(rows), 4)) + 20 * labels[:, None]
     between = pairwise("L2", points, points)
@@ -583,20 +584,6 @@ def test_an_embedding_brings_together_what_is_near(data):
     assert protocol.embed_images(between, data) == embedding  # the same seed, the same picture
     alike = protocol.embed_images(np.zeros_like(between), data)  # of a descriptor that is constant
     assert np.isfinite(alike["places"]).all()
-
-
-@pytest.mark.parametrize(
-    ("count", "most"), [(1, 5), (5, 5), (6, 5), (7, 1), (2500, protocol.PLOTTED), (599, 600)]
-)
-def test_some_of_many_rows_are_evenly_spaced(count, most):
-    rows = protocol.space_evenly(count, most)
-    assert len(rows) == len(set(rows)) == min(count, most)
-    assert rows[0] == 0
-    if len(rows) > 1:
-        assert rows[-1] == count - 1
-        gaps = np.diff(rows)
-        assert set(gaps) <= {(count - 1) // (len(rows) - 1), (count - 1) // (len(rows) - 1) + 1}
-        assert gaps.sum() == count - 1
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,11 @@ NAMED = 12  # names that a description lists
 def described(plot: Callable[..., Figure]) -> Callable[..., Figure]:
     """Label the figure that a function draws with what the function's docstring says it is.
 
-    Where it is drawn in a notebook, it will be shown there with its description.
+    Where Python was told to drop docstrings (``-OO``), with what its name says. Where it is drawn
+    in a notebook, it will be shown there with its description.
     """
-    first = plot.__doc__.partition("\n\n")[0].split(" ", 1)[1]
+    said = plot.__doc__ or plot.__name__.replace("_", " ")
+    first = said.partition("\n\n")[0].partition(" ")[2]  # behind the verb
     words = " ".join(first.replace("``", "").split())
 
     @functools.wraps(plot)

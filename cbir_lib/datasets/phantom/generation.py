@@ -56,7 +56,7 @@ def render_set(
     seed: int = recipe.SEED,
     size: int = recipe.SIZE_PX,
     workers: int | None = None,
-    progress: Callable[[int], None] = lambda images: None,
+    progress: Callable[[int, int], None] = lambda finished, count: None,
     changes: Sequence[str] = (),
 ) -> Path:
     """Draw ``count`` images and write them as a data set; what a killed run left is kept.
@@ -70,7 +70,7 @@ def render_set(
     workers
         Processes; as many as cores by default. The images do not depend on it.
     progress
-        Called with a number of images whenever some are done, at first with those there already.
+        Called with how many images are done, and of how many, at first with those there already.
     changes
         Of :mod:`cbir_lib.datasets.phantom.changes`, by name.
 
@@ -94,22 +94,24 @@ def render_set(
     parts, done = out / "parts", out / ".parts-done"
     shutil.rmtree(done, ignore_errors=True)
     if _is_finished(out, described):
-        progress(count)
+        progress(count, count)
         return out
     _claim_folder(out, described)
     planned = recipe.plan_images(count, seed)
-    todo = []
+    todo, finished = [], 0
     for first in range(0, count, IMAGES_PER_PART):
         path, entries = parts / f"{first:05d}.parquet", planned[first : first + IMAGES_PER_PART]
         if _is_whole(path):
-            progress(len(entries))
+            finished += len(entries)
         else:
             todo.append((path, entries))
     if todo:
         require_packages()
+    progress(finished, count)
     with closing(_draw_parts(todo, workers or os.cpu_count() or 1, seed, size, changes)) as drawn:
         for images in drawn:
-            progress(images)
+            finished += images
+            progress(finished, count)
     described["drawn_with"] = {name: version(name) for name in RECORDED_PACKAGES}
     tables = [pd.read_parquet(path) for path in sorted(parts.glob("*.parquet"))]
     write_set(out, pd.concat(tables, ignore_index=True), described)

@@ -6,6 +6,7 @@ import numpy as np
 
 from cbir_lib.datasets.radiographs import RadiographSet
 from cbir_lib.errors import unknown_name_error
+from cbir_lib.sampling import space_evenly
 
 
 def select_upright(data: RadiographSet) -> RadiographSet:
@@ -48,5 +49,4 @@ def select_examples(data: RadiographSet, region: str, number: int) -> Radiograph
     of_region = data.select_classes([region])
     by_view = of_region.records.groupby("view", sort=False)
     first_two = np.concatenate([rows[:2] for rows in by_view.indices.values()])
-    number = min(number, len(first_two))
-    return of_region.take(first_two[np.linspace(0, len(first_two) - 1, number).astype(int)])
+    return of_region.take(first_two[space_evenly(len(first_two), number)])
