@@ -283,7 +283,7 @@ def test_a_damaged_part_is_drawn_again(draw, tmp_path):
         contents(generation.render_set(tmp_path / "whole", 200, 1, 32, 1)),
     )
 
-    def stop(images):
+    def stop(finished, count):
         if len(list(out.glob("parts/0*.parquet"))) == 3:
             raise KeyboardInterrupt
 

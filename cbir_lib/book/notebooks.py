@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import jupytext
 import nbformat
 import papermill
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbconvert.filters import strip_ansi
 from papermill.exceptions import PapermillExecutionError
 from papermill.inspection import inspect_notebook
@@ -32,6 +34,9 @@ KERNEL = """import atexit, gc
 get_config().IPKernelApp.log_level = 50
 atexit.register(gc.freeze)
 """
+# On a slow or busy machine a kernel and its messages take minutes; only what hangs takes longer.
+START_S, MESSAGE_S = 600, 120
+STARTS = 3  # another program may take a port before the kernel that it was chosen for
 READ_RESULT = "from cbir_lib.study import {module}\n\nresult = {module}.read({path!r})"
 
 
@@ -84,7 +89,8 @@ def execute(
     Raises
     ------
     CbirError
-        When the notebook is missing, has no ``parameters`` cell, or a parameter is not in it.
+        When the notebook is missing, has no ``parameters`` cell, or a parameter is not in it; when
+        its kernel is killed or cannot start.
     NotebookFailedError
         When a cell raises.
     """
@@ -112,18 +118,7 @@ def execute(
                 raise unknown_name_error(f"parameter of {source.name}", name, declared)
         printed = _Lines(echo)
         try:
-            papermill.execute_notebook(
-                str(converted),
-                str(log),
-                parameters,
-                kernel_name="python3",
-                cwd=str(paths.project_root()),
-                progress_bar=False,
-                stdout_file=printed,
-                # It would write the whole notebook twice a cell.
-                request_save_on_cell_execute=False,
-                **kernels.choose_manager(),
-            )
+            _execute_in_kernel(converted, log, parameters, printed)
         except PapermillExecutionError as error:
             # IPython marks the line of the cell with an arrow; a CbirError comes without.
             in_cell = strip_ansi("\n".join(error.traceback)).rpartition("Cell In[")[2]
@@ -142,6 +137,44 @@ def execute(
     _tidy(executed, lab)
     with replacing(target) as part:
         nbformat.write(executed, part)
+
+
+def _execute_in_kernel(
+    source: Path, log: Path, parameters: dict[str, Any], printed: _Lines
+) -> None:
+    """Let papermill execute a notebook; another kernel if one dies before a cell is executed."""
+    for start in range(1, STARTS + 1):
+        try:
+            papermill.execute_notebook(
+                str(source),
+                str(log),
+                parameters,
+                kernel_name="python3",
+                cwd=str(paths.project_root()),
+                progress_bar=False,
+                stdout_file=printed,
+                start_timeout=START_S,
+                iopub_timeout=MESSAGE_S,
+                # It would write the whole notebook twice a cell.
+                request_save_on_cell_execute=False,
+                **kernels.choose_manager(),
+            )
+        except (DeadKernelError, CellTimeoutError) as error:
+            what = "was killed" if isinstance(error, DeadKernelError) else "does not answer"
+            raise CbirError(
+                f"{log.stem}: the kernel that executed it {what}",
+                "memory may have run out: close other programs, or use fewer cores",
+            ) from None
+        except RuntimeError as error:
+            if "before replying" not in str(error):
+                raise
+            if start == STARTS:
+                raise CbirError(
+                    f"{log.stem}: {STARTS} kernels died before they executed anything",
+                    f"what {sys.executable} -m ipykernel_launcher prints may say why",
+                ) from None
+        else:
+            return
 
 
 def _is_measuring(cell: nbformat.NotebookNode) -> bool:

@@ -12,7 +12,7 @@ import typer
 
 from cbir_lib import paths
 from cbir_lib.cli.options import ProfileName, StudyFile, list_run_ids, load_study
-from cbir_lib.errors import CbirError
+from cbir_lib.errors import CbirError, explain_trouble
 from cbir_lib.files import replacing
 
 app = typer.Typer(help="Steps of the study, called by the Snakefile.")
@@ -99,24 +99,13 @@ def _job(work, name, notebook, target, parameters, **how) -> None:
     """Execute a notebook and report to the conductor."""
     from functools import partial
 
-    from cbir_lib import messages
-    from cbir_lib.book.notebooks import NotebookFailedError, execute, quiet_kernel
-
-    send_message = partial(messages.send_message, name)
+    from cbir_lib.book.notebooks import execute, quiet_kernel
+    from cbir_lib.messages import send_message
 
     quiet_kernel(paths.build_folder())
     log = work / "logs" / f"{name.removeprefix('chapter-')}.ipynb"
-    send_message("start")
-    started = time.monotonic()
-    try:
-        source = paths.notebook_source(notebook)
-        execute(source, target, parameters, log=log, echo=send_message, **how)
-    except NotebookFailedError as error:
-        for line in [*error.lines, f"  the notebook as it stands: {log}"]:
-            send_message(f"| {line}")
-        send_message("failed")
-        raise typer.Exit(1) from None
-    send_message(f"done in {time.monotonic() - started:.0f} s")
+    source, echo = paths.notebook_source(notebook), partial(send_message, name)
+    _report(name, lambda: execute(source, target, parameters, log=log, echo=echo, **how), log)
 
 
 @app.command("search-page")
@@ -150,20 +139,28 @@ def job_pdf(work: Path) -> None:
     print(f"{work / 'book.pdf'}: {count} pages")
 
 
-def _report(job: str, do: Callable[[], object]) -> None:
-    """Do a job that does not execute a notebook, and report to the conductor."""
+def _report(job: str, do: Callable[[], object], log: Path | None = None) -> None:
+    """Do a job and report to the conductor; ``log`` is the notebook with the cell that failed."""
+    from cbir_lib.book.notebooks import NotebookFailedError
     from cbir_lib.messages import send_message
 
     send_message(job, "start")
     started = time.monotonic()
     try:
         do()
-    except CbirError as error:
-        for line in str(error).splitlines():
-            send_message(job, f"| {line}")
-        send_message(job, "failed")
-        raise typer.Exit(1) from None
-    send_message(job, f"done in {time.monotonic() - started:.0f} s")
+    except NotebookFailedError as error:
+        lines = [*error.lines, f"  the notebook as it stands: {log}"]
+    except Exception as error:
+        if (trouble := explain_trouble(error)) is None:
+            raise
+        lines = str(trouble).splitlines()
+    else:
+        send_message(job, f"done in {time.monotonic() - started:.0f} s")
+        return
+    for line in lines:
+        send_message(job, f"| {line}")
+    send_message(job, "failed")
+    raise typer.Exit(1)
 
 
 @app.command("check-book")

@@ -25,7 +25,11 @@ NBGRADER_CONFIG = '''\
 c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "cbir"
 c.ClearSolutions.code_stub = {"python": "# your code here"}
-c.ExecutePreprocessor.timeout = 300  # seconds per cell; the first image takes longest
+# Seconds, for a busy machine: per cell, of which the first image takes longest; until a kernel has
+# started; and until what a cell printed has arrived.
+c.ExecutePreprocessor.timeout = 300
+c.ExecutePreprocessor.startup_timeout = 300
+c.ExecutePreprocessor.iopub_timeout = 120
 '''
 README = """\
 # Exercises of "Content-based retrieval of radiographs"

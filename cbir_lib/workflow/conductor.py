@@ -134,8 +134,7 @@ def conduct(
         progress = Progress(study, profile, log, console)
         code = graph.run(log, progress, warm)
         if code:
-            said = progress.failures or _find_reason(log)
-            raise RunsFailedError("\n".join(said), progress.list_undone())
+            raise RunsFailedError("\n".join(progress.explain_failure()), progress.list_undone())
         if progress.total:
             console.print(f"all done in {_format_minutes(time.monotonic() - progress.started)}")
         else:
@@ -415,6 +414,14 @@ class Progress:
     def list_undone(self) -> list[str]:
         """List the jobs that were planned and are not done."""
         return [job for job, share in self.share.items() if share < 1]
+
+    def explain_failure(self) -> list[str]:
+        """Explain in a few lines why jobs failed, those too that ended without saying so."""
+        lost = [
+            f"{job}: ended without a reason, as where memory runs out; log: {self.log}"
+            for job in self.running
+        ]
+        return [*self.failures, *lost] or _find_reason(self.log)
 
     def describe_remaining(self) -> str:
         """Describe how many jobs are done, and about how long the rest takes."""

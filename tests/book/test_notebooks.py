@@ -2,6 +2,7 @@
 
 import ast
 import os
+import socket
 import sys
 from contextlib import chdir
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from jupyter_client.connect import LocalPortCache
 
 from cbir_lib import paths
+from cbir_lib.book import notebooks
 from cbir_lib.book.notebooks import NotebookFailedError, execute, quiet_kernel
 from cbir_lib.book.parameters import generate_parameters, generate_run, list_examples, rewrite
 from cbir_lib.errors import CbirError
@@ -148,6 +151,67 @@ CELLS = [
     ("raise RuntimeError('a book made from published results measures nothing')", "measure"),
     ("print(result.run, result.retrieval.queries)", "show"),
 ]
+
+
+def execute_with_ports_taken(folder, monkeypatch, kernels):
+    """Execute a notebook while another program has a port of each of the first ``kernels``."""
+    choose, chosen = LocalPortCache.find_available_port, []
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def find_available_port(cache, ip):
+            chosen.append(choose(cache, ip))
+            first = len(chosen) % 5 == 1  # of the five that a kernel has
+            return other.getsockname()[1] if first and len(chosen) <= 5 * kernels else chosen[-1]
+
+        monkeypatch.setattr(LocalPortCache, "find_available_port", find_available_port)
+        source, target = written(folder / "small.md", ("6 * 7", "show")), folder / "small.ipynb"
+        execute(source, target, {}, log=folder / "log.ipynb")
+    return nbformat.read(target, as_version=4), len(chosen) // 5
+
+
+def test_another_kernel_is_started_if_a_port_of_the_first_is_taken(tmp_path, monkeypatch):
+    executed, started = execute_with_ports_taken(tmp_path, monkeypatch, 1)
+    assert executed.cells[-1].outputs[0].data["text/plain"] == "42"
+    assert started == 2
+
+
+def test_kernels_that_cannot_start_are_an_error_of_two_lines(tmp_path, monkeypatch):
+    with pytest.raises(CbirError, match="log: 3 kernels died before they executed anything"):
+        execute_with_ports_taken(tmp_path, monkeypatch, 3)
+    assert not (tmp_path / "small.ipynb").exists()
+
+
+def test_a_killed_kernel_is_an_error_of_two_lines(tmp_path):
+    kill = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"  # as the system kills
+    source, target = written(tmp_path / "small.md", (kill, "show")), tmp_path / "small.ipynb"
+    with pytest.raises(CbirError, match="log: the kernel that executed it was killed"):
+        execute(source, target, {}, log=tmp_path / "log.ipynb")
+    assert not target.exists()
+
+
+def test_what_a_busy_kernel_says_late_is_waited_for(tmp_path, monkeypatch):
+    late = """
+import time
+from ipykernel.kernelbase import Kernel
+
+publish = Kernel._publish_status
+
+def publish_late(kernel, status, *others, **named):
+    if status == "idle":
+        Kernel._publish_status = publish
+        time.sleep(5)  # nbclient waits for 4
+    publish(kernel, status, *others, **named)
+
+Kernel._publish_status = publish_late
+"""
+    source = written(tmp_path / "small.md", (late, "show"), ("6 * 7", "show"))
+    target = tmp_path / "small.ipynb"
+    execute(source, target, {}, log=tmp_path / "log.ipynb")
+    executed = nbformat.read(target, as_version=4)
+    assert executed.cells[-1].outputs[0].data["text/plain"] == "42"
+    monkeypatch.setattr(notebooks, "MESSAGE_S", 1)
+    with pytest.raises(CbirError, match="log: the kernel that executed it does not answer"):
+        execute(source, target, {}, log=tmp_path / "log.ipynb")
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from PIL import Image
 
 from cbir_lib import __version__, paths
 from cbir_lib.archive import update
+from cbir_lib.book import search_page
 from cbir_lib.cli import job
 from cbir_lib.descriptors.fitted import save_descriptor
 from cbir_lib.descriptors.histogram import GreyHistogram
@@ -334,6 +335,31 @@ def test_a_full_disk_leaves_the_result_that_was_there(project, monkeypatch):
     with pytest.raises(CbirError, match="no space left"):
         job._show_or_measure(None, None, None, result, None, project / "published.json", False)
     assert result.read_text() == whole
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (CbirError("a fault", "mend it"), 1, "error: a fault"),
+        (OSError(28, "No space left on device", "x"), 1, "error: x: No space left on device"),
+        (MemoryError(), 1, "error: too little memory"),
+        (KeyError("classes"), 70, None),  # no trouble of the machine: the log has it
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_job_says_why_it_failed(cbir, tmp_path, monkeypatch, error, code, said):
+    def fail(place):
+        raise error
+
+    monkeypatch.setattr(search_page, "write", fail)
+    ended, out, err = cbir("job", "search-page", "--work", tmp_path)
+    lines = [line.removeprefix("[search-page] ") for line in out.splitlines()]
+    assert ended == code and lines[0] == "start"
+    if said:
+        assert lines[1] == f"| {said}" and lines[2].startswith("| hint: ")
+        assert lines[3:] == ["failed"] and err == []
+    else:
+        assert lines[1:] == [] and "a fault in cbir itself: KeyError" in err[0]
 
 
 # Publishing

@@ -148,7 +148,7 @@ def draw(out):
     def files():
         return {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
 
-    def interrupt(images):
+    def interrupt(finished, count):
         raise KeyboardInterrupt
 
     reported = []
@@ -162,9 +162,9 @@ def draw(out):
         assert "begun with other settings" in refused.value.what
         assert_mendable(refused.value)
 
-        def go_on(images):
-            reported.append(images)
-            if sum(reported) < COUNT:
+        def go_on(finished, count):
+            reported.append((finished, count))
+            if finished < COUNT:
                 assert left.items() <= files().items()  # nothing is drawn twice
 
         generation.render_set(out, COUNT, SEED, SIZE, 2, go_on)
@@ -172,7 +172,8 @@ def draw(out):
     parts = {f"parts/{first:05d}.parquet" for first in range(0, COUNT, 20)}
     assert names - parts == {"parts/recipe.json"}  # nothing half-written
     assert 0 < len(names & parts) < len(parts)
-    assert reported == [20] * 10
+    kept = 20 * len(names & parts)
+    assert reported == [(done, COUNT) for done in range(kept, COUNT + 1, 20)]
 
 
 @pytest.fixture

@@ -176,7 +176,7 @@ def graded(tmp_path_factory):
 
 def call(place, *arguments):
     commands = str(Path(sys.executable).parent)  # nbgrader calls alembic by its name
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "nbgrader", *arguments],
         cwd=place,
         env=os.environ
@@ -185,10 +185,10 @@ def call(place, *arguments):
             "PYTHONPATH": str(ROOT),
             "JUPYTER_CONFIG_DIR": str(place / "settings"),
         },
-        check=True,
         capture_output=True,
         text=True,
     )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_release_has_starters_and_no_solution(graded):

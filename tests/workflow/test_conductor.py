@@ -13,13 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from rich.console import Console
 
 from cbir_lib import paths
 from cbir_lib.book import site
 from cbir_lib.errors import CbirError
 from cbir_lib.reproduction import verification
 from cbir_lib.study import results
-from cbir_lib.study.config import NetworkRun
+from cbir_lib.study.config import NetworkRun, read_study
 from cbir_lib.workflow import conductor
 from cbir_lib.workflow.conductor import MARK, _find_reason
 from tests.fixtures import heed_ctrl_c, write_mednist
@@ -335,6 +336,19 @@ def test_why_snakemake_failed(printed, reason, tmp_path):
     heading, *lines = _find_reason(log)
     assert heading == f"Snakemake failed; the end of {log}:"
     assert lines == (printed.splitlines() if reason is None else reason)
+
+
+def test_a_job_that_ends_without_a_word_is_named(tmp_path):
+    study, log = read_study(ROOT / "study.yml"), tmp_path / "study.log"
+    progress = conductor.Progress(study, "quick", log, Console(quiet=True))
+    for line in (
+        "[plan] one two three four",
+        *("[one] start", "[two] start", "[three] start"),
+        *("[one] done in 3 s", "[two] | two: cell 3 failed", "[two] failed"),
+    ):
+        progress.hear(line)
+    lost = f"three: ended without a reason, as where memory runs out; log: {log}"
+    assert progress.explain_failure() == ["two: cell 3 failed", lost]
 
 
 @pytest.mark.skipif(conductor.GPU_DRIVER.exists(), reason="there is a GPU")

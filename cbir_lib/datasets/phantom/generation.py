@@ -107,7 +107,8 @@ def render_set(
             todo.append((path, entries))
     if todo:
         require_packages()
-    progress(finished, count)
+    if finished:
+        progress(finished, count)
     with closing(_draw_parts(todo, workers or os.cpu_count() or 1, seed, size, changes)) as drawn:
         for images in drawn:
             finished += images
