@@ -8,8 +8,10 @@ import tarfile
 from pathlib import Path
 
 import cv2
+import nbformat
 import numpy as np
 import pandas as pd
+from nbclient import NotebookClient
 from PIL import Image
 
 from cbir_lib import paths
@@ -123,3 +125,20 @@ def pack(folder: Path, archive: Path) -> Path:
 def shipped_network(letter: str) -> str:
     """Return the run of a network of this letter that is part of the project."""
     return min(file.stem for file in paths.models_folder().glob(f"phantom-{letter}-*.safetensors"))
+
+
+# What is said of a kernel one of whose ports another program took before it did.
+KERNEL_DIED = "Kernel died before replying"
+
+
+def execute_cells(notebook: nbformat.NotebookNode, **settings) -> nbformat.NotebookNode:
+    """Execute a notebook, by another kernel if one does not start, also on a busy machine."""
+    waits = {"startup_timeout": 600, "iopub_timeout": 120}
+    for _ in range(3):
+        try:
+            return NotebookClient(notebook, kernel_name="python3", **waits, **settings).execute()
+        except RuntimeError as error:
+            if KERNEL_DIED not in str(error):
+                raise
+            died = error
+    raise died

@@ -9,10 +9,10 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from nbclient import NotebookClient
 
 from cbir_lib.book import figures
 from cbir_lib.book.figures import described, palette
+from tests.fixtures import execute_cells
 
 FOLDER = Path(figures.__file__).parent
 
@@ -90,9 +90,7 @@ def test_a_notebook_shows_vectors_or_pixels_with_words():
         "figures.plot_precision_recall({'Network A': [1.0, 0.5]})",
     ]
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
-    notebook = NotebookClient(
-        nbformat.v4.new_notebook(cells=cells), kernel_name="python3"
-    ).execute()
+    notebook = execute_cells(nbformat.v4.new_notebook(cells=cells))
     _, curves, picture, again = ([o for o in c.outputs if "data" in o] for c in notebook.cells)
     for output in (*curves, *again):
         assert "image/svg+xml" in output.data and "image/png" not in output.data
