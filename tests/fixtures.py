@@ -15,6 +15,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from cbir_lib import paths
+from cbir_lib.book.notebooks import DIED, MESSAGE_S, START_S, STARTS
 from cbir_lib.datasets.mednist import CLASSES
 
 SIZE_PX = 64
@@ -127,18 +128,14 @@ def shipped_network(letter: str) -> str:
     return min(file.stem for file in paths.models_folder().glob(f"phantom-{letter}-*.safetensors"))
 
 
-# What is said of a kernel one of whose ports another program took before it did.
-KERNEL_DIED = "Kernel died before replying"
-
-
 def execute_cells(notebook: nbformat.NotebookNode, **settings) -> nbformat.NotebookNode:
     """Execute a notebook, by another kernel if one does not start, also on a busy machine."""
-    waits = {"startup_timeout": 600, "iopub_timeout": 120}
-    for _ in range(3):
+    waits = {"startup_timeout": START_S, "iopub_timeout": MESSAGE_S}
+    for _ in range(STARTS):
         try:
             return NotebookClient(notebook, kernel_name="python3", **waits, **settings).execute()
         except RuntimeError as error:
-            if KERNEL_DIED not in str(error):
+            if DIED not in str(error):
                 raise
             died = error
     raise died

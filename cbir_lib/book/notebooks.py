@@ -37,6 +37,7 @@ atexit.register(gc.freeze)
 # On a slow or busy machine a kernel and its messages take minutes; only what hangs takes longer.
 START_S, MESSAGE_S = 600, 120
 STARTS = 3  # another program may take a port before the kernel that it was chosen for
+DIED = "Kernel died before replying"  # how jupyter_client says so
 READ_RESULT = "from cbir_lib.study import {module}\n\nresult = {module}.read({path!r})"
 
 
@@ -166,7 +167,7 @@ def _execute_in_kernel(
                 "memory may have run out: close other programs, or use fewer cores",
             ) from None
         except RuntimeError as error:
-            if "before replying" not in str(error):
+            if DIED not in str(error):
                 raise
             if start == STARTS:
                 raise CbirError(

@@ -11,10 +11,11 @@ import nbformat
 import pytest
 
 from cbir_lib import paths
+from cbir_lib.book.notebooks import DIED, STARTS
 from cbir_lib.errors import CbirError
 from cbir_lib.teaching.course import write_course
 from cbir_lib.teaching.exercises import read_chapters
-from tests.fixtures import KERNEL_DIED, execute_cells
+from tests.fixtures import execute_cells
 
 ROOT = Path(__file__).parents[2]
 
@@ -180,9 +181,9 @@ def call(place, *arguments):
         "JUPYTER_CONFIG_DIR": str(place / "settings"),
     }
     command = [sys.executable, "-m", "nbgrader", *arguments]
-    for _ in range(3):
+    for _ in range(STARTS):
         done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
-        if KERNEL_DIED not in done.stderr:
+        if DIED not in done.stderr:
             break
     assert done.returncode == 0, done.stdout + done.stderr
 
