@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import re
 import warnings
@@ -14,6 +13,7 @@ from PIL import ExifTags, Image, ImageChops
 from cbir_lib.errors import CbirError, first_line
 from cbir_lib.images import dicom, jpeg, png, tiff
 from cbir_lib.images.grey import (
+    LARGEST_BYTES,
     LARGEST_FILE,
     LARGEST_PX,
     RULES,
@@ -29,6 +29,7 @@ from cbir_lib.images.grey import (
     stretch,
 )
 from cbir_lib.images.memory import reserving
+from cbir_lib.images.parts import TOO_MANY_PARTS, FileOfParts, comes_from_parts
 
 __all__ = [
     "LARGEST_FILE",
@@ -56,6 +57,9 @@ COLOUR_BYTES = 10  # RGBA, CMYK and the like
 DEEP_COLOUR_BYTES = 24
 PROGRESSIVE_BYTES = 2  # added per channel: the coefficients of the whole picture
 FORMAT_BYTES = {"WEBP": 10, "JPEG2000": 4}  # added; for JPEG 2000 per channel
+FILE_COPIES = {"WEBP": 7, "JPEG2000": 5}  # times the file in memory, where it is not once
+TAG_COPIES = 4  # times the texts in a TIFF's tags or in EXIF, besides the file
+LARGEST_WEBP = LARGEST_BYTES // FILE_COPIES["WEBP"]  # bytes: it is copied before its size is known
 MOST_SCANS = 200  # of a JPEG: each passes over the whole picture
 MOST_TEXT_PX = 10_000_000  # of a PGM in text form, which is read number by number
 
@@ -96,8 +100,8 @@ def decode(data: bytes) -> Decoded:
     becomes black. Of several pages or frames the first is read, and the remark says so.
 
     Files that are empty, truncated, of another format, smaller than 8 x 8 pixels, larger than
-    ``LARGEST_PX``, or that would take more than 1 GB of memory give no image. For DICOM see
-    :func:`cbir_lib.images.dicom.decode`.
+    ``LARGEST_PX``, of too many parts (:mod:`cbir_lib.images.parts`), or that would take more than
+    1 GB of memory give no image. For DICOM see :func:`cbir_lib.images.dicom.decode`.
     """
     if not data:
         return Decoded(None, "empty file")
@@ -114,6 +118,8 @@ def decode(data: bytes) -> Decoded:
     except Image.DecompressionBombError:  # Pillow's own limit, checked before it decodes a pixel
         return Decoded(None, f"more than {LARGEST_PX:,} pixels, too large")
     except Exception as error:  # Pillow's decoders raise a dozen types, by format and fault
+        if comes_from_parts(error):
+            return Decoded(None, TOO_MANY_PARTS)
         scarce = "out of memory" in str(error)
         return Decoded(None, TOO_LITTLE_MEMORY if scarce else "damaged")
 
@@ -128,8 +134,11 @@ def _decode(data: bytes) -> Decoded:
             return Decoded(None, fault)
         if layout.fault:
             return Decoded(None, layout.fault)
+    jpeg.verify_header(data)
+    if data[8:12] == b"WEBP" and len(data) > LARGEST_WEBP:
+        return Decoded(None, f"a WebP of more than {LARGEST_WEBP:,} bytes, too large")
     try:
-        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        picture = Image.open(FileOfParts(data), formats=FORMATS)
     except Image.UnidentifiedImageError:
         if layout and (layout.deep or layout.packed):
             return _decode_deep_tiff(data, layout)
@@ -180,7 +189,7 @@ def _decode(data: bytes) -> Decoded:
 
 def _verify_png(data: bytes) -> None:
     """Compare the checksums of a PNG's chunks, those of the pixels too, which loading skips."""
-    with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+    with Image.open(FileOfParts(data), formats=("PNG",)) as picture:
         picture.verify()  # afterwards it cannot be loaded
 
 
@@ -226,7 +235,10 @@ def _find_fault(picture: Image.Image, data: bytes, layout: tiff.Layout | None) -
         per_pixel += PROGRESSIVE_BYTES * channels
     more = FORMAT_BYTES.get(picture.format, 0)
     per_pixel += more * channels if picture.format == "JPEG2000" else more
-    if fault := find_memory_fault(width, height, per_pixel, len(data)):
+    file_bytes = len(data) * FILE_COPIES.get(picture.format, 1)
+    tag_bytes = layout.tag_bytes if layout else len(picture.info.get("exif", b""))
+    file_bytes += TAG_COPIES * tag_bytes
+    if fault := find_memory_fault(width, height, per_pixel, file_bytes):
         return fault
     if picture.format in ("JPEG", "MPO") and (scans := data.count(b"\xff\xda")) > MOST_SCANS:
         return f"a JPEG of {scans:,} scans, which is not read"
@@ -271,6 +283,7 @@ def _read_density(picture: Image.Image) -> tuple[float, float]:
 
 def _read_orientation(picture: Image.Image) -> int:
     """Read the orientation from EXIF or XMP, 1 to 8; 1 where it is invalid or missing."""
+    tiff.verify_exif(picture.info.get("exif", b""))
     try:
         orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
         return orientation if orientation in range(1, 9) else 1
@@ -412,7 +425,7 @@ def _decode_netpbm(data: bytes, mode: str, maximum: int) -> Decoded:
 def _decode_deep_tiff(data: bytes, layout: tiff.Layout) -> Decoded:
     cost = sum(layout.bits) / 8 * 2 + (48 if 1 in layout.extra_samples else 8)
     cost = 20 if layout.packed else cost
-    if fault := find_memory_fault(*layout.padded, cost, len(data)):
+    if fault := find_memory_fault(*layout.padded, cost, len(data) + TAG_COPIES * layout.tag_bytes):
         return Decoded(None, fault)
     if layout.truncated:
         return Decoded(None, "damaged")

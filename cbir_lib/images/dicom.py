@@ -6,7 +6,6 @@ viewer makes of the stored values is in :mod:`cbir_lib.images.dicom_display`.
 
 from __future__ import annotations
 
-import io
 import re
 import struct
 import warnings
@@ -14,7 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cbir_lib.images.dicom_display import COLOURS, convert_for_display, read_text
+from cbir_lib.images.dicom_display import (
+    COLOURS,
+    MODALITY_LUT,
+    VOI_LUT,
+    convert_for_display,
+    read_first_item,
+    read_text,
+    remove_long_elements,
+)
 from cbir_lib.images.grey import (
     LARGEST_BYTES,
     TOO_LITTLE_MEMORY,
@@ -25,6 +32,13 @@ from cbir_lib.images.grey import (
     unpacks_to_more,
 )
 from cbir_lib.images.jpeg import has_end, read_depths
+from cbir_lib.images.parts import (
+    MOST_PARTS,
+    TOO_MANY_PARTS,
+    FileOfParts,
+    PartsError,
+    comes_from_parts,
+)
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -42,6 +56,7 @@ MODALITIES = {
     "XA": "X-ray angiography",
 }
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
 LONG_VRS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT")
 INSTALL_COMMAND = 'pip install "cbir_lib[dicom]"'
 
@@ -95,8 +110,8 @@ def decode(data: bytes) -> Decoded:
             return _decode(data)
         except MemoryError:
             return Decoded(None, TOO_LITTLE_MEMORY)
-        except Exception:  # pydicom passes on whatever its parsing raises
-            return Decoded(None, "damaged")
+        except Exception as error:  # pydicom passes on whatever its parsing raises
+            return Decoded(None, TOO_MANY_PARTS if comes_from_parts(error) else "damaged")
 
 
 def _decode(data: bytes) -> Decoded:
@@ -109,7 +124,8 @@ def _decode(data: bytes) -> Decoded:
     # Checked before anything is inflated: a few bytes can become gigabytes.
     if syntax == DeflatedExplicitVRLittleEndian:
         return Decoded(None, f"compressed as {syntax.name}, which is not read")
-    header = dcmread(io.BytesIO(data), force=True)
+    header = dcmread(FileOfParts(data), force=True)
+    remove_long_elements(header, kept=(*PIXELS, *GROUPS, MODALITY_LUT, VOI_LUT))
     modality = read_text(header, "Modality")
     if modality and not MODALITIES.keys() & set(re.findall("[A-Z]+", modality.upper())):
         return Decoded(None, f"modality {modality}, no projection X-ray")
@@ -133,7 +149,7 @@ def _decode(data: bytes) -> Decoded:
     frames = header.NumberOfFrames
     try:
         pixels, void, pixel_remarks = _read_pixels(header, name, syntax)
-    except MemoryError:
+    except (MemoryError, PartsError):
         raise
     except Exception:  # each codec raises its own types
         if syntax.is_encapsulated:
@@ -186,7 +202,7 @@ def _read_transfer_syntax(data: bytes) -> UID | None:
     """Read the transfer syntax from the file meta information (group 0002) alone."""
     from pydicom.filereader import read_dataset
 
-    file = io.BytesIO(data)
+    file = FileOfParts(data)
     file.seek(132 if data[128:132] == b"DICM" else 0)
     if data[file.tell() : file.tell() + 2] != b"\2\0":
         return None
@@ -343,11 +359,10 @@ def _complete_header(header: Dataset, name: str, syntax: UID) -> list[str]:
 
 def _lift_functional_groups(header: Dataset) -> None:
     """Copy rescale and window of an enhanced file's first frame to where other files have them."""
-    for outer in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
-        for inner in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
-            groups = header.get(outer)
-            items = groups[0].get(inner) if groups else None
-            for element in items[0] if items else ():
+    for outer in GROUPS:
+        groups = read_first_item(header, outer)
+        for inner in ("PixelValueTransformationSequence", "FrameVOILUTSequence") if groups else ():
+            for element in read_first_item(groups, inner) or ():
                 if element.tag not in header:
                     header.add(element)
 
@@ -387,8 +402,12 @@ def _find_frame_fault(header: Dataset, value: bytes, syntax: UID) -> str:
     from pydicom.encaps import get_frame
     from pydicom.uid import RLELossless
 
+    if int.from_bytes(value[4:8], "little") > 4 * MOST_PARTS:  # bytes of the table of offsets
+        raise PartsError
     try:
-        frame = get_frame(value, 0, number_of_frames=header.NumberOfFrames)
+        frame = get_frame(FileOfParts(value), 0, number_of_frames=header.NumberOfFrames)
+    except PartsError:
+        raise
     except Exception:  # broken fragments raise any type
         return f"compressed as {syntax.name}, damaged or of a kind no codec here reads"
     if syntax == RLELossless:
@@ -402,9 +421,11 @@ def _find_frame_fault(header: Dataset, value: bytes, syntax: UID) -> str:
     if (depth := max(read_depths(frame), default=0)) > header.BitsAllocated:
         return f"its compressed picture has {depth} bits, not {header.BitsAllocated} as it says"
     try:
-        with Image.open(io.BytesIO(frame), formats=("JPEG", "JPEG2000")) as picture:
+        with Image.open(FileOfParts(frame), formats=("JPEG", "JPEG2000")) as picture:
             width, height = picture.size
             cut_off = picture.format == "JPEG" and not has_end(frame)
+    except PartsError:
+        raise
     except Image.DecompressionBombError:
         return "more pixels than Rows and Columns say"
     except Exception:  # not a format that Pillow reads: left to the codec

@@ -22,6 +22,7 @@ from cbir_lib.images.grey import (
     map_bands,
     stretch,
 )
+from cbir_lib.images.parts import FileOfParts, PartsError, comes_from_parts
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -29,12 +30,54 @@ if TYPE_CHECKING:
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 WINDOW_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")  # the first is the default
 COLOUR_NAMES = ("Red", "Green", "Blue")
+MODALITY_LUT, VOI_LUT = "ModalityLUTSequence", "VOILUTSequence"
+LONGEST_ELEMENT = 2 * 65536  # bytes: a LUT of 16 bits; no other element that is read has more
 
 
 def read_text(header: Dataset, name: str) -> str:
     """Read an element as short printable text; empty where it is missing."""
     text = str(header.get(name) or "").strip()[:40]
     return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def remove_long_elements(dataset: Dataset, kept: tuple[str, ...] = ()) -> None:
+    """Remove elements longer than ``LONGEST_ELEMENT``, but those ``kept``, before they are parsed.
+
+    pydicom makes an object of each of an element's values.
+    """
+    from pydicom.datadict import keyword_for_tag
+
+    for tag in list(dataset.keys()):
+        value = dataset.get_item(tag).value
+        long = isinstance(value, bytes) and len(value) > LONGEST_ELEMENT
+        if long and keyword_for_tag(tag) not in kept:
+            del dataset[tag]
+
+
+def read_first_item(dataset: Dataset, name: str) -> Dataset | None:
+    """Read the first item of a sequence, without its long elements; None where there is none.
+
+    Raises :class:`cbir_lib.images.parts.PartsError` where the sequence has too many.
+    """
+    from pydicom.charset import default_encoding
+    from pydicom.filereader import read_sequence
+
+    if name not in dataset:
+        return None
+    element = dataset.get_item(name)
+    items = element.value
+    if isinstance(items, bytes):  # nothing has been made of it
+        file, encoded = FileOfParts(items), (element.is_implicit_VR, element.is_little_endian)
+        try:
+            items = read_sequence(file, *encoded, len(items), [default_encoding])
+        except Exception as error:  # any, whatever the cause
+            if comes_from_parts(error):
+                raise PartsError from error
+            raise
+    if not items:
+        return None
+    remove_long_elements(items[0])
+    return items[0]
 
 
 def convert_for_display(pixels: np.ndarray, header: Dataset, void: np.ndarray | None) -> Decoded:
@@ -69,7 +112,7 @@ def convert_for_display(pixels: np.ndarray, header: Dataset, void: np.ndarray | 
     try:
         image, remark = _apply_window(pixels, header, void)
         remarks.insert(0, remark)
-    except MemoryError:
+    except (MemoryError, PartsError):
         raise
     except Exception:  # invalid values in one of a dozen elements
         image = stretch(pixels, *find_limits(pixels, void))
@@ -102,8 +145,8 @@ def _apply_window(
     from pydicom.pixels import apply_rescale, apply_windowing
 
     ends = _find_possible_ends(pixels, header)
-    if header.get("ModalityLUTSequence"):
-        pixels = _apply_lut(pixels, *_read_lut(header.ModalityLUTSequence[0], header, ends))
+    if (item := read_first_item(header, MODALITY_LUT)) is not None:
+        pixels = _apply_lut(pixels, *_read_lut(item, header, ends))
         ends = np.zeros(2)
 
         def rescale(band: np.ndarray) -> np.ndarray:
@@ -119,8 +162,7 @@ def _apply_window(
     if not np.isfinite([black, white]).all() or (black == white and low != high):
         raise ValueError("no rescale")
     remark = ""
-    if header.get("VOILUTSequence"):
-        item = header.VOILUTSequence[0]
+    if (item := read_first_item(header, VOI_LUT)) is not None:
         table, first = _read_lut(item, header, rescale(ends))
         declared = int(item.LUTDescriptor[2])
         bits = find_used_bits(declared, int(table.max()))

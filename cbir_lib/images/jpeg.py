@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from cbir_lib.images.parts import MOST_PARTS, PartsError
+
 LOSSLESS = 0xF7  # start of frame of JPEG-LS
 KINDS = {
     0xC3: "lossless JPEG",
@@ -12,23 +14,26 @@ KINDS = {
     LOSSLESS: "JPEG-LS",
 }
 TABLES = (0xC4, 0xC8, 0xCC)  # markers among those of frames that start none
-MARKER = re.compile(rb"\xff[^\x00\xff]")
 END = 0xD9
 ALONE = (0x01, *range(0xD0, 0xD9))  # markers that no segment follows
+MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # any other
 CODE_STREAM = b"\xff\x4f\xff\x51"  # how one of JPEG 2000 starts; the sizes follow
+LONGEST_HEADER = 2**22  # bytes of a JPEG 2000's boxes about its picture, a colour profile included
 
 
 def _read_frame_header(data: bytes) -> tuple[int, int]:
     """Read a JPEG's or JPEG-LS' start of frame: its marker, and the bits of a sample; or 0, 0."""
     place = 2
-    while place + 9 < len(data) and data[place] == 0xFF:
+    for _ in range(MOST_PARTS):
+        if place + 9 >= len(data) or data[place] != 0xFF:
+            return 0, 0
         marker = data[place + 1]
         if marker == LOSSLESS or (0xC0 <= marker <= 0xCF and marker not in TABLES):
             return marker, data[place + 4]
         place += 2
         if marker not in ALONE:
             place += int.from_bytes(data[place : place + 2], "big")
-    return 0, 0
+    raise PartsError
 
 
 def name_kind(data: bytes) -> str:
@@ -43,13 +48,13 @@ def has_end(data: bytes) -> bool:
     The decoder takes zeros, as in a copy that broke off, for pixels.
     """
     place = 2
-    while marker := MARKER.search(data, place):
-        place, code = marker.end(), data[marker.end() - 1]
-        if code == END:
-            return True
-        if code not in ALONE:
-            place += int.from_bytes(data[place : place + 2], "big")
-    return False
+    for _ in range(MOST_PARTS):
+        marker = MARKER.search(data, place)
+        if marker is None or data[marker.end() - 1] == END:
+            return marker is not None
+        place = marker.end()
+        place += int.from_bytes(data[place : place + 2], "big")
+    raise PartsError
 
 
 def read_depths(data: bytes) -> list[int]:
@@ -61,3 +66,15 @@ def read_depths(data: bytes) -> list[int]:
         return []
     count = int.from_bytes(data[start + 40 : start + 42], "big")
     return [(depth & 0x7F) + 1 for depth in data[start + 42 : start + 42 + 3 * count : 3]]
+
+
+def verify_header(data: bytes) -> None:
+    """Raise PartsError if the boxes about a JPEG 2000's picture are longer than ``LONGEST_HEADER``.
+
+    Pillow copies them before it reads them one by one.
+    """
+    if data[4:8] != b"jP  ":
+        return
+    place = data.find(b"jp2h", 0, max(0, data.find(CODE_STREAM)))
+    if place >= 0 and int.from_bytes(data[place - 4 : place], "big") > LONGEST_HEADER:
+        raise PartsError

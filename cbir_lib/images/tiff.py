@@ -26,12 +26,14 @@ from cbir_lib.images.grey import (
     find_used_bits,
     unpacks_to_more,
 )
+from cbir_lib.images.parts import MOST_PARTS, FileOfParts, PartsError
 
 MOST_SEARCHED = 16  # pages, and their SubIFDs, in which the picture is looked for
 MOST_PAGES = 1000  # pages counted; a small file can hold millions of empty ones
 BIG_ENDIAN_BIG_TIFF = b"MM\0+"  # Pillow does not read its tags
 SUBFILE_TYPE, COLOUR_MAP, SUB_IFDS = 254, 320, 330  # tags
 WHOLE_NUMBERS = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # types of tags
+BYTES = (1, 2, 7)  # types of tags that are read as one object, however many they are
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # PhotometricInterpretation (tag 262)
 REDUCED, MASK = 1, 4  # bits of NewSubfileType: a thumbnail, or the transparency of another page
 KINDS = {1: "u", 2: "i", 3: "f"}  # SampleFormat
@@ -83,6 +85,7 @@ class Layout(NamedTuple):
     strip_offsets: tuple[int, ...]  # of strips or tiles; empty where their bits are reversed
     strip_rows: int
     strip_bytes: tuple[int, ...]
+    tag_bytes: int  # of texts and the like
 
     @property
     def deep(self) -> bool:
@@ -161,6 +164,8 @@ def find_first_page(data: bytes) -> tuple[bytes, Layout]:
 
     Raises
     ------
+    PartsError
+        Where a tag has too many numbers.
     Exception
         Of any type that Pillow raises on broken tags.
     """
@@ -176,6 +181,7 @@ def find_first_page(data: bytes) -> tuple[bytes, Layout]:
         order, _, _, word = _read_widths(data)
         at = struct.calcsize(word)
         data = data[:at] + struct.pack(order + word, chosen) + data[2 * at :]
+    tag_bytes = _count_bytes(data, chosen)
     tags = _read_tags(data, chosen)
     offsets = tags.get(273) or tags.get(324) or ()
     counts = tags.get(279) or tags.get(325) or ()
@@ -204,6 +210,7 @@ def find_first_page(data: bytes) -> tuple[bytes, Layout]:
         strip_offsets=tuple(offsets) if tags.get(266, 1) == 1 else (),
         strip_rows=min(int(tags.get(278, tags[257])), int(tags[257])),
         strip_bytes=tuple(counts),
+        tag_bytes=tag_bytes,
     )
 
 
@@ -217,11 +224,9 @@ def _read_numbers(data: bytes, place: int, tag: int) -> tuple[int, ...]:
 
     The other tags are passed over: a small file can have many pages that share a long directory.
     """
-    order, number, size, word = _read_widths(data)
+    order, _, size, word = _read_widths(data)
     try:
-        (entries,) = struct.unpack_from(order + number, data, place)
-        start = place + struct.calcsize(number)
-        entries = min(entries, (len(data) - start) // size)
+        start, entries = _find_entries(data, place)
         tags = np.ndarray(entries, order + "u2", data, start, size)
         for entry in np.flatnonzero(tags == tag)[-1:].tolist():
             at = start + entry * size
@@ -233,6 +238,36 @@ def _read_numbers(data: bytes, place: int, tag: int) -> tuple[int, ...]:
     except (struct.error, KeyError, ValueError):  # broken
         pass
     return ()
+
+
+def _find_entries(data: bytes, place: int) -> tuple[int, int]:
+    """Find where the entries of a directory start, and how many of them the file holds."""
+    order, number, size, _ = _read_widths(data)
+    (entries,) = struct.unpack_from(order + number, data, place)
+    start = place + struct.calcsize(number)
+    return start, min(entries, (len(data) - start) // size)
+
+
+def _count_bytes(data: bytes, place: int) -> int:
+    """Count the bytes of text and the like in a directory's tags, at most those of the file.
+
+    Raises PartsError where another tag has more than ``MOST_PARTS`` numbers.
+    """
+    order, _, size, word = _read_widths(data)
+    start, entries = _find_entries(data, place)
+    kinds = np.ndarray(entries, order + "u2", data, start + 2, size)
+    counts = np.ndarray(entries, f"{order}u{struct.calcsize(word)}", data, start + 4, size)
+    as_bytes = np.isin(kinds, BYTES)
+    if counts[~as_bytes].max(initial=0) > MOST_PARTS:
+        raise PartsError
+    return min(len(data), int(counts[as_bytes].astype(float).sum()))
+
+
+def verify_exif(data: bytes) -> None:
+    """Raise PartsError if a tag of EXIF, whose form is that of a TIFF, has too many numbers."""
+    data = data.removeprefix(b"Exif\0\0")
+    with suppress(struct.error):  # broken
+        _count_bytes(data, _find_pages(data)[0])
 
 
 def _read_widths(data: bytes) -> tuple[str, str, int, str]:
@@ -274,7 +309,7 @@ def _find_pages(data: bytes) -> list[int]:
 
 
 def _read_tags(data: bytes, place: int) -> TiffImagePlugin.ImageFileDirectory_v2:
-    file = io.BytesIO(data)
+    file = FileOfParts(data)
     head = file.read(16 if data[2:4] in (b"+\0", b"\0+") else 8)
     tags = TiffImagePlugin.ImageFileDirectory_v2(head)
     file.seek(place)
@@ -397,10 +432,10 @@ def _read_tifffile(data: bytes, layout: Layout) -> np.ndarray | None:
     import tifffile
 
     try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
+        with tifffile.TiffFile(FileOfParts(data)) as file:
             page = file.pages[0]
             pixels = page.asarray(maxworkers=1)
-    except MemoryError:
+    except (MemoryError, PartsError):
         raise
     except Exception:  # of any type
         return None

@@ -24,8 +24,7 @@ from tests.book.browsing import open_page, serve
 
 ROOT = Path(__file__).parents[2]
 VENDOR = ROOT / "book" / "assets" / "search" / "vendor"
-# Of several queries; where four programs shared two slow cores, it took 130 at most.
-FASTEST_MS = 1000
+SLOWEST, SLOWEST_PRETRAINED = 3, 20  # times a fixed loop; measured
 FIRST_LOAD = 6e6  # bytes, from a host that compresses nothing
 MODULE = "document.querySelector('#search-page ~ script[type=module]').src"
 
@@ -167,6 +166,23 @@ def compare(answer, image, library):
         assert [a["row"] for a in answers] == ranking.rows[0].tolist(), name
 
 
+def compare_time(page, answers, most):
+    """Compare the fastest answer's time with a loop of 30 million products in the same page."""
+    loop = """() => {
+        const values = new Float32Array(1e6).fill(1.5);
+        const start = performance.now();
+        let sum = 0;
+        for (let turn = 0; turn < 30; turn++) {
+            for (let i = 0; i < values.length; i++) sum += values[i] * values[i];
+        }
+        return [performance.now() - start, sum];  // the sum, so that the loop is not left out
+    }"""
+    taken = min(answer["milliseconds"] for answer in answers)
+    loops = min(page.evaluate(loop)[0] for _ in range(9))
+    print(taken, loops)
+    assert taken < most * loops
+
+
 def test_the_page_answers_as_the_library_does(page, library):
     queries = library[1]
     for row in range(0, len(queries), 40):
@@ -284,10 +300,10 @@ def test_the_limits_of_deep_pictures_are_the_library_s(page):
     assert sum(a != b for a, b in zip(expected, plain, strict=True)) > 100
 
 
-def test_a_query_takes_a_fraction_of_a_second(page, library):
+def test_a_query_takes_no_longer_than_some_millions_of_products(page, library):
     content = encode(library[1].images[0])
-    taken = [search(page, f"again {n}.png", content)["milliseconds"] for n in range(9)]
-    assert min(taken) < FASTEST_MS
+    answers = [search(page, f"again {turn}.png", content) for turn in range(9)]
+    compare_time(page, answers, SLOWEST)
 
 
 @pytest.mark.parametrize(
@@ -349,14 +365,14 @@ def test_the_pretrained_network_is_loaded_when_asked_for_and_answers_as_the_libr
     assert {"pretrained.onnx", "pretrained.u16.zst"} <= loaded
     assert all(url.startswith((host[1], "blob:", "data:")) for url in requested)
     assert page.is_hidden("#search-add")
-    times = []
+    answers = []
     for row in range(0, len(library[1]), 80):
         image = library[1].images[row]
         answer = search(page, f"{row}.png", encode(image))
         assert set(answer["vectors"]) == set(library[0])
         compare(answer, image, library)
-        times.append(answer["milliseconds"])
-    assert min(times) < FASTEST_MS
+        answers.append(answer)
+    compare_time(page, answers, SLOWEST_PRETRAINED)
     page.close()
 
 
