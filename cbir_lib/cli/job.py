@@ -62,9 +62,12 @@ def _show_or_measure(
     run, work, folder, result, notebook, published, again, reader="results"
 ) -> None:
     """Measure a run and show it; show a published result; or show again what was measured."""
-    if published:
-        with replacing(result) as part:
-            shutil.copyfile(published, part)
+
+    def fetch() -> None:
+        if published:
+            with replacing(result) as part:
+                shutil.copyfile(published, part)
+
     parameters = run.model_dump() | {"folder": str(folder)}
     if run.reads_other_runs:
         parameters["work"] = str(work)
@@ -74,6 +77,7 @@ def _show_or_measure(
         run.notebook,
         paths.refreshed_page(work, run.id) if again else notebook,
         parameters,
+        fetch,
         title=run.title,
         result=(published or result) if published or again else None,
         reader=reader,
@@ -95,17 +99,22 @@ def job_chapter(
     _job(work, f"chapter-{chapter}", chapter, target, {"folder": str(work), "runs": runs})
 
 
-def _job(work, name, notebook, target, parameters, **how) -> None:
-    """Execute a notebook and report to the conductor."""
+def _job(work, name, notebook, target, parameters, before=lambda: None, **how) -> None:
+    """Execute a notebook, and something before it, and report to the conductor."""
     from functools import partial
 
     from cbir_lib.book.notebooks import execute, quiet_kernel
     from cbir_lib.messages import send_message
 
-    quiet_kernel(paths.build_folder())
     log = work / "logs" / f"{name.removeprefix('chapter-')}.ipynb"
     source, echo = paths.notebook_source(notebook), partial(send_message, name)
-    _report(name, lambda: execute(source, target, parameters, log=log, echo=echo, **how), log)
+
+    def do() -> None:
+        before()
+        quiet_kernel(paths.build_folder())
+        execute(source, target, parameters, log=log, echo=echo, **how)
+
+    _report(name, do, log)
 
 
 @app.command("search-page")

@@ -20,7 +20,6 @@ from PIL import Image
 from cbir_lib import __version__, paths
 from cbir_lib.archive import update
 from cbir_lib.book import search_page
-from cbir_lib.cli import job
 from cbir_lib.descriptors.fitted import save_descriptor
 from cbir_lib.descriptors.histogram import GreyHistogram
 from cbir_lib.errors import CbirError
@@ -323,7 +322,7 @@ def test_info_does_not_miss_what_a_build_has_just_removed(cbir, tmp_path, data, 
 # Steps of the study
 
 
-def test_a_full_disk_leaves_the_result_that_was_there(project, monkeypatch):
+def test_a_full_disk_leaves_the_result_that_was_there_and_is_named(cbir, project, monkeypatch):
     result = project / RUN / "result.json"
     whole = result.read_text()
 
@@ -332,8 +331,13 @@ def test_a_full_disk_leaves_the_result_that_was_there(project, monkeypatch):
         raise OSError(28, "No space left on device", str(target))
 
     monkeypatch.setattr(shutil, "copyfile", fill)
-    with pytest.raises(CbirError, match="no space left"):
-        job._show_or_measure(None, None, None, result, None, project / "published.json", False)
+    step = ["job", "run", "mednist-grey-histogram", "--published", project / "published.json"]
+    place = ["--work", project / "build" / "quick", "--profile", "mednist"]
+    ended, out, err = cbir(*step, *place, "--study", ROOT / "study.yml")
+    assert (ended, err) == (1, [])
+    lines = [line.removeprefix("[mednist-grey-histogram] ") for line in out.splitlines()]
+    assert lines[0] == "start" and lines[-1] == "failed"
+    assert "no space left" in lines[1] and lines[2].startswith("| hint: ")
     assert result.read_text() == whole
 
 
