@@ -283,7 +283,8 @@ def _read_density(picture: Image.Image) -> tuple[float, float]:
 
 def _read_orientation(picture: Image.Image) -> int:
     """Read the orientation from EXIF or XMP, 1 to 8; 1 where it is invalid or missing."""
-    tiff.verify_exif(picture.info.get("exif", b""))
+    if "exif" in picture.info:
+        tiff.verify_exif(picture.info["exif"])
     try:
         orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
         return orientation if orientation in range(1, 9) else 1

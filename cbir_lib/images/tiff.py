@@ -257,7 +257,7 @@ def _count_bytes(data: bytes, place: int) -> int:
     start, entries = _find_entries(data, place)
     kinds = np.ndarray(entries, order + "u2", data, start + 2, size)
     counts = np.ndarray(entries, f"{order}u{struct.calcsize(word)}", data, start + 4, size)
-    as_bytes = np.isin(kinds, BYTES)
+    as_bytes = (kinds == BYTES[0]) | (kinds == BYTES[1]) | (kinds == BYTES[2])
     if counts[~as_bytes].max(initial=0) > MOST_PARTS:
         raise PartsError
     return min(len(data), int(counts[as_bytes].astype(float).sum()))
