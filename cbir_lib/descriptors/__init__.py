@@ -92,7 +92,7 @@ def needs_weights(name: str) -> bool:
 
 
 def build_descriptor(name: str, **parameters) -> Descriptor:
-    """Build a descriptor by name; ``fit`` and ``transform`` check its parameters.
+    """Build a descriptor by name.
 
     ``name`` is one of :data:`DESCRIPTORS`, or a model of Hugging Face: ``hf:owner/name``
     (:class:`cbir_lib.descriptors.hub.HubFeatures`).
@@ -100,7 +100,7 @@ def build_descriptor(name: str, **parameters) -> Descriptor:
     Raises
     ------
     CbirError
-        When the name or a parameter is unknown.
+        When the name or a parameter is unknown, or a parameter is out of range.
 
     Examples
     --------
@@ -120,7 +120,9 @@ def build_descriptor(name: str, **parameters) -> Descriptor:
     for parameter in parameters:
         if parameter not in known:
             raise unknown_name_error(f"parameter of {name}", parameter, known)
-    return descriptor(**parameters)
+    built = descriptor(**parameters)
+    built.check()
+    return built
 
 
 __all__ = [

@@ -60,16 +60,20 @@ class FourierMellin(TransformerMixin, BaseEstimator):
         self.angular = angular
         self.radial = radial
 
-    def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> FourierMellin:
-        """Check the parameters; there is nothing to learn."""
+    def check(self) -> None:
+        """Refuse parameters out of range."""
         for name in ("angular", "radial"):
             check_integer(name, getattr(self, name), 2, 32)
+
+    def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> FourierMellin:
+        """Check the parameters; there is nothing to learn."""
+        self.check()
         return self
 
     @torch.inference_mode()
     def transform(self, images: np.ndarray) -> np.ndarray:
         """Describe (N, H, W) uint8 as (N, angular * (2 * radial - 1)) float32."""
-        self.fit(images)
+        self.check()
         images = check_images(images)
         vectors = np.empty((len(images), self.angular * (2 * self.radial - 1)), np.float32)
         start = 0
@@ -94,7 +98,7 @@ class FourierMellin(TransformerMixin, BaseEstimator):
         return torch.cat([polar.cpu() for polar in self._sample_polar(images)]).numpy()
 
     def _sample_polar(self, images: np.ndarray):
-        self.fit(images)
+        self.check()
         images = check_images(images)
         where = choose_device()
         window, high_pass, grid, taper = _compute_tables(*images.shape[1:], where)

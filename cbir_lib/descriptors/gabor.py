@@ -171,7 +171,7 @@ class GaborVector(TransformerMixin, BaseEstimator):
 
     def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> GaborVector:
         """Check the parameters; learn each value's spread from (N, H, W) uint8 training images."""
-        self._check()
+        self.check()
         images = check_images(images)
         if self.scaled:
             self.fit_transform(images)
@@ -179,7 +179,7 @@ class GaborVector(TransformerMixin, BaseEstimator):
 
     def fit_transform(self, images: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
         """Do what ``fit`` and ``transform`` do, and apply the filters only once."""
-        self._check()
+        self.check()
         vectors = self._compute_vectors(check_images(images))
         if not self.scaled:
             return vectors
@@ -189,7 +189,7 @@ class GaborVector(TransformerMixin, BaseEstimator):
 
     def transform(self, images: np.ndarray) -> np.ndarray:
         """Describe (N, H, W) uint8 as (N, 2 * scales * orientations) float32."""
-        self._check()
+        self.check()
         images = check_images(images)
         if not self.scaled:
             return self._compute_vectors(images)
@@ -212,7 +212,8 @@ class GaborVector(TransformerMixin, BaseEstimator):
             vectors = np.where(flat, 0, vectors / np.where(flat, 1, highest - lowest))
         return vectors.reshape(len(images), -1)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Refuse parameters out of range."""
         _check(self.bank, self.orientations, self.scales)
         check_switch("scaled", self.scaled)
 
@@ -260,7 +261,7 @@ class GaborHistogram(TransformerMixin, BaseEstimator):
 
     def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> GaborHistogram:
         """Check the parameters; learn the bins from (N, H, W) uint8 training images."""
-        self._check()
+        self.check()
         images = check_images(images)
         images = images[space_evenly(len(images), 512)]
         step = -(-images.size // SAMPLES)
@@ -279,7 +280,7 @@ class GaborHistogram(TransformerMixin, BaseEstimator):
 
     def transform(self, images: np.ndarray) -> np.ndarray:
         """Describe (N, H, W) uint8 as (N, scales * orientations * bins) float32, summing to 1."""
-        self._check()
+        self.check()
         images = check_images(images)
         filters = self.scales * self.orientations
         edges = _get_learned(self, "edges_", filters * (self.bins - 1)).reshape(filters, -1)
@@ -293,7 +294,8 @@ class GaborHistogram(TransformerMixin, BaseEstimator):
         histograms /= np.float32(filters * images[0].size)
         return histograms.reshape(len(images), -1)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Refuse parameters out of range."""
         _check(self.bank, self.orientations, self.scales)
         check_integer("bins", self.bins, 2, 64)
 

@@ -111,15 +111,19 @@ class Haralick(TransformerMixin, BaseEstimator):
         self.offset_px = offset_px
         self.scaled = scaled
 
-    def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> Haralick:
-        """Check the parameters; there is nothing to learn."""
+    def check(self) -> None:
+        """Refuse parameters out of range."""
         check_parameters(self.levels, self.offset_px)
         check_switch("scaled", self.scaled)
+
+    def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> Haralick:
+        """Check the parameters; there is nothing to learn."""
+        self.check()
         return self
 
     def transform(self, images: np.ndarray) -> np.ndarray:
         """Describe (N, H, W) uint8 as (N, 26) float32."""
-        self.fit(images)
+        self.check()
         images = check_images(images)
         vectors = np.zeros((len(images), 2 * len(FEATURES)), np.float32)
         directions, _ = choose_directions(images, self.offset_px)

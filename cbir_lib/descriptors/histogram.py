@@ -38,17 +38,21 @@ class GreyHistogram(TransformerMixin, BaseEstimator):
         self.bins = bins
         self.grid = grid
 
-    def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> GreyHistogram:
-        """Check the parameters; there is nothing to learn."""
+    def check(self) -> None:
+        """Refuse parameters out of range."""
         check_integer("bins", self.bins, 2, 256)
         if 256 % self.bins:
             raise CbirError(f"bins {self.bins!r} is out of range", "give 2, 4, 8, ... or 256")
         check_integer("grid", self.grid, 1, 16)
+
+    def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> GreyHistogram:
+        """Check the parameters; there is nothing to learn."""
+        self.check()
         return self
 
     def transform(self, images: np.ndarray) -> np.ndarray:
         """Describe (N, H, W) uint8 as (N, grid² bins) float32."""
-        self.fit(images)
+        self.check()
         images = check_images(images)
         row, column = (np.arange(side) * self.grid // side for side in images.shape[1:])
         first = (self.bins * (row[:, None] * self.grid + column)).astype(np.int32)  # of the cell

@@ -52,8 +52,8 @@ class HOG(TransformerMixin, BaseEstimator):
         self.cell_px = cell_px
         self.block_cells = block_cells
 
-    def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> HOG:
-        """Check the parameters; there is nothing to learn."""
+    def check(self) -> None:
+        """Refuse parameters out of range."""
         check_integer("size", self.size, 8, 1024)
         check_integer("orientations", self.orientations, 2, 36)
         check_integer("cell_px", self.cell_px, 2, 256)
@@ -64,11 +64,15 @@ class HOG(TransformerMixin, BaseEstimator):
                 f"fits in {self.size} pixels",
                 f"give cell_px of at most size / block_cells, {self.size // self.block_cells}",
             )
+
+    def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> HOG:
+        """Check the parameters; there is nothing to learn."""
+        self.check()
         return self
 
     def transform(self, images: np.ndarray) -> np.ndarray:
         """Describe (N, H, W) uint8 as (N, D) float32."""
-        self.fit(images)
+        self.check()
         images = check_images(images)
         magnitudes, bins = tabulate_gradients(self.orientations)
         cells, blocks = self.size // self.cell_px, self.size // self.cell_px - self.block_cells + 1

@@ -71,6 +71,12 @@ class HubFeatures(TransformerMixin, BaseEstimator):
         self.pooling = pooling
         self.precision = precision
 
+    def check(self) -> None:
+        """Refuse parameters out of range."""
+        if self.pooling not in (poolings := (CLASS_TOKEN, *POOLINGS)):
+            raise unknown_name_error("pooling", self.pooling, poolings)
+        check_precision(self.precision)
+
     def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> HubFeatures:
         """Check the parameters and remember which weights these are.
 
@@ -108,9 +114,7 @@ class HubFeatures(TransformerMixin, BaseEstimator):
         return torch.cat(vectors).numpy()
 
     def _load(self) -> Loaded:
-        if self.pooling not in (poolings := (CLASS_TOKEN, *POOLINGS)):
-            raise unknown_name_error("pooling", self.pooling, poolings)
-        check_precision(self.precision)
+        self.check()
         device = choose_device()
         return load_model(
             self.model, device, resolve_precision(self.precision, device.type == "cuda")

@@ -96,15 +96,19 @@ class LBPHistogram(TransformerMixin, BaseEstimator):
         self.rotation_invariant = rotation_invariant
         self.grid = grid
 
-    def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> LBPHistogram:
-        """Check the parameters; there is nothing to learn."""
+    def check(self) -> None:
+        """Refuse parameters out of range."""
         check_parameters(self.neighbours, self.radius_px, self.rotation_invariant)
         check_integer("grid", self.grid, 1, 16)
+
+    def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> LBPHistogram:
+        """Check the parameters; there is nothing to learn."""
+        self.check()
         return self
 
     def transform(self, images: np.ndarray) -> np.ndarray:
         """Describe (N, H, W) uint8 as (N, D) float32."""
-        self.fit(images)
+        self.check()
         images = check_images(images)
         bins = count_bins(self.neighbours, self.rotation_invariant)
         rows, columns = (np.arange(size) * self.grid // size for size in images.shape[1:])

@@ -108,7 +108,7 @@ class Vocabulary(TransformerMixin, BaseEstimator):
             When a parameter is out of range, or the images have fewer different local features than
             there should be words.
         """
-        self._check()
+        self.check()
         return self._learn(self._describe_blocks(check_images(images)))
 
     @staticmethod
@@ -131,7 +131,7 @@ class Vocabulary(TransformerMixin, BaseEstimator):
             return found[place]
 
         for variant in variants:
-            variant._check()
+            variant.check()
             variant._learn(describe(variant, 0))
             yield tuple(
                 variant._gather_blocks(len(images), describe(variant, place))
@@ -205,7 +205,8 @@ class Vocabulary(TransformerMixin, BaseEstimator):
             start += count
         return vectors
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Refuse parameters out of range."""
         if self.features not in FEATURES:
             raise unknown_name_error("features", self.features, FEATURES)
         check_integer("words", self.words, 2, 65536)

@@ -92,14 +92,8 @@ class PretrainedFeatures(TransformerMixin, BaseEstimator):
         self.pooling = pooling
         self.precision = precision
 
-    def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> PretrainedFeatures:
-        """Check the parameters and the installed weights; there is nothing to learn.
-
-        Raises
-        ------
-        CbirError
-            When a parameter is out of range, or the weights are missing or not the known ones.
-        """
+    def check(self) -> None:
+        """Refuse parameters out of range."""
         for name, known in (("layer", LAYERS), ("pooling", POOLINGS)):
             if getattr(self, name) not in known:
                 raise unknown_name_error(name, getattr(self, name), known)
@@ -109,6 +103,16 @@ class PretrainedFeatures(TransformerMixin, BaseEstimator):
             raise CbirError(
                 f"size {self.size} is out of range", f"give a multiple of {STRIDE_PX} pixels"
             )
+
+    def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> PretrainedFeatures:
+        """Check the parameters and the installed weights; there is nothing to learn.
+
+        Raises
+        ------
+        CbirError
+            When a parameter is out of range, or the weights are missing or not the known ones.
+        """
+        self.check()
         load_network(*self._compute())
         return self
 

@@ -44,10 +44,14 @@ class RadonBarcode(TransformerMixin, BaseEstimator):
         self.size = size
         self.angles = angles
 
-    def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> RadonBarcode:
-        """Check the parameters; there is nothing to learn."""
+    def check(self) -> None:
+        """Refuse parameters out of range."""
         for name, low, high in (("size", 8, 64), ("angles", 1, 64)):
             check_integer(name, getattr(self, name), low, high)
+
+    def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> RadonBarcode:
+        """Check the parameters; there is nothing to learn."""
+        self.check()
         return self
 
     def transform(self, images: np.ndarray) -> np.ndarray:
@@ -61,7 +65,7 @@ class RadonBarcode(TransformerMixin, BaseEstimator):
 
     @torch.inference_mode()
     def _map_in_blocks(self, images: np.ndarray, function) -> np.ndarray:
-        self.fit(images)
+        self.check()
         images = check_images(images)
         where = choose_device()
         to_lines = _compute_radon_matrix(self.size, self.angles, where)

@@ -113,15 +113,19 @@ class TamuraHistogram(TransformerMixin, BaseEstimator):
         self.scales = scales
         self.contrast_px = contrast_px
 
-    def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> TamuraHistogram:
-        """Check the parameters; there is nothing to learn."""
+    def check(self) -> None:
+        """Refuse parameters out of range."""
         check_integer("bins", self.bins, 2, 16)
         check_parameters(self.scales, self.contrast_px)
+
+    def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> TamuraHistogram:
+        """Check the parameters; there is nothing to learn."""
+        self.check()
         return self
 
     def transform(self, images: np.ndarray) -> np.ndarray:
         """Describe (N, H, W) uint8 as (N, bins^3) float32."""
-        self.fit(images)
+        self.check()
         images = check_images(images)
         histograms = np.empty((len(images), self.bins**3), np.float32)
         one_cell = np.zeros(images.shape[1:], np.int32)

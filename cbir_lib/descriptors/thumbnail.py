@@ -62,14 +62,18 @@ class Thumbnail(TransformerMixin, BaseEstimator):
     def __init__(self, size: int = 32):
         self.size = size
 
+    def check(self) -> None:
+        """Refuse parameters out of range."""
+        check_integer("size", self.size, 8, 256)
+
     def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> Thumbnail:
         """Check the parameters; there is nothing to learn."""
-        check_integer("size", self.size, 8, 256)
+        self.check()
         return self
 
     def transform(self, images: np.ndarray) -> np.ndarray:
         """Describe (N, H, W) uint8 as (N, size²) float32."""
-        self.fit(images)
+        self.check()
         thumbnails = Preprocessing(self.size, clahe=False).transform(images)
         return thumbnails.reshape(len(thumbnails), -1) / np.float32(255)
 

@@ -46,15 +46,19 @@ class ZernikeMoments(TransformerMixin, BaseEstimator):
     def __init__(self, order: int = 8):
         self.order = order
 
+    def check(self) -> None:
+        """Refuse parameters out of range."""
+        check_integer("order", self.order, 0, 20)
+
     def fit(self, images: np.ndarray, labels: np.ndarray | None = None) -> ZernikeMoments:
         """Check the parameters; there is nothing to learn."""
-        check_integer("order", self.order, 0, 20)
+        self.check()
         return self
 
     @torch.inference_mode()
     def transform(self, images: np.ndarray) -> np.ndarray:
         """Describe (N, H, W) uint8 as (N, (order // 2 + 1) * ((order + 1) // 2 + 1)) float32."""
-        self.fit(images)
+        self.check()
         images = check_images(images)
         where = choose_device()
         height, width = images.shape[1:]

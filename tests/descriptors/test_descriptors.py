@@ -190,9 +190,12 @@ def test_whole_numbers_of_numpy_are_taken_and_saved(name, tmp_path):
 def test_whole_numbers_of_other_types_are_refused(name):
     for parameter, value in whole_numbers(name).items():
         for wrong in (float(value), str(value), True):
-            descriptor = build_descriptor(name, **whole_numbers(name) | {parameter: wrong})
-            with pytest.raises(CbirError, match=f"{parameter} {wrong!r} is out of range"):
-                descriptor.fit(TRAINING)
+            refused = pytest.raises(CbirError, match=f"{parameter} {wrong!r} is out of range")
+            with refused:
+                build_descriptor(name, **whole_numbers(name) | {parameter: wrong})
+            descriptor = build_descriptor(name, **whole_numbers(name))
+            with refused:
+                descriptor.set_params(**{parameter: wrong}).fit(TRAINING)
 
 
 @pytest.mark.parametrize("name", DESCRIPTORS)
