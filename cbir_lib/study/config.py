@@ -620,7 +620,9 @@ def read_study(path: Path | str) -> Study:
         raise CbirError(f"{path}: {describe_first_error(error)}", hint) from error
     except MEANINGLESS as error:
         fault = " ".join(str(error).split())[:200] or type(error).__name__
-        raise CbirError(f"{path} is not YAML: {fault}", hint) from error
+        if isinstance(error, UnicodeDecodeError):
+            hint = "save it as text in UTF-8"
+        raise CbirError(f"{path} cannot be read: {fault}", hint) from error
     for key in study.profiles:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,80}", key, re.ASCII):
             raise CbirError(

@@ -665,9 +665,9 @@ def test_a_row_is_lists_of_values(row, tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"profiles: [", "is not YAML"),
-        (b"profiles:\n\t- tab", "is not YAML"),
-        (b"\xff\xfe\x00", "is not YAML"),
+        (b"profiles: [", "cannot be read"),
+        (b"profiles:\n\t- tab", "cannot be read"),
+        (b"\xff\xfe\x00", "cannot be read"),
         (b"", "the file"),
         (b"- profiles", "the file"),
         (b"grid: {networks: [A]}", "profiles: Field required"),
@@ -774,7 +774,7 @@ ODD = {
     "empty": ("", ""),
     "number": ("7", ""),
     **{
-        f"tag {tag}": (ROW % f"dropout: [!!{tag}]", "is not YAML")
+        f"tag {tag}": (ROW % f"dropout: [!!{tag}]", "cannot be read")
         for tag in ("bool x", "int ''", "timestamp x", f"float {':'.join(['59'] * 400)}")
     },
     "long number in other digits": (ROW % f"dropout: [0x{'1' * 5000}]", "dropout"),
