@@ -402,7 +402,8 @@ def _find_frame_fault(header: Dataset, value: bytes, syntax: UID) -> str:
     from pydicom.encaps import get_frame
     from pydicom.uid import RLELossless
 
-    if int.from_bytes(value[4:8], "little") > 4 * MOST_PARTS:  # bytes of the table of offsets
+    table_bytes = int.from_bytes(value[4:8], "little")  # of the offsets of the frames
+    if 4 * MOST_PARTS < table_bytes <= len(value):
         raise PartsError
     try:
         frame = get_frame(FileOfParts(value), 0, number_of_frames=header.NumberOfFrames)

@@ -251,14 +251,16 @@ def _find_entries(data: bytes, place: int) -> tuple[int, int]:
 def _count_bytes(data: bytes, place: int) -> int:
     """Count the bytes of text and the like in a directory's tags, at most those of the file.
 
-    Raises PartsError where another tag has more than ``MOST_PARTS`` numbers.
+    Raises PartsError where another tag has more than ``MOST_PARTS`` numbers. One with more than the
+    file can hold is broken, and passed over by what reads it.
     """
     order, _, size, word = _read_widths(data)
     start, entries = _find_entries(data, place)
     kinds = np.ndarray(entries, order + "u2", data, start + 2, size)
     counts = np.ndarray(entries, f"{order}u{struct.calcsize(word)}", data, start + 4, size)
     as_bytes = (kinds == BYTES[0]) | (kinds == BYTES[1]) | (kinds == BYTES[2])
-    if counts[~as_bytes].max(initial=0) > MOST_PARTS:
+    numbers = counts[~as_bytes & (counts <= len(data))]
+    if numbers.max(initial=0) > MOST_PARTS:
         raise PartsError
     return min(len(data), int(counts[as_bytes].astype(float).sum()))
 

@@ -205,6 +205,17 @@ def test_elements_longer_than_a_lut_are_not_read_unless_they_are_pixels(few):
     np.testing.assert_array_equal(decode(make_dicom(private)).image, PICTURE)
 
 
+def test_a_tag_of_more_numbers_than_the_file_can_hold_is_passed_over():
+    data = save("TIFF")
+    start = int.from_bytes(data[4:8], "little")
+    (entries,) = struct.unpack_from("<H", data, start)
+    kept = data[start + 2 : start + 2 + 12 * entries]
+    broken = struct.pack("<HHII", 40_000, 4, 2**31, 8)
+    directory = struct.pack("<H", entries + 1) + kept + broken + bytes(4)
+    moved = data[:4] + struct.pack("<I", len(data)) + data[8:] + directory
+    np.testing.assert_array_equal(decode(moved).image, PICTURE)
+
+
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
 @pytest.mark.parametrize("outer", ["VOILUTSequence", "ModalityLUTSequence"])
 def test_the_longest_lut_is_applied(syntax, outer):
