@@ -24,7 +24,7 @@ from tests.book.browsing import open_page, serve
 
 ROOT = Path(__file__).parents[2]
 VENDOR = ROOT / "book" / "assets" / "search" / "vendor"
-SLOWEST, SLOWEST_PRETRAINED = 3, 20  # times a fixed loop; measured
+SLOWEST = 5  # times a fixed loop; 0.4 was measured, and 0.8 with the pretrained network
 FIRST_LOAD = 6e6  # bytes, from a host that compresses nothing
 MODULE = "document.querySelector('#search-page ~ script[type=module]').src"
 
@@ -166,7 +166,7 @@ def compare(answer, image, library):
         assert [a["row"] for a in answers] == ranking.rows[0].tolist(), name
 
 
-def compare_time(page, answers, most):
+def compare_time(page, answers):
     """Compare the fastest answer's time with a loop of 30 million products in the same page."""
     loop = """() => {
         const values = new Float32Array(1e6).fill(1.5);
@@ -179,8 +179,7 @@ def compare_time(page, answers, most):
     }"""
     taken = min(answer["milliseconds"] for answer in answers)
     loops = min(page.evaluate(loop)[0] for _ in range(9))
-    print(taken, loops)
-    assert taken < most * loops
+    assert taken < SLOWEST * loops
 
 
 def test_the_page_answers_as_the_library_does(page, library):
@@ -303,7 +302,7 @@ def test_the_limits_of_deep_pictures_are_the_library_s(page):
 def test_a_query_takes_no_longer_than_some_millions_of_products(page, library):
     content = encode(library[1].images[0])
     answers = [search(page, f"again {turn}.png", content) for turn in range(9)]
-    compare_time(page, answers, SLOWEST)
+    compare_time(page, answers)
 
 
 @pytest.mark.parametrize(
@@ -372,7 +371,7 @@ def test_the_pretrained_network_is_loaded_when_asked_for_and_answers_as_the_libr
         assert set(answer["vectors"]) == set(library[0])
         compare(answer, image, library)
         answers.append(answer)
-    compare_time(page, answers, SLOWEST_PRETRAINED)
+    compare_time(page, answers)
     page.close()
 
 
