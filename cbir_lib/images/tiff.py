@@ -226,12 +226,10 @@ def _read_numbers(data: bytes, place: int, tag: int) -> tuple[int, ...]:
     """
     order, _, size, word = _read_widths(data)
     try:
-        start, entries = _find_entries(data, place)
-        tags = np.ndarray(entries, order + "u2", data, start, size)
-        for entry in np.flatnonzero(tags == tag)[-1:].tolist():
-            at = start + entry * size
-            kind, count = struct.unpack_from(order + "H" + word, data, at + 2)
-            letter, at = WHOLE_NUMBERS[kind], at + 4 + struct.calcsize(word)
+        start, entries = _read_entries(data, place)
+        for entry in np.flatnonzero(entries["tag"] == tag)[-1:].tolist():
+            _, kind, count = entries[entry].item()
+            letter, at = WHOLE_NUMBERS[kind], start + entry * size + 4 + struct.calcsize(word)
             if struct.calcsize(letter) * count > struct.calcsize(word):
                 (at,) = struct.unpack_from(order + word, data, at)
             return struct.unpack_from(order + letter * min(count, MOST_SEARCHED), data, at)
@@ -240,12 +238,24 @@ def _read_numbers(data: bytes, place: int, tag: int) -> tuple[int, ...]:
     return ()
 
 
-def _find_entries(data: bytes, place: int) -> tuple[int, int]:
-    """Find where the entries of a directory start, and how many of them the file holds."""
-    order, number, size, _ = _read_widths(data)
-    (entries,) = struct.unpack_from(order + number, data, place)
+def _read_entries(data: bytes, place: int) -> tuple[int, np.ndarray]:
+    """Read where the entries of a directory start, and ``tag``, ``kind`` and ``count`` of each.
+
+    Raises struct.error where the file has no directory there; of one that is cut off, the entries
+    that are whole are read.
+    """
+    order, number, size, word = _read_widths(data)
+    (declared,) = struct.unpack_from(order + number, data, place)
     start = place + struct.calcsize(number)
-    return start, min(entries, (len(data) - start) // size)
+    entry = np.dtype(
+        {
+            "names": ["tag", "kind", "count"],
+            "formats": [order + "u2", order + "u2", f"{order}u{struct.calcsize(word)}"],
+            "offsets": [0, 2, 4],
+            "itemsize": size,
+        }
+    )
+    return start, np.ndarray(min(declared, (len(data) - start) // size), entry, data, start)
 
 
 def _count_bytes(data: bytes, place: int) -> int:
@@ -254,10 +264,8 @@ def _count_bytes(data: bytes, place: int) -> int:
     Raises PartsError where another tag has more than ``MOST_PARTS`` numbers. One with more than the
     file can hold is broken, and passed over by what reads it.
     """
-    order, _, size, word = _read_widths(data)
-    start, entries = _find_entries(data, place)
-    kinds = np.ndarray(entries, order + "u2", data, start + 2, size)
-    counts = np.ndarray(entries, f"{order}u{struct.calcsize(word)}", data, start + 4, size)
+    _, entries = _read_entries(data, place)
+    kinds, counts = entries["kind"], entries["count"]
     as_bytes = (kinds == BYTES[0]) | (kinds == BYTES[1]) | (kinds == BYTES[2])
     numbers = counts[~as_bytes & (counts <= len(data))]
     if numbers.max(initial=0) > MOST_PARTS:

@@ -7,7 +7,6 @@ import sys
 import zlib
 
 import numpy as np
-import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBase
 
 from cbir_lib.images import dicom, jpeg, parts, tiff
 from cbir_lib.images.decoding import decode
+from tests.images.test_dicom import header, write
 
 FEW = 3000  # parts, in place of MOST_PARTS
 PICTURE = np.random.default_rng(0).integers(0, 256, (24, 32), dtype=np.uint8)
@@ -36,23 +36,11 @@ def save(kind, **options):
     return file.getvalue()
 
 
-def make_dicom(between=b"", number=8, **elements):
+def make_dicom(between=b"", bits=8):
     """A DICOM file with implicit VRs, and ``between`` its header and its pixels."""
-    ds = Dataset()
-    ds.Modality, ds.PhotometricInterpretation = "DX", "MONOCHROME2"
-    ds.Rows, ds.Columns = PICTURE.shape
-    ds.SamplesPerPixel, ds.PixelRepresentation = 1, 0
-    ds.BitsAllocated = ds.BitsStored = number
-    ds.HighBit = number - 1
-    for name, value in elements.items():
-        setattr(ds, name, value)
-    file = io.BytesIO()
-    ds.file_meta = pydicom.dataset.FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    ds.file_meta.MediaStorageSOPClassUID = ds.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
-    pydicom.dcmwrite(file, ds, enforce_file_format=True)
-    pixels = PICTURE.astype(f"<u{number // 8}").tobytes()
-    return file.getvalue() + between + tag(0x7FE0, 0x10, len(pixels)) + pixels
+    pixels = PICTURE.astype(f"<u{bits // 8}")
+    whole = write(header(pixels, PixelData=None), ImplicitVRLittleEndian)
+    return whole + between + tag(0x7FE0, 0x10, pixels.nbytes) + pixels.tobytes()
 
 
 def tag(group, element, length=0):
@@ -147,21 +135,12 @@ def in_dicom_lut(count):
 
 def save_dicom_jpeg(table=0, fragments=0):
     """A DICOM file with a JPEG: a table of so many offsets before, empty fragments behind it."""
-    ds = Dataset()
-    ds.Modality, ds.PhotometricInterpretation = "DX", "MONOCHROME2"
-    ds.Rows, ds.Columns = PICTURE.shape
-    ds.SamplesPerPixel, ds.PixelRepresentation = 1, 0
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8, 8, 7
+    ds = header(PICTURE)
     whole = encapsulate([save("JPEG", quality=95)], has_bot=False)
     offsets = tag(0xFFFE, 0xE000, 4 * table) + bytes(4 * table)
     ds.PixelData = offsets + whole[8:] + tag(0xFFFE, 0xE000) * fragments
     ds["PixelData"].is_undefined_length = True
-    ds.file_meta = pydicom.dataset.FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
-    ds.file_meta.MediaStorageSOPClassUID = ds.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
-    file = io.BytesIO()
-    pydicom.dcmwrite(file, ds, enforce_file_format=True)
-    return file.getvalue()
+    return write(ds, JPEGBaseline8Bit)
 
 
 # How each is made, and with how many parts it is read.
@@ -216,21 +195,24 @@ def test_a_tag_of_more_numbers_than_the_file_can_hold_is_passed_over():
     np.testing.assert_array_equal(decode(moved).image, PICTURE)
 
 
+@pytest.mark.parametrize(
+    "rest", [b"", b"\0", b"\0\0", b"\1\0", b"\1\0\x12\1\3\0\1\0\0\0\6"], ids=bytes.hex
+)
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_exif_that_is_cut_off_hides_no_picture(kind, rest):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = save(kind, exif=b"II*\0\x08\0\0\0" + rest, **options)
+    np.testing.assert_array_equal(decode(data).image, PICTURE)
+
+
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
 @pytest.mark.parametrize("outer", ["VOILUTSequence", "ModalityLUTSequence"])
 def test_the_longest_lut_is_applied(syntax, outer):
-    table = np.arange(65536, dtype="<u2")[::-1]  # inverts
     item = Dataset()
     item.add_new("LUTDescriptor", "US", [0, 0, 16])  # 0 says 65,536 entries
-    item.add_new("LUTData", "OW", table.tobytes())
-    ds = pydicom.dcmread(io.BytesIO(make_dicom(number=16)))
-    ds.PixelData = np.linspace(0, 65535, PICTURE.size).astype("<u2").tobytes()
-    setattr(ds, outer, [item, item])
-    ds.file_meta.TransferSyntaxUID = syntax
-    ds["PixelData"].VR = "OW"
-    file = io.BytesIO()
-    pydicom.dcmwrite(file, ds, enforce_file_format=True)
-    image, remark = decode(file.getvalue())
+    item.add_new("LUTData", "OW", np.arange(65536, dtype="<u2")[::-1].tobytes())  # inverts
+    values = np.linspace(0, 65535, PICTURE.size).astype("<u2").reshape(PICTURE.shape)
+    image, remark = decode(write(header(values, **{outer: [item, item]}), syntax))
     expected = 255 - np.linspace(0, 255, PICTURE.size).reshape(PICTURE.shape)
     assert "faulty" not in remark
     if outer == "ModalityLUTSequence":  # then it is stretched between its limits
