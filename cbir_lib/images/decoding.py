@@ -120,6 +120,8 @@ def decode(data: bytes) -> Decoded:
     except Exception as error:  # Pillow's decoders raise a dozen types, by format and fault
         if comes_from_parts(error):
             return Decoded(None, TOO_MANY_PARTS)
+        if str(error).startswith("Unsupported BMP"):
+            return Decoded(None, "a BMP of unusual colour masks or compression, which is not read")
         scarce = "out of memory" in str(error)
         return Decoded(None, TOO_LITTLE_MEMORY if scarce else "damaged")
 
@@ -240,10 +242,11 @@ def _find_fault(picture: Image.Image, data: bytes, layout: tiff.Layout | None) -
     file_bytes += TAG_COPIES * tag_bytes
     if fault := find_memory_fault(width, height, per_pixel, file_bytes):
         return fault
-    if picture.format in ("JPEG", "MPO") and (scans := data.count(b"\xff\xda")) > MOST_SCANS:
-        return f"a JPEG of {scans:,} scans, which is not read"
-    if picture.format in ("JPEG", "MPO") and not jpeg.has_end(data):
-        return "damaged"
+    if picture.format in ("JPEG", "MPO"):
+        if (end := jpeg.find_end(data)) < 0:
+            return "damaged"
+        if (scans := data.count(b"\xff\xda", 0, end)) > MOST_SCANS:
+            return f"a JPEG of {scans:,} scans, which is not read"
     if decoder == "ppm_plain" and width * height > MOST_TEXT_PX:
         return f"{width} x {height} pixels in text, too large"
     return ""

@@ -31,7 +31,7 @@ from cbir_lib.images.grey import (
     find_size_fault,
     unpacks_to_more,
 )
-from cbir_lib.images.jpeg import has_end, read_depths
+from cbir_lib.images.jpeg import find_end, read_depths
 from cbir_lib.images.parts import (
     MOST_PARTS,
     TOO_MANY_PARTS,
@@ -44,9 +44,14 @@ if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.uid import UID
 
-# Projection radiography. In CT, MR, US and the like, grey values mean something else.
+# Projection radiography: the standard's terms (PS3.3, C.7.3.1.1.1), its retired ones, and those
+# that devices write in their place. In CT, MR, US and the like, grey values mean something else.
 MODALITIES = {
+    "CF": "cinefluorography",
     "CR": "computed radiography",
+    "DF": "digital fluoroscopy",
+    "DR": "digital radiography",
+    "DS": "digital subtraction angiography",
     "DX": "digital radiography",
     "IO": "intra-oral radiography",
     "MG": "mammography",
@@ -54,6 +59,7 @@ MODALITIES = {
     "RF": "radio fluoroscopy",
     "RG": "radiographic imaging, film",
     "XA": "X-ray angiography",
+    "XR": "X-ray",
 }
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
@@ -144,6 +150,8 @@ def _decode(data: bytes) -> Decoded:
     if fault := _find_codec_fault(syntax):
         return Decoded(None, fault)
     remarks += _complete_header(header, name, syntax)
+    if syntax.is_encapsulated and header.NumberOfFrames == 1:
+        _empty_offset_table(header, name)
     if fault := _find_fault(header, name, syntax, len(data)):
         return Decoded(None, fault)
     frames = header.NumberOfFrames
@@ -173,6 +181,17 @@ def _decode(data: bytes) -> Decoded:
         remarks.append("display shutter not applied")
     remarks.append(describe_aspect(*_read_density(header)))
     return Decoded(image, ", ".join(filter(None, [remark, *remarks])))
+
+
+def _empty_offset_table(header: Dataset, name: str) -> None:
+    """Empty the table of the frames' offsets: all fragments are one frame, and it may be wrong."""
+    value = header[name].value
+    start = 8 + int.from_bytes(value[4:8], "little")
+    if 8 < start <= 4 * MOST_PARTS:
+        header[name].value = value[:4] + bytes(4) + value[start:]
+    for element in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        if element in header:
+            del header[element]
 
 
 def _count_further_frames(header: Dataset, name: str, syntax: UID) -> int:
@@ -299,6 +318,8 @@ def _complete_header(header: Dataset, name: str, syntax: UID) -> list[str]:
     list of str
         Remarks: which element was missing, and the value assumed.
     """
+    from pydicom.uid import RLELossless
+
     remarks = []
 
     def take(element: str, value: int | str, why: str = "missing") -> None:
@@ -329,7 +350,10 @@ def _complete_header(header: Dataset, name: str, syntax: UID) -> list[str]:
         header.PhotometricInterpretation = kind
     else:
         take("PhotometricInterpretation", "RGB" if samples == 3 else "MONOCHROME2")
-    if samples > 1 and _read_number(header, "PlanarConfiguration") not in (0, 1):
+    # Within a compressed picture the codec decides (PS3.5, 8.2); the element may be left over from
+    # before the compression.
+    decided = syntax.is_encapsulated and syntax != RLELossless
+    if samples > 1 and (decided or _read_number(header, "PlanarConfiguration") not in (0, 1)):
         take("PlanarConfiguration", 0)
     stored, high = _read_number(header, "BitsStored"), _read_number(header, "HighBit")
     if name != "PixelData":
@@ -424,7 +448,7 @@ def _find_frame_fault(header: Dataset, value: bytes, syntax: UID) -> str:
     try:
         with Image.open(FileOfParts(frame), formats=("JPEG", "JPEG2000")) as picture:
             width, height = picture.size
-            cut_off = picture.format == "JPEG" and not has_end(frame)
+            cut_off = picture.format == "JPEG" and find_end(frame) < 0
     except PartsError:
         raise
     except Image.DecompressionBombError:

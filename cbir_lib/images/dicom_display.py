@@ -1,8 +1,8 @@
 """From the stored values of a DICOM image to the grey values that a viewer would show.
 
 The steps are those of DICOM PS3.3, C.11: modality LUT or rescale, then VOI LUT or window, then
-inversion of MONOCHROME1. pydicom does them, except the LUTs: its own look-up wraps around at 256
-where the entries have 8 bits.
+inversion of MONOCHROME1. pydicom does them, except the LUTs and palettes: its own look-up wraps
+around at 256 where the entries have 8 bits.
 """
 
 from __future__ import annotations
@@ -87,18 +87,7 @@ def convert_for_display(pixels: np.ndarray, header: Dataset, void: np.ndarray | 
     if kind in COLOURS and pixels.ndim == 3:
         return Decoded(_compute_luminance(pixels, 2**stored - 1), f"{kind}, converted to grey")
     if kind == "PALETTE COLOR":
-        from pydicom.pixels import apply_color_lut
-
-        colour = apply_color_lut(pixels, header)
-        declared = max(int(header.RedPaletteColorLookupTableDescriptor[2]), 8)
-        bits = find_used_bits(declared, _find_brightest_of_palette(header))
-        white = 255 if colour.dtype == np.uint8 else 2**bits - 1
-        if colour.max(initial=0) > white:
-            white = np.iinfo(colour.dtype).max
-        remark = f"{kind}, converted to grey"
-        if bits < declared:
-            remark += f", {describe_used_bits('palette', declared, bits)}"
-        return Decoded(_compute_luminance(colour[..., :3], white), remark)
+        return _apply_palette(pixels, header)
     if pixels.ndim != 2:
         return Decoded(None, f"{kind}, cannot be converted to grey")
     remarks = []
@@ -126,11 +115,25 @@ def convert_for_display(pixels: np.ndarray, header: Dataset, void: np.ndarray | 
     return Decoded(image, ", ".join(filter(None, remarks)))
 
 
-def _find_brightest_of_palette(header: Dataset) -> int:
-    """Find the largest entry of the three tables of a palette."""
-    tables = (header[f"{name}PaletteColorLookupTableData"].value for name in COLOUR_NAMES)
-    entries = header.RedPaletteColorLookupTableDescriptor[0] % 2**16 or 2**16
-    return max(int(_read_table(table, header, entries).max(initial=0)) for table in tables)
+def _apply_palette(pixels: np.ndarray, header: Dataset) -> Decoded:
+    """Map stored values (H, W) to the luminance of their colours (PS3.3, C.7.6.3.1.5)."""
+    ends = _find_possible_ends(pixels, header)
+    tables = []
+    for name in COLOUR_NAMES:
+        description = header[f"{name}PaletteColorLookupTableDescriptor"].value
+        data = header[f"{name}PaletteColorLookupTableData"].value
+        tables.append(_read_lut(description, data, header, ends))
+    declared = max(int(header.RedPaletteColorLookupTableDescriptor[2]), 8)
+    brightest = max(int(table.max(initial=0)) for table, _ in tables)
+    bits = find_used_bits(declared, brightest)
+    white = 2**bits - 1 if brightest < 2**bits else 2**16 - 1
+    remark = f"{header.PhotometricInterpretation}, converted to grey"
+    if bits < declared:
+        remark += f", {describe_used_bits('palette', declared, bits)}"
+    # Luminance is linear: that of a table's entries is summed up, and no colour is stored.
+    weighed = zip(LUMINANCE, tables, strict=True)
+    grey = sum(np.float32(share) * _apply_lut(pixels, *table) for share, table in weighed)
+    return Decoded(stretch(grey, 0, white), remark)
 
 
 def _compute_luminance(pixels: np.ndarray, white: int) -> np.ndarray:
@@ -146,7 +149,8 @@ def _apply_window(
 
     ends = _find_possible_ends(pixels, header)
     if (item := read_first_item(header, MODALITY_LUT)) is not None:
-        pixels = _apply_lut(pixels, *_read_lut(item, header, ends))
+        lut = _read_lut(item.LUTDescriptor, item.LUTData, header, ends)
+        pixels = _apply_lut(pixels, *lut)
         ends = np.zeros(2)
 
         def rescale(band: np.ndarray) -> np.ndarray:
@@ -163,7 +167,7 @@ def _apply_window(
         raise ValueError("no rescale")
     remark = ""
     if (item := read_first_item(header, VOI_LUT)) is not None:
-        table, first = _read_lut(item, header, rescale(ends))
+        table, first = _read_lut(item.LUTDescriptor, item.LUTData, header, rescale(ends))
         declared = int(item.LUTDescriptor[2])
         bits = find_used_bits(declared, int(table.max()))
 
@@ -216,17 +220,19 @@ def _find_possible_ends(pixels: np.ndarray, header: Dataset) -> np.ndarray:
     return np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1])
 
 
-def _read_lut(item: Dataset, header: Dataset, ends: np.ndarray) -> tuple[np.ndarray, int]:
+def _read_lut(
+    description: list[int], data: bytes | list[int], header: Dataset, ends: np.ndarray
+) -> tuple[np.ndarray, int]:
     """Read a LUT: its entries, (N,) int64, and the value that is mapped to the first of them.
 
     That value is negative only where one of the ``ends`` of the values that are mapped is: some
     writers give it with the wrong sign.
     """
-    entries, first, _ = item.LUTDescriptor
+    entries, first, _ = description
     first %= 2**16
     if min(ends) < 0 and first >= 2**15:
         first -= 2**16
-    return _read_table(item.LUTData, header, entries % 2**16 or 2**16), first
+    return _read_table(data, header, entries % 2**16 or 2**16), first
 
 
 def _apply_lut(values: np.ndarray, table: np.ndarray, first: int) -> np.ndarray:

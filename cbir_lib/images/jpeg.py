@@ -42,16 +42,18 @@ def name_kind(data: bytes) -> str:
     return KINDS.get(marker) or (f"JPEG of {bits} bits" if bits not in (0, 8) else "")
 
 
-def has_end(data: bytes) -> bool:
-    """Tell whether a JPEG's first picture ends with the marker of the end.
+def find_end(data: bytes) -> int:
+    """Find where a JPEG's first picture ends, after the marker of the end; -1 where it has none.
 
     The decoder takes zeros, as in a copy that broke off, for pixels.
     """
     place = 2
     for _ in range(MOST_PARTS):
         marker = MARKER.search(data, place)
-        if marker is None or data[marker.end() - 1] == END:
-            return marker is not None
+        if marker is None:
+            return -1
+        if data[marker.end() - 1] == END:
+            return marker.end()
         place = marker.end()
         place += int.from_bytes(data[place : place + 2], "big")
     raise PartsError

@@ -34,7 +34,7 @@ BIG_ENDIAN_BIG_TIFF = b"MM\0+"  # Pillow does not read its tags
 SUBFILE_TYPE, COLOUR_MAP, SUB_IFDS = 254, 320, 330  # tags
 WHOLE_NUMBERS = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # types of tags
 BYTES = (1, 2, 7)  # types of tags that are read as one object, however many they are
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # PhotometricInterpretation (tag 262)
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, YCBCR = 0, 1, 2, 6  # PhotometricInterpretation (tag 262)
 REDUCED, MASK = 1, 4  # bits of NewSubfileType: a thumbnail, or the transparency of another page
 KINDS = {1: "u", 2: "i", 3: "f"}  # SampleFormat
 
@@ -93,6 +93,11 @@ class Layout(NamedTuple):
         return (max(self.bits) > 8 or self.kind != "u") and self.photometric <= RGB
 
     @property
+    def grey_of_several(self) -> bool:
+        """Whether the first sample is the grey value, and more than an opacity follows it."""
+        return len(self.bits) > 2 and self.photometric <= BLACK_IS_ZERO
+
+    @property
     def packed(self) -> bool:
         """Whether the pixels are grey with a number of bits that no type has: 3, 12, 24 ..."""
         grey = self.kind == "u" and len(self.bits) == 1 and self.photometric <= BLACK_IS_ZERO
@@ -117,7 +122,11 @@ class Layout(NamedTuple):
 
     @property
     def fault(self) -> str:
-        """Why the page is not read, by its compression; empty where that is no reason."""
+        """Why the page is not read, by how its pixels are stored; empty where that is no reason."""
+        # Pillow takes the colours of these to be as many as the pixels, whatever the file says.
+        as_stored = self.photometric == YCBCR and self.compression == NONE and self.strip_bytes
+        if as_stored and sum(self.strip_bytes) < self.width * self.height * len(self.bits):
+            return "TIFF with uncompressed YCbCr of fewer colours than pixels, which is not read"
         if self.compression in READ_COMPRESSIONS:
             return ""
         name = COMPRESSION_NAMES.get(self.compression)
@@ -135,7 +144,8 @@ class Layout(NamedTuple):
         if self.pages > MOST_PAGES:
             pages = f"first of more than {MOST_PAGES:,} pages"
         slices = f"first of {self.slices} slices" if self.slices > 1 else ""
-        return [looks, pages, slices, describe_aspect(*self.density)]
+        samples = f"first of {len(self.bits)} samples" if self.grey_of_several else ""
+        return [looks, samples, pages, slices, describe_aspect(*self.density)]
 
     def __str__(self) -> str:
         names = {"u": "unsigned", "i": "signed", "f": "float"}
@@ -347,9 +357,11 @@ def read_deep(data: bytes, layout: Layout) -> tuple[np.ndarray, np.ndarray | Non
         return None if pixels is None or pixels.ndim > 2 else (pixels, None)
     if layout.dtype is None or samples not in (1, 2, 3, 4):
         return None
-    # OpenCV reduces two samples to 8 bits and mistakes planes for pixels; with signed bytes it
-    # inverts white-is-zero and multiplies colours by the opacity.
-    if samples != 2 and not layout.planar and layout.dtype not in (np.int8, np.float16):
+    # OpenCV reduces two samples to 8 bits, takes the first of others beside a grey value or reads
+    # them as colours, and mistakes planes for pixels; with signed bytes it inverts white-is-zero
+    # and multiplies colours by the opacity.
+    of_one_kind = samples != 2 and not layout.grey_of_several and not layout.planar
+    if of_one_kind and layout.dtype not in (np.int8, np.float16):
         pixels = read_opencv(data)  # upright
     if pixels is None or pixels.dtype != layout.dtype:
         pixels = _read_tifffile(data, layout)
@@ -357,15 +369,18 @@ def read_deep(data: bytes, layout: Layout) -> tuple[np.ndarray, np.ndarray | Non
         return None
     if samples == 1:
         return pixels, None
-    values, alpha = pixels[..., : 1 if samples == 2 else 3], None
-    if samples in (2, 4) and (layout.extra_samples[:1] or (2,))[0] != 0:
-        alpha = pixels[..., -1]
-        if layout.extra_samples[:1] == (1,):
+    colours = 1 if samples == 2 or layout.grey_of_several else 3
+    values, alpha = pixels[..., :colours], None
+    extra = layout.extra_samples or ((2,) if samples in (2, 4) and colours + 1 == samples else ())
+    opacity = next((number for number, kind in enumerate(extra) if kind in (1, 2)), samples)
+    if colours + opacity < samples:
+        alpha = pixels[..., colours + opacity]
+        if extra[opacity] == 1:
             # Undo the multiplication of the colours by their opacity.
             opaque = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "ui" else 1.0
             share = np.maximum(alpha, 0) / opaque
             values = values / np.where(share > 0, share, 1)[..., None]
-    return np.squeeze(values, axis=2) if samples == 2 else values, alpha
+    return np.squeeze(values, axis=2) if colours == 1 else values, alpha
 
 
 def _unpack(data: bytes, layout: Layout) -> np.ndarray | None:

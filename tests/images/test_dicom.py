@@ -582,6 +582,56 @@ def test_palette_colour(bits):
     assert remark == "PALETTE COLOR, converted to grey"
 
 
+@pytest.mark.parametrize("first", [0, 1000, -500])
+def test_a_palette_of_8_bits_for_more_values_than_256(first):
+    """pydicom's own look-up takes the values modulo 256."""
+    table = np.linspace(255, 0, 2000).astype(np.uint8)
+    palette = {}
+    for name in ("Red", "Green", "Blue"):
+        palette[f"{name}PaletteColorLookupTableDescriptor"] = [2000, first % 2**16, 8]
+        palette[f"{name}PaletteColorLookupTableData"] = table.tobytes()
+    values = DEEP.astype(np.int16) - 1000 if first < 0 else DEEP
+    ds = header(values, None if first < 0 else 12, PhotometricInterpretation="PALETTE COLOR")
+    for name, value in palette.items():
+        vr = "OW" if name.endswith("Data") else "SS" if first < 0 else "US"
+        if vr == "SS":
+            value = [value[0], first, value[2]]
+        ds.add_new(name, vr, value)
+    image, remark = decode(write(ds))
+    close(image, table[np.clip(values.astype(int) - first, 0, 1999)].astype(float))
+    assert remark == "PALETTE COLOR, converted to grey"
+
+
+@pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEG2000Lossless])
+def test_a_compressed_picture_decides_on_its_planes(syntax):
+    """PlanarConfiguration may be left over from before the compression."""
+    smooth = np.add.outer(np.arange(16), np.arange(24)) * 6
+    colour = np.stack([smooth, 255 - smooth, smooth // 2], axis=-1).astype(np.uint8)
+    file = io.BytesIO()
+    if syntax == JPEGBaseline8Bit:
+        Image.fromarray(colour).save(file, "JPEG", quality=100, subsampling=0)
+    else:
+        Image.fromarray(colour).save(file, "JPEG2000", irreversible=False, no_jp2=True, mct=0)
+    ds = header(colour, PlanarConfiguration=1)
+    ds.PixelData = encapsulate([file.getvalue()])
+    image, remark = decode(write(ds, syntax))
+    assert np.abs(image - colour @ [0.299, 0.587, 0.114]).max() < 3
+    assert remark == "RGB, converted to grey"
+
+
+@pytest.mark.parametrize("offsets", [[8], [999], [0, 20], [0]])
+def test_one_frame_does_not_need_its_table_of_offsets(offsets):
+    file = io.BytesIO()
+    Image.fromarray(GREY).save(file, "JPEG2000", irreversible=False, no_jp2=True)
+    whole = encapsulate([file.getvalue()], has_bot=False)
+    table = struct.pack(f"<{len(offsets)}I", *offsets)
+    ds = header(GREY)
+    ds.PixelData = whole[:4] + struct.pack("<I", len(table)) + table + whole[8:]
+    image, remark = decode(write(ds, JPEG2000Lossless))
+    assert np.array_equal(image, GREY)
+    assert remark == ""
+
+
 @pytest.mark.parametrize("used", [8, 12])
 def test_a_palette_takes_the_bits_that_its_values_take(used):
     table = np.rint(np.arange(256)[::-1] * ((2**used - 1) / 255)).astype("<u2")

@@ -223,17 +223,17 @@ def test_the_longest_lut_is_applied(syntax, outer):
 
 @given(st.binary(max_size=40).map(lambda tail: b"\xff\xd8" + tail.replace(b"\x55", b"\xff")))
 def test_the_end_of_a_jpeg_is_where_the_markers_lead(data):
-    place, found = 2, False
-    while place + 1 < len(data) and not found:
+    place, end = 2, -1
+    while place + 1 < len(data) and end < 0:
         code = data[place + 1]
         if data[place] != 0xFF or code in (0, 0xFF):
             place += 1
         elif code in (1, *range(0xD0, 0xD9)):
             place += 2
         else:
-            found = code == 0xD9
+            end = place + 2 if code == 0xD9 else -1
             place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    assert jpeg.has_end(data) == found
+    assert jpeg.find_end(data) == end
 
 
 MEASURE = """

@@ -16,6 +16,7 @@ from cbir_lib.images.decoding import decode
 
 SIDE = 64
 GREY = np.add.outer(np.arange(SIDE) * 2, np.arange(SIDE) * 2).astype(np.uint8)
+RNG = np.random.default_rng(0)
 LETTERS = {"B": 1, "H": 3, "I": 4}
 
 
@@ -204,6 +205,57 @@ def test_many_pages_that_share_a_long_directory_are_searched_in_no_time():
 def test_a_compression_that_is_not_read_is_named(number, said, bits, kind):
     data = tiff([b"compressed"], bits, kind=kind, t259=("H", [number]))
     assert decode(data) == (None, f"TIFF {said}, which is not read")
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("photometric", [0, 1])
+@pytest.mark.parametrize(
+    ("bits", "kind", "more", "alpha"),
+    [
+        (16, 1, (0, 0), None),
+        (16, 2, (0, 0), None),
+        (16, 1, (0, 2), 2),
+        (16, 1, None, None),
+        (32, 1, (0, 0, 0), None),
+        (32, 3, (2, 0), 1),
+    ],
+)
+def test_the_first_of_several_samples_is_the_grey_value(
+    bits, kind, more, alpha, photometric, order
+):
+    """As GDAL writes bands; they are not colours."""
+    count = 3 if more is None else 1 + len(more)
+    dtype = np.dtype(f"{order}{'?uif'[kind]}{bits // 8}")
+    samples = np.zeros((SIDE, SIDE, count), dtype)
+    samples[..., 0] = GREY.astype(float) * 100
+    samples[..., 1:] = RNG.integers(0, 100, (SIDE, SIDE, count - 1))
+    if alpha:
+        samples[..., alpha] = np.iinfo(dtype).max if kind == 1 else 1
+    tags = {"t262": ("H", [photometric]), "t338": more and ("H", list(more))}
+    data = tiff(
+        [zlib.compress(samples.tobytes())], bits, samples=count, kind=kind, order=order, **tags
+    )
+    image, remark = decode(data)
+    expected = GREY * (255 / GREY.max())
+    assert np.abs(image - (255 - expected if photometric == 0 else expected)).max() < 1
+    assert remark.endswith(f"stretched to 8, first of {count} samples")
+
+
+def test_uncompressed_ycbcr_of_fewer_colours_is_refused():
+    """Pillow reads on into what follows."""
+    subsampled = np.full(SIDE * SIDE * 3 // 2, 128, np.uint8).tobytes()
+    tags = {"t262": ("H", [6]), "t259": ("H", [1]), "t530": ("H", [2, 2])}
+    for rest in (b"", bytes(2 * len(subsampled))):
+        data = tiff([subsampled], samples=3, **tags) + rest
+        image, remark = decode(data)
+        assert image is None
+        assert remark == (
+            "TIFF with uncompressed YCbCr of fewer colours than pixels, which is not read"
+        )
+    whole = np.dstack([GREY, np.full((SIDE, SIDE, 2), 128, np.uint8)]).tobytes()
+    tags["t530"] = "H", [1, 1]
+    image, remark = decode(tiff([whole], samples=3, **tags))
+    assert np.array_equal(image, GREY)
 
 
 def test_a_big_endian_bigtiff_is_named():
