@@ -505,3 +505,21 @@ def test_the_best_network_is_read_where_it_was_trained_or_published(tmp_path, ne
     chosen = [result.run for result, _ in effects.select_best_networks(work, runs)]
     assert chosen == [best.run, runs[2]]
     assert effects.select_best_network(work, runs)[0].run == runs[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("redrawn", "redrawn/effects/redrawn.json"),
+        ("transfer", "transfer/effects/transfer.json"),
+        ("real", "real/effects/mednist.json"),
+        ("real", "gap/mednist.json"),
+        ("labels", "labels/phantom.json"),
+    ],
+)
+def test_what_is_published_beside_the_profiles_follows_the_study_file(name, published):
+    """Nothing repeats these measurements when their plan changes, so a page could show the old."""
+    plan = getattr(read_study(paths.project_root() / "study.yml").grid.effects, name)
+    written = json.loads((paths.project_root() / "results" / published).read_text())["parameters"]
+    asked = plan.model_dump(mode="json")
+    assert {key: written.get(key) for key in asked} == asked
