@@ -320,7 +320,7 @@ def describe_outcomes(rows: pd.DataFrame) -> str:
     """List the comparisons that keep a claim from being supported; empty if there are none."""
     reasons = {
         "against": "Against the claim",
-        "open": "Open, since the interval contains the line or p is above the level",
+        "open": "Open, since the interval contains the line, p is above the level, or both",
         "not run": "Not run",
     }
     return " ".join(

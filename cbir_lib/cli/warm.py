@@ -106,7 +106,7 @@ def serve(address: Path) -> list[str] | None:
                     waits.unregister(sys.stdin)
                 elif key.fileobj in jobs:
                     _finish(key.fileobj, waits, jobs)
-                elif key.fileobj.fileno() >= 0:  # not just finished: whoever asked is gone
+                elif key.fileobj.fileno() >= 0:  # not just finished: its asker is gone
                     waits.unregister(key.fileobj)
                     with suppress(ProcessLookupError):
                         os.killpg(key.data, signal.SIGTERM)
@@ -172,7 +172,7 @@ def _open_stream(number: int, before: TextIO) -> TextIO:
 
 
 def _finish(handle: int, waits: selectors.BaseSelector, jobs: dict) -> None:
-    """Send the exit code of a process that has ended to whoever asked for it."""
+    """Send the exit code of a process that has ended to the job that asked for it."""
     line, pid = jobs.pop(handle)
     waits.unregister(handle)
     with suppress(KeyError):  # gone already

@@ -547,7 +547,7 @@ def test_every_parameter_says_its_range_and_keeps_to_it(table):
         assert getattr(middle, f.name) == pytest.approx(half)
         values = np.array([getattr(one, f.name) for one in drawn])
         assert low - 1e-12 <= values.min() and values.max() <= high + 1e-12
-        if kind == "normal, cut":
+        if kind == "normal, clipped":
             inner = values[(values > low) & (values < high)]
             assert 0.02 < 1 - len(inner) / len(values) < 0.08  # 4.6 % beyond two deviations
             u = truncnorm.cdf(4 * (inner - half) / (high - low), -2, 2)

@@ -34,9 +34,9 @@ def describe_parameter(
     """Describe a parameter that is drawn from [low, high].
 
     Uniformly; uniformly in the logarithm; or normally about the middle, with a quarter of the range
-    as standard deviation, cut at the ends.
+    as standard deviation, clipped at the ends.
     """
-    kind = "log-uniform" if log else "normal, cut" if normal else "uniform"
+    kind = "log-uniform" if log else "normal, clipped" if normal else "uniform"
     return field(metadata={"low": low, "high": high, "meaning": meaning, "kind": kind})
 
 
@@ -50,7 +50,7 @@ class RandomParameters:
         values = {}
         for f in fields(cls):
             u = rng.random()
-            if f.metadata["kind"] == "normal, cut":
+            if f.metadata["kind"] == "normal, clipped":
                 u = float(np.clip(0.5 + 0.25 * rng.standard_normal(), 0, 1))
             values[f.name] = cls.at(f.name, u)
         return cls(**values)
@@ -78,23 +78,25 @@ class Subject(RandomParameters):
     """A person; drawn once a subject."""
 
     stature: float = describe_parameter(
-        0.82, 1.10, "size of the whole body, against the model's", normal=True
+        0.82, 1.10, "size of the whole body, relative to the model's", normal=True
     )
-    head: float = describe_parameter(0.93, 1.07, "size of the head, against stature", normal=True)
+    head: float = describe_parameter(
+        0.93, 1.07, "size of the head, relative to stature", normal=True
+    )
     limbs: float = describe_parameter(
-        0.92, 1.08, "length of arms and legs, against stature", normal=True
+        0.92, 1.08, "length of arms and legs, relative to stature", normal=True
     )
     breadth: float = describe_parameter(
-        0.88, 1.14, "breadth of bones, against their length", normal=True
+        0.88, 1.14, "breadth of bones, relative to their length", normal=True
     )
     depth: float = describe_parameter(
-        0.90, 1.12, "depth of the trunk, against its height", normal=True
+        0.90, 1.12, "depth of the trunk, relative to its height", normal=True
     )
-    density: float = describe_parameter(0.70, 1.20, "mineral of the bones, against the model's")
+    density: float = describe_parameter(0.70, 1.20, "mineral of the bones, relative to the model's")
     cortex: float = describe_parameter(
-        0.65, 1.35, "thickness of the cortical shell, against the model's"
+        0.65, 1.35, "thickness of the cortical shell, relative to the model's"
     )
-    habitus: float = describe_parameter(0.88, 1.35, "girth of soft tissue, against the model's")
+    habitus: float = describe_parameter(0.88, 1.35, "girth of soft tissue, relative to the model's")
     fat_mm: float = describe_parameter(
         2.0, 22.0, "fat under the skin of the trunk, mm; a third on the limbs"
     )
@@ -103,7 +105,7 @@ class Subject(RandomParameters):
         -1.0, 1.0, "diaphragm, from high (expiration) to low", normal=True
     )
     heart: float = describe_parameter(
-        0.85, 1.35, "size of the heart, against the model's", normal=True
+        0.85, 1.35, "size of the heart, relative to the model's", normal=True
     )
     nod_deg: float = describe_parameter(-14.0, 14.0, "forward bend of the neck", normal=True)
 
@@ -113,7 +115,7 @@ class Exposure(RandomParameters):
     """How one image was taken and developed."""
 
     rotation_deg: float = describe_parameter(
-        -12.0, 12.0, "turned in the plane of the film", normal=True
+        -12.0, 12.0, "rotation in the plane of the film", normal=True
     )
     tilt_deg: float = describe_parameter(-10.0, 10.0, "beam from above or below", normal=True)
     swivel_deg: float = describe_parameter(-14.0, 14.0, "turned about the long axis", normal=True)
@@ -123,9 +125,11 @@ class Exposure(RandomParameters):
     shift_y: float = describe_parameter(
         -0.12, 0.12, "off centre, share of the field's height", normal=True
     )
-    field: float = describe_parameter(0.80, 1.25, "size of the field, against the view's", log=True)
+    field: float = describe_parameter(
+        0.80, 1.25, "size of the field, relative to the view's", log=True
+    )
     aspect: float = describe_parameter(
-        0.85, 1.18, "breadth of the film, against the view's", log=True
+        0.85, 1.18, "breadth of the film, relative to the view's", log=True
     )
     energy: float = describe_parameter(
         -0.15, 0.15, "hardness of the beam, added to the view's (0 to 1)"
@@ -134,7 +138,7 @@ class Exposure(RandomParameters):
         100.0, 6000.0, "photons in a pixel behind the body", log=True
     )
     scatter: float = describe_parameter(
-        0.10, 1.20, "scattered over primary radiation, behind a thick body"
+        0.10, 1.20, "ratio of scattered to primary radiation behind a thick body"
     )
     blur_px: float = describe_parameter(
         0.3, 1.1, "standard deviation of the detector's blur, pixels"

@@ -10,7 +10,7 @@ from cbir_lib.teaching.material import read_published_scaling
 
 
 def pay_for_graph() -> tuple[Expected, ...]:
-    """Compute after how many queries building a graph has paid, at the largest gallery."""
+    """Compute after how many queries a graph has paid for itself, at the largest gallery."""
     table = scaling.tabulate(read_published_scaling())
     largest = table[table["vectors"] == table["vectors"].max()].set_index("method")
     exact, graph = largest.loc["exact"], largest.loc["HNSW"]
