@@ -107,16 +107,18 @@ def describe_choice(result: Result) -> str:
     )
 
 
-def format_points(points: float) -> str:
-    """Format percentage points with sign and one decimal; with a true minus, never minus zero."""
-    return f"{round(points, 1) + 0:+.1f}".replace("-", "\N{MINUS SIGN}")
+def format_points(points: float, decimals: int = 1) -> str:
+    """Format percentage points with sign and decimals; with a true minus, never minus zero."""
+    return f"{round(points, decimals) + 0:+.{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def format_difference(difference: Mapping[str, float]) -> str:
+def format_difference(difference: Mapping[str, float], decimals: int = 1) -> str:
     """Format ``difference`` with ``low`` to ``high`` in brackets; a dash if it was not measured."""
     if not np.isfinite(difference["difference"]):
         return DASH
-    value, low, high = (format_points(difference[key]) for key in ("difference", "low", "high"))
+    value, low, high = (
+        format_points(difference[key], decimals) for key in ("difference", "low", "high")
+    )
     return f"{value} ({low} to {high})"
 
 

@@ -798,6 +798,12 @@ def test_points_have_a_sign_and_no_zero_has_a_minus(points, text):
     assert wording.format_points(points) == text
 
 
+def test_points_with_two_decimals():
+    difference = {"difference": 0.0612, "low": -0.374, "high": 0.4949}
+    expected = "+0.06 (\N{MINUS SIGN}0.37 to +0.49)"
+    assert wording.format_difference(difference, decimals=2) == expected
+
+
 def test_differences_and_lists_in_words():
     difference = {"difference": 1.0, "low": -2.0, "high": 4.0}
     assert wording.format_difference(difference) == "+1.0 (\N{MINUS SIGN}2.0 to +4.0)"
