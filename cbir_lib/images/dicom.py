@@ -179,6 +179,8 @@ def _decode(data: bytes) -> Decoded:
         remarks.append(f"{overlays} overlay{'s' * (overlays > 1)} not shown")
     if read_text(header, "ShutterShape"):
         remarks.append("display shutter not applied")
+    if read_text(header, "PresentationIntentType").upper() == "FOR PROCESSING":
+        remarks.append("for processing, not for presentation")
     remarks.append(describe_aspect(*_read_density(header)))
     return Decoded(image, ", ".join(filter(None, [remark, *remarks])))
 

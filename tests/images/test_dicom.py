@@ -803,6 +803,8 @@ def test_a_rescale_that_leaves_one_value_is_set_aside():
         ({"PixelSpacing": [0.1, 0.1]}, ""),
         ({"PixelSpacing": []}, ""),
         ({"ShutterShape": "RECTANGULAR"}, "display shutter not applied"),
+        ({"PresentationIntentType": "FOR PROCESSING"}, "for processing, not for presentation"),
+        ({"PresentationIntentType": "FOR PRESENTATION"}, ""),
         (
             {"PixelData": 3 * GREY.tobytes()},
             "first of 3 frames, of which NumberOfFrames says nothing",
