@@ -125,7 +125,7 @@ class Archive:
     def __init__(self, place: Path | str, folder: Path | str | None = None):
         self.place = Path(place)
         self.description = read_description(self.place)
-        self.folder = Path(folder or os.path.normpath(self.place / self.description.folder))
+        self.folder = Path(folder or _find_folder(self.place, self.description.folder))
         self._engines: dict[str, tuple] = {}  # by method: the state of the shards, and the engine
 
     def __len__(self) -> int:
@@ -421,6 +421,16 @@ class Archive:
                 f"{self.folder / path} is a link that leads out of the folder",
                 f"build again: cbir index build {self.folder} --out {self.place}",
             )
+
+
+def _find_folder(place: Path, folder: str) -> Path:
+    """Find the folder of the images from what an archive records, which is relative to itself.
+
+    Where the archive is reached through a link, ``..`` leads elsewhere than the names say.
+    """
+    as_named = Path(os.path.normpath(place / folder))
+    real = Path(os.path.normpath(place.resolve() / folder))
+    return as_named if as_named.resolve() == real.resolve() else real
 
 
 def read_queries(

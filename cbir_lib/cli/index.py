@@ -103,6 +103,8 @@ def index_search(
     if out is None and form == "html":
         out = Path("similar.html")
     if out is not None:
+        if any(_is_same_file(out, image) for image in images):
+            raise CbirError(f"{out} is one of the images to search with", "name another file")
         check_writable(out)
     # Read once: a query may be a pipe.
     queries = {show_name(image): read_image(image) for image in dict.fromkeys(images)}
@@ -126,7 +128,9 @@ def index_search(
         shown = {name: results[name].map(show_in_one_line) for name in ("query", "path")}
         text = results.assign(**shown).to_string(index=False, float_format="{:.4g}".format)
     elif form == "json":
-        text = json.dumps(results.to_dict("records"), ensure_ascii=False, indent=1)
+        # What a terminal cannot show would be escaped as JSON does not know it.
+        plain = out is None and (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
+        text = json.dumps(results.to_dict("records"), ensure_ascii=plain, indent=1)
     else:
         from cbir_lib.archive import page
 
@@ -138,6 +142,11 @@ def index_search(
         with replacing(out) as part:
             part.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
         print(f"{len(results)} results in {show_in_one_line(str(out))}", file=said)
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    """Tell whether two paths are one file, and not a stream that is read and written."""
+    return not is_stream(one) and one.exists() and other.exists() and one.samefile(other)
 
 
 def _search_archive(place, folder, queries, k, milvus, collection, method):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -77,6 +78,14 @@ def test_any_name_can_be_asked_for(place):
     table, _, answer = ended.stdout.partition(b"[")
     assert b"00" in table and (place / "answer").exists()
     assert len(json.loads(b"[" + answer)) == 2
+
+
+def test_json_on_a_terminal_of_ascii_is_json(place):
+    shutil.copy(place / "q.png", place / "ä.png")
+    ended = search_often(
+        place, ("ä.png", "-k", "1", "--format", "json"), PYTHONIOENCODING="ascii:backslashreplace"
+    )
+    assert json.loads(ended.stdout)[0]["query"] == "ä.png"
 
 
 def assert_refused(code, lines, said):
