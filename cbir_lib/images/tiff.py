@@ -371,7 +371,7 @@ def read_deep(data: bytes, layout: Layout) -> tuple[np.ndarray, np.ndarray | Non
         return pixels, None
     colours = 1 if samples == 2 or layout.grey_of_several else 3
     values, alpha = pixels[..., :colours], None
-    extra = layout.extra_samples or ((2,) if samples in (2, 4) and colours + 1 == samples else ())
+    extra = layout.extra_samples or ((2,) if samples == colours + 1 else ())
     opacity = next((number for number, kind in enumerate(extra) if kind in (1, 2)), samples)
     if colours + opacity < samples:
         alpha = pixels[..., colours + opacity]

@@ -1293,7 +1293,7 @@ def test_the_commands_of_the_page_do_what_it_says(cbir, tmp_path, phantom_set, m
 
 
 def test_the_numbers_of_the_page_are_those_of_the_code():
-    assert f"less than {store.SHARD} images" in " ".join(PAGE.split())
+    assert f"less than {store.SHARD} images" in PAGE
     assert f"described {store.SHARD} at a time" in PAGE
     assert f"at most {update.SAMPLE} images" in PAGE
     assert f"a square of {store.SIZE_PX} pixels" in PAGE

@@ -586,17 +586,12 @@ def test_palette_colour(bits):
 def test_a_palette_of_8_bits_for_more_values_than_256(first):
     """pydicom's own look-up takes the values modulo 256."""
     table = np.linspace(255, 0, 2000).astype(np.uint8)
-    palette = {}
-    for name in ("Red", "Green", "Blue"):
-        palette[f"{name}PaletteColorLookupTableDescriptor"] = [2000, first % 2**16, 8]
-        palette[f"{name}PaletteColorLookupTableData"] = table.tobytes()
     values = DEEP.astype(np.int16) - 1000 if first < 0 else DEEP
     ds = header(values, None if first < 0 else 12, PhotometricInterpretation="PALETTE COLOR")
-    for name, value in palette.items():
-        vr = "OW" if name.endswith("Data") else "SS" if first < 0 else "US"
-        if vr == "SS":
-            value = [value[0], first, value[2]]
-        ds.add_new(name, vr, value)
+    for name in ("Red", "Green", "Blue"):
+        vr = "SS" if first < 0 else "US"
+        ds.add_new(f"{name}PaletteColorLookupTableDescriptor", vr, [2000, first, 8])
+        ds.add_new(f"{name}PaletteColorLookupTableData", "OW", table.tobytes())
     image, remark = decode(write(ds))
     close(image, table[np.clip(values.astype(int) - first, 0, 1999)].astype(float))
     assert remark == "PALETTE COLOR, converted to grey"
