@@ -57,6 +57,18 @@ HINTS = {  # for trouble with the operating system
 }
 
 
+def choose_hint(error: BaseException, otherwise: str) -> str:
+    """Return how to mend a refusal of the system to read a file; ``otherwise`` for other errors.
+
+    >>> choose_hint(PermissionError(13, "Permission denied"), "build it again")
+    'fix its permissions, or name another place'
+    >>> choose_hint(FileNotFoundError(2, "No such file or directory"), "build it again")
+    'build it again'
+    """
+    number = getattr(error, "errno", None)
+    return otherwise if number == errno.ENOENT else HINTS.get(number, otherwise)
+
+
 # How libraries that have no class for it report that memory ran out: torch, OpenCV, the system.
 NO_MEMORY = ("DefaultCPUAllocator", "(-4:Insufficient memory)", "start new thread")
 

@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from cbir_lib.errors import CbirError, first_line
+from cbir_lib.errors import CbirError, choose_hint, first_line
 from cbir_lib.files import replacing
 
 ENTRY = "description"
 DIGITS = 64  # of a SHA-256, hexadecimal
+
+
+@contextmanager
+def opening(path: Path | str) -> Iterator[safe_open]:
+    """Open a safetensors file to read NumPy arrays from.
+
+    safetensors calls every refusal of the system "no such file": the error here is the system's.
+    """
+    with Path(path).open("rb"):
+        pass
+    with safe_open(path, "numpy") as file:
+        yield file
 
 
 def write_tensors(
@@ -55,7 +68,7 @@ def read_tensors(
         When the file is missing, damaged, or of another kind.
     """
     try:
-        with safe_open(path, "numpy") as file:
+        with opening(path) as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if unsummed and metadata.keys() == set(unsummed):
@@ -76,7 +89,9 @@ def read_tensors(
         ) from error
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
-        raise CbirError(f"cannot read the {kind} {path}: {reason}", hint) from error
+        raise CbirError(
+            f"cannot read the {kind} {path}: {reason}", choose_hint(error, hint)
+        ) from error
     return arrays, described
 
 

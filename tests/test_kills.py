@@ -193,6 +193,7 @@ def folder(tmp_path):
     return write_drawings(tmp_path / "images", 12)
 
 
+@pytest.mark.filterwarnings("ignore:.*its last finished build left:UserWarning")
 def test_updating_an_archive_killed_at_any_moment(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(update, "SHARD", 4)
     place, before = tmp_path / "archive", tmp_path / "before"

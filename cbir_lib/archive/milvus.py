@@ -1,7 +1,8 @@
 """An archive in Milvus: the same vectors, searched by an engine that scales beyond one machine.
 
 A collection has one row per image: ``id`` (SHA-256 of the path, the primary key), ``path``,
-``content`` (SHA-256 of the pixels) and ``vector``; its properties name the descriptor.
+``content`` (SHA-256 of the pixels) and ``vector``; its properties name the descriptor, the archive,
+and the state of the archive that the last finished push left.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cbir_lib.addresses import hide_credentials, scrub
-from cbir_lib.archive.store import Archive, Hits
+from cbir_lib.archive.store import Archive, Hits, compute_rows_digest
 from cbir_lib.errors import CbirError, first_line, unknown_name_error
 from cbir_lib.files import expand, resolve
 
@@ -36,7 +37,8 @@ METHODS = {
     "exact": ("FLAT", {}),
     "hnsw": ("HNSW", {"M": 16, "efConstruction": 200}),
 }
-DESCRIPTOR = "cbir.descriptor"  # property of a collection
+# Properties of a collection.
+DESCRIPTOR, ARCHIVE, STATE = "cbir.descriptor", "cbir.archive", "cbir.state"
 LARGEST_DIMENSION = 32768
 MOST_RESULTS = 16384
 LONGEST_PATH = 4096  # bytes
@@ -72,15 +74,17 @@ class MilvusIndex:
     descriptor
         Identity of the descriptor of the vectors; a collection of another one is refused.
     method
-        ``exact`` (FLAT) or ``hnsw``, for a new collection.
+        ``exact`` (FLAT) or ``hnsw``; by default that of the collection, and exact for a new one.
+    archive
+        Identity of the archive that the vectors are from; a collection of another one is refused.
     filled
         Refuse a collection that is missing or empty.
 
     Raises
     ------
     CbirError
-        When the server does not answer within 5 seconds, the collection is of another descriptor
-        or distance, or pymilvus is missing.
+        When the server does not answer within 5 seconds, the collection is of another descriptor,
+        archive, distance or method, or pymilvus is missing.
     """
 
     def __init__(
@@ -89,7 +93,8 @@ class MilvusIndex:
         collection: str,
         distance: str,
         descriptor: str,
-        method: str = "exact",
+        method: str | None = None,
+        archive: str = "",
         filled: bool = False,
     ):
         if distance not in METRICS:
@@ -97,7 +102,7 @@ class MilvusIndex:
                 f"Milvus has no distance {distance}",
                 "build an archive with --distance L2 or --distance cosine, or search without it",
             )
-        if method not in METHODS:
+        if method is not None and method not in METHODS:
             raise unknown_name_error("method in Milvus", method, METHODS)
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", collection):
             raise CbirError(
@@ -106,6 +111,9 @@ class MilvusIndex:
         self.uri, self.collection = uri, collection
         self.address = hide_credentials(uri)
         self.distance, self.descriptor, self.method = distance, descriptor, method
+        self.archive, self.state = archive, ""
+        if filled and _is_local(uri) and not expand(uri).exists():
+            raise self._missing_error()  # a new database would be made
         self._client = _connect(uri)
         try:
             with self._telling():
@@ -217,6 +225,22 @@ class MilvusIndex:
                 distances[query, : len(hits)] = values[order]
         return Hits(ids, distances)
 
+    def find_gap(self, archive: Archive) -> str:
+        """Say so if the last push was not finished, or the archive has changed since; else ""."""
+        if self.state == archive.compute_digest():
+            return ""
+        return (
+            f"the collection {self.collection} of {self.address} has not all its images, or other "
+            f"ones; push again: cbir index push {archive.place} --to {self.address}"
+        )
+
+    def set_state(self, digest: str) -> None:
+        """Note the state of the archive that the collection has; empty while it changes."""
+        if self.dimension is not None:
+            with self._telling():
+                self._call("alter_collection_properties", properties={STATE: digest})
+            self.state = digest
+
     def _missing_error(self) -> CbirError:
         return CbirError(
             f"{self.address} has no collection {self.collection}, or an empty one",
@@ -237,7 +261,7 @@ class MilvusIndex:
         schema.add_field("content", DataType.VARCHAR, max_length=64)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
         index = MilvusClient.prepare_index_params()
-        kind, settings = METHODS[self.method]
+        kind, settings = METHODS[self.method or "exact"]
         index.add_index(
             "vector", index_type=kind, metric_type=METRICS[self.distance][0], params=settings
         )
@@ -246,26 +270,32 @@ class MilvusIndex:
             schema=schema,
             index_params=index,
             consistency_level="Strong",  # so that counts and lists are of what was just added
-            properties={DESCRIPTOR: self.descriptor},
+            properties={DESCRIPTOR: self.descriptor, ARCHIVE: self.archive},
         )
         self.dimension = dimension
 
     def _look(self) -> int:
-        """Return the dimension of the collection after checking its descriptor and distance."""
+        """Return the dimension of the collection after checking that it is the one wanted."""
         described = self._call("describe_collection")
-        other = f"name another collection than {self.collection}: --collection NAME"
-        if described["properties"].get(DESCRIPTOR) != self.descriptor:
-            raise CbirError(
-                f"the collection {self.collection} of {self.address} is of another descriptor",
-                other,
-            )
-        metric = self._call("describe_index", index_name="vector")["metric_type"]
-        if metric != METRICS[self.distance][0]:
-            raise CbirError(
-                f"the collection {self.collection} of {self.address} compares by {metric}, "
-                f"not by {METRICS[self.distance][0]}",
-                other,
-            )
+        properties, index = (
+            described["properties"],
+            self._call("describe_index", index_name="vector"),
+        )
+        metric, wanted = index["metric_type"], METRICS[self.distance][0]
+        kind, asked = index["index_type"], METHODS[self.method][0] if self.method else None
+        faults = {
+            "is of another descriptor": properties.get(DESCRIPTOR) != self.descriptor,
+            "is of another archive": properties.get(ARCHIVE, "") != self.archive,
+            f"compares by {metric}, not by {wanted}": metric != wanted,
+            f"is searched by {kind}, not by {asked}": asked not in (None, kind),
+        }
+        for fault, found in faults.items():
+            if found:
+                raise CbirError(
+                    f"the collection {self.collection} of {self.address} {fault}",
+                    f"name another collection than {self.collection}: --collection NAME",
+                )
+        self.state = properties.get(STATE, "")
         self._call("load_collection")  # a restarted server may not have done so
         field = next(field for field in described["fields"] if field["name"] == "vector")
         return int(field["params"]["dim"])
@@ -312,24 +342,38 @@ def push(
     for _, vectors in islice(archive.read_each(archive.read_shard), 1):
         index.check_dimension(vectors)  # before anything is removed
     there = index.contents()
-    wanted = {compute_id(row.path) for rows in archive.read_each(archive.read_rows) for row in rows}
+    listed = [row for rows in archive.read_each(archive.read_rows) for row in rows]
+    wanted = {compute_id(row.path) for row in listed}
     gone = [id for id in there if id not in wanted]
+    index.set_state("")
     index.remove(gone)
     added = done = 0
+    sent = []
     for rows, vectors in archive.read_each(archive.read_shard):
         new = [i for i, row in enumerate(rows) if there.get(compute_id(row.path)) != row.content]
         if new:
             index.add(vectors[new], [rows[i].path for i in new], [rows[i].content for i in new])
         added += len(new)
         done += len(rows)
+        sent += rows
         progress(done, len(wanted))
     len(index)  # waits until all that was sent is there for the searches of other clients
+    if (digest := compute_rows_digest(sent)) == compute_rows_digest(listed):  # no build meanwhile
+        index.set_state(digest)
     return Pushed(added, len(gone), len(wanted) - added)
 
 
 def name_collection(archive: Archive) -> str:
-    """Return the default name of an archive's collection."""
-    return re.sub(r"\W", "_", f"cbir_{archive.description.descriptor}", flags=re.ASCII)
+    """Return the default name of an archive's collection: its descriptor, and which archive it is.
+
+    Raises
+    ------
+    CbirError
+        When the archive has no identity: see
+        :meth:`cbir_lib.archive.store.Archive.get_own_identity`.
+    """
+    name = f"cbir_{archive.description.descriptor}_{archive.get_own_identity()[:8]}"
+    return re.sub(r"\W", "_", name, flags=re.ASCII)
 
 
 def _connect(uri: str):

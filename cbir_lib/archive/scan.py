@@ -6,12 +6,12 @@ import csv
 import os
 import zlib
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from cbir_lib.datasets.folder import find_image_files
+from cbir_lib.datasets.listing import UNREADABLE
 from cbir_lib.files import replacing
 
 FAULTS = "faults.csv"
@@ -41,8 +41,11 @@ class Scan:
     skipped: Counter[str] = field(default_factory=Counter)  # hidden files, other files
 
     def is_hidden(self, path: str) -> bool:
-        """Return whether a path lies in a sub-folder that could not be read: it may still exist."""
-        return any(path.startswith(f"{fault}/") for fault in self.faults)
+        """Return whether a path, or a folder above it, could not be read: it may still exist."""
+        own = self.faults.get(path)
+        if own and own.reason.startswith(UNREADABLE):
+            return True
+        return any(above.as_posix() in self.faults for above in PurePosixPath(path).parents)
 
 
 def scan_folder(folder: Path) -> Scan:
@@ -55,8 +58,12 @@ def scan_folder(folder: Path) -> Scan:
 
     files = sorted(map(str, find_image_files(folder, scan.skipped, report)))
     for path in files:
-        with suppress(OSError):  # it was removed meanwhile
+        try:
             scan.images[path] = read_state(folder / path)
+        except FileNotFoundError:  # it was removed meanwhile
+            continue
+        except OSError as error:
+            report(folder / path, f"{UNREADABLE}: {error.strerror}")
     return scan
 
 

@@ -17,23 +17,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save
 
 from cbir_lib.datasets.splits import hash_pixels
-from cbir_lib.errors import CbirError, first_line
-from cbir_lib.files import compute_file_checksum, replacing, show_name
+from cbir_lib.errors import CbirError, choose_hint, explain_trouble, first_line
+from cbir_lib.files import compute_file_checksum, expand, replacing, show_name
 from cbir_lib.images.grey import RULES
 from cbir_lib.schema import StrictModel, compute_json_checksum, describe_first_error
-from cbir_lib.tensors import compute_array_checksum
+from cbir_lib.tensors import compute_array_checksum, opening
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +50,7 @@ Result = TypeVar("Result")
 FORMAT = "cbir_lib archive 3"
 SIZE_PX = 128  # side of the square that images are fitted to
 SHARD = 512  # vectors per file; a killed build loses at most these
+SHARD_NAME = re.compile(r"\d{6,}\.safetensors", re.ASCII)  # not of copies: "000001 (1).safetensors"
 DEFAULT_K = 10
 DIGITS = 64  # of a SHA-256, hexadecimal
 AGAIN = "build it again in a new folder: cbir index build FOLDER --descriptor NAME --out DIR"
@@ -64,6 +68,7 @@ class Description(StrictModel):
     folder: str  # of the images, relative to the archive
     decoding: int | None = None  # the rules by which its files were read; None: not recorded
     images: int | None = None  # that the last finished build left; None: not recorded
+    archive: str | None = None  # its identity, drawn at random; None: from an earlier version
 
 
 class Row(NamedTuple):
@@ -90,6 +95,9 @@ class Engine(Protocol):
     def search(self, vectors: np.ndarray, k: int, contents: Sequence[str]) -> Hits:
         """Return the k nearest images of each vector, none with the content of the query."""
 
+    def find_gap(self, archive: Archive) -> str:
+        """Say so if the engine lacks images of the archive, or has others; else ""."""
+
 
 class InMemory:
     """An engine with all vectors of an archive in an index; its subjects are the contents."""
@@ -105,6 +113,10 @@ class InMemory:
         ranking = self.index.search(vectors, k, subjects=contents)
         return Hits(np.where(ranking.rows < 0, "", self.index.ids[ranking.rows]), ranking.distances)
 
+    def find_gap(self, archive: Archive) -> str:
+        """Compare with the last finished build: see :meth:`Archive.find_gap`."""
+        return archive.find_gap(len(self))
+
 
 class Archive:
     """An existing archive, to be searched.
@@ -119,14 +131,20 @@ class Archive:
     Raises
     ------
     CbirError
-        When there is none, or it is damaged or from another version.
+        When there is none, it is damaged or from another version, or ``folder`` is missing.
     """
 
     def __init__(self, place: Path | str, folder: Path | str | None = None):
-        self.place = Path(place)
+        self.place = expand(place)
         self.description = read_description(self.place)
-        self.folder = Path(folder or _find_folder(self.place, self.description.folder))
+        if folder is None:
+            self.folder = _find_folder(self.place, self.description.folder)
+        else:
+            self.folder = expand(folder)
+            if not self.folder.is_dir():
+                raise CbirError(f"no folder {self.folder}", "name the folder that holds the images")
         self._engines: dict[str, tuple] = {}  # by method: the state of the shards, and the engine
+        self._digest: tuple = (None, "")  # the state of the shards, and the digest of their rows
 
     def __len__(self) -> int:
         return sum(map(len, self.read_each(self.read_rows)))
@@ -141,7 +159,7 @@ class Archive:
 
         A build is running, or was stopped; or a shard was lost, as in an incomplete copy.
         """
-        left = self.description.images
+        left = read_description(self.place).images  # a build may have ended since it was opened
         if left in (None, count):
             return ""
         return (
@@ -149,9 +167,44 @@ class Archive:
             f"build is running, build again: cbir index build {self.folder} --out {self.place}"
         )
 
+    def compute_digest(self) -> str:
+        """Compute the SHA-256 of the rows' paths and contents: equal for the same images."""
+        state = self._state()
+        if self._digest[0] != state:
+            rows = (row for rows in self.read_each(self.read_rows) for row in rows)
+            self._digest = state, compute_rows_digest(rows)
+        return self._digest[1]
+
+    def get_own_identity(self) -> str:
+        """Return what tells this archive from others of the same descriptor; copies share it.
+
+        Raises
+        ------
+        CbirError
+            When an earlier version built it, and no build has given it one since.
+        """
+        if self.description.archive is None:
+            raise CbirError(
+                f"{self.place} was built by an earlier version and has no identity of its own",
+                f"build again: cbir index build {self.folder} --out {self.place}",
+            )
+        return self.description.archive
+
     def shards(self) -> list[Path]:
-        """Return the files with the vectors, in the order in which they were started."""
-        return sorted(self.place.glob("shards/*.safetensors"))
+        """Return the files with the vectors, in the order in which they were started.
+
+        Raises
+        ------
+        CbirError
+            When their folder cannot be read.
+        """
+        folder = self.place / "shards"
+        try:
+            return sorted(file for file in folder.iterdir() if SHARD_NAME.fullmatch(file.name))
+        except FileNotFoundError:  # before the first
+            return []
+        except OSError as error:
+            raise explain_trouble(error) from error
 
     def read_each(self, read: Callable[[Path], Result]) -> Iterator[Result]:
         """Yield what ``read`` returns for each shard, but for one that a build has just removed.
@@ -164,6 +217,8 @@ class Archive:
             except FileNotFoundError as error:
                 if shard.is_symlink():
                     raise CbirError(f"the link {shard} leads nowhere", self._hint) from error
+                if os.path.lexists(shard):  # another error of the system, to safetensors
+                    raise CbirError(f"cannot read {shard}", "check the drive") from error
                 continue
             yield result
 
@@ -184,7 +239,7 @@ class Archive:
             When the file is damaged or from another archive.
         """
         try:
-            with safe_open(shard, "numpy") as file:
+            with opening(shard) as file:
                 written = file.metadata()["shard"]
                 known, text = written[:DIGITS], written[DIGITS:]
                 if known != compute_array_checksum(text, {}):
@@ -202,9 +257,11 @@ class Archive:
                 identity = described["identity"]
         except FileNotFoundError:
             raise
+        except (OSError, MemoryError) as error:
+            raise explain_trouble(error) from error
         except (
-            *(OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError),
-            *(RecursionError, MemoryError),
+            *(SafetensorError, KeyError, TypeError, ValueError, AttributeError),
+            RecursionError,
         ) as error:
             raise CbirError(f"{shard} is damaged: {first_line(error)}", self._hint) from error
         if identity != self.description.identity:
@@ -245,7 +302,9 @@ class Archive:
             try:
                 same = compute_file_checksum(file) == described.identity
             except OSError as error:
-                raise CbirError(f"cannot read {file}: {error.strerror}", AGAIN) from error
+                raise CbirError(
+                    f"cannot read {file}: {error.strerror}", choose_hint(error, AGAIN)
+                ) from error
             descriptor = LearnedDescriptor.from_file(file) if same else None
         else:
             from cbir_lib.descriptors import build_descriptor, is_descriptor
@@ -263,7 +322,7 @@ class Archive:
                     == described.identity
                 )
             except CbirError as error:
-                raise CbirError(error.what, AGAIN) from error
+                raise CbirError(error.what, choose_hint(error.__cause__ or error, AGAIN)) from error
             except Exception as error:  # a foreign file has names and types of any kind
                 raise CbirError(f"{file} is damaged: {first_line(error)}", AGAIN) from error
         if not same:
@@ -282,6 +341,12 @@ class Archive:
         if len({vectors.shape[1] for _, vectors in parts}) > 1:
             raise CbirError(f"{self.place} has vectors of several lengths", AGAIN)
         order = sorted(range(len(rows)), key=lambda i: rows[i].path)
+        for one, other in pairwise(order):
+            if rows[one].path == rows[other].path:
+                raise CbirError(
+                    f"{self.place} has {rows[one].path} twice",
+                    f"build again: cbir index build {self.folder} --out {self.place}",
+                )
         place_of = np.empty(len(rows), np.int64)
         place_of[order] = np.arange(len(rows))
         gathered = np.empty((len(rows), parts[0][1].shape[1]), np.float32)
@@ -346,7 +411,7 @@ class Archive:
 
     def search(
         self,
-        images: Sequence[Path | str | np.ndarray],
+        images: Iterable[Path | str | np.ndarray],
         k: int | None = None,
         engine: Engine | None = None,
         names: Sequence[str] | None = None,
@@ -356,7 +421,8 @@ class Archive:
         Parameters
         ----------
         images
-            Files, or (H, W) uint8 arrays. An image does not find images with exactly its pixels.
+            Files, or (H, W) uint8 arrays, read and made small one by one. An image does not find
+            images with exactly its pixels.
         k
             Results per query, 1 to the size of the archive; 10 by default, or all if fewer.
         engine
@@ -375,12 +441,18 @@ class Archive:
         ------
         CbirError
             When a query cannot be read, the archive is empty, or k is out of range.
+
+        Warns
+        -----
+        UserWarning
+            When images are missing because a build was not finished, a shard was lost, or the
+            collection in Milvus is of another state of the archive.
         """
         import pandas as pd
 
         from cbir_lib.images.decoding import fit_to_square
 
-        names, pixels = read_queries(images, names)
+        queries = read_queries(images, names)
         engine = self.engine() if engine is None else engine  # an empty engine is falsy
         if not len(engine):
             raise CbirError(
@@ -391,11 +463,16 @@ class Archive:
             raise CbirError(
                 f"k = {k} is out of range", f"use 1 to {len(engine)}, the size of the archive"
             )
-        if not pixels:
+        if gap := engine.find_gap(self):
+            warnings.warn(f"{self.place}: {gap}", stacklevel=2)
+        names, fitted, contents = [], [], []
+        for name, pixels in queries:
+            names.append(name)
+            fitted.append(fit_to_square(pixels, self.description.size))
+            contents.append(hash_pixels(pixels).hex())
+        if not names:
             return pd.DataFrame(columns=["query", "rank", "path", "distance"])
-        fitted = np.stack([fit_to_square(image, self.description.size) for image in pixels])
-        contents = [hash_pixels(image).hex() for image in pixels]
-        ranking = engine.search(self.descriptor.transform(fitted), k, contents)
+        ranking = engine.search(self.descriptor.transform(np.stack(fitted)), k, contents)
         for path in {str(path) for paths in ranking.ids for path in paths if path}:
             self._check_place(path)
         return pd.DataFrame(
@@ -434,24 +511,35 @@ def _find_folder(place: Path, folder: str) -> Path:
 
 
 def read_queries(
-    images: Sequence[Path | str | np.ndarray], names: Sequence[str] | None = None
-) -> tuple[Sequence[str], list[np.ndarray]]:
-    """Return names of files or (H, W) uint8 arrays, by default their own, and their pixels.
+    images: Iterable[Path | str | np.ndarray], names: Sequence[str] | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Return an iterator over the name and the pixels of each file or (H, W) uint8 array.
+
+    Each is read when it is asked for: a thousand photographs need not be held at once. Their names
+    are by default their own.
 
     Raises
     ------
     CbirError
-        When a file cannot be read, or an array is no image.
+        When ``images`` is a single one; later, when a file cannot be read or an array is no image.
     """
+    single = isinstance(images, str | os.PathLike)
+    if single or (isinstance(images, np.ndarray) and images.ndim < 3):
+        raise CbirError("a single image is no list of images", "give a list: [image]")
+    return _read_each_query(images, names)
+
+
+def _read_each_query(
+    images: Iterable[Path | str | np.ndarray], names: Sequence[str] | None
+) -> Iterator[tuple[str, np.ndarray]]:
     from cbir_lib.images.decoding import read_image
     from cbir_lib.images.preprocessing import check_images
 
-    own, pixels = [], []
-    for number, image in enumerate(images, start=1):
+    for number, image in enumerate(images):
         is_array = isinstance(image, np.ndarray)
-        own.append(f"image {number}" if is_array else show_name(image))
-        pixels.append(check_images(image[None])[0] if is_array else read_image(Path(image)))
-    return own if names is None else names, pixels
+        own = f"image {number + 1}" if is_array else show_name(image)
+        pixels = check_images(image[None])[0] if is_array else read_image(expand(image))
+        yield own if names is None else names[number], pixels
 
 
 def find_path_fault(path: str) -> str:
@@ -469,6 +557,12 @@ def _check_row(row: Row) -> Row:
     if fault := find_path_fault(row.path):
         raise ValueError(f"a row {fault}")
     return row
+
+
+def compute_rows_digest(rows: Iterable[Row]) -> str:
+    """Compute the SHA-256 of the paths and contents of rows, in whatever order they come."""
+    pairs = sorted((row.path, row.content) for row in rows)
+    return compute_array_checksum(json.dumps(pairs), {})
 
 
 def _compute_checksum(vectors: np.ndarray) -> str:
@@ -512,7 +606,8 @@ def read_description(place: Path) -> Description:
     except ValidationError as error:
         raise CbirError(f"{file} is damaged: {describe_first_error(error)}", AGAIN) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise CbirError(f"cannot read {file}: {first_line(error)}", AGAIN) from error
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise CbirError(f"cannot read {file}: {reason}", choose_hint(error, AGAIN)) from error
 
 
 def compute_identity(name: str, size: int, settings: dict, learnt: dict[str, np.ndarray]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -226,8 +227,12 @@ def _build(
     report = Report(Archive(place), skipped=scan.skipped)
     faults = tried | scan.faults
     _Update(report, folder, scan, faults, known, progress).run()
-    now = {"decoding": RULES, "images": report.added + report.changed + report.unchanged}
     described = report.archive.description
+    now = {
+        "decoding": RULES,
+        "images": report.added + report.changed + report.unchanged,
+        "archive": described.archive or secrets.token_hex(16),
+    }
     if described != (ended := described.model_copy(update=now)):
         _write(place, ended)
         report.archive = Archive(place)
@@ -264,14 +269,19 @@ class _Update:
         """Remove missing images from the shards, and describe changed ones again.
 
         A changed image keeps its place: its old vector stays until the shard with the new one
-        replaces the shard.
+        replaces the shard. Of an image that two shards have, as where one was copied, the first
+        place stays.
         """
+        seen_before: set[str] = set()
         for shard in self.archive.shards():
             rows = self.archive.read_rows(shard)
             touched = [r.path for r in rows if self.is_touched(r)]
             now = {seen.path: seen for seen in self.read_all(pool, touched)}
             kept, changed = {}, {}  # by place in the shard
             for place, row in enumerate(rows):
+                if row.path in seen_before:
+                    continue
+                seen_before.add(row.path)
                 seen = now.get(row.path)
                 if seen is None and (row.path in self.scan.images or self.scan.is_hidden(row.path)):
                     kept[place] = row
@@ -447,6 +457,7 @@ def _create(folder: Path, place: Path, name: str, distance: str | None, scan: Sc
             folder=Path(os.path.relpath(folder, place)).as_posix(),
             decoding=RULES,
             images=0,
+            archive=secrets.token_hex(16),
         ),
     )
 

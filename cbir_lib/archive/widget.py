@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,11 +73,16 @@ def search_widget(archive: Archive | Path | str, folder: Path | str | None = Non
             results.value = ""
             return
         try:
-            results_table = archive.search(list(shown.values()), number.value, names=list(shown))
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                results_table = archive.search(shown.values(), number.value, names=list(shown))
         except CbirError as error:
             show(error)
             return
-        parts = page.render_sections(results_table, shown, page.make_picture_reader(archive.folder))
+        said = "".join(f"<p>{escape(str(warning.message))}</p>" for warning in caught)
+        parts = said + page.render_sections(
+            results_table, shown, page.make_picture_reader(archive.folder)
+        )
         results.value = f'<style>{page.STYLE}</style><div class="found">{parts}</div>'
 
     def show(error: CbirError) -> None:

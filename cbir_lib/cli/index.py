@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cbir_lib.cli.progress import counting
 from cbir_lib.errors import CbirError, show_in_one_line
-from cbir_lib.files import check_writable, is_stream, replacing, show_name
+from cbir_lib.files import check_writable, expand, is_stream, replacing, resolve, show_name
+
+if TYPE_CHECKING:
+    import numpy as np
 
 app = typer.Typer(help="An archive of your own: build, search, inspect, push.")
 
 LONGEST_LIST = 5  # faulty files shown
 OUTDATED = "this version may read some differently; build again: cbir index build {} --out {}"
+AWAY = ", which is no folder here"
 AnswerForm = Literal["table", "json", "html"]
 ArchivePlace = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the archive.")]
 Collection = Annotated[
-    str | None, typer.Option(help="Name of the collection; by default from the descriptor.")
+    str | None,
+    typer.Option(help="Name of the collection; by default from the descriptor and the archive."),
 ]
 
 
@@ -98,16 +105,23 @@ def index_search(
     `cbir index search build/quick/runs/phantom-C-s0 knee.png`,
     `cbir index search archive knee.png hand.dcm -k 20 --format html --out similar.html`
     """
+    from cbir_lib.archive.page import THUMBNAIL_PX, shrink
     from cbir_lib.images.decoding import read_image
 
     if out is None and form == "html":
         out = Path("similar.html")
     if out is not None:
-        if any(_is_same_file(out, image) for image in images):
-            raise CbirError(f"{out} is one of the images to search with", "name another file")
-        check_writable(out)
-    # Read once: a query may be a pipe.
-    queries = {show_name(image): read_image(image) for image in dict.fromkeys(images)}
+        _check_out(out, place, images)
+    names, queries = [show_name(image) for image in dict.fromkeys(images)], {}
+
+    def read() -> Iterator[np.ndarray]:
+        """Read each query once, for it may be a pipe; keep what the page shows of it."""
+        for name, image in zip(names, dict.fromkeys(images), strict=True):
+            pixels = read_image(expand(image))
+            if form == "html":
+                queries[name] = shrink(pixels, THUMBNAIL_PX)
+            yield pixels
+
     if (place / "result.json").is_file():
         from cbir_lib.study.gallery import RunGallery
 
@@ -117,12 +131,12 @@ def index_search(
                 "leave out --folder, --milvus, --collection and --method",
             )
         gallery = RunGallery(place)
-        results = gallery.search(list(queries.values()), k, names=list(queries))
+        results = gallery.search(read(), k, names=names)
         picture = gallery.read_picture
         about = f"{len(gallery):,} images, described by {gallery.run}"
     else:
         results, picture, about = _search_archive(
-            place, folder, queries, k, milvus, collection, method
+            place, folder, read(), names, k, milvus, collection, method
         )
     if form == "table":
         shown = {name: results[name].map(show_in_one_line) for name in ("query", "path")}
@@ -144,22 +158,38 @@ def index_search(
         print(f"{len(results)} results in {show_in_one_line(str(out))}", file=said)
 
 
-def _is_same_file(one: Path, other: Path) -> bool:
-    """Tell whether two paths are one file, and not a stream that is read and written."""
-    return not is_stream(one) and one.exists() and other.exists() and one.samefile(other)
+def _check_out(out: Path, place: Path, images: list[Path]) -> None:
+    """Refuse to write results over a query, another image, or a file of the archive."""
+    from cbir_lib.datasets.folder import IMAGE_SUFFIXES
+
+    if is_stream(out):
+        return
+    if any(out.exists() and image.exists() and out.samefile(image) for image in images):
+        raise CbirError(f"{out} is one of the images to search with", "name another file")
+    if out.suffix.lower() in IMAGE_SUFFIXES:
+        raise CbirError(
+            f"{out} has the name of an image, and the results are text",
+            "name another file, such as similar.html or similar.json",
+        )
+    if resolve(out).is_relative_to(resolve(place)):
+        raise CbirError(f"{out} lies in {place}", "name a file in another folder")
+    check_writable(out)
 
 
-def _search_archive(place, folder, queries, k, milvus, collection, method):
+def _search_archive(place, folder, images, names, k, milvus, collection, method):
     """Return the results, a function that reads their images, and a line describing the archive."""
     from contextlib import nullcontext
 
     from cbir_lib.archive.page import make_picture_reader
 
     archive = _open_archive(place, folder)
+    if not archive.folder.is_dir():
+        print(f"{place}: {archive.folder}{AWAY}; name it: --folder", file=sys.stderr)
     if milvus and method != "exact":
         raise CbirError(
             "a collection of Milvus is searched by the method it was pushed with",
-            "leave out --method; to change it, push again: cbir index push --method",
+            "leave out --method; for another, push to another collection: "
+            "cbir index push --method NAME --collection NAME",
         )
     if collection and not milvus:
         raise CbirError("a collection is in Milvus", "name its address, too: --milvus")
@@ -167,11 +197,9 @@ def _search_archive(place, folder, queries, k, milvus, collection, method):
         there = _open_milvus(archive, milvus, collection, filled=True)
     else:
         there = nullcontext(archive.engine(method))
-    with there as engine:
-        results = archive.search(list(queries.values()), k, engine, names=list(queries))
+    with there as engine, _printing_warnings():
+        results = archive.search(images, k, engine, names=names)
         count = len(engine)
-    if not milvus and (gap := archive.find_gap(count)):
-        print(f"{place}: {gap}", file=sys.stderr)
     if method != "exact" and not milvus:
         print(f"{method} finds {engine.index.recall}; exact finds all", file=sys.stderr)
     described = archive.description
@@ -180,6 +208,17 @@ def _search_archive(place, folder, queries, k, milvus, collection, method):
         f"compared by the distance {described.distance}"
     )
     return results, make_picture_reader(archive.folder), about
+
+
+@contextmanager
+def _printing_warnings() -> Iterator[None]:
+    """Print what the library warns the user of as lines of stderr."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        if warning.category is UserWarning:
+            print(warning.message, file=sys.stderr)
 
 
 @app.command("info")
@@ -193,7 +232,10 @@ def index_info(place: ArchivePlace) -> None:
 
     archive = Archive(place)
     described = archive.description
-    faults, count = len(read_faults(place / FAULTS)), len(archive)
+    listed, count = place / FAULTS, len(archive)
+    faults = f"{len(known):,} files, in {listed}" if (known := read_faults(listed)) else "none"
+    if not known and listed.exists():
+        faults = f"not known: another program has changed {listed}; a build lists them again"
     size = 0
     for file in place.rglob("*"):
         with suppress(FileNotFoundError):  # a build has just removed it
@@ -201,8 +243,8 @@ def index_info(place: ArchivePlace) -> None:
     for what, value in (
         ("descriptor", described.descriptor),
         ("distance", described.distance),
-        ("images", f"{count:,} of {archive.folder}"),
-        ("faults", f"{faults:,} files, in {place / FAULTS}" if faults else "none"),
+        ("images", f"{count:,} of {archive.folder}{'' if archive.folder.is_dir() else AWAY}"),
+        ("faults", faults),
         *((method, f"finds {recall}") for method, recall in archive.read_recalls().items()),
         *([("files", OUTDATED.format(archive.folder, place))] if archive.is_outdated else []),
         *([("incomplete", gap)] if (gap := archive.find_gap(count)) else []),
@@ -217,8 +259,11 @@ def index_push(
     to: Annotated[str, typer.Option(metavar="URI", help="http://host:19530, or a local .db file.")],
     collection: Collection = None,
     method: Annotated[
-        str, typer.Option(help="For a new collection: exact, or hnsw: approximate and faster.")
-    ] = "exact",
+        str | None,
+        typer.Option(
+            help="For a new collection: exact, the default, or hnsw: approximate and faster."
+        ),
+    ] = None,
 ) -> None:
     """Copy an archive to a collection in Milvus, or update it; only differences are sent.
 
@@ -258,4 +303,8 @@ def _open_milvus(archive, uri: str, collection: str | None, **options):
 
     described = archive.description
     name = collection or name_collection(archive)
-    return MilvusIndex(uri, name, described.distance, described.identity, **options)
+    return MilvusIndex(
+        *(uri, name, described.distance, described.identity),
+        archive=archive.get_own_identity(),
+        **options,
+    )

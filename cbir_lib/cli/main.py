@@ -7,6 +7,7 @@ import errno
 import gc
 import io
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -74,7 +75,7 @@ def main() -> None:
         if "" in sys.argv[1:]:  # as a folder it would be the current one
             raise CbirError("an argument is empty", "is a variable of the shell not set?")
         _check_current_folder()
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
+        code = app(_expand_homes(sys.argv[1:]) or ["--help"], standalone_mode=False) or 0
         if code == 130:  # typer's code for Ctrl-C
             raise INTERRUPTED
         sys.stdout.flush()  # a full disk behind a redirection shows here
@@ -96,6 +97,15 @@ def main() -> None:
     except KeyboardInterrupt:
         code = _complain(str(INTERRUPTED), 2)
     sys.exit(code)
+
+
+def _expand_homes(arguments: list[str]) -> list[str]:
+    """Expand ``~`` in ``--out=~/x``, where the shell does not."""
+    parts = [re.fullmatch(r"(--[a-z-]+=)(~.*)", argument, re.DOTALL) for argument in arguments]
+    return [
+        part[1] + os.path.expanduser(part[2]) if part else argument  # noqa: PTH111
+        for part, argument in zip(parts, arguments, strict=True)
+    ]
 
 
 def _check_current_folder() -> None:

@@ -11,7 +11,8 @@ import pandas as pd
 
 from cbir_lib.datasets import folder, fracatlas, irma, mednist, phantom
 from cbir_lib.datasets.radiographs import SPLITS, RadiographSet
-from cbir_lib.errors import CbirError, unknown_name_error
+from cbir_lib.errors import CbirError, check_integer, unknown_name_error
+from cbir_lib.images.grey import SMALLEST_PX
 
 SOURCES: dict[str, ModuleType] = {
     "phantom": phantom,
@@ -20,6 +21,8 @@ SOURCES: dict[str, ModuleType] = {
     "fracatlas": fracatlas,
     "folder": folder,
 }
+
+LARGEST_SIDE = 2048  # px, of the squares that images are fitted to
 
 __all__ = ["SOURCES", "SPLITS", "RadiographSet", "get_source", "load", "load_images"]
 
@@ -42,7 +45,14 @@ def load(name: str, root: Path | str | None = None, **options) -> RadiographSet:
 
     ``options`` are passed to the source's own ``load``: ``size`` in pixels, for sets whose images
     differ in size.
+
+    Raises
+    ------
+    CbirError
+        When there is no such set, it is not there or faulty, or the size is out of range.
     """
+    if "size" in options:
+        check_integer("size", options["size"], SMALLEST_PX, LARGEST_SIDE)
     return get_source(name).load(root, **options)
 
 

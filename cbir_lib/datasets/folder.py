@@ -19,7 +19,7 @@ If there is a ``labels.csv`` in the root, only the table counts, and the folders
 ``file`` is relative to the root, with ``/`` or ``\\``; it and ``class`` are required. ``split`` is
 train, validation or test by any of their names, for all rows or for none; two of them, or one, are
 taken as those of folders are. In ``class`` NA, nan and null are no names; elsewhere they and none
-are empty. The table is read as
+are empty, and a subject may also be unknown or anonymous. The table is read as
 spreadsheets write it: :func:`cbir_lib.datasets.tables.read_table`. A file may be named without
 its suffix, and without its folder, where only one fits.
 """
@@ -39,8 +39,8 @@ import pandas as pd
 
 from cbir_lib.datasets.cache import load_cached
 from cbir_lib.datasets.listing import Entry, classify_litter, read_file, read_images, walk_files
-from cbir_lib.datasets.radiographs import RadiographSet, build_set
-from cbir_lib.datasets.splits import split_by_class, split_off_validation
+from cbir_lib.datasets.radiographs import SPLITS, RadiographSet, build_set
+from cbir_lib.datasets.splits import SHARES, split_by_class, split_off_validation
 from cbir_lib.datasets.tables import decode_text, read_table
 from cbir_lib.errors import CbirError
 from cbir_lib.files import expand, resolve
@@ -58,6 +58,7 @@ TABLES = (LABELS, "labels.tsv")  # in any case
 SHEETS = (".fods", ".numbers", ".ods", ".xls", ".xlsb", ".xlsm", ".xlsx")
 NO_CLASS = {"na", "n/a", "<na>", "nan", "null", r"\n"}  # what R, pandas and SQL write for nothing
 NO_VALUE = NO_CLASS | {"none"}
+NO_SUBJECT = {"-", "--", "?", ".", "unknown", "anonymous", "anonymised", "anonymized", "anon"}
 SUFFIXES = {  # by format of ``decoding.FORMATS``
     "PNG": (".png",),
     "JPEG": (".jpeg", ".jpg", ".jpe", ".jfif"),
@@ -171,10 +172,15 @@ def read(folder: Path, size: int = 128) -> RadiographSet:
         remark = "the only one with images: they were divided into three"
         remarks.append((f"the split {named.pop()}", remark, True))
         records["split"] = ""
-    elif named and "" not in named:
-        remarks += _list_missing(folder, class_names, records)
     if len(records) and not records["split"].all():
+        remarks += _list_large_subjects(records["subject_id"])
         records["split"] = split_by_class(records["label"], contents, records["subject_id"])
+        named = set(SPLITS)
+    elif named and "train" not in named:
+        raise CbirError(
+            f"{folder} has images of {' and '.join(sorted(named))} but none of train",
+            "name the images to learn from and to search in: train",
+        )
     elif named == {"train", "test"}:
         train = (records["split"] == "train").to_numpy()
         remark = "no validation beside it: a tenth of its images became that"
@@ -184,6 +190,8 @@ def read(folder: Path, size: int = 128) -> RadiographSet:
             [content for content, own in zip(contents, train, strict=True) if own],
             records["subject_id"][train],
         )
+        named = set(SPLITS)
+    remarks += _list_missing(class_names, records, [split for split in SPLITS if split in named])
     hint = (
         f"put readable images of it into {folder}, or remove the class; see cbir data check folder"
     )
@@ -192,23 +200,28 @@ def read(folder: Path, size: int = 128) -> RadiographSet:
 
 
 def _list_missing(
-    folder: Path, class_names: list[str], records: pd.DataFrame
+    class_names: list[str], records: pd.DataFrame, splits: list[str]
 ) -> list[tuple[str, str, bool]]:
-    """List the classes that have no image in one of the splits, as remarks; refuse a lack of train.
-
-    ``records`` have a ``label`` and one of the given splits.
-    """
-    counts = pd.crosstab(records["label"], records["split"])
-    if "train" not in counts:
-        raise CbirError(
-            f"{folder} has images of {' and '.join(counts)} but none of train",
-            "name the images to learn from and to search in: train",
-        )
+    """List the classes that have no image in one of the splits, as remarks."""
+    there = set(zip(records["label"], records["split"], strict=True))
     return [
         (f"the class {class_names[label]}", f"no image in the split {split}", True)
-        for label in counts.index
-        for split in counts
-        if not counts.loc[label, split]
+        for label in sorted(set(records["label"]))
+        for split in splits
+        if (label, split) not in there
+    ]
+
+
+def _list_large_subjects(subjects: pd.Series) -> list[tuple[str, str, bool]]:
+    """List the subjects that have more images than the test split should, as remarks.
+
+    They lie in one split, which they fill; a name for whoever is not known does so, too.
+    """
+    counts = subjects[subjects != ""].value_counts()
+    large = counts[counts > SHARES[2] * len(subjects)]
+    return [
+        (f"the subject {name}", f"{count} of {len(subjects)} images, all in one split", True)
+        for name, count in sorted(large.items())
     ]
 
 
@@ -249,8 +262,10 @@ def _starts_as_image(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             start = file.read(4096)
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError:  # it may be one: whoever reads it will say why it cannot be read
+        return True
     return is_dicom(start) or (not path.suffix and start.startswith(decoding.READABLE_STARTS))
 
 
@@ -522,9 +537,13 @@ def _list_entries_in_table(
     if remark := decode_text(data, table)[1]:
         remarks.append((table, remark, True))
     optional = ("split", "subject_id", "irma_code")
-    rows = read_table(data, table, ("file", "class"), optional)
+    rows, unread = read_table(data, table, ("file", "class"), optional)
+    if unread:
+        remarks.append((table, f"columns that are not read: {', '.join(unread)}", True))
     for _, cells in rows:
         cells |= {column: "" for column in optional if cells[column].lower() in NO_VALUE}
+        if cells["subject_id"].lower() in NO_SUBJECT:
+            cells["subject_id"] = ""
 
     known_files = FileNames(files)
     row_of: dict[str, int] = {}

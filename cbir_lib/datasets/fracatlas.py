@@ -152,7 +152,7 @@ def _read(files: Reader, source: Path, size: int) -> RadiographSet:
 def _parse_table(data: bytes) -> list[Entry]:
     """Parse the table into sorted entries; the class is empty for several regions or none."""
     entries: dict[str, Entry] = {}
-    for number, cells in read_table(data, TABLE, COLUMNS):
+    for number, cells in read_table(data, TABLE, COLUMNS).rows:
         name = cells["image_id"]
         image_id = PurePosixPath(name).stem
         if image_id in entries or PurePosixPath(name).name != name or name in ("", ".."):

@@ -222,7 +222,7 @@ def read_codes(folder: Path, file: PurePosixPath) -> dict[str, IrmaCode | None]:
     data, fault = read_file(path)
     if data is None:
         raise CbirError(f"{path}: {fault}", "fix its permissions, or get it again")
-    for number, cells in read_table(data, str(path), COLUMNS):
+    for number, cells in read_table(data, str(path), COLUMNS).rows:
         name, text = (cells[column] for column in COLUMNS)
         where = f"{path}, row {number}"
         if not name:

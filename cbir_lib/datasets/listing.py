@@ -89,8 +89,8 @@ def walk_files(
     Raises
     ------
     CbirError
-        When a link leads out of the folder, nowhere, or to a folder; a folder cannot be read; or a
-        name is not UTF-8.
+        When a link leads out of the folder, nowhere, or to a folder; a folder cannot be read, or
+        what is in it cannot be looked up; or a name is not UTF-8.
     """
     root = resolve(root)
     ignored = Counter() if ignored is None else ignored
@@ -115,6 +115,10 @@ def walk_files(
                 continue
             try:
                 _check_name(Path(folder, name), root)
+            except PermissionError as error:  # the folder's names can be listed, but not looked up
+                refuse(OSError(error.errno, error.strerror, folder))
+                faulty.update(folders + files)
+                break
             except CbirError as error:
                 if report is None:
                     raise

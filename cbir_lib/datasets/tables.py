@@ -24,6 +24,13 @@ class Row(NamedTuple):
     cells: dict[str, str]  # column: text, without the spaces around it
 
 
+class Table(NamedTuple):
+    """The rows of a table, and what of it is not read."""
+
+    rows: list[Row]
+    unread: list[str]  # its other columns, as they are named
+
+
 def decode_text(data: bytes, name: str) -> tuple[str, str]:
     """Decode the text of a table; also return a remark on its encoding if that is not UTF-8.
 
@@ -67,24 +74,24 @@ def _is_binary(text: str) -> bool:
 
 def read_table(
     data: bytes, name: str, required: Sequence[str], optional: Sequence[str] = ()
-) -> list[Row]:
+) -> Table:
     r"""Read a table as spreadsheets write it: any line ends, and encodings of :func:`decode_text`.
 
     The delimiter is the one of ``,``, ``;``, tab and ``|`` that yields the columns, unless a first
     line ``sep=;`` names it. The first row names the columns, in any order and case, with spaces or
-    hyphens for underscores; columns other than ``required`` and ``optional`` are ignored, and a
+    hyphens for underscores; columns other than ``required`` and ``optional`` are not read, and a
     missing optional column is empty. Empty rows, and empty cells at the ends of rows, are also
     ignored. In a column of whole numbers, 17.0 and 17,0 are read as 17; a shortened number, such as
     1.23E+11, and an error, such as #N/A, are refused.
 
-    >>> read_table(b"File;Class\na.png;hand\n", "labels.csv", ["file", "class"])
-    [Row(number=2, cells={'file': 'a.png', 'class': 'hand'})]
+    >>> read_table(b"File;Class;Age\na.png;hand;7\n", "labels.csv", ["file", "class"])
+    Table(rows=[Row(number=2, cells={'file': 'a.png', 'class': 'hand'})], unread=['Age'])
 
     Raises
     ------
     CbirError
-        When it is not text, lacks a column, or a row has more or fewer cells than the first; the
-        message calls the file ``name``.
+        When it is not text, lacks a column, a row has more or fewer cells than the first, or a
+        quotation mark joins rows; the message calls the file ``name``.
     """
     columns = [*required, *optional]
     hint = f"write {name} as a CSV with the columns {', '.join(columns)}"
@@ -94,6 +101,7 @@ def read_table(
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[Row] = []
     heads: list[str] = []
+    unread: list[str] = []
     try:
         for line in reader:
             cells = [cell.strip().strip("\ufeff\u200b") for cell in line]
@@ -103,6 +111,11 @@ def read_table(
                 continue
             if not heads:
                 heads = [_normalise_heading(cell) for cell in cells]
+                unread = [
+                    cell
+                    for cell, head in zip(cells, heads, strict=True)
+                    if head not in ("", *columns)
+                ]
                 for column in columns:
                     if (times := heads.count(column)) != 1 and (times or column in required):
                         raise CbirError(f"{name} has {times} columns {column!r}", hint)
@@ -113,12 +126,28 @@ def read_table(
                 count = max(len(cells), len(line)) if len(cells) > width else len(line)
                 raise CbirError(f"{name}, row {reader.line_num}: {count} cells, not {width}", hint)
             cell_of = dict(zip(heads, cells + [""] * (width - len(cells)), strict=True))
+            for head, cell in cell_of.items():
+                if _joins_rows(cell, head in columns, delimiter, width):
+                    cell_name = head or "a cell"
+                    raise CbirError(
+                        f"{name}, row {reader.line_num}: {cell_name} goes over several lines",
+                        "look for a quotation mark that opens it: one alone joins rows",
+                    )
             rows.append(Row(reader.line_num, {key: cell_of.get(key, "") for key in columns}))
     except csv.Error as error:
         raise CbirError(f"{name}, row {reader.line_num}: {error}", hint) from error
     if not rows:
         raise CbirError(f"{name} has no rows", hint)
-    return _undo_spreadsheet_numbers(rows, columns, name)
+    return Table(_undo_spreadsheet_numbers(rows, columns, name), unread)
+
+
+def _joins_rows(cell: str, is_read: bool, delimiter: str, width: int) -> bool:
+    """Return whether a cell seems to be several rows, which two stray quotation marks would join.
+
+    A remark may have several lines, but none that looks like a row.
+    """
+    lines = cell.splitlines()
+    return len(lines) > 1 and (is_read or any(line.count(delimiter) >= width - 1 for line in lines))
 
 
 def _parse_separator(line: str) -> str:

@@ -137,6 +137,8 @@ def _decode(data: bytes) -> Decoded:
         if layout.fault:
             return Decoded(None, layout.fault)
     jpeg.verify_header(data)
+    if fault := jpeg.find_meaning_fault(data):
+        return Decoded(None, fault)
     if data[8:12] == b"WEBP" and len(data) > LARGEST_WEBP:
         return Decoded(None, f"a WebP of more than {LARGEST_WEBP:,} bytes, too large")
     try:
@@ -510,15 +512,16 @@ def fit_to_square(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read one image file, or a pipe, as (H, W) uint8.
+    """Read one image file, or a pipe, as (H, W) uint8; ``-`` is standard input.
 
     Raises
     ------
     CbirError
         When the file is missing, too large, or cannot be decoded.
     """
+    source = Path("/dev/stdin") if str(path) == "-" else path
     try:
-        with path.open("rb") as file:
+        with source.open("rb") as file:
             data = file.read(LARGEST_FILE + 1)
     except MemoryError as error:
         raise CbirError(f"cannot read {path}: too little memory", "close other programs") from error

@@ -1,8 +1,10 @@
-"""JPEG and JPEG 2000 files: their kind, their end, and the depth of their samples."""
+"""JPEG and JPEG 2000 files: their kind, their end, the depth and the meaning of their samples."""
 
 from __future__ import annotations
 
 import re
+import struct
+from collections.abc import Iterator
 
 from cbir_lib.images.parts import MOST_PARTS, PartsError
 
@@ -19,6 +21,11 @@ ALONE = (0x01, *range(0xD0, 0xD9))  # markers that no segment follows
 MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # any other
 CODE_STREAM = b"\xff\x4f\xff\x51"  # how one of JPEG 2000 starts; the sizes follow
 LONGEST_HEADER = 2**22  # bytes of a JPEG 2000's boxes about its picture, a colour profile included
+# Colour spaces of JPEG 2000 whose samples mean what the decoder takes them for: CMYK, sRGB, grey,
+# sYCC, e-sRGB and ROMM-RGB (ISO/IEC 15444-1 and 15444-2, EnumCS).
+READ_SPACES = (12, 16, 17, 18, 20, 21)
+ENUMERATED = 1  # METH of a colr box: by a number, not by a profile
+COLOUR, UNSPECIFIED = 0, 0xFFFF  # Typ of a channel
 
 
 def _read_frame_header(data: bytes) -> tuple[int, int]:
@@ -75,8 +82,60 @@ def verify_header(data: bytes) -> None:
 
     Pillow copies them before it reads them one by one.
     """
-    if data[4:8] != b"jP  ":
-        return
-    place = data.find(b"jp2h", 0, max(0, data.find(CODE_STREAM)))
-    if place >= 0 and int.from_bytes(data[place - 4 : place], "big") > LONGEST_HEADER:
+    if len(_find_header(data)) > LONGEST_HEADER:
         raise PartsError
+
+
+def _find_header(data: bytes) -> memoryview:
+    """Find the boxes about a JPEG 2000's picture; empty where there are none."""
+    if data[4:8] != b"jP  ":
+        return memoryview(b"")
+    place = data.find(b"jp2h", 0, max(0, data.find(CODE_STREAM)))
+    if place < 0:
+        return memoryview(b"")
+    size = int.from_bytes(data[place - 4 : place], "big")
+    return memoryview(data)[place + 4 : max(place + 4, place - 4 + size)]
+
+
+def _list_boxes(header: memoryview) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the kind and the content of each box."""
+    for _ in range(MOST_PARTS):
+        size, kind = int.from_bytes(header[:4], "big"), bytes(header[4:8])
+        if size < 8:
+            return
+        yield kind, bytes(header[8:size])
+        header = header[size:]
+    raise PartsError
+
+
+def find_meaning_fault(data: bytes) -> str:
+    """Return why a JPEG 2000 is refused whose samples the decoder would take for others; or "".
+
+    It looks nothing up in a palette of one column, takes channels in the order in which they are
+    stored, and colours of a space that it does not know for red, green and blue.
+    """
+    spaces, known = [], False
+    for kind, content in _list_boxes(_find_header(data)):
+        if kind == b"colr" and len(content) >= 7 and content[0] == ENUMERATED:
+            spaces.append(int.from_bytes(content[3:7], "big"))
+        elif kind == b"colr":
+            known = True
+        elif kind == b"pclr" and len(content) > 2 and content[2] != 3:
+            return "JPEG 2000 with a palette of other than three colours, which is not read"
+        elif kind == b"cmap":
+            whole = content[: len(content) // 4 * 4]
+            columns = [column for _, mapped, column in struct.iter_unpack(">HBB", whole) if mapped]
+            if columns != sorted(columns):
+                return "JPEG 2000 with a palette in another order, which is not read"
+        elif kind == b"cdef":
+            whole = content[2 : 2 + (len(content) - 2) // 6 * 6]
+            channels = sorted(struct.iter_unpack(">HHH", whole))
+            roles = [role for _, role, _ in channels]
+            colours = [colour for _, role, colour in channels if role == COLOUR]
+            if colours != list(range(1, len(colours) + 1)) or roles != sorted(roles):
+                return "JPEG 2000 with its channels in another order, which is not read"
+            if UNSPECIFIED in roles:
+                return "JPEG 2000 with a channel of unspecified meaning, which is not read"
+    if spaces and not known and not set(spaces) & set(READ_SPACES):
+        return f"JPEG 2000 in colour space {spaces[0]}, which is not read"
+    return ""

@@ -11,10 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save
 
-from cbir_lib.errors import CbirError, check_integer, is_integer, unknown_name_error
+from cbir_lib.errors import (
+    CbirError,
+    check_integer,
+    choose_hint,
+    first_line,
+    is_integer,
+    unknown_name_error,
+)
 from cbir_lib.files import replacing
 from cbir_lib.retrieval import exact
 from cbir_lib.retrieval.approximate import (
@@ -31,7 +38,7 @@ from cbir_lib.retrieval.approximate import (
 from cbir_lib.retrieval.distances import DISTANCES, check_device, pairwise
 from cbir_lib.retrieval.ranking import Ranking
 from cbir_lib.sampling import space_evenly
-from cbir_lib.tensors import compute_array_checksum
+from cbir_lib.tensors import compute_array_checksum, opening
 
 FORMAT = "cbir_lib index 3"
 BLOCK_QUERIES = 256
@@ -482,7 +489,7 @@ class Index:
         """
         again = "build it again: a study writes index.safetensors beside each result"
         try:
-            with safe_open(path, framework="numpy") as file:
+            with opening(path) as file:
                 described = dict(file.metadata() or {})
                 version = described.get("format", "")
                 if version != FORMAT and version.startswith("cbir_lib index "):
@@ -523,7 +530,10 @@ class Index:
             *(OSError, ValueError, KeyError, TypeError, AttributeError, IndexError),
             *(RuntimeError, RecursionError, OverflowError, MemoryError, SafetensorError),
         ) as error:
-            raise CbirError(f"cannot read the index {path}: {error}", again) from error
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise CbirError(
+                f"cannot read the index {path}: {reason}", choose_hint(error, again)
+            ) from error
         if descriptor is not None and descriptor != index.descriptor:
             raise CbirError(
                 f"{path} is an index of {index.descriptor!r}, not of {descriptor!r}",
@@ -538,7 +548,7 @@ def read_recall(path: Path | str, descriptor: str) -> Recall | None:
     Only the head of the file is read.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
+        with opening(path) as file:
             described = dict(file.metadata() or {})
         described.pop("sha256")
         if described.pop("head_sha256") != _compute_digest(described, {}):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +65,7 @@ class RunGallery:
 
     def search(
         self,
-        images: Sequence[Path | str | np.ndarray],
+        images: Iterable[Path | str | np.ndarray],
         k: int | None = None,
         names: Sequence[str] | None = None,
     ) -> pd.DataFrame:
@@ -74,8 +74,8 @@ class RunGallery:
         Parameters
         ----------
         images
-            Files, or (H, W) uint8 arrays. An image does not find images with exactly its pixels,
-            compared at the size of the data set.
+            Files, or (H, W) uint8 arrays, read and made small one by one. An image does not find
+            images with exactly its pixels, compared at the size of the data set.
         k
             Results per query, 1 to the size of the gallery; by default 10, or all if fewer.
         names
@@ -93,13 +93,17 @@ class RunGallery:
             When a query cannot be read, or k is out of range.
         """
         columns = ["query", "rank", "path", "class", "distance"]
-        names, pixels = read_queries(images, names)
-        if not pixels:
-            return pd.DataFrame(columns=columns)
-        k = min(DEFAULT_K, len(self)) if k is None else k
         # At the size of the gallery's images before preprocessing.
         size = self.data.images.shape[1]
-        fitted = np.stack([fit_to_square(image, size) for image in pixels])
+        queries = read_queries(images, names)
+        names, fitted = [], []
+        for name, pixels in queries:
+            names.append(name)
+            fitted.append(fit_to_square(pixels, size))
+        if not names:
+            return pd.DataFrame(columns=columns)
+        k = min(DEFAULT_K, len(self)) if k is None else k
+        fitted = np.stack(fitted)
         contents = [hash_pixels(image).hex() for image in fitted]
         prepared = self.preprocessing.transform(fitted) if self.preprocessing else fitted
         ranking = self.index.search(self.descriptor.transform(prepared), k, subjects=contents)

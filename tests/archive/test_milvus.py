@@ -17,7 +17,7 @@ from PIL import Image
 
 from cbir_lib.archive import milvus
 from cbir_lib.archive.milvus import MilvusIndex, compute_id, name_collection, push
-from cbir_lib.archive.store import Archive
+from cbir_lib.archive.store import Archive, format_description
 from cbir_lib.archive.update import build
 from cbir_lib.errors import CbirError
 from cbir_lib.retrieval.index import Index
@@ -53,6 +53,7 @@ def index_for(archive, uri, **changes):
         "collection": name_collection(archive),
         "distance": described.distance,
         "descriptor": described.identity,
+        "archive": described.archive,
     }
     return MilvusIndex(uri, **settings | changes)
 
@@ -217,6 +218,8 @@ def test_a_push_that_was_killed_goes_on(tmp_path, images, server, monkeypatch):
     process.communicate()
     with index_for(archive, uri) as index:
         assert len(index) == 8
+        with pytest.warns(UserWarning, match="has not all its images, or other ones; push again"):
+            archive.search([images / "0" / "000.png"], 8, index)
         assert push(archive, index) == (34, 0, 8)
         here = archive.search([images / "0" / "000.png"], 20)
         assert archive.search([images / "0" / "000.png"], 20, index)["path"].equals(here["path"])
@@ -375,17 +378,21 @@ def test_a_collection_of_something_else_is_refused(cbir, tmp_path, images, uri):
     archive = build(images, place, "hog").archive
     vectors = RNG.normal(size=(3, 8)).astype(np.float32)
     paths = ["a", "b", "c"]
-    identity = archive.description.identity
-    for name, distance, descriptor in (
-        ("other_descriptor", "L2", "x"),
-        ("other_distance", "cosine", identity),
-        ("other_dimension", "L2", identity),
+    identity, own = archive.description.identity, archive.description.archive
+    for name, distance, descriptor, of in (
+        ("other_descriptor", "L2", "x", own),
+        ("other_archive", "L2", identity, "x"),
+        ("no_archive", "L2", identity, ""),
+        ("other_distance", "cosine", identity, own),
+        ("other_dimension", "L2", identity, own),
     ):
-        with MilvusIndex(uri, name, distance, descriptor) as index:
+        with MilvusIndex(uri, name, distance, descriptor, archive=of) as index:
             index.add(vectors, paths, paths)
     query = images / "0" / "000.png"
     for name, what in (
         ("other_descriptor", "is of another descriptor"),
+        ("other_archive", "is of another archive"),
+        ("no_archive", "is of another archive"),
         ("other_distance", "compares by COSINE, not by L2"),
         ("other_dimension", "do not fit a collection of 8"),
     ):
@@ -393,11 +400,99 @@ def test_a_collection_of_something_else_is_refused(cbir, tmp_path, images, uri):
         assert_two_lines(cbir("index", "push", place, "--to", uri, *to), what)
         outcome = cbir("index", "search", place, query, "-k", "2", "--milvus", uri, *to)
         assert_two_lines(outcome, what)
-    with MilvusIndex(uri, "other_dimension", "L2", identity) as index:
+    with MilvusIndex(uri, "other_dimension", "L2", identity, archive=own) as index:
         assert len(index) == 3
     assert_two_lines(
         cbir("index", "search", place, query, "--milvus", uri), "has no collection", "index push"
     )
+
+
+def test_two_archives_of_one_descriptor_share_a_database(cbir, tmp_path, images, uri):
+    other = draw(tmp_path / "other", 6, seed=3)
+    places = {images: tmp_path / "one", other: tmp_path / "two"}
+    for folder, place in places.items():
+        build(folder, place, "hog")
+        assert cbir("index", "push", place, "--to", uri)[0] == 0
+    for folder, place in places.items():
+        archive, query = Archive(place), folder / "0" / "000.png"
+        with index_for(archive, uri) as index:
+            assert len(index) == len(archive)
+            assert archive.search([query], 5, index)["path"].equals(
+                archive.search([query], 5)["path"]
+            )
+    name = name_collection(Archive(tmp_path / "one"))
+    outcome = cbir("index", "push", tmp_path / "two", "--to", uri, "--collection", name)
+    assert_two_lines(outcome, f"the collection {name} of {uri} is of another archive", "another")
+
+
+def test_a_collection_older_than_its_archive_is_said(cbir, tmp_path, uri):
+    images, place = draw(tmp_path / "images", 12), tmp_path / "archive"
+    build(images, place, "hog")
+    search = ("index", "search", place, images / "0" / "000.png", "-k", "3", "--milvus", uri)
+    cbir("index", "push", place, "--to", uri)
+    assert cbir(*search)[2] == []
+    Image.fromarray(drawing(5, RNG)).save(images / "0" / "001.png")
+    build(images, place)
+    code, out, err = cbir(*search)
+    assert code == 0 and out and len(err) == 1
+    assert err[0].endswith(f"push again: cbir index push {place} --to {uri}")
+    cbir("index", "push", place, "--to", uri)
+    assert cbir(*search)[2] == []
+
+
+def test_a_build_during_a_push_leaves_it_unfinished(tmp_path, uri, monkeypatch):
+    images, place = draw(tmp_path / "images", 12), tmp_path / "archive"
+    archive = build(images, place, "hog").archive
+    add = MilvusIndex.add
+
+    def build_meanwhile(*arguments):
+        monkeypatch.setattr(MilvusIndex, "add", add)
+        add(*arguments)
+        (images / "0" / "000.png").unlink()
+        draw(images / "new", 3, seed=9)
+        monkeypatch.setattr("cbir_lib.archive.update.SHARD", 8)
+        build(images, place)
+
+    monkeypatch.setattr(MilvusIndex, "add", build_meanwhile)
+    with index_for(archive, uri) as index:
+        push(archive, index)
+        assert "push again" in index.find_gap(archive)
+        push(archive, index)
+        assert index.find_gap(archive) == ""
+
+
+def test_the_method_of_a_collection_is_the_one_it_was_made_with(cbir, tmp_path, images, uri):
+    build(images, tmp_path / "archive", "hog")
+    push_to = ("index", "push", tmp_path / "archive", "--to", uri)
+    assert cbir(*push_to, "--method", "hnsw")[0] == 0
+    assert cbir(*push_to)[0] == cbir(*push_to, "--method", "hnsw")[0] == 0
+    outcome = cbir(*push_to, "--method", "exact")
+    assert_two_lines(outcome, "is searched by HNSW, not by FLAT", "--collection NAME")
+    assert cbir(*push_to, "--method", "exact", "--collection", "other")[0] == 0
+
+
+def test_a_mistyped_database_is_not_made(cbir, tmp_path, images):
+    build(images, tmp_path / "archive", "hog")
+    search = ("index", "search", tmp_path / "archive", images / "0" / "000.png")
+    outcome = cbir(*search, "--milvus", tmp_path / "mistyped.db")
+    assert_two_lines(outcome, "has no collection", "index push")
+    assert not (tmp_path / "mistyped.db").exists()
+
+
+def test_an_archive_of_an_earlier_version_gets_an_identity_by_a_build(cbir, tmp_path, images, uri):
+    place = tmp_path / "archive"
+    there = build(images, place, "hog").archive.description.model_copy(update={"archive": None})
+    (place / "archive.json").write_text(format_description(there))
+    for more in ((), ("--collection", "mine")):
+        outcome = cbir("index", "push", place, "--to", uri, *more)
+        assert_two_lines(
+            outcome, "was built by an earlier version", "build again: cbir index build"
+        )
+    build(images, place)
+    own = Archive(place).description.archive
+    assert cbir("index", "push", place, "--to", uri)[0] == 0
+    build(images, place)
+    assert Archive(place).description.archive == own
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,14 @@ import io
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import weakref
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +31,11 @@ from cbir_lib.archive import scan, store, update
 from cbir_lib.archive.store import Archive
 from cbir_lib.archive.update import build
 from cbir_lib.descriptors import DESCRIPTORS, build_descriptor
+from cbir_lib.descriptors.fitted import load_descriptor
 from cbir_lib.errors import CbirError
 from cbir_lib.images.decoding import RULES, Decoded, decode, fit_to_square
 from cbir_lib.retrieval.distances import pairwise
+from cbir_lib.retrieval.index import Index
 from cbir_lib.schema import compute_json_checksum
 from tests.cli.test_commands import assert_two_lines
 from tests.fixtures import drawing, heed_ctrl_c, shipped_network, write_drawings
@@ -458,6 +463,47 @@ def test_images_in_a_folder_that_cannot_be_read_are_kept(tmp_path, images, monke
     assert build(images, place).faults == {}
 
 
+def test_images_in_a_folder_where_nothing_can_be_looked_up_are_kept(tmp_path, images, monkeypatch):
+    """As in a folder with the permissions of a file, 0644: its names can be listed."""
+    place, stat = tmp_path / "archive", os.stat
+    build(images, place, NAME)
+
+    def refuse(path, *arguments, **options):
+        if not isinstance(path, int) and "images/2/" in os.fspath(path):
+            raise PermissionError(13, "Permission denied", path)
+        return stat(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", refuse)
+        report = build(images, place)
+    assert (report.removed, report.unchanged) == (0, 20)
+    assert report.faults == {"2": "cannot be read: Permission denied"}
+    assert build(images, place).faults == {}
+
+
+@pytest.mark.parametrize("call", ["stat", "open"])
+def test_an_image_that_cannot_be_inspected_is_kept(tmp_path, images, monkeypatch, call):
+    place, known = tmp_path / "archive", images / "0" / "000"
+    known.with_suffix(".png").rename(known)  # told by its first bytes
+    build(images, place, NAME)
+    original = getattr(Path, call)
+
+    def refuse(path, *arguments, **options):
+        if path == known and "follow_symlinks" not in options:
+            raise OSError(5, "Input/output error", str(path))
+        return original(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, call, refuse)
+        if call == "stat":
+            patch.setattr("cbir_lib.datasets.folder._starts_as_image", lambda path: True)
+        report = build(images, place)
+    assert (report.removed, report.unchanged) == (0, 20)
+    if call == "stat":
+        assert report.faults == {"0/000": "cannot be read: Input/output error"}
+    assert build(images, place).faults == {}
+
+
 def test_a_folder_without_any_of_the_images_is_refused(cbir, tmp_path, images):
     place = tmp_path / "archive"
     build(images, place, NAME)
@@ -540,7 +586,8 @@ def test_killed_and_resumed_it_ends_with_the_same_bytes(cbir, tmp_path, small_sh
     process = begin(images, place, name)
     outcome = cbir("index", "build", images, "--out", place)
     assert_two_lines(outcome, "another build of", "you can search meanwhile")
-    assert len(Archive(place).search([images / "0" / "000.png"], 5)) == 5
+    with pytest.warns(UserWarning, match="left 0 images, now there are"):
+        assert len(Archive(place).search([images / "0" / "000.png"], 5)) == 5
     process.kill()
     process.communicate()
     kept = len(Archive(place))
@@ -551,7 +598,9 @@ def test_killed_and_resumed_it_ends_with_the_same_bytes(cbir, tmp_path, small_sh
     build(images, tmp_path / "whole", name)
     assert contents_of(place) == contents_of(tmp_path / "whole")
     assert len(contents_of(place)) == 5
-    assert Archive(place).description == Archive(tmp_path / "whole").description
+    described, whole = Archive(place).description, Archive(tmp_path / "whole").description
+    assert described == whole.model_copy(update={"archive": described.archive})
+    assert described.archive != whole.archive
     assert report.faults == {"bad.png": "not an image"}
     assert not list(tmp_path.rglob("*.part"))
 
@@ -810,6 +859,70 @@ def test_a_lost_shard_is_said_until_it_is_there_again(cbir, tmp_path, images, sm
     assert Archive(copy).find_gap(19) == ""
 
 
+@pytest.fixture
+def no_more_files():
+    """A context in which the process can open no further file."""
+
+    @contextmanager
+    def limit():
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with Path(os.devnull).open() as lowest:
+            free = lowest.fileno()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    return limit
+
+
+def test_what_the_system_does_not_open_is_neither_gone_nor_damaged(
+    tmp_path, images, small_shards, no_more_files
+):
+    """safetensors calls every refusal "no such file", and a shard that is gone is passed over."""
+    there = build(images, tmp_path / "archive", "hog").archive
+    there.engine("hnsw")
+    shards = there.shards()
+    for read in (
+        lambda: len(there),
+        lambda: there.read_rows(shards[1]),
+        lambda: load_descriptor(there.place / "descriptor.safetensors"),
+        lambda: Index.load(there.place / "hnsw.safetensors"),
+        lambda: Archive(there.place),
+        lambda: Archive.descriptor.func(there),
+    ):
+        with no_more_files(), pytest.raises(CbirError) as raised:
+            read()
+        assert "Too many open files" in raised.value.what
+        assert raised.value.hint == "the system limits the number of open files: ulimit -n"
+    assert len(there) == 20
+
+
+def test_a_copy_of_a_shard_beside_it_is_no_shard(tmp_path, images, small_shards):
+    there = build(images, tmp_path / "archive", NAME).archive
+    shard, query = there.shards()[0], images / "0" / "000.png"
+    before = there.search([query])
+    for name in ("000001 (1).safetensors", "000001-PC.safetensors", "._000001.safetensors"):
+        shutil.copy(shard, shard.with_name(name))
+    assert there.search([query]).equals(before)
+    assert build(images, there.place).unchanged == 20
+
+
+def test_images_that_two_shards_have_are_named_and_a_build_keeps_one(
+    cbir, tmp_path, images, small_shards
+):
+    place = tmp_path / "archive"
+    there = build(images, place, NAME).archive
+    before = there.search([images / "0" / "000.png"])
+    shutil.copy(there.shards()[0], place / "shards" / "000009.safetensors")
+    outcome = cbir("index", "search", place, images / "0" / "000.png")
+    assert_two_lines(outcome, "0/000.png twice", f"build again: cbir index build {images}")
+    report = build(images, place)
+    assert (report.added, report.changed, report.removed, report.unchanged) == (0, 0, 0, 20)
+    assert report.archive.search([images / "0" / "000.png"]).equals(before)
+
+
 def test_an_archive_that_does_not_record_its_images_is_not_called_incomplete(tmp_path, images):
     place = tmp_path / "archive"
     there = build(images, place, NAME).archive.description.model_copy(update={"images": None})
@@ -998,6 +1111,72 @@ def test_a_query_is_not_overwritten(cbir, tmp_path, images):
     assert query.read_bytes() == before
 
 
+def test_no_image_and_nothing_of_the_archive_is_overwritten(cbir, tmp_path, images):
+    """As ``--out *.png`` would, which makes the first of them the file to write."""
+    place = tmp_path / "archive"
+    build(images, place, NAME)
+    queries = sorted(images.glob("0/*.png"))
+    contents = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    outcome = cbir("index", "search", place, *queries[1:], "--out", queries[0])
+    assert_two_lines(outcome, "has the name of an image, and the results are text", "similar.html")
+    for name in ("archive.json", "new.json", "shards/000001.safetensors"):
+        outcome = cbir("index", "search", place, queries[0], "--out", place / name)
+        assert_two_lines(outcome, f"lies in {place}", "in another folder")
+    assert contents == {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+
+
+def test_a_home_is_expanded_where_the_shell_does_not(cbir, tmp_path, images, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path / "images")
+    build("~/images", "~/archive", NAME)
+    assert len(Archive("~/archive", "~/images").search(["~/images/0/000.png"], 3)) == 3
+    search = ("index", "search", tmp_path / "archive", "0/000.png")
+    assert cbir(*search, "--folder=~/images", "--format=json", "--out=~/a.json")[0] == 0
+    assert (tmp_path / "a.json").is_file() and not Path("~").exists()
+
+
+def test_a_folder_of_images_that_is_not_there_is_said(cbir, tmp_path, images):
+    place = tmp_path / "archive"
+    build(images, place, NAME)
+    query = tmp_path / "query.png"
+    shutil.copy(images / "0" / "000.png", query)
+    outcome = cbir("index", "search", place, query, "--folder", tmp_path / "nowhere")
+    assert_two_lines(outcome, f"no folder {tmp_path / 'nowhere'}", "holds the images")
+    images.rename(tmp_path / "moved")
+    code, out, err = cbir("index", "search", place, query)
+    assert code == 0 and out
+    assert err == [f"{place}: {images}, which is no folder here; name it: --folder"]
+    assert cbir("index", "search", place, query, "--folder", tmp_path / "moved")[2] == []
+    assert f"{images}, which is no folder here" in cbir("index", "info", place)[1]
+
+
+def test_a_single_image_is_no_list_of_images(tmp_path, images):
+    there = build(images, tmp_path / "archive", NAME).archive
+    file = images / "0" / "000.png"
+    for single in (file, str(file), pixels(file)):
+        with pytest.raises(CbirError, match=r"no list of images[^$]*give a list: \[image\]"):
+            there.search(single)
+    stack = np.stack([fit_to_square(pixels(file), 99)] * 2)
+    assert there.search(stack, 3)["query"].tolist() == ["image 1"] * 3 + ["image 2"] * 3
+
+
+def test_many_queries_are_not_held_at_once(tmp_path, images, monkeypatch):
+    """Of a thousand photographs only what is compared and shown is kept."""
+    there = build(images, tmp_path / "archive", NAME).archive
+    alive, most = [], 0
+
+    def large():
+        nonlocal most
+        for _ in range(6):
+            image = np.zeros((500, 400), np.uint8)
+            alive.append(weakref.ref(image))
+            most = max(most, sum(one() is not None for one in alive))
+            yield image
+
+    assert len(there.search(large(), 2)) == 12
+    assert most <= 2
+
+
 def test_a_link_out_of_the_folder_is_never_shown(cbir, tmp_path, images):
     place, out = tmp_path / "archive", tmp_path / "similar.html"
     build(images, place, NAME)
@@ -1172,6 +1351,20 @@ def test_a_query_from_a_pipe_is_read_once(cbir, tmp_path, images, form):
     assert query in out.read_text().replace("<wbr>", "")
 
 
+def test_a_query_from_standard_input(tmp_path, images):
+    build(images, tmp_path / "archive", NAME)
+    command = [sys.executable, "-m", "cbir_lib.cli", "index", "search", tmp_path / "archive", "-"]
+    with (images / "0" / "000.png").open("rb") as query:
+        done = subprocess.run(
+            [*command, "--format", "json"], stdin=query, capture_output=True, check=True
+        )
+    assert done.stderr == b""
+    table = Archive(tmp_path / "archive").search([images / "0" / "000.png"])
+    answers = json.loads(done.stdout)
+    assert [answer["path"] for answer in answers] == table["path"].tolist()
+    assert {answer["query"] for answer in answers} == {"-"}
+
+
 def test_an_image_on_the_page_is_the_image_made_small():
     ramp = np.tile(np.linspace(0, 255, 768), (400, 1))
     element = result_page._embed_image(ramp.astype(np.uint8), 'a "name"')
@@ -1190,6 +1383,12 @@ def test_info(cbir, tmp_path, images):
     assert code == 0
     assert re.search(rf"descriptor +{NETWORK}\n", out) and re.search(r"distance +cosine\n", out)
     assert re.search(rf"images +20 of {images}\n", out) and "1 files, in" in out
+    listed = tmp_path / "archive" / "faults.csv"
+    saved = listed.read_text().replace(",", ";")  # as a spreadsheet saves it
+    listed.write_text(saved)
+    assert "another program has changed" in cbir("index", "info", tmp_path / "archive")[1]
+    build(images, tmp_path / "archive")
+    assert "1 files, in" in cbir("index", "info", tmp_path / "archive")[1]
 
 
 def test_progress_is_a_line_where_there_is_no_terminal(cbir, tmp_path, images):

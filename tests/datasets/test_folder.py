@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cbir_lib.datasets import folder, listing
+from cbir_lib.datasets import folder, listing, load
 from cbir_lib.datasets.listing import walk_files
 from cbir_lib.datasets.radiographs import SPLITS
 from cbir_lib.datasets.splits import split_by_class
@@ -44,6 +44,13 @@ def root(tmp_path):
         write(place / "hand" / f"{i}.png")
         write(place / "foot" / "left" / f"{i}.tif")
     return place
+
+
+def remarks_of(data):
+    """The remarks on files and tables; in so small a set, classes and subjects have some, too."""
+    rows = data.remarks.to_numpy().tolist()
+    known = re.compile("no image in the split|.* images, all in one split$")
+    return [row for row in rows if not known.match(row[1])]
 
 
 def split_of(data):
@@ -359,14 +366,14 @@ def test_folders_that_may_be_splits_are_named(tmp_path):
     for name in ("Entrenamiento", "Prueba"):
         for class_name in ("hand", "foot"):
             write(tmp_path / name / class_name / "0.png")
-    [remark] = folder.read(tmp_path).remarks.to_numpy().tolist()
+    [remark] = remarks_of(folder.read(tmp_path))
     assert remark == [
         "Entrenamiento, Prueba",
         "each has the folders foot, hand; taken as classes, not as splits",
         True,
     ]
     write(tmp_path / "Prueba" / "0.png")
-    assert folder.read(tmp_path).remarks.empty
+    assert remarks_of(folder.read(tmp_path)) == []
 
 
 def test_masks_inside_the_classes_are_no_images_of_them(tmp_path):
@@ -378,7 +385,7 @@ def test_masks_inside_the_classes_are_no_images_of_them(tmp_path):
     assert "labels" in caught.value.hint
     for class_name in ("COVID", "Normal"):
         shutil.rmtree(tmp_path / class_name / "Masks")
-    assert folder.read(tmp_path).remarks.empty
+    assert remarks_of(folder.read(tmp_path)) == []
 
 
 @pytest.mark.parametrize(
@@ -540,6 +547,13 @@ def test_where_it_lies(root, monkeypatch):
             folder.locate(wrong)
     with pytest.raises(CbirError, match="not downloaded"):
         folder.fetch(root)
+
+
+@pytest.mark.parametrize("size", [0, 7, 2049, -1, 64.0, "64", True])
+def test_a_size_out_of_range_is_refused(root, size):
+    with pytest.raises(CbirError, match=r"size .* is out of range[^$]*8 to 2048"):
+        load("folder", root, size=size)
+    assert load("folder", root, size=8).images.shape == (12, 8, 8)
 
 
 def test_second_load_comes_from_the_cache_until_a_file_changes(root, monkeypatch):
@@ -726,7 +740,7 @@ def test_files_without_suffix_are_what_they_start_as(root):
 def test_listed_file_that_is_not_there_is_remarked(root):
     table(root, "file,class\nhand/0.png,a\nhand/1.png,b\nhand/gone.png,b\nhand,b\nC:\\x.png,b\n")
     data = folder.load(root)
-    assert data.remarks.to_numpy().tolist() == [
+    assert remarks_of(data) == [
         ["C:/x.png", "no such file", False],
         ["hand", "not a plain file", False],
         ["hand/gone.png", "no such file", False],
@@ -825,7 +839,8 @@ def test_tables_as_spreadsheets_write_them(root, text, encoding):
     data = folder.read(root, size=16)
     assert_is_plain(data)
     said = {"utf-8": [], "utf-32": ["read as UTF-32"]}.get(encoding, ["read as UTF-16"])
-    assert data.remarks["remark"].tolist() == said
+    remarks = [remark for _, remark, _ in remarks_of(data) if "columns that are" not in remark]
+    assert remarks == said
 
 
 def test_letters_of_windows(root):
@@ -836,7 +851,7 @@ def test_letters_of_windows(root):
     data = folder.load(root)
     assert data.class_names == ("10 €", "Fuß œ")
     assert data.image_ids.tolist() == ["hand/1.png", "hand/Ärztin.png"]
-    assert data.remarks.to_numpy().tolist() == [["labels.csv", "read as Windows-1252", True]]
+    assert remarks_of(data) == [["labels.csv", "read as Windows-1252", True]]
 
 
 @pytest.mark.parametrize("data", [b"file,class\n\x81\x8d,a\n", b"\xff\xfe\0", b"PK\3\4\x14\0\xff"])
@@ -853,7 +868,7 @@ def test_files_by_what_a_spreadsheet_left_of_their_names(tmp_path):
     table(tmp_path, "file;class\na/1;x\n10;x\nb/2;y\nSCAN 3;y\na/2;x\n")
     data = folder.load(tmp_path)
     names = ["a/0001.png", "a/0002.png", "a/0010.png", "b/0002.png", "b/scan 3.jpg"]
-    assert data.image_ids.tolist() == names and data.remarks.empty
+    assert data.image_ids.tolist() == names and remarks_of(data) == []
     table(tmp_path, "file;class\n1.0;x\n10,0;y\n")
     assert folder.load(tmp_path).image_ids.tolist() == ["a/0001.png", "a/0010.png"]
     table(tmp_path, "file;class\n1;x\n2;y\n")
@@ -862,9 +877,8 @@ def test_files_by_what_a_spreadsheet_left_of_their_names(tmp_path):
     assert "its folders and its suffix" in caught.value.hint
     # What says more than the file's name is not that file.
     table(tmp_path, "file;class\na/1;x\nb/2;y\n00001;x\n0001.jpg;x\nb/0001.png;y\n")
-    remarks = folder.load(tmp_path).remarks
-    assert remarks["file"].tolist() == ["00001", "0001.jpg", "b/0001.png"]
-    assert set(remarks["remark"]) == {"no such file"}
+    names = ["00001", "0001.jpg", "b/0001.png"]
+    assert remarks_of(folder.load(tmp_path)) == [[name, "no such file", False] for name in names]
 
 
 @pytest.mark.parametrize("name", ["labels.tsv", "Labels.CSV"])
@@ -888,7 +902,7 @@ def test_a_spreadsheet_alone_and_two_tables_are_refused(root):
     assert len(folder.load(root)) == 3
 
 
-cells = st.text(st.sampled_from("aä ,;\t\"'|\\|0.é€\n"), max_size=6)
+cells = st.text(st.sampled_from("aä ,;\t\"'|\\|0.é€"), max_size=6)
 
 
 @given(
@@ -904,23 +918,80 @@ def test_whatever_is_written_is_read(rows, delimiter, encoding, end, said):
     writer.writerow(["note", "File", "Class"])
     writer.writerows([f"x{i}", *row] for i, row in enumerate(rows))
     text = (f"sep={delimiter}{end}" if said else "") + out.getvalue()
-    table = read_table(text.encode(encoding), "t", ("file", "class"))
+    table = read_table(text.encode(encoding), "t", ("file", "class")).rows
     expected = [{"file": file.strip(), "class": name.strip()} for file, name in rows]
     whole = [[row[column] for row in expected] for column in ("file", "class")]
     if not any(re.fullmatch(r"0+[.,]00?", cell) for column in whole for cell in column):
         assert [row.cells for row in table] == expected
 
 
+def test_a_pair_of_stray_quotation_marks_swallows_no_row(root):
+    rows = [f"hand/{number}.png,hand,note {number}" for number in range(6)]
+    for column, name in enumerate(("file", "class", "note")):
+        for first, last in ((0, 1), (1, 4)):
+            broken = [row.split(",") for row in rows]
+            broken[first][column] = f'"{broken[first][column]}'
+            broken[last][column] += '"'
+            # As a whole it may still be a row of the table, or the quotation ends inside a cell.
+            table(root, "file,class,note\n" + "\n".join(map(",".join, broken)) + "\n")
+            with pytest.raises(CbirError) as caught:
+                folder.load(root)
+            said = "goes over several lines|cells, not 3|expected after"
+            assert re.search(said, caught.value.what), (name, first, last)
+    table(root, 'file,class,note\nhand/0.png,a,"two\nlines, of a remark"\nhand/1.png,b,\n')
+    assert folder.load(root).image_ids.tolist() == ["hand/0.png", "hand/1.png"]
+
+
+def test_columns_that_are_not_read_are_named(root):
+    table(root, "file,class,Patient ID,,age\nhand/0.png,a,p1,,7\nhand/1.png,b,p1,,8\n")
+    [remark] = remarks_of(folder.load(root))
+    assert remark == ["labels.csv", "columns that are not read: Patient ID, age", True]
+
+
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_table_or_refused(data):
     try:
-        rows = read_table(b"file,class\n" + data, "labels.csv", ("file", "class"))
+        rows = read_table(b"file,class\n" + data, "labels.csv", ("file", "class")).rows
     except CbirError:
         return
     assert all(set(row.cells) == {"file", "class"} for row in rows)
 
 
 # Splits
+
+
+def test_a_split_that_gets_no_image_of_a_class_is_named(root):
+    """Two images are too few for three splits, and one subject for any two."""
+    shutil.rmtree(root / "hand")
+    for number in range(2):
+        write(root / "hand" / f"{number}.png")
+    assert ["the class hand", "no image in the split validation", True] in (
+        folder.load(root).remarks.to_numpy().tolist()
+    )
+    assert folder.load(root).counts().to_numpy().tolist() == [[4, 1, 1], [1, 0, 1]]
+    files = [
+        *(f"hand/{i}.png,hand,p1" for i in range(2)),
+        *(f"foot/left/{i}.tif,foot,p1" for i in range(6)),
+    ]
+    table(root, "file,class,subject_id\n" + "\n".join(files))
+    assert folder.load(root).remarks.to_numpy().tolist() == [
+        ["the subject p1", "8 of 8 images, all in one split", True],
+        *(
+            [f"the class {name}", f"no image in the split {split}", True]
+            for name in ("foot", "hand")
+            for split in ("validation", "test")
+        ),
+    ]
+
+
+@pytest.mark.parametrize("nobody", ["unknown", "-", "Anonymous", "?"])
+def test_a_name_for_whoever_is_not_known_is_no_subject(root, nobody):
+    rows = [f"hand/{i}.png,hand,{nobody}" for i in range(6)]
+    rows += [f"foot/left/{i}.tif,foot,{nobody}" for i in range(6)]
+    table(root, "file,class,subject_id\n" + "\n".join(rows))
+    data = folder.load(root)
+    assert data.counts().to_numpy().tolist() == [[4, 1, 1], [4, 1, 1]]
+    assert data.remarks.empty and not data.records["subject_id"].any()
 
 
 def test_a_subject_is_in_one_split_only(root):
