@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import errno
 import math
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 
 
@@ -108,6 +110,16 @@ def explain_trouble(error: BaseException) -> CbirError | None:
         hint = HINTS.get(error.errno, "check the path, its permissions and the drive")
         return CbirError(f"{place}{error.strerror or first_line(error)}", hint)
     return None
+
+
+@contextmanager
+def collecting_warnings() -> Iterator[list[str]]:
+    """Yield a list that has, after the block, the texts that the library warned of inside it."""
+    texts: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield texts
+    texts += [str(warning.message) for warning in caught if warning.category is UserWarning]
 
 
 class RunsFailedError(Exception):

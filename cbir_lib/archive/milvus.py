@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import logging.config
 import os
 import re
 from collections import Counter
@@ -379,7 +380,7 @@ def name_collection(archive: Archive) -> str:
 def _connect(uri: str):
     local = _is_local(uri)
     try:
-        with _without_default_address():
+        with _importing():
             import pymilvus
             from pymilvus.exceptions import MilvusException
 
@@ -420,12 +421,18 @@ def _is_local(uri: str) -> bool:
 
 
 @contextmanager
-def _without_default_address() -> Iterator[None]:
-    """Hide MILVUS_URI from pymilvus, which reads it when imported and fails if it is a file."""
-    address = os.environ.pop("MILVUS_URI", None)
+def _importing() -> Iterator[None]:
+    """Keep pymilvus, when it is imported, from what it does to the rest of the process.
+
+    It reads MILVUS_URI, and fails if that is a file; and it configures logging, which closes the
+    handlers that others have set up.
+    """
+    address, configure = os.environ.pop("MILVUS_URI", None), logging.config.dictConfig
+    logging.config.dictConfig = lambda config: None
     try:
         yield
     finally:
+        logging.config.dictConfig = configure
         if address is not None:
             os.environ["MILVUS_URI"] = address
 

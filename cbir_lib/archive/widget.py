@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cbir_lib.archive import page
 from cbir_lib.archive.store import DEFAULT_K, Archive
-from cbir_lib.errors import CbirError
+from cbir_lib.errors import CbirError, collecting_warnings
 from cbir_lib.files import expand
 from cbir_lib.images.decoding import decode
 
@@ -73,16 +72,14 @@ def search_widget(archive: Archive | Path | str, folder: Path | str | None = Non
             results.value = ""
             return
         try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
+            with collecting_warnings() as warned:
                 results_table = archive.search(shown.values(), number.value, names=list(shown))
         except CbirError as error:
             show(error)
             return
-        said = "".join(f"<p>{escape(str(warning.message))}</p>" for warning in caught)
-        parts = said + page.render_sections(
-            results_table, shown, page.make_picture_reader(archive.folder)
-        )
+        parts = "".join(f"<p>{escape(text)}</p>" for text in warned)
+        picture = page.make_picture_reader(archive.folder)
+        parts += page.render_sections(results_table, shown, picture)
         results.value = f'<style>{page.STYLE}</style><div class="found">{parts}</div>'
 
     def show(error: CbirError) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cbir_lib.cli.progress import counting
-from cbir_lib.errors import CbirError, show_in_one_line
+from cbir_lib.errors import CbirError, collecting_warnings, show_in_one_line
 from cbir_lib.files import check_writable, expand, is_stream, replacing, resolve, show_name
 
 if TYPE_CHECKING:
@@ -197,9 +196,11 @@ def _search_archive(place, folder, images, names, k, milvus, collection, method)
         there = _open_milvus(archive, milvus, collection, filled=True)
     else:
         there = nullcontext(archive.engine(method))
-    with there as engine, _printing_warnings():
+    with there as engine, collecting_warnings() as warned:
         results = archive.search(images, k, engine, names=names)
         count = len(engine)
+    for text in warned:
+        print(text, file=sys.stderr)
     if method != "exact" and not milvus:
         print(f"{method} finds {engine.index.recall}; exact finds all", file=sys.stderr)
     described = archive.description
@@ -208,17 +209,6 @@ def _search_archive(place, folder, images, names, k, milvus, collection, method)
         f"compared by the distance {described.distance}"
     )
     return results, make_picture_reader(archive.folder), about
-
-
-@contextmanager
-def _printing_warnings() -> Iterator[None]:
-    """Print what the library warns the user of as lines of stderr."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    for warning in caught:
-        if warning.category is UserWarning:
-            print(warning.message, file=sys.stderr)
 
 
 @app.command("info")

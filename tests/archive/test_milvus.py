@@ -577,6 +577,21 @@ def test_an_address_in_the_environment_is_not_read(tmp_path, images, address):
     assert "SECRET" not in pushed.stdout + pushed.stderr
 
 
+def test_handlers_of_logging_are_left_to_who_has_set_them_up(tmp_path):
+    """pymilvus configures logging when it is imported, which closes them."""
+    code = (
+        "import logging, sys\n"
+        "from cbir_lib.archive.milvus import MilvusIndex\n"
+        "logging.basicConfig(filename='own.log', level='INFO')\n"
+        "kept = list(logging.getLogger().handlers)\n"
+        "assert 'pymilvus' not in sys.modules\n"
+        "MilvusIndex('a.db', 'c', 'L2', 'd').close()\n"
+        "assert logging.getLogger().handlers == kept and kept[0].stream is not None\n"
+        "assert kept[0] in [weak() for weak in logging._handlerList]\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
 def test_what_a_search_cannot_choose_is_refused(cbir, tmp_path, images):
     build(images, tmp_path / "archive", "hog")
     search = ("index", "search", tmp_path / "archive", images / "0" / "000.png")

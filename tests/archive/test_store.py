@@ -1455,6 +1455,16 @@ def file_of(path):
     return _deserialize_single_file(sent | {"content": memoryview(data)})
 
 
+def test_the_widget_says_that_images_are_missing(tmp_path, images, small_shards):
+    there = build(images, tmp_path / "archive", "hog").archive
+    there.shards()[1].unlink()
+    widget = cbir_lib.search_widget(there)
+    _, path, _ = widget.children[0].children
+    path.value = str(images / "0" / "000.png")
+    said = BeautifulSoup(widget.children[1].value, "html.parser").p.text
+    assert said == f"{there.place}: {there.find_gap(12)}" and "now there are 12" in said
+
+
 def test_the_widget_refuses_an_empty_archive(tmp_path, images):
     place = tmp_path / "archive"
     build(images, place, NAME)
