@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cbir_lib.addresses import hide_credentials, scrub
-from cbir_lib.archive.store import Archive, Hits, compute_rows_digest
+from cbir_lib.archive.store import Archive, Hits, compute_rows_digest, read_description
 from cbir_lib.errors import CbirError, first_line, unknown_name_error
 from cbir_lib.files import expand, resolve
 
@@ -227,8 +227,8 @@ class MilvusIndex:
         return Hits(ids, distances)
 
     def find_gap(self, archive: Archive) -> str:
-        """Say so if the last push was not finished, or the archive has changed since; else ""."""
-        if self.state == archive.compute_digest():
+        """Say so if it has not what the last finished build of the archive left; else ""."""
+        if self.state == read_description(archive.place).rows:
             return ""
         return (
             f"the collection {self.collection} of {self.address} has not all its images, or other "

@@ -68,6 +68,7 @@ class Description(StrictModel):
     folder: str  # of the images, relative to the archive
     decoding: int | None = None  # the rules by which its files were read; None: not recorded
     images: int | None = None  # that the last finished build left; None: not recorded
+    rows: str | None = None  # SHA-256 of their paths and contents; None: not recorded
     archive: str | None = None  # its identity, drawn at random; None: from an earlier version
 
 
@@ -144,7 +145,6 @@ class Archive:
             if not self.folder.is_dir():
                 raise CbirError(f"no folder {self.folder}", "name the folder that holds the images")
         self._engines: dict[str, tuple] = {}  # by method: the state of the shards, and the engine
-        self._digest: tuple = (None, "")  # the state of the shards, and the digest of their rows
 
     def __len__(self) -> int:
         return sum(map(len, self.read_each(self.read_rows)))
@@ -166,14 +166,6 @@ class Archive:
             f"its last finished build left {left:,} images, now there are {count:,}; unless a "
             f"build is running, build again: cbir index build {self.folder} --out {self.place}"
         )
-
-    def compute_digest(self) -> str:
-        """Compute the SHA-256 of the rows' paths and contents: equal for the same images."""
-        state = self._state()
-        if self._digest[0] != state:
-            rows = (row for rows in self.read_each(self.read_rows) for row in rows)
-            self._digest = state, compute_rows_digest(rows)
-        return self._digest[1]
 
     def get_own_identity(self) -> str:
         """Return what tells this archive from others of the same descriptor; copies share it.

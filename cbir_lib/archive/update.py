@@ -36,6 +36,7 @@ from cbir_lib.archive.store import (
     Description,
     Row,
     compute_identity,
+    compute_rows_digest,
     format_description,
 )
 from cbir_lib.datasets.listing import UNREADABLE, classify_litter, map_ahead, open_pool, read_file
@@ -226,11 +227,13 @@ def _build(
     }
     report = Report(Archive(place), skipped=scan.skipped)
     faults = tried | scan.faults
-    _Update(report, folder, scan, faults, known, progress).run()
+    update = _Update(report, folder, scan, faults, known, progress)
+    update.run()
     described = report.archive.description
     now = {
         "decoding": RULES,
-        "images": report.added + report.changed + report.unchanged,
+        "images": len(update.rows),
+        "rows": compute_rows_digest(update.rows),
         "archive": described.archive or secrets.token_hex(16),
     }
     if described != (ended := described.model_copy(update=now)):
@@ -250,6 +253,7 @@ class _Update:
     faults: dict[str, Fault]
     known: dict[str, Row]  # what is in the archive, by path
     progress: Progress
+    rows: list[Row] = field(default_factory=list)  # what is in the archive afterwards
     done: int = 0  # files read, and files to read
     total: int = 0
 
@@ -299,6 +303,7 @@ class _Update:
                     changed[place] = seen
             self.report.unchanged += len(kept)
             if list(kept.values()) == rows:
+                self.rows += rows
                 continue
             _, vectors = self.archive.read_shard(shard)
             for place, vector in zip(changed, self.describe([*changed.values()]), strict=True):
@@ -308,7 +313,9 @@ class _Update:
                     kept[place], vectors[place] = changed[place].row, vector
                     self.report.changed += 1
             places = sorted(kept)
-            self.archive.write_shard(shard, [kept[place] for place in places], vectors[places])
+            rows = [kept[place] for place in places]
+            self.archive.write_shard(shard, rows, vectors[places])
+            self.rows += rows
 
     def is_touched(self, row: Row) -> bool:
         """Return whether a file is there whose pixels may differ from those described."""
@@ -345,6 +352,7 @@ class _Update:
         rows = [seen.row for seen, vector in described if vector is not None]
         vectors = [vector for _, vector in described if vector is not None]
         self.report.added += len(rows)
+        self.rows += rows
         if rows:
             if shard.exists():
                 before, others = self.archive.read_shard(shard)

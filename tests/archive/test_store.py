@@ -84,6 +84,8 @@ def assert_holds(place, folder, name=NAME):
     _, expected, _ = described(folder, name)
     rows, vectors = Archive(place).read_vectors()
     assert [row.path for row in rows] == sorted(expected)
+    left = Archive(place).description
+    assert (left.images, left.rows) == (len(rows), store.compute_rows_digest(rows))
     np.testing.assert_allclose(vectors, [expected[path] for path in sorted(expected)], atol=1e-5)
 
 
