@@ -54,23 +54,34 @@ def crop_and_enlarge(images: np.ndarray, share: float) -> np.ndarray:
 
 
 class Perturbation(NamedTuple):
-    """A perturbation: its function, the neutral level, the range of levels and their unit."""
+    """A perturbation: its function, the neutral level, the range of levels, and how to say one."""
 
     apply: Callable[[np.ndarray, float], np.ndarray]
     neutral: float
     low: float
     high: float
-    unit: str
+    unit: str  # for an axis
+    phrase: str  # for a sentence: a format of the level
 
 
 PERTURBATIONS = {
-    "rotation": Perturbation(rotate, 0.0, -360.0, 360.0, "degrees"),
-    "noise": Perturbation(add_noise, 0.0, 0.0, 255.0, "standard deviation, grey values of 255"),
-    "contrast": Perturbation(
-        scale_contrast, 1.0, 0.0, 10.0, "factor of the distance from the mean grey"
+    "rotation": Perturbation(rotate, 0.0, -360.0, 360.0, "degrees", "{:g}°"),
+    "noise": Perturbation(
+        *(add_noise, 0.0, 0.0, 255.0),
+        *("standard deviation, grey values of 255", "{:g} grey values"),
     ),
-    "gamma": Perturbation(apply_gamma, 1.0, 0.01, 100.0, "exponent of the grey value"),
-    "crop": Perturbation(crop_and_enlarge, 1.0, 0.05, 1.0, "share of each side that is left"),
+    "contrast": Perturbation(
+        *(scale_contrast, 1.0, 0.0, 10.0),
+        *("factor of the distance from the mean grey", "a factor of {:g}"),
+    ),
+    "gamma": Perturbation(
+        *(apply_gamma, 1.0, 0.01, 100.0),
+        *("exponent of the grey value", "an exponent of {:g}"),
+    ),
+    "crop": Perturbation(
+        *(crop_and_enlarge, 1.0, 0.05, 1.0),
+        *("share of each side that is left", "{:g} of each side"),
+    ),
 }
 
 

@@ -77,6 +77,7 @@ def plot_level_curves(
     across: int = 3,
     logarithmic: bool = False,
     whole: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    by_chance: float | None = None,
 ) -> Figure:
     """Plot a measure against the level of a factor: a panel per factor, a curve per method.
 
@@ -95,6 +96,8 @@ def plot_level_curves(
         Whether levels are on a logarithmic axis.
     whole
         By title, points (level, value) of vectors that were not reduced: a black star each.
+    by_chance
+        The value of a random ranking: a dotted line.
     """
     methods = list(dict.fromkeys(m for rows in panels.values() for m in rows["method"]))
     colours = colour_series(methods)
@@ -120,6 +123,8 @@ def plot_level_curves(
             place.plot(own["level"], own["value"], style, color=colour, ms=5, lw=1.5, label=method)
         for level, value in (whole or {}).get(title, ()):
             place.plot(level, value, "k*", ms=11, label="whole vector")
+        if by_chance is not None:
+            place.axhline(by_chance, color="black", ls=":", lw=1, label="a random ranking")
         if logarithmic:
             place.set_xscale("log", base=2)
             place.xaxis.set_major_formatter("{x:g}")
