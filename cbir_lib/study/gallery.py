@@ -33,7 +33,8 @@ class RunGallery:
     Raises
     ------
     CbirError
-        When the run has no gallery of its own, or the data set here is not the one it used.
+        When the run has no gallery of its own or only its numbers are here, or the data set here
+        is not the one it used.
     """
 
     def __init__(self, folder: Path):
@@ -46,6 +47,12 @@ class RunGallery:
         self.run = result.run
         self.data = load(result.data.dataset)
         file = "model.safetensors" if "network" in result.parameters else "descriptor.safetensors"
+        for needed in (file, "index.safetensors"):
+            if not (folder / needed).exists():
+                raise CbirError(
+                    f"{folder} has no {needed}: published results are numbers alone",
+                    f"run it first: cbir study --run {self.run}",
+                )
         described = results.name_gallery(self.run, folder / file)
         self.index = Index.load(folder / "index.safetensors", described)
         self.preprocessing, self.descriptor = _get_descriptor(folder, result)

@@ -291,6 +291,15 @@ def test_search_names_the_members_of_a_combination(cbir, project, data):
     assert_two_lines(outcome, "no gallery of its own", "hog, thumbnail")
 
 
+@pytest.mark.parametrize("missing", ["descriptor.safetensors", "index.safetensors"])
+def test_a_run_of_which_only_the_numbers_are_there_is_named(cbir, project, data, missing):
+    place = project / "published"
+    shutil.copytree(project / RUN, place)
+    (place / missing).unlink()
+    outcome = cbir("index", "search", place, data / "Hand" / "000001.png")
+    assert_two_lines(outcome, f"published has no {missing}", f"--run {Path(RUN).name}")
+
+
 def test_mistakes_in_searching_a_run(cbir, project, data):
     run, query = project / RUN, data / "Hand" / "000001.png"
     assert_two_lines(cbir("index", "search", run, query, "-k", 0), "k = 0", "1 to")
