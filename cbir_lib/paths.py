@@ -27,7 +27,7 @@ def cache_folder() -> Path:
     ``CBIR_CACHE``, or ``build/cache``; without a project, a folder in the user's cache.
     """
     if named := os.environ.get("CBIR_CACHE"):
-        return Path(named)
+        return Path(os.path.expanduser(named))  # noqa: PTH111 - of pathlib it may be an error
     if os.environ.get("CBIR_BUILD") or has_project():
         return build_folder("cache")
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
@@ -76,6 +76,11 @@ def results_folder(profile: str) -> Path:
     return project_root() / "results" / profile
 
 
+# Folders of results/ and of build/ that are no profile's.
+OTHER_FOLDERS = (
+    *("gap", "labels", "real", "redrawn", "scale", "transfer", "verification"),
+    *("cache", "ipython", "lab"),
+)
 # At the end of a work folder's name: built from results/ alone, and executed again for a check.
 PUBLISHED, FRESH = "-published", "-fresh"
 
@@ -86,7 +91,8 @@ def build_folder(profile: str = "") -> Path:
     That is the absolute path of ``CBIR_BUILD``, or ``build/`` in the project.
     """
     named = os.environ.get("CBIR_BUILD")
-    return (Path(named).absolute() if named else project_root() / "build") / profile
+    place = Path(os.path.expanduser(named)).absolute() if named else project_root() / "build"  # noqa: PTH111
+    return place / profile
 
 
 def shorten(path: Path) -> Path:

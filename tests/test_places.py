@@ -5,8 +5,10 @@ A user without rights is another one for root (``setpriv``), and permissions are
 
 import errno
 import os
+import platform
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,7 @@ from PIL import Image
 from cbir_lib import compiling, paths
 from cbir_lib.archive import update
 from cbir_lib.cli import home
+from cbir_lib.errors import CbirError
 from cbir_lib.study import results
 from tests.fixtures import drawing, write_mednist
 from tests.workflow.test_conductor import Project
@@ -293,6 +296,35 @@ def test_two_studies_at_once_in_one_checkout(tmp_path):
         code += f"with hold_lock(Path({str(tmp_path / 'one')!r})): pass"
         refused = run([sys.executable, "-c", code], tmp_path)
         assert "another study is running" in refused.stderr
+
+
+@pytest.mark.parametrize("machine", [platform.node(), "elsewhere"])
+def test_nothing_is_ended_by_the_number_that_a_lock_notes(tmp_path, machine):
+    """It may be another machine's or a container's; and who is detached is not abandoned."""
+    from cbir_lib.workflow.conductor import hold_lock
+
+    with hold_lock(tmp_path), subprocess.Popen(["sleep", "100"]) as unrelated:
+        (tmp_path / "study.pid").write_text(f"{unrelated.pid} {machine}")
+        with pytest.raises(CbirError, match="another study is running") as refused:
+            hold_lock(tmp_path).__enter__()
+        assert unrelated.poll() is None and str(unrelated.pid) not in str(refused.value)
+        assert (" on elsewhere" in str(refused.value)) == (machine == "elsewhere")
+        unrelated.kill()
+
+
+def test_a_study_that_ignores_a_closed_terminal_goes_on(tmp_path):
+    """As nohup has it."""
+    from cbir_lib.workflow.conductor import hold_lock
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with hold_lock(tmp_path):
+            os.kill(os.getpid(), signal.SIGHUP)
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_two_processes_read_two_folders_at_once(images, tmp_path):

@@ -39,7 +39,14 @@ from cbir_lib.archive.store import (
     compute_rows_digest,
     format_description,
 )
-from cbir_lib.datasets.listing import UNREADABLE, classify_litter, map_ahead, open_pool, read_file
+from cbir_lib.datasets.listing import (
+    UNREADABLE,
+    classify_litter,
+    map_ahead,
+    may_pass,
+    open_pool,
+    read_file,
+)
 from cbir_lib.datasets.splits import hash_pixels
 from cbir_lib.descriptors import (
     DESCRIPTORS,
@@ -223,7 +230,7 @@ def _build(
         for path, fault in read_faults(place / FAULTS).items()
         if scan.images.get(path) == fault.state
         and not archive.is_outdated
-        and not (_may_pass(fault.reason) or _is_readable_now(fault.reason))
+        and not (may_pass(fault.reason) or _is_readable_now(fault.reason))
     }
     report = Report(Archive(place), skipped=scan.skipped)
     faults = tried | scan.faults
@@ -295,7 +302,7 @@ class _Update:
                     kept[place] = seen.row
                 elif seen.image is None:
                     self.faults[seen.path] = Fault(seen.remark, seen.state)
-                    if _may_pass(seen.remark):
+                    if may_pass(seen.remark):
                         kept[place] = row
                     else:
                         self.report.removed += 1
@@ -400,14 +407,6 @@ def read_image_file(folder: Path, path: str, size: int) -> FileRead:
     except (MemoryError, cv2.error):  # OpenCV's own, if there is none for the smaller image
         remark = TOO_LITTLE_MEMORY
     return FileRead(path, state, None, "", remark)
-
-
-def _may_pass(reason: str) -> bool:
-    """Return whether a file may be read another time though it stays the same.
-
-    The system refused it, as without rights or from a drive that was away, or memory was short.
-    """
-    return reason == TOO_LITTLE_MEMORY or reason.startswith(UNREADABLE)
 
 
 def _is_readable_now(reason: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cbir_lib import paths
-from cbir_lib.files import expand
+from cbir_lib.files import expand, resolve
 
 StudyFile = Annotated[
     Path | None,
@@ -19,12 +19,18 @@ ProfileName = Annotated[str, typer.Option(help="A profile of the study file.")]
 DataRoot = Annotated[
     Path | None,
     typer.Option(
-        envvar="CBIR_DATA",
         callback=lambda path: path and expand(path),
-        help="The data: an archive or a folder. By default looked for in data/ and next to it.",
+        help="The data: an archive or a folder. By default CBIR_DATA, or looked for in data/ and "
+        "next to it.",
     ),
 ]
 DataName = Annotated[str, typer.Argument(help="Name of the data set, as in `cbir data list`.")]
+
+
+def set_data_root(data_root: Path | None) -> None:
+    """Have all jobs look for data at the given place, or at that of CBIR_DATA."""
+    if named := data_root or os.environ.get("CBIR_DATA"):
+        os.environ["CBIR_DATA"] = str(resolve(expand(named)))
 
 
 def find_study_file(path: Path | None) -> Path:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
 from cbir_lib import paths
-from cbir_lib.cli.options import DataRoot, ProfileName, StudyFile, find_study_file, load_study
+from cbir_lib.cli.options import (
+    DataRoot,
+    ProfileName,
+    StudyFile,
+    find_study_file,
+    load_study,
+    set_data_root,
+)
 from cbir_lib.errors import CbirError, RunsFailedError
-from cbir_lib.files import resolve
 
 
 def study(
@@ -43,8 +48,7 @@ def study(
     plan = load_study(study_file)  # a faulty one is refused before the slow imports
     from cbir_lib.workflow import conductor
 
-    if data_root:
-        os.environ["CBIR_DATA"] = str(resolve(data_root))
+    set_data_root(data_root)
 
     def conduct(names: list[str]):
         return conductor.conduct(
@@ -112,8 +116,7 @@ def verify(
 
     if publish and run:
         raise CbirError("a verification of a single run cannot be published", "leave out --run")
-    if data_root:
-        os.environ["CBIR_DATA"] = str(resolve(data_root))
+    set_data_root(data_root)
     study_file = find_study_file(study_file)
     study = read_study(study_file)
     names = {one.id for one in study.runs(profile)}

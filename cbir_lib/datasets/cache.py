@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cbir_lib import paths
-from cbir_lib.datasets.listing import classify_litter
+from cbir_lib.datasets.listing import classify_litter, may_pass
 from cbir_lib.datasets.radiographs import REMARK_TYPES, RadiographSet
 from cbir_lib.errors import CbirError
 from cbir_lib.files import compute_file_checksum, replacing
@@ -29,8 +29,9 @@ def load_cached(name: str, source: Path, read: Callable[[Path], RadiographSet]) 
     """Return ``read(source)``, from the cache if it was made from the same files before.
 
     Images are returned as a read-only memory map. A damaged cache (its checksum is compared) is
-    made again; where none can be written, the set is returned as it was read. The ``KEPT`` newest
-    caches of a set stay, each of another copy of it.
+    made again; where none can be written, the set is returned as it was read, and so is one that
+    lacks an image which could not be read just now. The ``KEPT`` newest caches of a set stay, each
+    of another copy of it.
     """
     version = f"{name}-v{FORMAT}.{RULES}-"
     folder = paths.cache_folder() / f"{version}{compute_fingerprint(source)[:16]}"
@@ -38,15 +39,19 @@ def load_cached(name: str, source: Path, read: Callable[[Path], RadiographSet]) 
         return _read(folder)
     except Exception:  # a damaged cache raises whatever its parsing raises
         data = read(source)
+    if any(map(may_pass, data.remarks.loc[~data.remarks["kept"], "remark"])):
+        return data
     try:
         _write(folder, data)
-        # Those without images are being written.
-        written = [o for o in paths.cache_folder().glob(f"{name}-v*") if (o / IMAGES).exists()]
+        # Those without images are being written. Of other names, they are not ours.
+        own = re.compile(rf"{re.escape(name)}-v[\d.]+-[0-9a-f]{{16}}")
+        there = [other for other in paths.cache_folder().iterdir() if own.fullmatch(other.name)]
+        written = [other for other in there if (other / IMAGES).exists()]
         copies = [other for other in written if other.name.startswith(version)]
         copies.sort(key=lambda other: (other / IMAGES).stat().st_mtime_ns)
         for other in written:
             if other not in (folder, *copies[-KEPT:]):
-                shutil.rmtree(other, ignore_errors=True)
+                _remove(other)
         return _read(folder)
     except (
         OSError,
@@ -77,6 +82,14 @@ def _write(folder: Path, data: RadiographSet) -> None:
         part.write_text(json.dumps(described))
     with replacing(folder / IMAGES) as part, part.open("wb") as file:
         np.save(file, data.images)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a cache; whatever else is in its folder stays."""
+    with suppress(OSError):
+        for name in (IMAGES, RECORDS, DESCRIPTION):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def check_cached(name: str) -> None:
@@ -140,5 +153,7 @@ def compute_fingerprint(source: Path) -> str:
             state = path.stat()
         except OSError:  # just removed
             continue
-        digest.update(os.fsencode(inside) + f" {state.st_size} {state.st_mtime_ns}\n".encode())
+        # ctime differs where an archive has set mtime, and after a change of permissions.
+        times = f"{state.st_mtime_ns} {state.st_ctime_ns}"
+        digest.update(os.fsencode(inside) + f" {state.st_size} {times}\n".encode())
     return digest.hexdigest()

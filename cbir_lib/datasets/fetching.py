@@ -31,17 +31,21 @@ def download(url: str, known_hash: str, path: Path) -> Path:
         raise CbirError(f"{shown} is not an address of the web", "name one: --url https://...")
     pooch.get_logger().setLevel("WARNING")  # it would print the address with its credentials
     print(f"downloading {shown} to {path}", file=sys.stderr)
+    # An archive that a server calls encoded would be unpacked on the way.
+    fetch = pooch.HTTPDownloader(progressbar=True, headers={"Accept-Encoding": "identity"})
     try:
-        return Path(pooch.retrieve(url, known_hash, path.name, path.parent, progressbar=True))
-    except ValueError as error:  # how pooch reports a wrong hash; it has removed the file
-        raise CbirError(
-            f"what {shown} sent is not the published archive: wrong checksum",
-            "try again; if that fails, download it elsewhere and name its place: --data-root PATH",
-        ) from error
-    except requests.RequestException as error:
+        return Path(pooch.retrieve(url, known_hash, path.name, path.parent, downloader=fetch))
+    except (requests.RequestException, ValueError) as error:
+        if "does not match the known hash" in str(error):  # pooch, which has removed the file
+            raise CbirError(
+                f"what {shown} sent is not the published archive: wrong checksum",
+                "try again; if that fails, download it elsewhere and name its place: "
+                "--data-root PATH",
+            ) from error
         raise CbirError(
             f"cannot download {shown}: {type(error).__name__}",
-            "check the connection and try again, or copy the archive into " + str(path.parent),
+            "check the address, the proxy and the connection, or copy the archive into "
+            f"{path.parent}",
         ) from error
     except OSError as error:
         raise CbirError(

@@ -574,6 +574,11 @@ def _list_entries_in_table(
                 f"{hint}: give the file with its folders and its suffix",
             )
         image_file = fitting[0] if fitting else file
+        if litter := classify_litter(image_file):
+            raise CbirError(
+                f"{where}: {image_file} is among {litter}, which are passed over",
+                f"rename the file or its folder, or remove row {number}",
+            )
         key = normalize("NFC", str(image_file))
         if key in row_of:
             raise CbirError(f"{where}: {key} is already in row {row_of[key]}", hint)

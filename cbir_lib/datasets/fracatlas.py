@@ -119,13 +119,16 @@ def read(source: Path, size: int = 128) -> RadiographSet:
             f"{source} is damaged, or not a zip archive: {error}", FETCH_HINT
         ) from error
     with archive:
-        return _read(lambda path: _read_member(archive, path), source, size)
+        # In a folder of its own, unless somebody has packed it again.
+        tables = [name for name in archive.namelist() if PurePosixPath(name).name == TABLE]
+        inside = PurePosixPath(min(tables, key=len)).parent if tables else INSIDE
+        return _read(lambda path: _read_member(archive, inside / path), source, size)
 
 
 def _read_member(archive: zipfile.ZipFile, path: PurePosixPath) -> tuple[bytes | None, str]:
     """Read the bytes of a member; or None, and why. A link is read as text."""
     try:
-        member = archive.getinfo(str(INSIDE / path))
+        member = archive.getinfo(str(path))
         if member.file_size > LARGEST_FILE:
             return None, f"{member.file_size:,} bytes, too large"
         return archive.read(member), ""

@@ -195,7 +195,13 @@ def choose_validation_rows(records: pd.DataFrame, contents: list[bytes]) -> np.n
 
 
 def find_code_table(folder: Path, files: list[PurePosixPath], split: str) -> PurePosixPath:
-    """Find the table of a split in the folder or below; of several, the least deep one."""
+    """Find the table of a split in the folder or below; of equal ones, the least deep one.
+
+    Raises
+    ------
+    CbirError
+        When there is none, or two differ.
+    """
     tables = [file for file in files if file.name.lower() == TABLES[split].lower()]
     if not tables:
         stem = Path(TABLES[split]).stem.lower()
@@ -206,7 +212,14 @@ def find_code_table(folder: Path, files: list[PurePosixPath], split: str) -> Pur
                 f"open it and save it as {TABLES[split]} (CSV); or get it from {REGISTRATION}",
             )
         raise CbirError(f"no {TABLES[split]} in {folder}", f"put it there, from {REGISTRATION}")
-    return min(tables, key=lambda file: (len(file.parts), file))
+    tables.sort(key=lambda file: (len(file.parts), file))
+    for other in tables[1:]:
+        if read_file(folder / other) != read_file(folder / tables[0]):
+            raise CbirError(
+                f"{folder} has two tables that differ: {tables[0]} and {other}",
+                "move the one that does not belong to these images out of the folder",
+            )
+    return tables[0]
 
 
 def read_codes(folder: Path, file: PurePosixPath) -> dict[str, IrmaCode | None]:

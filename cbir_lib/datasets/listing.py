@@ -33,6 +33,15 @@ COPIES = re.compile(r"~\$.*|.*~|#.*#")  # of files and folders, by editors
 UNREADABLE = "cannot be read"  # before the system's reason, which may pass
 HIDDEN, LITTER = "hidden files", "files that systems and programs left"
 
+
+def may_pass(reason: str) -> bool:
+    """Return whether a file may be read another time though it stays the same.
+
+    The system refused it, as without rights or from a drive that was away, or memory was short.
+    """
+    return reason == TOO_LITTLE_MEMORY or reason.startswith(UNREADABLE)
+
+
 Reader = Callable[[PurePosixPath], tuple[bytes | None, str]]  # bytes, or None and why
 Item, Result = TypeVar("Item"), TypeVar("Result")
 

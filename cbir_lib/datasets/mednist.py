@@ -129,6 +129,10 @@ def read(source: Path, checksums: tuple[str, ...] = CHECKSUMS) -> RadiographSet:
         {"image_id": ids, "label": labels, "split": splits, "subject_id": "", "irma_code": ""}
     )
     hint = f"complete {source}, or fetch it again: cbir data fetch mednist"
+    for label, (class_name, published) in enumerate(CLASSES.items()):
+        if (count := labels.count(label)) != published:
+            remark = f"{count:,} images, where the published set has {published:,}"
+            remarks.append((f"the class {class_name}", remark, True))
     return build_set("mednist", class_names, images, records, remarks, hint=hint)
 
 
@@ -138,10 +142,15 @@ def read_folder(folder: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
     Raises
     ------
     CbirError
-        When a link leads out of its class's folder, or a file cannot be read.
+        When a class's folder is a link, a link leads out of it, or a file cannot be read.
     """
     for class_name in CLASSES:
         place = folder / class_name
+        if place.is_symlink():
+            raise CbirError(
+                f"{place} is a link, and changes behind it would not be noticed",
+                "copy the folder to where the link is",
+            )
         for file in walk_files(place) if place.is_dir() else ():
             if len(file.parts) == 1 and file.suffix.lower() in IMAGE_SUFFIXES:
                 data, reason = read_file(place / file)

@@ -197,9 +197,14 @@ def build_set(
     Raises
     ------
     CbirError
-        When a class has no image.
+        When a class has no image, or two images have one identifier.
     """
     labels, remarks = records["label"].to_numpy(dtype=np.int64), list(remarks)
+    if (twice := records["image_id"].duplicated()).any():
+        raise CbirError(
+            f"{name} has two images called {records['image_id'][twice].iloc[0]}",
+            "remove or rename one of the two",
+        )
     for label, class_name in enumerate(class_names):
         if label not in labels:
             faults = [f"{file}: {remark}" for file, remark, usable in remarks if not usable]

@@ -104,7 +104,7 @@ def read_table(
     unread: list[str] = []
     try:
         for line in reader:
-            cells = [cell.strip().strip("\ufeff\u200b") for cell in line]
+            cells = [cell.strip().strip("\ufeff\u200b").strip() for cell in line]
             while cells and not cells[-1]:
                 cells.pop()
             if not cells or (not heads and _parse_separator(delimiter.join(line))):

@@ -629,6 +629,11 @@ def read_study(path: Path | str) -> Study:
                 f"{path}: profiles: {key[:80]!r} cannot be the name of a folder",
                 "name the profile with letters, digits, - and _",
             )
+        if key in paths.OTHER_FOLDERS or key.endswith((paths.PUBLISHED, paths.FRESH)):
+            raise CbirError(
+                f"{path}: profiles: {key!r} is the name of a folder for something else",
+                "give the profile another name",
+            )
     for name in study.grid.descriptors:
         _check_name(f"{path}: grid.descriptors", "descriptor", name, DESCRIPTORS)
     for name in study.grid.combination:

@@ -7,6 +7,7 @@ folder of builds, so that the next start can find and end what a killed study le
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import signal
@@ -135,6 +136,8 @@ def conduct(
         code = graph.run(log, progress, warm)
         if code:
             raise RunsFailedError("\n".join(progress.explain_failure()), progress.list_undone())
+        if progress.trouble:
+            raise progress.trouble
         if progress.total:
             console.print(f"all done in {_format_minutes(time.monotonic() - progress.started)}")
         else:
@@ -166,12 +169,12 @@ def _prepare_data(study: Study, profile: str, console: Console) -> str:
 
 @contextmanager
 def hold_lock(build: Path) -> Iterator[None]:
-    """Hold the project's lock, after ending the processes of an earlier, killed study.
+    """Hold the project's lock, after ending the processes that an earlier, killed study left.
 
     Raises
     ------
     CbirError
-        When another study is running that was not killed.
+        When another study is running.
     """
     try:
         build.mkdir(parents=True, exist_ok=True)
@@ -184,16 +187,13 @@ def hold_lock(build: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        end_processes(_find_orphan(owner))
-        try:
-            lock.acquire(timeout=GRACE_S)
-        except filelock.Timeout:
-            raise CbirError(
-                f"another study is running in {build.parent}",
-                "wait until it ends, or stop it with Ctrl-C where it runs",
-            ) from None
+        where, way = _describe_owner(owner)
+        raise CbirError(
+            f"another study is running in {build.parent}{where}",
+            f"wait until it ends, or stop it with {way}",
+        ) from None
     try:
-        owner.write_text(f"{os.getpid()} {os.getppid()}")
+        owner.write_text(f"{os.getpid()} {platform.node()}")
         end_processes(_find_study_processes(build))
         with _raise_on_signals():
             yield
@@ -201,14 +201,23 @@ def hold_lock(build: Path) -> Iterator[None]:
         lock.release()
 
 
-def _find_orphan(owner: Path) -> list[psutil.Process]:
-    """Return the process that holds the lock if its parent is gone."""
+def _describe_owner(owner: Path) -> tuple[str, str]:
+    """Describe the study that holds the lock, and how to stop it.
+
+    Nothing is ended here: the number may be that of another machine's process, or of a container's,
+    and a study whose terminal was closed may have been detached on purpose.
+    """
+    known = "", "Ctrl-C where it runs"
     try:
-        pid, parent = map(int, owner.read_text().split())
-        process = psutil.Process(pid)
-        return [process] if process.ppid() != parent else []
+        pid, _, machine = owner.read_text().partition(" ")
+        if machine != platform.node():
+            return (f" on {machine}", known[1]) if machine else known
+        command = psutil.Process(int(pid)).cmdline()
     except (OSError, ValueError, psutil.Error):
-        return []
+        return known
+    if not any("cbir" in argument for argument in command):
+        return known
+    return f", process {pid}", f"{known[1]}, or: kill {pid}"
 
 
 def _find_study_processes(build: Path) -> list[psutil.Process]:
@@ -239,12 +248,16 @@ def end_processes(processes: list[psutil.Process]) -> None:
 
 @contextmanager
 def _raise_on_signals() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP act like Ctrl-C."""
+    """Make SIGTERM and SIGHUP act like Ctrl-C, unless they are ignored, as by nohup."""
 
     def interrupt(number, frame):
         raise KeyboardInterrupt
 
-    old = {n: signal.signal(n, interrupt) for n in (signal.SIGTERM, signal.SIGHUP)}
+    old = {
+        number: signal.signal(number, interrupt)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:
@@ -365,6 +378,7 @@ class Progress:
         self.console = console
         self.started = time.monotonic()
         self.status = Status("planning", console=console)
+        self.trouble: OSError | None = None  # in writing what is printed
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal:
@@ -403,7 +417,8 @@ class Progress:
             self.running[job] = epoch[0]
             self.share[job] = 0.95 * int(epoch[1]) / int(epoch[2])
         names = ", ".join(f"{job} ({state})" for job, state in self.running.items())
-        self.status.update(f"{names}; {self.describe_remaining()}")
+        with self._going_on():
+            self.status.update(f"{names}; {self.describe_remaining()}")
 
     def _begin(self, planned: list[str]) -> None:
         self.cost = {job: _estimate_cost(self.runs.get(job), job) for job in planned}
@@ -434,7 +449,16 @@ class Progress:
         return f"{finished} of {self.total} done, about {_format_minutes(seconds)} left"
 
     def _print(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        with self._going_on():
+            self.console.print(text, markup=False)
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """Keep the first error of writing for the end: the jobs and their messages go on."""
+        try:
+            yield
+        except OSError as error:
+            self.trouble = self.trouble or error
 
 
 def _estimate_cost(run, job: str) -> float:

@@ -44,11 +44,13 @@ def finished_networks(study: Study, profile: str, work: Path, runs: Sequence[str
 def publish(study: Study, profile: str) -> list[str]:
     """Copy the finished results of a study to ``results/``; return a report as lines of text.
 
-    Results that were published before and are not finished here are kept. If the profile is the
-    evidence of the project's own study file, also draw the README's pictures and copy the best
-    networks to ``models/``. Each of the two folders is replaced as a whole and each picture as one
-    file, when it is complete: a kill or a failure at any moment leaves the old or the new, and
-    publishing again completes the rest.
+    Results that were published before and are not finished here are kept; so are those whose runs
+    were measured here with other parameters than the profile plans, which are not published. With
+    the project's own study file, results that it no longer plans are removed, and if the profile is
+    its evidence, the README's pictures are drawn and the best networks copied to ``models/``. Each
+    of the two folders is replaced as a whole and each picture as one file, when it is complete: a
+    kill or a failure at any moment leaves the old or the new, and publishing again completes the
+    rest.
 
     Raises
     ------
@@ -56,18 +58,22 @@ def publish(study: Study, profile: str) -> list[str]:
         When no run of the profile is finished.
     """
     work, target = paths.build_folder(profile), paths.results_folder(profile)
-    planned = [run.id for run in study.runs(profile)]
+    planned = {run.id: run.model_dump() for run in study.runs(profile)}
     finished = [name for name in planned if paths.result_file(work, name).is_file()]
-    if not finished:
-        raise CbirError(f"no finished run in {work}", f"cbir study --profile {profile}")
-    published = results.read_all(work, finished)
+    measured_here = results.read_all(work, finished) if finished else []
+    published = [result for result in measured_here if result.parameters == planned[result.run]]
+    others = [result.run for result in measured_here if result.parameters != planned[result.run]]
+    if not published:
+        what = f"no finished run in {work}" + (" has the profile's parameters" if others else "")
+        raise CbirError(what, f"cbir study --profile {profile}")
     measured = {path.name: effects.read(path) for path in sorted(work.glob("effects/*.json"))}
+    own = study == read_study(paths.study_file())
     with replacing_folder(target) as new:
         if target.is_dir():
             shutil.copytree(target, new, dirs_exist_ok=True, ignore=_ignore_parts)
-        for stale in new.glob("*.json"):
-            if stale.stem not in planned:
-                stale.unlink()
+        stale = [file for file in new.glob("*.json") if file.stem not in planned] if own else []
+        for file in stale:
+            file.unlink()
         for result in published:
             results.write(new / f"{result.run}.json", result)
         for name, effect in measured.items():
@@ -76,9 +82,17 @@ def publish(study: Study, profile: str) -> list[str]:
     lines = [
         f"{len(published)} results in results/{profile}/; {len(missing)} runs are still missing"
     ]
+    if others:
+        lines.append(
+            f"not published, of other parameters; run the study again: {', '.join(others)}"
+        )
+    if stale:
+        lines.append(
+            f"removed, no longer planned: {', '.join(sorted(file.stem for file in stale))}"
+        )
     if published[0].data.dataset != "phantom":  # the only images that are ours
         return lines
-    if study != read_study(paths.study_file()):  # the pictures and networks are not of its runs
+    if not own:  # the pictures and networks are not of its runs
         return lines
     best = evidence.find_evidence("phantom", None, study)
     if best.profile == profile:

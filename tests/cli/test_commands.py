@@ -557,13 +557,35 @@ def test_another_study_file_ships_nothing_and_removes_nothing(cbir, published):
     assert cbir("publish", "--profile", "full")[0] == 0
     before = shipped(published)
     study = yaml.safe_load((published.root / "study.yml").read_text())
-    study["profiles"] = {"real": study["profiles"]["full"] | {"networks": []}}
+    study["profiles"]["full"] |= {"networks": []}
     (published.root / "other.yml").write_text(yaml.safe_dump(study))
-    for name in DESCRIPTORS:
-        published.put("real", f"phantom-{name}", train=1_000)
-    other = ("publish", "--study", published.root / "other.yml", "--profile", "real")
-    assert cbir(*other)[0] == 0
+    target = published.root / "results" / "full"
+    planned = files_of(target)
+    assert {"phantom-G-s0.json", "phantom-F-s0.json"} < planned.keys()
+    other = ("publish", "--study", published.root / "other.yml", "--profile", "full")
+    code, out, _ = cbir(*other)
+    assert code == 0 and "removed" not in out
+    assert files_of(target) == planned  # the networks that the other file does not plan
     assert shipped(published) == before and len(published.pictures) == 1
+
+
+def test_what_is_removed_is_named(cbir, published):
+    published.put("quick", "phantom-hog")
+    published.put("quick", "phantom-left-the-study", place="results")
+    assert "removed, no longer planned: phantom-left-the-study" in cbir("publish")[1]
+
+
+def test_a_result_of_other_parameters_replaces_none(cbir, published):
+    """As where study.yml has changed since the run was done here."""
+    kept = published.put("quick", "phantom-hog", place="results")
+    published.put("quick", "phantom-hog", 0.9, size=48)
+    outcome = cbir("publish")
+    assert_two_lines(outcome, "no finished run in", "cbir study --profile quick")
+    new = published.put("quick", "phantom-lbp")
+    code, out, _ = cbir("publish")
+    assert code == 0
+    assert "not published, of other parameters; run the study again: phantom-hog" in out
+    assert results.read_published("quick") == [kept, new]
 
 
 # Which runs are done

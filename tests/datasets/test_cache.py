@@ -82,18 +82,64 @@ def test_another_process_may_remove_it_at_any_moment(root, monkeypatch):
 
 def test_one_that_is_being_written_is_not_removed(root):
     place = Path(os.environ["CBIR_CACHE"])
-    (place / "toy-v1-old").mkdir(parents=True)
-    (place / "toy-v1-old" / cache.IMAGES).touch()
-    (place / "toy-v4-written now").mkdir()
-    (place / "toy-v4-written now" / cache.RECORDS).touch()
+    old, new = place / f"toy-v1.1-{'0' * 16}", place / f"toy-v4.1-{'1' * 16}"
+    old.mkdir(parents=True)
+    (old / cache.IMAGES).touch()
+    new.mkdir()
+    (new / cache.RECORDS).touch()
     load(root)
-    assert not (place / "toy-v1-old").exists()
-    assert (place / "toy-v4-written now" / cache.RECORDS).exists()
+    assert not old.exists()
+    assert (new / cache.RECORDS).exists()
+
+
+def test_folders_of_others_beside_the_caches_are_left(root):
+    """As where CBIR_CACHE names a folder in which somebody keeps data sets, too."""
+    place = Path(os.environ["CBIR_CACHE"])
+    others = [place / "toy-v2", place / "toy-v1-cleaned", place / f"toy-v1.1-{'0' * 16}"]
+    for other in others:
+        other.mkdir(parents=True)
+        (other / cache.IMAGES).touch()
+        (other / "annotations.csv").write_text("mine")
+    load(root)
+    assert [(other / "annotations.csv").read_text() for other in others] == ["mine"] * 3
+    assert [(other / cache.IMAGES).exists() for other in others] == [True, True, False]
+
+
+def test_two_versions_of_a_set_with_equal_names_sizes_and_times_are_two(root, tmp_path):
+    """As archives unpack that were made with fixed times."""
+    other = shutil.copytree(root, tmp_path / "other")
+    for place, text in (
+        (root, "file,class\nhand/0.png,a\nhand/1.png,b\n"),
+        (other, "file,class\nhand/0.png,b\nhand/1.png,a\n"),
+    ):
+        (place / "labels.csv").write_text(text)
+        for file in place.rglob("*"):
+            os.utime(file, (10**9, 10**9))
+    first, second = load(root)[0], load(other)[0]
+    assert first.labels.tolist() == [0, 1] and second.labels.tolist() == [1, 0]
+    assert not load(root)[1] and not load(other)[1]
+
+
+@pytest.mark.parametrize("trouble", [PermissionError(13, "Permission denied"), MemoryError()])
+def test_what_could_not_be_read_just_now_is_read_the_next_time(root, monkeypatch, trouble):
+    read_bytes = Path.read_bytes
+
+    def refuse(path):
+        if path.name == "2.png":
+            raise trouble
+        return read_bytes(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refuse)
+        assert len(load(root)[0]) == 6
+    assert len(load(root)[0]) == 8
+    assert not load(root)[1]
 
 
 def test_the_newest_copies_of_a_set_are_kept_and_other_versions_are_not(root, tmp_path):
     place = Path(os.environ["CBIR_CACHE"])
-    old = [place / f"toy-v{cache.FORMAT}.{cache.RULES - 1}-a", place / "toy-v3.1-b"]
+    versions = (f"{cache.FORMAT}.{cache.RULES - 1}", "3.1", "3")
+    old = [place / f"toy-v{number}-{'a' * 16}" for number in versions]
     for folder_of_another in old:
         folder_of_another.mkdir(parents=True)
         (folder_of_another / cache.IMAGES).touch()

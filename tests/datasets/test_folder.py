@@ -960,6 +960,21 @@ def test_any_bytes_are_a_table_or_refused(data):
 # Splits
 
 
+@pytest.mark.parametrize("name", [".hidden", "@eaDir"])
+def test_a_table_names_nothing_in_folders_that_are_passed_over(root, tmp_path, name):
+    """A hidden link might lead anywhere, and a change there would not be noticed."""
+    write(tmp_path / "private" / "patient.png")
+    (root / name).symlink_to(tmp_path / "private")
+    table(root, f"file,class\nhand/0.png,a\nhand/1.png,b\n{name}/patient.png,a\n")
+    with pytest.raises(CbirError, match=f"row 4: {name}/patient.png is among .* passed over"):
+        folder.load(root)
+
+
+def test_a_heading_of_nothing_but_marks_is_no_heading(root):
+    table(root, "file,class,\ufeff \u200b\nhand/0.png,a,\nhand/1.png,b,\n")
+    assert folder.load(root).image_ids.tolist() == ["hand/0.png", "hand/1.png"]
+
+
 def test_a_split_that_gets_no_image_of_a_class_is_named(root):
     """Two images are too few for three splits, and one subject for any two."""
     shutil.rmtree(root / "hand")

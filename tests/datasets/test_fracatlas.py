@@ -15,6 +15,7 @@ from cbir_lib.datasets.fracatlas import ARCHIVE, CLASSES, fetch, load, locate, r
 from cbir_lib.datasets.splits import split_by_content
 from cbir_lib.errors import CbirError
 from cbir_lib.images.decoding import fit_to_square
+from tests.fixtures import assert_same_set
 
 HEAD = (
     "image_id,hand,leg,hip,shoulder,mixed,hardware,multiscan,fractured,fracture_count,"
@@ -224,6 +225,15 @@ def test_fault_inside_an_archive_changes_no_image(folder, archive, compression):
         else:
             assert known >= {image.tobytes() for image in images}
     assert refused
+
+
+@pytest.mark.parametrize("inside", ["", "re-packed/FracAtlas/"])
+def test_an_archive_that_was_packed_again_is_read(folder, tmp_path, inside):
+    again = tmp_path / "again.zip"
+    with zipfile.ZipFile(again, "w") as file:
+        for path in sorted(folder.rglob("*")):
+            file.write(path, inside + path.relative_to(folder).as_posix())
+    assert_same_set(read(again), read(folder))
 
 
 def test_links_in_an_archive_lead_nowhere(folder, archive):

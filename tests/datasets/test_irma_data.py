@@ -307,6 +307,20 @@ def test_image_in_both_tables(root):
         read(root, 16)
 
 
+def test_two_tables_that_differ_are_refused(root):
+    """A backup must not decide labels because its name comes first."""
+    table = next(root.rglob(TABLES["train"]))
+    (root / "a").mkdir()
+    copy = shutil.copy(table, root / "a" / TABLES["train"].upper())
+    expected = read(root, 16)
+    Path(copy).write_bytes(table.read_bytes() + b"\n")
+    with pytest.raises(CbirError, match="two tables that differ") as caught:
+        read(root, 16)
+    assert "out of the folder" in caught.value.hint
+    Path(copy).unlink()
+    assert_same_set(read(root, 16), expected)
+
+
 @pytest.mark.parametrize("split", TABLES)
 def test_missing_table_is_named(root, split):
     (root / TABLES[split]).unlink()

@@ -53,7 +53,25 @@ def test_images_labels_and_records_are_those_of_the_files(folder):
     assert data.labels.tolist() == [label for label in range(6) for _ in range(3)]
     for image, image_id in zip(data.images, data.image_ids, strict=True):
         assert np.array_equal(image, np.asarray(Image.open(folder / f"{image_id}.png")))
-    assert data.remarks.empty
+    assert data.remarks.to_numpy().tolist() == [
+        [f"the class {name}", f"3 images, where the published set has {count:,}", True]
+        for name, count in CLASSES.items()
+    ]
+
+
+def test_two_files_of_one_name_are_refused(folder):
+    picture = folder / "Hand" / "000001.png"
+    Image.open(picture).save(picture.with_suffix(".jpeg"))
+    with pytest.raises(CbirError, match="mednist has two images called Hand/000001"):
+        read(folder)
+
+
+def test_a_class_that_is_a_link_is_refused(folder):
+    """What changes behind it would not be noticed."""
+    (folder / "Hand").rename(folder.parent / "elsewhere")
+    (folder / "Hand").symlink_to(folder.parent / "elsewhere")
+    with pytest.raises(CbirError, match="Hand is a link, and changes behind it"):
+        read(folder)
 
 
 def test_folder_and_archive_are_the_same_set(folder, archive):
@@ -114,7 +132,7 @@ def test_faulty_images_are_counted_and_the_others_kept(folder):
 
     data = read(folder)
     remarks = {file: (remark, kept) for file, remark, kept in data.remarks.to_numpy()}
-    assert remarks == {
+    assert {file: said for file, said in remarks.items() if "the class" not in file} == {
         "Hand/broken.jpeg": ("damaged", False),
         "Hand/colour.png": ("RGB, converted to grey", True),
         "Hand/deep.png": ("more than 8 bits, stretched to 8", True),
@@ -420,7 +438,23 @@ def test_no_server_there(tmp_path, monkeypatch):
         port = taken.getsockname()[1]
     with pytest.raises(CbirError, match="cannot download .*: ConnectionError") as caught:
         fetch(tmp_path / "data", f"http://127.0.0.1:{port}/{ARCHIVE}", GOOD_HASH)
-    assert "check the connection" in caught.value.hint
+    assert "check the address, the proxy and the connection" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "url", ["http://", "http://127.0.0.1:99999/a", "http://[::1/a", "https://a b/c"]
+)
+def test_an_address_that_is_none_is_not_called_a_wrong_checksum(tmp_path, url):
+    with pytest.raises(CbirError, match="cannot download") as caught:
+        fetch(tmp_path / "data", url, GOOD_HASH)
+    assert "check the address" in caught.value.hint
+
+
+def test_a_proxy_that_is_none_is_not_called_a_wrong_checksum(server, tmp_path, monkeypatch):
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv("HTTP_PROXY", "http://[::1")
+    with pytest.raises(CbirError, match="cannot download"):
+        fetch(tmp_path / "data", server.url, GOOD_HASH)
 
 
 def test_credentials_of_a_mirror_are_not_shown(tmp_path, monkeypatch, capfd):

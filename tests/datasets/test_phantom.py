@@ -209,6 +209,35 @@ def test_one_process_draws_the_same_files(drawn, tmp_path):
     assert contents[0] == contents[1]
 
 
+def test_a_folder_of_parts_that_is_not_ours_is_left(tmp_path):
+    part = tmp_path / "parts" / "gearbox.step"
+    part.parent.mkdir()
+    part.write_text("mine")
+    with pytest.raises(CbirError, match="is not an empty folder"):
+        generation.render_set(tmp_path, COUNT, SEED, SIZE)
+    assert [path.name for path in tmp_path.rglob("*")] == ["parts", "gearbox.step"]
+
+
+def test_what_others_put_among_the_parts_is_left(tmp_path):
+    names = ["recipe.json", "00000.parquet", ".00020.parquet.0a0a0a0a.7.part"]
+    for name in [*names, "gearbox.step"]:
+        (tmp_path / name).write_text("x")
+    generation._remove_parts(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["gearbox.step"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_a_finished_set_that_was_damaged_is_not_called_finished(copy, damage):
+    shard = next(copy.glob("test-*.parquet"))
+    if damage == "missing":
+        shard.unlink()
+    else:
+        shard.write_bytes(shard.read_bytes() + b"x")
+    with pytest.raises(CbirError, match=f"{shard.name} is missing or was changed") as caught:
+        generation.render_set(copy, COUNT, SEED, SIZE)
+    assert "draw it again" in caught.value.hint
+
+
 def test_the_set_is_what_was_planned(drawn):
     labels, planned = labels_of(drawn), recipe.plan_images(COUNT, SEED)
     assert labels["image_id"].tolist() == [p.image_id for p in planned]

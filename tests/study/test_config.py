@@ -765,6 +765,13 @@ ODD = {
         "17,424 settings",
     ),
     "a profile that leaves build": ("profiles: {../x: {dataset: phantom}}\ngrid: {}", "folder"),
+    **{
+        f"a profile called {name}": (
+            f"profiles: {{{name}: {{dataset: phantom}}}}\ngrid: {{}}",
+            "is the name of a folder for something else",
+        )
+        for name in ("verification", "cache", "quick-published")
+    },
     "negative seed": ("profiles: {p: {dataset: phantom, seeds: [-1]}}\ngrid: {}", "seeds"),
     "huge seed": (
         "profiles: {p: {dataset: phantom, seeds: [99999999999999999999]}}\ngrid: {}",

@@ -1,6 +1,7 @@
 """A throwaway study on drawings: run, run again, broken, changed, interrupted, killed."""
 
 import compileall
+import errno
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -349,6 +351,21 @@ def test_a_job_that_ends_without_a_word_is_named(tmp_path):
         progress.hear(line)
     lost = f"three: ended without a reason, as where memory runs out; log: {log}"
     assert progress.explain_failure() == ["two: cell 3 failed", lost]
+
+
+def test_output_that_cannot_be_written_loses_no_message(tmp_path):
+    """As where the disk behind it is full: the error is kept for the end."""
+    study, log = read_study(ROOT / "study.yml"), tmp_path / "study.log"
+    with suppress(OSError), Path("/dev/full").open("w", buffering=1) as full:  # on closing, too
+        progress = conductor.Progress(study, "quick", log, Console(file=full))
+        for line in (
+            "[plan] one two",
+            *("[one] start", "[one] done in 3 s", "[two] | two: cell 3 failed", "[two] failed"),
+        ):
+            progress.hear(line)
+    assert progress.explain_failure() == ["two: cell 3 failed"]
+    assert progress.list_undone() == ["two"]
+    assert progress.trouble.errno == errno.ENOSPC
 
 
 @pytest.mark.skipif(conductor.GPU_DRIVER.exists(), reason="there is a GPU")

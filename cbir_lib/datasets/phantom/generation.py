@@ -6,11 +6,11 @@ import io
 import json
 import multiprocessing
 import os
-import shutil
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from cbir_lib.datasets.phantom.changes import check_changes
 from cbir_lib.datasets.phantom.contents import CHECKSUMS_FILE, COUNT, TRAIN
 from cbir_lib.datasets.phantom.parameters import require_packages
 from cbir_lib.errors import CbirError, check_integer
-from cbir_lib.files import replacing
+from cbir_lib.files import compute_file_checksum, replacing
 
 JPEG_QUALITY = 90
 IMAGES_PER_PART = 100  # images between two writes
@@ -92,7 +92,7 @@ def render_set(
     if changes := check_changes(changes):
         described["changes"] = [*changes]
     parts, done = out / "parts", out / ".parts-done"
-    shutil.rmtree(done, ignore_errors=True)
+    _remove_parts(done)
     if _is_finished(out, described):
         progress(count, count)
         return out
@@ -117,20 +117,51 @@ def render_set(
     tables = [pd.read_parquet(path) for path in sorted(parts.glob("*.parquet"))]
     write_set(out, pd.concat(tables, ignore_index=True), described)
     parts.rename(done)  # in one step: a half-removed folder of parts would look like one begun
-    shutil.rmtree(done)
+    _remove_parts(done)
     return out
 
 
+def _is_part(name: str) -> bool:
+    """Tell whether a file in the folder of parts is ours, finished or of a killed run."""
+    own = re.fullmatch(r"\d{5,}\.parquet|recipe\.json", name, re.ASCII)
+    return bool(own) or (name.startswith(".") and name.endswith(".part"))
+
+
+def _remove_parts(folder: Path) -> None:
+    """Remove a folder of parts; what somebody else has put there stays."""
+    with suppress(OSError):
+        for file in folder.iterdir():
+            if _is_part(file.name):
+                file.unlink()
+        folder.rmdir()
+
+
 def _is_finished(out: Path, described: dict) -> bool:
-    """Tell whether the folder holds the complete set with these settings."""
+    """Tell whether the folder holds the complete set with these settings.
+
+    Raises
+    ------
+    CbirError
+        When it does, but a file is missing or was changed since.
+    """
     if (out / "parts").exists() or not (out / CHECKSUMS_FILE).is_file():
         return False
     try:
         finished = json.loads((out / "recipe.json").read_text())
         same_changes = finished.get("changes") == described.get("changes")
-        return same_changes and described.items() <= finished.items()
+        same = same_changes and described.items() <= finished.items()
+        listed = (out / CHECKSUMS_FILE).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError, AttributeError):
         return False
+    for line in listed if same else ():
+        known, _, name = line.partition("  ")
+        file = out / name
+        if not file.is_file() or compute_file_checksum(file) != known:
+            raise CbirError(
+                f"{file} is missing or was changed since the set was drawn",
+                f"remove {out} and draw it again, or name another folder: --out",
+            )
+    return same
 
 
 def _is_whole(part: Path) -> bool:
@@ -184,9 +215,12 @@ def _claim_folder(out: Path, described: dict) -> None:
                 f"go on with the same, remove {begun.parent}, or name another folder: --out",
             )
         return
-    # A kill may have left an empty folder of parts.
+    # A kill may have left a folder of parts with no more than what was being written.
     others = [] if not out.is_dir() else [path.name for path in out.iterdir()]
-    if (out.exists() and not out.is_dir()) or set(others) - {"parts"}:
+    foreign = set(others) - {"parts"}
+    if begun.parent.is_dir():
+        foreign |= {path.name for path in begun.parent.iterdir() if not _is_part(path.name)}
+    if (out.exists() and not out.is_dir()) or foreign:
         raise CbirError(f"{out} is not an empty folder", "name a new one: --out")
     with replacing(begun) as part:
         part.write_text(json.dumps(described))
