@@ -123,14 +123,15 @@ def verify(
     published = verification.read_published(profile, run)
     work = paths.build_folder(profile + paths.FRESH * fresh)
     target = work / "verification.json"
-    if fresh and target.exists():  # the last one was finished; an unfinished one is continued
-        shutil.rmtree(work)
     checksum = load(study.profile(profile).dataset).checksum
     todo = sorted(n for n in names & set(published) if published[n].data.checksum == checksum)
     failures = [
         f"{name} is no longer in {study_file.name}" for name in sorted(set(published) - names)
     ]
     undone = set()
+    # What was finished goes when it can be repeated; what was not is continued.
+    if fresh and todo and target.exists():
+        shutil.rmtree(work)
     if todo:
         try:
             conductor.conduct(study_file, profile, book=False, runs=todo, fresh=fresh, cores=cores)

@@ -588,6 +588,22 @@ def test_a_result_of_other_parameters_replaces_none(cbir, published):
     assert results.read_published("quick") == [kept, new]
 
 
+def test_a_fresh_verification_removes_the_last_only_where_it_can_be_repeated(
+    cbir, published, monkeypatch
+):
+    published.put("quick", "phantom-hog", place="results")
+    last = published.root / "build" / "quick-fresh" / "verification.json"
+    last.parent.mkdir(parents=True)
+    last.write_text("{}")
+
+    def refuse(name):
+        raise CbirError(f"no {name} images", "name their place")
+
+    monkeypatch.setattr("cbir_lib.datasets.load", refuse)
+    assert_two_lines(cbir("verify", "--fresh"), "no phantom images", "name their place")
+    assert last.read_text() == "{}"
+
+
 # Which runs are done
 
 
