@@ -313,10 +313,20 @@ def read_all(folder: Path | str, runs: Sequence[str] | None = None) -> list[Resu
     """
     place = Path(paths.project_root(), folder, "runs")
     names = runs or sorted(path.parent.name for path in place.glob("*/result.json"))
-    results = [read(place / name / "result.json") for name in names]
+    results = [_read_of(place / name / "result.json", name) for name in names]
     if not results:
         raise CbirError(f"no result in {folder}", "run the study first: make study")
     return results
+
+
+def _read_of(path: Path, run: str) -> Result:
+    """Read the result of a run; refuse that of another, as of a copy, which would count twice."""
+    result = read(path)
+    if result.run != run:
+        raise CbirError(
+            f"{path} is the result of {result.run}, not of {run}", "remove it, or move it back"
+        )
+    return result
 
 
 def name_gallery(run: str, file: Path) -> str:
@@ -331,15 +341,21 @@ def read_published(profile: str) -> list[Result]:
     """Read the results committed in ``results/<profile>/``, if any, sorted by name.
 
     In one process, and in its forks, they are read once as long as no file changes.
+
+    Raises
+    ------
+    CbirError
+        When one is damaged, of another version, or not of the run that its name says.
     """
-    files = sorted(paths.results_folder(profile).glob("*.json"))
+    there = paths.results_folder(profile).glob("*.json")
+    files = sorted(path for path in there if not path.name.startswith("."))  # systems' own
     states = ((path.stat().st_mtime_ns, path.stat().st_size) for path in files)
     return list(_read_files(tuple(zip(files, states, strict=True))))
 
 
 @lru_cache(maxsize=8)  # more than there are profiles on one data set
 def _read_files(files: tuple[tuple[Path, tuple[int, int]], ...]) -> list[Result]:
-    return [read(path) for path, _ in files]
+    return [_read_of(path, path.stem) for path, _ in files]
 
 
 def same_images(one: Result, other: Result) -> bool:

@@ -348,6 +348,19 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path):
     assert "Invalid JSON" in refused(tmp_path / "binary.json")
 
 
+def test_a_copy_of_a_published_result_does_not_count_twice(result, tmp_path, monkeypatch):
+    """As programs that keep folders in step make them; what systems leave is passed over."""
+    monkeypatch.setattr(paths, "results_folder", lambda profile: tmp_path)
+    file = tmp_path / f"{result.run}.json"
+    results.write(file, result)
+    (tmp_path / f"._{file.name}").write_bytes(b"\0\5\26\7")
+    assert [one.run for one in results.read_published("quick")] == [result.run]
+    (tmp_path / f"{result.run} (1).json").write_bytes(file.read_bytes())
+    with pytest.raises(CbirError, match=rf"\(1\).json is the result of {result.run}") as caught:
+        results.read_published("quick")
+    assert "remove it" in caught.value.hint
+
+
 def test_results_of_a_study_are_read_by_run(result, tmp_path):
     for name in ("b", "a"):
         results.write(tmp_path / "runs" / name / "result.json", Result(**changed(run=name)))
