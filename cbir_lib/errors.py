@@ -42,6 +42,15 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(text).splitlines()), "") or type(error).__name__
 
 
+def find_reason(error: BaseException) -> str:
+    """Return the system's words for what it refused, without number and path; else the first line.
+
+    >>> find_reason(PermissionError(13, "Permission denied", "a.png"))
+    'Permission denied'
+    """
+    return getattr(error, "strerror", None) or first_line(error)
+
+
 MOST_SHOWN = 40  # names in a hint: a study has hundreds of runs
 
 INTERRUPTED = CbirError("interrupted", "start again: what is finished is kept, the rest goes on")
@@ -108,7 +117,7 @@ def explain_trouble(error: BaseException) -> CbirError | None:
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         hint = HINTS.get(error.errno, "check the path, its permissions and the drive")
-        return CbirError(f"{place}{error.strerror or first_line(error)}", hint)
+        return CbirError(f"{place}{find_reason(error)}", hint)
     return None
 
 

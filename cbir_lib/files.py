@@ -13,12 +13,12 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cbir_lib.errors import HINTS, CbirError, first_line
+from cbir_lib.errors import HINTS, CbirError, find_reason
 
 if TYPE_CHECKING:
     import filelock
@@ -27,6 +27,7 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 LONGEST_NAME = 150  # bytes; file systems take 255, and a part's name has more than its file's
 ABANDONED_S = 7 * 24 * 3600  # age of another machine's part that nobody will complete
+PART = re.compile(r"\..+\.[0-9a-f]{8}\.\d+\.part", re.ASCII)  # as :func:`_name_part` names it
 EXCHANGE = 2  # renameat2's RENAME_EXCHANGE
 HERE = -100  # AT_FDCWD
 
@@ -175,6 +176,20 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def is_part(name: str) -> bool:
+    """Tell whether a file is what :func:`replacing` writes beside another, or a kill left."""
+    return PART.fullmatch(name) is not None
+
+
+def remove_own(folder: Path, is_own: Callable[[str], bool]) -> None:
+    """Remove our files in a folder, by name, and then the folder, unless others put more there."""
+    with suppress(OSError):
+        for file in folder.iterdir():
+            if is_own(file.name) or is_part(file.name):
+                file.unlink()
+        folder.rmdir()
+
+
 def _exchange(one: Path, other: Path) -> bool:
     """Exchange two names in one step; False where the system cannot."""
     try:
@@ -261,7 +276,7 @@ def _explain_refusal(path: Path, error: OSError) -> CbirError:
             f"no space left while writing {path}",
             "free some space and start again; what is finished is kept",
         )
-    reason = error.strerror or first_line(error)
+    reason = find_reason(error)
     if error.errno in (errno.EEXIST, errno.ENOTDIR):  # from making the folder
         reason = f"{error.filename} is not a folder"
     too_long = error.errno == errno.ENAMETOOLONG

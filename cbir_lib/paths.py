@@ -12,6 +12,8 @@ import site
 import sysconfig
 from pathlib import Path
 
+from cbir_lib.files import expand
+
 GPU_DRIVER = Path("/proc/driver/nvidia")  # of the machine: there if it has a GPU that torch can use
 
 
@@ -27,7 +29,7 @@ def cache_folder() -> Path:
     ``CBIR_CACHE``, or ``build/cache``; without a project, a folder in the user's cache.
     """
     if named := os.environ.get("CBIR_CACHE"):
-        return Path(os.path.expanduser(named))  # noqa: PTH111 - of pathlib it may be an error
+        return expand(named)
     if os.environ.get("CBIR_BUILD") or has_project():
         return build_folder("cache")
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
@@ -91,8 +93,7 @@ def build_folder(profile: str = "") -> Path:
     That is the absolute path of ``CBIR_BUILD``, or ``build/`` in the project.
     """
     named = os.environ.get("CBIR_BUILD")
-    place = Path(os.path.expanduser(named)).absolute() if named else project_root() / "build"  # noqa: PTH111
-    return place / profile
+    return (expand(named).absolute() if named else project_root() / "build") / profile
 
 
 def shorten(path: Path) -> Path:

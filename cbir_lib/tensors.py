@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from cbir_lib.errors import CbirError, choose_hint, first_line
+from cbir_lib.errors import CbirError, choose_hint, find_reason
 from cbir_lib.files import replacing
 
 ENTRY = "description"
@@ -88,7 +88,7 @@ def read_tensors(
             f"cannot read the {kind} {path}: too little memory", "close other programs"
         ) from error
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
+        reason = find_reason(error)
         raise CbirError(
             f"cannot read the {kind} {path}: {reason}", choose_hint(error, hint)
         ) from error

@@ -278,10 +278,8 @@ class MilvusIndex:
     def _look(self) -> int:
         """Return the dimension of the collection after checking that it is the one wanted."""
         described = self._call("describe_collection")
-        properties, index = (
-            described["properties"],
-            self._call("describe_index", index_name="vector"),
-        )
+        properties = described["properties"]
+        index = self._call("describe_index", index_name="vector")
         metric, wanted = index["metric_type"], METRICS[self.distance][0]
         kind, asked = index["index_type"], METHODS[self.method][0] if self.method else None
         faults = {
@@ -359,8 +357,8 @@ def push(
         sent += rows
         progress(done, len(wanted))
     len(index)  # waits until all that was sent is there for the searches of other clients
-    if (digest := compute_rows_digest(sent)) == compute_rows_digest(listed):  # no build meanwhile
-        index.set_state(digest)
+    if sent == listed:  # no build meanwhile
+        index.set_state(compute_rows_digest(sent))
     return Pushed(added, len(gone), len(wanted) - added)
 
 

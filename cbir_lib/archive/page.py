@@ -129,9 +129,9 @@ def _format_picture(image: np.ndarray | None, remark: str, alt: str) -> str:
     return _embed_image(image, alt)
 
 
-def shrink(image: np.ndarray, longest: int) -> np.ndarray:
-    """Shrink a (H, W) uint8 image so that its longer side has at most ``longest`` pixels."""
-    scale = longest / max(image.shape)
+def make_thumbnail(image: np.ndarray) -> np.ndarray:
+    """Shrink a (H, W) uint8 image so that its longer side has at most ``THUMBNAIL_PX`` pixels."""
+    scale = THUMBNAIL_PX / max(image.shape)
     if scale >= 1:
         return image
     height, width = (max(1, round(side * scale)) for side in image.shape)
@@ -140,7 +140,6 @@ def shrink(image: np.ndarray, longest: int) -> np.ndarray:
 
 def _embed_image(image: np.ndarray, alt: str) -> str:
     """Render a (H, W) uint8 image as an HTML element with an embedded thumbnail."""
-    small = shrink(image, THUMBNAIL_PX)
-    _, coded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    _, coded = cv2.imencode(".jpg", make_thumbnail(image), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     data = base64.b64encode(coded.tobytes()).decode("ascii")
     return f'<img alt="{escape(alt)}" src="data:image/jpeg;base64,{data}">'

@@ -32,7 +32,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save
 
 from cbir_lib.datasets.splits import hash_pixels
-from cbir_lib.errors import CbirError, choose_hint, explain_trouble, first_line
+from cbir_lib.errors import CbirError, choose_hint, explain_trouble, find_reason, first_line
 from cbir_lib.files import compute_file_checksum, expand, replacing, show_name
 from cbir_lib.images.grey import RULES
 from cbir_lib.schema import StrictModel, compute_json_checksum, describe_first_error
@@ -164,7 +164,7 @@ class Archive:
             return ""
         return (
             f"its last finished build left {left:,} images, now there are {count:,}; unless a "
-            f"build is running, build again: cbir index build {self.folder} --out {self.place}"
+            f"build is running, {self._again}"
         )
 
     def get_own_identity(self) -> str:
@@ -178,7 +178,7 @@ class Archive:
         if self.description.archive is None:
             raise CbirError(
                 f"{self.place} was built by an earlier version and has no identity of its own",
-                f"build again: cbir index build {self.folder} --out {self.place}",
+                self._again,
             )
         return self.description.archive
 
@@ -216,7 +216,11 @@ class Archive:
 
     @property
     def _hint(self) -> str:
-        return f"delete it and build again: cbir index build {self.folder} --out {self.place}"
+        return f"delete it and {self._again}"
+
+    @property
+    def _again(self) -> str:
+        return f"build again: cbir index build {self.folder} --out {self.place}"
 
     def read_rows(self, shard: Path) -> list[Row]:
         """Read the rows of a shard: the images whose vectors it has."""
@@ -337,7 +341,7 @@ class Archive:
             if rows[one].path == rows[other].path:
                 raise CbirError(
                     f"{self.place} has {rows[one].path} twice",
-                    f"build again: cbir index build {self.folder} --out {self.place}",
+                    self._again,
                 )
         place_of = np.empty(len(rows), np.int64)
         place_of[order] = np.arange(len(rows))
@@ -488,7 +492,7 @@ class Archive:
         if not inside:
             raise CbirError(
                 f"{self.folder / path} is a link that leads out of the folder",
-                f"build again: cbir index build {self.folder} --out {self.place}",
+                self._again,
             )
 
 
@@ -598,7 +602,7 @@ def read_description(place: Path) -> Description:
     except ValidationError as error:
         raise CbirError(f"{file} is damaged: {describe_first_error(error)}", AGAIN) from error
     except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
+        reason = find_reason(error)
         raise CbirError(f"cannot read {file}: {reason}", choose_hint(error, AGAIN)) from error
 
 

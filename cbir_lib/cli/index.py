@@ -104,21 +104,23 @@ def index_search(
     `cbir index search build/quick/runs/phantom-C-s0 knee.png`,
     `cbir index search archive knee.png hand.dcm -k 20 --format html --out similar.html`
     """
-    from cbir_lib.archive.page import THUMBNAIL_PX, shrink
+    from cbir_lib.archive import page
     from cbir_lib.images.decoding import read_image
 
     if out is None and form == "html":
         out = Path("similar.html")
     if out is not None:
         _check_out(out, place, images)
-    names, queries = [show_name(image) for image in dict.fromkeys(images)], {}
+    images = list(dict.fromkeys(images))
+    names = [show_name(image) for image in images]
+    shown: dict[str, np.ndarray] = {}  # of each query, by name, what the page shows
 
     def read() -> Iterator[np.ndarray]:
-        """Read each query once, for it may be a pipe; keep what the page shows of it."""
-        for name, image in zip(names, dict.fromkeys(images), strict=True):
+        """Read each query once, for it may be a pipe."""
+        for name, image in zip(names, images, strict=True):
             pixels = read_image(expand(image))
             if form == "html":
-                queries[name] = shrink(pixels, THUMBNAIL_PX)
+                shown[name] = page.make_thumbnail(pixels)
             yield pixels
 
     if (place / "result.json").is_file():
@@ -138,16 +140,14 @@ def index_search(
             place, folder, read(), names, k, milvus, collection, method
         )
     if form == "table":
-        shown = {name: results[name].map(show_in_one_line) for name in ("query", "path")}
-        text = results.assign(**shown).to_string(index=False, float_format="{:.4g}".format)
+        plain = {name: results[name].map(show_in_one_line) for name in ("query", "path")}
+        text = results.assign(**plain).to_string(index=False, float_format="{:.4g}".format)
     elif form == "json":
         # What a terminal cannot show would be escaped as JSON does not know it.
-        plain = out is None and (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
-        text = json.dumps(results.to_dict("records"), ensure_ascii=plain, indent=1)
+        escaped = out is None and (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
+        text = json.dumps(results.to_dict("records"), ensure_ascii=escaped, indent=1)
     else:
-        from cbir_lib.archive import page
-
-        text = page.render_page(page.render_sections(results, queries, picture), about)
+        text = page.render_page(page.render_sections(results, shown, picture), about)
     if out is None:
         print(text)
     else:

@@ -27,6 +27,7 @@ from cbir_lib.errors import (
     explain_trouble,
     first_line,
 )
+from cbir_lib.files import expand
 
 app = typer.Typer(
     name="cbir",
@@ -103,7 +104,7 @@ def _expand_homes(arguments: list[str]) -> list[str]:
     """Expand ``~`` in ``--out=~/x``, where the shell does not."""
     parts = [re.fullmatch(r"(--[a-z-]+=)(~.*)", argument, re.DOTALL) for argument in arguments]
     return [
-        part[1] + os.path.expanduser(part[2]) if part else argument  # noqa: PTH111
+        f"{part[1]}{expand(part[2])}" if part else argument
         for part, argument in zip(parts, arguments, strict=True)
     ]
 

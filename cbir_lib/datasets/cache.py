@@ -17,7 +17,7 @@ from cbir_lib import paths
 from cbir_lib.datasets.listing import classify_litter, may_pass
 from cbir_lib.datasets.radiographs import REMARK_TYPES, RadiographSet
 from cbir_lib.errors import CbirError
-from cbir_lib.files import compute_file_checksum, replacing
+from cbir_lib.files import compute_file_checksum, remove_own, replacing
 from cbir_lib.images.grey import RULES
 from cbir_lib.tensors import compute_array_checksum
 
@@ -51,7 +51,7 @@ def load_cached(name: str, source: Path, read: Callable[[Path], RadiographSet]) 
         copies.sort(key=lambda other: (other / IMAGES).stat().st_mtime_ns)
         for other in written:
             if other not in (folder, *copies[-KEPT:]):
-                _remove(other)
+                remove_own(other, {IMAGES, RECORDS, DESCRIPTION}.__contains__)
         return _read(folder)
     except (
         OSError,
@@ -82,14 +82,6 @@ def _write(folder: Path, data: RadiographSet) -> None:
         part.write_text(json.dumps(described))
     with replacing(folder / IMAGES) as part, part.open("wb") as file:
         np.save(file, data.images)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a cache; whatever else is in its folder stays."""
-    with suppress(OSError):
-        for name in (IMAGES, RECORDS, DESCRIPTION):
-            (folder / name).unlink(missing_ok=True)
-        folder.rmdir()
 
 
 def check_cached(name: str) -> None:

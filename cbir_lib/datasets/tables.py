@@ -126,7 +126,7 @@ def read_table(
                 count = max(len(cells), len(line)) if len(cells) > width else len(line)
                 raise CbirError(f"{name}, row {reader.line_num}: {count} cells, not {width}", hint)
             cell_of = dict(zip(heads, cells + [""] * (width - len(cells)), strict=True))
-            for head, cell in cell_of.items():
+            for head, cell in zip(heads, cells, strict=False):  # without the empty ones at the end
                 if _joins_rows(cell, head in columns, delimiter, width):
                     cell_name = head or "a cell"
                     raise CbirError(

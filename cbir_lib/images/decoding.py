@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageChops
 
-from cbir_lib.errors import CbirError, first_line
+from cbir_lib.errors import CbirError, find_reason
 from cbir_lib.images import dicom, jpeg, png, tiff
 from cbir_lib.images.grey import (
     LARGEST_BYTES,
@@ -526,7 +526,7 @@ def read_image(path: Path) -> np.ndarray:
     except MemoryError as error:
         raise CbirError(f"cannot read {path}: too little memory", "close other programs") from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        reason = getattr(error, "strerror", None) or first_line(error)
+        reason = find_reason(error)
         raise CbirError(f"cannot read {path}: {reason}", "name an image file") from error
     image, remark = decode(data)
     if image is None:

@@ -82,23 +82,24 @@ def verify_header(data: bytes) -> None:
 
     Pillow copies them before it reads them one by one.
     """
-    if len(_find_header(data)) > LONGEST_HEADER:
+    if _find_header(data)[1] > LONGEST_HEADER:
         raise PartsError
 
 
-def _find_header(data: bytes) -> memoryview:
-    """Find the boxes about a JPEG 2000's picture; empty where there are none."""
-    if data[4:8] != b"jP  ":
-        return memoryview(b"")
-    place = data.find(b"jp2h", 0, max(0, data.find(CODE_STREAM)))
+def _find_header(data: bytes) -> tuple[int, int]:
+    """Find where the boxes about a JPEG 2000's picture begin, and their declared bytes; or 0, 0."""
+    place = -1
+    if data[4:8] == b"jP  ":
+        place = data.find(b"jp2h", 0, max(0, data.find(CODE_STREAM)))
     if place < 0:
-        return memoryview(b"")
-    size = int.from_bytes(data[place - 4 : place], "big")
-    return memoryview(data)[place + 4 : max(place + 4, place - 4 + size)]
+        return 0, 0
+    return place - 4, int.from_bytes(data[place - 4 : place], "big")
 
 
-def _list_boxes(header: memoryview) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the kind and the content of each box."""
+def _list_boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the kind and the content of each box about a JPEG 2000's picture."""
+    start, size = _find_header(data)
+    header = memoryview(data)[start + 8 : max(start + 8, start + size)]
     for _ in range(MOST_PARTS):
         size, kind = int.from_bytes(header[:4], "big"), bytes(header[4:8])
         if size < 8:
@@ -115,7 +116,7 @@ def find_meaning_fault(data: bytes) -> str:
     stored, and colours of a space that it does not know for red, green and blue.
     """
     spaces, known = [], False
-    for kind, content in _list_boxes(_find_header(data)):
+    for kind, content in _list_boxes(data):
         if kind == b"colr" and len(content) >= 7 and content[0] == ENUMERATED:
             spaces.append(int.from_bytes(content[3:7], "big"))
         elif kind == b"colr":

@@ -18,7 +18,7 @@ from cbir_lib.errors import (
     CbirError,
     check_integer,
     choose_hint,
-    first_line,
+    find_reason,
     is_integer,
     unknown_name_error,
 )
@@ -530,7 +530,7 @@ class Index:
             *(OSError, ValueError, KeyError, TypeError, AttributeError, IndexError),
             *(RuntimeError, RecursionError, OverflowError, MemoryError, SafetensorError),
         ) as error:
-            reason = getattr(error, "strerror", None) or first_line(error)
+            reason = find_reason(error)
             raise CbirError(
                 f"cannot read the index {path}: {reason}", choose_hint(error, again)
             ) from error

@@ -447,36 +447,21 @@ def test_a_distance_that_the_vectors_cannot_have_is_refused(
     assert cbir(*command)[0] == 0  # in the same folder, with another one
 
 
-def test_images_in_a_folder_that_cannot_be_read_are_kept(tmp_path, images, monkeypatch):
-    place = tmp_path / "archive"
-    build(images, place, NAME)
-    scandir = os.scandir
-
-    def refuse(path):
-        if os.fspath(path).endswith("images/2"):
-            raise PermissionError(13, "Permission denied", path)
-        return scandir(path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "scandir", refuse)
-        report = build(images, place)
-    assert (report.removed, report.unchanged) == (0, 20)
-    assert report.faults == {"2": "cannot be read: Permission denied"}
-    assert build(images, place).faults == {}
-
-
-def test_images_in_a_folder_where_nothing_can_be_looked_up_are_kept(tmp_path, images, monkeypatch):
-    """As in a folder with the permissions of a file, 0644: its names can be listed."""
-    place, stat = tmp_path / "archive", os.stat
+@pytest.mark.parametrize(("call", "refused"), [("scandir", "images/2"), ("stat", "images/2/")])
+def test_images_in_a_folder_that_cannot_be_read_are_kept(
+    tmp_path, images, monkeypatch, call, refused
+):
+    """Nor where its names can be listed and not looked up, as with a file's permissions, 0644."""
+    place, original = tmp_path / "archive", getattr(os, call)
     build(images, place, NAME)
 
     def refuse(path, *arguments, **options):
-        if not isinstance(path, int) and "images/2/" in os.fspath(path):
+        if not isinstance(path, int) and refused in os.fspath(path):
             raise PermissionError(13, "Permission denied", path)
-        return stat(path, *arguments, **options)
+        return original(path, *arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "stat", refuse)
+        patch.setattr(os, call, refuse)
         report = build(images, place)
     assert (report.removed, report.unchanged) == (0, 20)
     assert report.faults == {"2": "cannot be read: Permission denied"}

@@ -85,6 +85,7 @@ def test_one_that_is_being_written_is_not_removed(root):
     old, new = place / f"toy-v1.1-{'0' * 16}", place / f"toy-v4.1-{'1' * 16}"
     old.mkdir(parents=True)
     (old / cache.IMAGES).touch()
+    (old / f".{cache.IMAGES}.0a0a0a0a.7.part").touch()  # of a killed process
     new.mkdir()
     (new / cache.RECORDS).touch()
     load(root)

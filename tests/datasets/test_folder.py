@@ -938,6 +938,10 @@ def test_a_pair_of_stray_quotation_marks_swallows_no_row(root):
                 folder.load(root)
             said = "goes over several lines|cells, not 3|expected after"
             assert re.search(said, caught.value.what), (name, first, last)
+    rows = 'hand/0.png,a,"x\nhand/1.png,b,1,2\nhand/2.png,a,y",z\n'
+    table(root, f"file,class,note,note\n{rows}")  # columns of one name are two
+    with pytest.raises(CbirError, match="goes over several lines"):
+        folder.load(root)
     table(root, 'file,class,note\nhand/0.png,a,"two\nlines, of a remark"\nhand/1.png,b,\n')
     assert folder.load(root).image_ids.tolist() == ["hand/0.png", "hand/1.png"]
 

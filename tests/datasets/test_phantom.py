@@ -30,7 +30,7 @@ from cbir_lib.datasets.phantom.skeleton import load_skeleton
 from cbir_lib.datasets.phantom.views import VIEWS
 from cbir_lib.datasets.radiographs import SPLITS
 from cbir_lib.errors import CbirError
-from cbir_lib.files import compute_file_checksum
+from cbir_lib.files import compute_file_checksum, remove_own
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "data" / "phantom"
 embedded = pytest.mark.skipif(
@@ -222,7 +222,7 @@ def test_what_others_put_among_the_parts_is_left(tmp_path):
     names = ["recipe.json", "00000.parquet", ".00020.parquet.0a0a0a0a.7.part"]
     for name in [*names, "gearbox.step"]:
         (tmp_path / name).write_text("x")
-    generation._remove_parts(tmp_path)
+    remove_own(tmp_path, generation._is_ours)
     assert [path.name for path in tmp_path.iterdir()] == ["gearbox.step"]
 
 

@@ -88,7 +88,7 @@ def read(folder: Path) -> RadiographSet:
     CbirError
         When a file is missing, changed or damaged, or the labels lack a column or an image.
     """
-    listed = _read_checksums(folder / CHECKSUMS_FILE)
+    listed = read_checksums(folder / CHECKSUMS_FILE)
     for name, value in listed.items():
         path = folder / name
         if not path.is_file():
@@ -138,8 +138,14 @@ def read_shard(path: Path) -> dict[str, bytes]:
     return dict(zip(names, pictures, strict=True))
 
 
-def _read_checksums(sums: Path) -> dict[str, str]:
-    """Checksums by file name, as ``sha256sum`` writes them."""
+def read_checksums(sums: Path) -> dict[str, str]:
+    """Read the checksums by file name, as ``sha256sum`` writes them.
+
+    Raises
+    ------
+    CbirError
+        When the file is damaged, or names one outside its folder.
+    """
     try:
         lines = [line.split(maxsplit=1) for line in sums.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:

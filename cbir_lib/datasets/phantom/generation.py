@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import closing, suppress
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from cbir_lib.datasets.phantom import recipe
+from cbir_lib.datasets.phantom import read_checksums, recipe
 from cbir_lib.datasets.phantom.card import write_card
 from cbir_lib.datasets.phantom.changes import check_changes
 from cbir_lib.datasets.phantom.contents import CHECKSUMS_FILE, COUNT, TRAIN
 from cbir_lib.datasets.phantom.parameters import require_packages
 from cbir_lib.errors import CbirError, check_integer
-from cbir_lib.files import compute_file_checksum, replacing
+from cbir_lib.files import compute_file_checksum, is_part, remove_own, replacing
 
 JPEG_QUALITY = 90
 IMAGES_PER_PART = 100  # images between two writes
@@ -92,7 +92,7 @@ def render_set(
     if changes := check_changes(changes):
         described["changes"] = [*changes]
     parts, done = out / "parts", out / ".parts-done"
-    _remove_parts(done)
+    remove_own(done, _is_ours)
     if _is_finished(out, described):
         progress(count, count)
         return out
@@ -117,23 +117,13 @@ def render_set(
     tables = [pd.read_parquet(path) for path in sorted(parts.glob("*.parquet"))]
     write_set(out, pd.concat(tables, ignore_index=True), described)
     parts.rename(done)  # in one step: a half-removed folder of parts would look like one begun
-    _remove_parts(done)
+    remove_own(done, _is_ours)
     return out
 
 
-def _is_part(name: str) -> bool:
-    """Tell whether a file in the folder of parts is ours, finished or of a killed run."""
-    own = re.fullmatch(r"\d{5,}\.parquet|recipe\.json", name, re.ASCII)
-    return bool(own) or (name.startswith(".") and name.endswith(".part"))
-
-
-def _remove_parts(folder: Path) -> None:
-    """Remove a folder of parts; what somebody else has put there stays."""
-    with suppress(OSError):
-        for file in folder.iterdir():
-            if _is_part(file.name):
-                file.unlink()
-        folder.rmdir()
+def _is_ours(name: str) -> bool:
+    """Tell whether a file in the folder of parts is one of ours, by its name."""
+    return re.fullmatch(r"\d{5,}\.parquet|recipe\.json", name, re.ASCII) is not None
 
 
 def _is_finished(out: Path, described: dict) -> bool:
@@ -150,11 +140,9 @@ def _is_finished(out: Path, described: dict) -> bool:
         finished = json.loads((out / "recipe.json").read_text())
         same_changes = finished.get("changes") == described.get("changes")
         same = same_changes and described.items() <= finished.items()
-        listed = (out / CHECKSUMS_FILE).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError, AttributeError):
         return False
-    for line in listed if same else ():
-        known, _, name = line.partition("  ")
+    for name, known in read_checksums(out / CHECKSUMS_FILE).items() if same else ():
         file = out / name
         if not file.is_file() or compute_file_checksum(file) != known:
             raise CbirError(
@@ -219,7 +207,8 @@ def _claim_folder(out: Path, described: dict) -> None:
     others = [] if not out.is_dir() else [path.name for path in out.iterdir()]
     foreign = set(others) - {"parts"}
     if begun.parent.is_dir():
-        foreign |= {path.name for path in begun.parent.iterdir() if not _is_part(path.name)}
+        inside = {path.name for path in begun.parent.iterdir()}
+        foreign |= {name for name in inside if not (_is_ours(name) or is_part(name))}
     if (out.exists() and not out.is_dir()) or foreign:
         raise CbirError(f"{out} is not an empty folder", "name a new one: --out")
     with replacing(begun) as part:
