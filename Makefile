@@ -33,7 +33,7 @@ book: .venv/ready ## build the book from results/, without training
 
 pdf: .venv/ready ## the book as one PDF, from results/; needs Chromium
 	@$(BIN)/cbir study --profile $(PROFILE) --published
-	@$(BIN)/cbir job pdf build/$(PROFILE)-published
+	@$(BIN)/cbir job pdf --profile $(PROFILE)
 
 course: .venv/ready ## write the exercises as notebooks, in build/course or OUT=FOLDER
 	@$(BIN)/cbir course --out $(OUT)

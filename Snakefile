@@ -141,9 +141,14 @@ def ids(kind):
     return "|".join(found) or "none"
 
 
+# One file of the built book: before a job starts, Snakemake removes what it will write, and this one
+# is not missed by who reads the book of before.
+BUILT = f"{WORK}/html/.buildinfo"
+
+
 rule all:
     input:
-        f"{WORK}/html/index.html",
+        BUILT,
 
 
 rule runs:
@@ -343,7 +348,7 @@ rule book:
         chapters=expand(f"{WORK}/chapters/{{chapter}}.ipynb", chapter=CHAPTERS),
         pages=[page(run, EXECUTED[name]) for name, run in EVERY.items()],
     output:
-        f"{WORK}/html/index.html",
+        BUILT,
     params:
         solutions=READ.solutions,
     log:

@@ -12,7 +12,7 @@ import site
 import sysconfig
 from pathlib import Path
 
-from cbir_lib.files import expand
+from cbir_lib.files import expand, resolve
 
 GPU_DRIVER = Path("/proc/driver/nvidia")  # of the machine: there if it has a GPU that torch can use
 
@@ -83,6 +83,11 @@ OTHER_FOLDERS = (
     *("gap", "labels", "real", "redrawn", "scale", "transfer", "verification"),
     *("cache", "ipython", "lab"),
 )
+# Folders of the project that git keeps.
+KEPT = (
+    *("benchmarks", "binder", "book", "cbir_lib", "data", "models", "notebooks", "profiles"),
+    *("results", "tests"),
+)
 # At the end of a work folder's name: built from results/ alone, and executed again for a check.
 PUBLISHED, FRESH = "-published", "-fresh"
 
@@ -94,6 +99,12 @@ def build_folder(profile: str = "") -> Path:
     """
     named = os.environ.get("CBIR_BUILD")
     return (expand(named).absolute() if named else project_root() / "build") / profile
+
+
+def holds_sources(folder: Path) -> bool:
+    """Return whether a folder is the project, or in it and not one that a study may fill."""
+    root, folder = resolve(project_root()), resolve(folder)
+    return folder == root or any(folder.is_relative_to(root / name) for name in KEPT)
 
 
 def shorten(path: Path) -> Path:

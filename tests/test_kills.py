@@ -34,7 +34,7 @@ from cbir_lib.networks.modules import TrainedNetwork, build_network, read_networ
 from cbir_lib.study import results
 from cbir_lib.study.config import read_study
 from cbir_lib.workflow import publishing
-from tests.fixtures import drawing, write_drawings
+from tests.fixtures import drawing, heed_ctrl_c, write_drawings
 from tests.study.test_results import changed
 
 KILLS = os.environ.get("CBIR_KILLS", "3")
@@ -300,7 +300,8 @@ def test_a_damaged_part_is_drawn_again(draw, tmp_path):
         shutil.rmtree(out)
 
 
-def test_processes_end_with_the_one_that_started_them(tmp_path):
+def start_pool(tmp_path) -> tuple[subprocess.Popen, psutil.Process]:
+    """A process in a session of its own, and the worker that waits for its work."""
     code = (
         "import multiprocessing, os, sys, time\n"
         "from concurrent.futures import ProcessPoolExecutor\n"
@@ -313,11 +314,30 @@ def test_processes_end_with_the_one_that_started_them(tmp_path):
     )
     (tmp_path / "pool.py").write_text(code)
     environment = os.environ | {"PYTHONPATH": str(paths.project_root())}
-    with subprocess.Popen(
-        [sys.executable, "pool.py"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE
-    ) as process:
-        worker = psutil.Process(int(process.stdout.readline()))
+    process = subprocess.Popen(
+        [sys.executable, "pool.py"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=heed_ctrl_c,
+    )
+    return process, psutil.Process(int(process.stdout.readline()))
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path):
+    process, worker = start_pool(tmp_path)
+    with process:
         process.kill()
+    assert not psutil.wait_procs([worker], timeout=300)[1]
+
+
+def test_processes_end_at_ctrl_c_without_a_word(tmp_path):
+    process, worker = start_pool(tmp_path)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=300)
+    assert b"KeyboardInterrupt" in said and b"SpawnProcess" not in said  # of the first alone
     assert not psutil.wait_procs([worker], timeout=300)[1]
 
 

@@ -18,6 +18,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from PIL import Image
 
+from cbir_lib import paths
 from tests.fixtures import drawing, shipped_network
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +31,15 @@ def tracked() -> list[Path]:
     if listed.returncode:
         pytest.skip("not a git checkout")
     return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_a_study_fills_none_of_the_folders_that_git_keeps():
+    folders = {path.relative_to(ROOT).parts[0] for path in tracked() if path.parent != ROOT}
+    assert {name for name in folders if not name.startswith(".")} == {*paths.KEPT}
+    for inside in ("", *paths.KEPT, "results/quick", "notebooks/../models"):
+        assert paths.holds_sources(ROOT / inside)
+    for beside in ("build", "build/results", "results-of-mine", "../elsewhere"):
+        assert not paths.holds_sources(ROOT / beside)
 
 
 def pins(lines) -> dict[str, str]:

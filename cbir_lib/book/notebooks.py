@@ -38,7 +38,11 @@ atexit.register(gc.freeze)
 START_S, MESSAGE_S = 600, 120
 STARTS = 3  # another program may take a port before the kernel that it was chosen for
 DIED = "Kernel died before replying"  # how jupyter_client says so
-READ_RESULT = "from cbir_lib.study import {module}\n\nresult = {module}.read({path!r})"
+READ_RESULT = """from cbir_lib import paths
+from cbir_lib.study import {module}
+
+result = {module}.read(paths.project_root() / {path!r}, run)
+""".rstrip()
 
 
 class NotebookFailedError(Exception):

@@ -67,7 +67,7 @@ def print_book(html: Path, toc: Path, target: Path) -> int:
     CbirError
         When there is no book, no Chromium, or Chromium fails or takes too long.
     """
-    if not toc.is_file() or not html.is_dir():
+    if not toc.is_file() or not (html / "index.html").is_file():
         raise CbirError(f"no book in {html.parent}", "build it: make book")
     chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if chromium is None:
@@ -78,15 +78,16 @@ def print_book(html: Path, toc: Path, target: Path) -> int:
     titles, bodies = zip(*read, strict=True)
     numbers: dict[int, int] = {}
     with tempfile.TemporaryDirectory() as folder:
-        printed = Path(folder) / "book.pdf"
+        # Beside links to the book's files: what is stopped here leaves no page in the book.
+        beside, printed = Path(folder) / "beside", Path(folder) / "book.pdf"
+        beside.mkdir()
+        for part in html.iterdir():
+            (beside / part.name).symlink_to(part.absolute())
+        page = beside / "all pages.html"
         for _ in range(3):
             document = compose(chapters, titles, bodies, numbers, origin)
-            with tempfile.NamedTemporaryFile(
-                "w", suffix=".html", dir=html, encoding="utf-8"
-            ) as page:
-                page.write(document)
-                page.flush()
-                _print(chromium, Path(page.name), printed)
+            page.write_text(document, encoding="utf-8")
+            _print(chromium, page, printed)
             before, numbers = numbers, find_first_pages(printed, len(chapters))
             if numbers == before:
                 break

@@ -114,6 +114,7 @@ def effects_real(
     }
     before = effects.read(path) if missing and path.is_file() else None
     if before:
+        real.check_same(before, plan, films)
         there = real.tabulate(before, "choosing").index.unique("method")
         networks = {n: networks[n] for n in real.list_missing(before, networks)}
         descriptors = {n: s for n, s in descriptors.items() if DESCRIPTORS[n].title not in there}

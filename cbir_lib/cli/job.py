@@ -140,11 +140,14 @@ def job_book(
 
 
 @app.command("pdf")
-def job_pdf(work: Path) -> None:
-    """Print the built book of a work folder as one PDF, with page numbers in its contents."""
+def job_pdf(profile: Annotated[str, typer.Option()] = "quick") -> None:
+    """Print the book of a profile's published results as one PDF, with page numbers."""
     from cbir_lib.book import pdf
+    from cbir_lib.workflow.conductor import raise_on_signals
 
-    count = pdf.print_book(work / "html", work / "site" / "_toc.yml", work / "book.pdf")
+    work = paths.build_folder(profile + paths.PUBLISHED)
+    with raise_on_signals():  # Chromium ends with this process
+        count = pdf.print_book(work / "html", work / "site" / "_toc.yml", work / "book.pdf")
     print(f"{work / 'book.pdf'}: {count} pages")
 
 

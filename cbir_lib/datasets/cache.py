@@ -17,7 +17,7 @@ from cbir_lib import paths
 from cbir_lib.datasets.listing import classify_litter, may_pass
 from cbir_lib.datasets.radiographs import REMARK_TYPES, RadiographSet
 from cbir_lib.errors import CbirError
-from cbir_lib.files import compute_file_checksum, remove_own, replacing
+from cbir_lib.files import compute_file_checksum, remove_own, replacing, resolve
 from cbir_lib.images.grey import RULES
 from cbir_lib.tensors import compute_array_checksum
 
@@ -30,9 +30,12 @@ def load_cached(name: str, source: Path, read: Callable[[Path], RadiographSet]) 
 
     Images are returned as a read-only memory map. A damaged cache (its checksum is compared) is
     made again; where none can be written, the set is returned as it was read, and so is one that
-    lacks an image which could not be read just now. The ``KEPT`` newest caches of a set stay, each
-    of another copy of it.
+    lacks an image which could not be read just now. Nothing is cached inside ``source``, where it
+    would count as part of the set. The ``KEPT`` newest caches of a set stay, each of another copy
+    of it.
     """
+    if resolve(paths.cache_folder()).is_relative_to(resolve(source)):
+        return read(source)
     version = f"{name}-v{FORMAT}.{RULES}-"
     folder = paths.cache_folder() / f"{version}{compute_fingerprint(source)[:16]}"
     try:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import Annotated, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 import yaml
@@ -80,6 +80,17 @@ class Run(StudyModel):
     def reads_other_runs(self) -> bool:
         """Return whether its notebook needs the output of other runs of the study."""
         return False
+
+    def list_changes(self, parameters: dict) -> list[str]:
+        """List the parameters in which a result, measured with these, differs from this run."""
+        planned = self.model_dump()
+        return sorted(
+            name
+            for name in {*planned, *parameters} - self._FREE
+            if planned.get(name) != parameters.get(name)
+        )
+
+    _FREE: ClassVar[set[str]] = set()  # parameters that may differ
 
 
 PAPERS_VARIANT = {"", "dropout", "augment"}  # words of a variant that the paper has
@@ -372,6 +383,9 @@ class EffectsRun(Run):
     name: Literal["representation", "robustness"]
     networks: list[str]  # runs; the best on the validation split are used
     plan: dict  # a Representation or a Robustness
+
+    # Of the planned networks, those are chosen from that are finished; results name the best.
+    _FREE: ClassVar[set[str]] = {"networks", "network"}
 
     @property
     def id(self) -> str:

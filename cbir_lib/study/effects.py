@@ -25,6 +25,7 @@ from cbir_lib.study import results
 
 if TYPE_CHECKING:
     from cbir_lib.networks.modules import TrainedNetwork
+    from cbir_lib.study.config import EffectsRun
 
 MEASURED = (  # columns of a table that are not settings
     *("factor", "level", "method", "values", "bytes"),
@@ -64,16 +65,19 @@ class Effects(StrictModel):
     circumstances: results.Circumstances
 
 
-def read(path: Path | str) -> Effects:
-    """Read one effects file.
+def read(path: Path | str, run: EffectsRun | None = None) -> Effects:
+    """Read one effects file, and check that it is of this run.
 
     Raises
     ------
     CbirError
-        When it is missing, is not JSON, or does not fit the schema.
+        When it is missing, is not JSON, does not fit the schema, or was measured with other
+        parameters than those of the run.
     """
-    again = "remove it and run the study again"
-    return read_json(path, Effects, "not a result file", "run the study first", again)
+    again = "restore it, or remove it and measure again"
+    measured = read_json(path, Effects, "not a result file", "run the study first", again)
+    results.check_parameters(path, measured.parameters, run)
+    return measured
 
 
 def write(path: Path | str, measured: Effects) -> None:

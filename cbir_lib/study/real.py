@@ -94,27 +94,42 @@ def measure(
         rows += _summarise(method.name, scores[None], gallery, labels)
     return effects.Effects(
         name=films.name,
-        parameters=plan.model_dump() | {"films": films.name},
-        data=[results.describe_data(queries), results.describe_data(gallery)],
+        **_describe_search(plan, films, queries, gallery),
         effects=rows,
         circumstances=results.record_circumstances({"measuring": time.perf_counter() - clock}),
     )
 
 
-def merge(published: effects.Effects, measured: effects.Effects) -> effects.Effects:
-    """Add newly measured methods to published ones.
+def _describe_search(
+    plan: Real, films: RadiographSet, queries: RadiographSet, gallery: RadiographSet
+) -> dict[str, dict | list[results.Data]]:
+    """Describe a search with films for its file: the plan, and the images on both sides."""
+    return {
+        "parameters": plan.model_dump() | {"films": films.name},
+        "data": [results.describe_data(queries), results.describe_data(gallery)],
+    }
+
+
+def check_same(published: effects.Effects, plan: Real, films: RadiographSet) -> None:
+    """Check that published measurements are of this plan, of these films and of the phantom here.
 
     Raises
     ------
     CbirError
-        When the two are of other films, another gallery or another plan.
+        When they are not, or the films cannot be searched with (:func:`measure`).
     """
-    for name in ("parameters", "data"):
-        if getattr(published, name) != getattr(measured, name):
+    gallery = load("phantom").split("train")
+    queries, _ = select_films(plan, films, gallery.class_names)
+    for name, value in _describe_search(plan, films, queries, gallery).items():
+        if getattr(published, name) != value:
             raise CbirError(
                 f"the published measurements are of other {name}",
                 "measure all methods: leave out --missing",
             )
+
+
+def merge(published: effects.Effects, measured: effects.Effects) -> effects.Effects:
+    """Add newly measured methods to published ones, of the same search (:func:`check_same`)."""
     new = {effect.method for effect in measured.effects}
     kept = [effect for effect in published.effects if effect.method not in new]
     return measured.model_copy(update={"effects": kept + measured.effects})

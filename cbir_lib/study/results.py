@@ -22,7 +22,7 @@ from cbir_lib.errors import CbirError
 from cbir_lib.evaluation.intervals import number_subjects
 from cbir_lib.files import compute_file_checksum
 from cbir_lib.schema import StrictModel, read_json, write_json
-from cbir_lib.study.config import NetworkRun, name_network
+from cbir_lib.study.config import NetworkRun, Run, name_network
 
 VERSIONED = ("torch", "pytorch-lightning", "numpy", "opencv-python-headless", "scikit-learn")
 INSTRUCTIONS = {  # by Linux's flag, the widest first: they decide how sums are rounded
@@ -289,16 +289,28 @@ def write(path: Path | str, result: Result) -> None:
     write_json(path, result)
 
 
-def read(path: Path | str) -> Result:
-    """Read one result file.
+def read(path: Path | str, run: Run | None = None) -> Result:
+    """Read one result file, and check that it is of this run.
 
     Raises
     ------
     CbirError
-        When it is missing, is not JSON, or does not fit the schema.
+        When it is missing, is not JSON, does not fit the schema, or was measured with other
+        parameters than those of the run.
     """
     again = "remove it and run the study again"
-    return read_json(path, Result, "not a result file", "run the study first", again)
+    result = read_json(path, Result, "not a result file", "run the study first", again)
+    check_parameters(path, result.parameters, run)
+    return result
+
+
+def check_parameters(path: Path | str, parameters: dict, run: Run | None) -> None:
+    """Refuse a file measured with other parameters than those of a run."""
+    if run and (changed := run.list_changes(parameters)):
+        raise CbirError(
+            f"{path} was measured with other values of {', '.join(changed)}",
+            "a page of a published result measures nothing: cbir study writes pages that do",
+        )
 
 
 def read_all(folder: Path | str, runs: Sequence[str] | None = None) -> list[Result]:

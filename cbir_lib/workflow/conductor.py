@@ -101,23 +101,18 @@ def conduct(
             f"CBIR_BUILD={paths.build_folder()}: a path with {{ or }}, which Snakemake cannot read",
             "name another folder, and a checkout without these letters",
         )
+    if paths.holds_sources(paths.build_folder()):
+        raise CbirError(
+            f"CBIR_BUILD={paths.build_folder()} is a place of the project's own files",
+            "name another folder for what a study makes",
+        )
     work = paths.build_folder(profile + (paths.PUBLISHED if published else paths.FRESH * fresh))
     config = [f"study={_encode(str(study_file))}", f"profile={_encode(profile)}"]
     config += [f"published={published}", f"fresh={fresh}"]
     if not published:
         config.append(f"data={_prepare_data(study, profile, console)}")
-    elif missing := [
-        name
-        for name in [
-            *(run.id for run in study.runs(profile)),
-            *(f"effects/{run.name}" for run in study.effects(profile)),
-        ]
-        if not (paths.results_folder(profile) / f"{name}.json").exists()
-    ]:
-        raise CbirError(
-            f"results/{profile}/ lacks {', '.join(missing)}",
-            f"train them: cbir study --profile {profile}",
-        )
+    else:
+        _check_published(study, profile)
     if book and not runs and not study.profile(profile).descriptors:
         console.print(
             f"profile {profile} leaves out the handcrafted descriptors, so it has no book"
@@ -143,6 +138,17 @@ def conduct(
         else:
             console.print("nothing to do: everything is up to date")
     return work
+
+
+def _check_published(study: Study, profile: str) -> None:
+    """Refuse a profile of which a published result is missing or has other parameters."""
+    from cbir_lib.workflow.publishing import unpublished_effects, unpublished_runs
+
+    if missing := [*unpublished_runs(study, profile), *unpublished_effects(study, profile)]:
+        raise CbirError(
+            f"results/{profile}/ lacks, with the parameters of the study, {', '.join(missing)}",
+            f"train them: cbir study --profile {profile}",
+        )
 
 
 def _encode(text: str) -> str:
@@ -195,7 +201,7 @@ def hold_lock(build: Path) -> Iterator[None]:
     try:
         owner.write_text(f"{os.getpid()} {platform.node()}")
         end_processes(_find_study_processes(build))
-        with _raise_on_signals():
+        with raise_on_signals():
             yield
     finally:
         lock.release()
@@ -247,7 +253,7 @@ def end_processes(processes: list[psutil.Process]) -> None:
 
 
 @contextmanager
-def _raise_on_signals() -> Iterator[None]:
+def raise_on_signals() -> Iterator[None]:
     """Make SIGTERM and SIGHUP act like Ctrl-C, unless they are ignored, as by nohup."""
 
     def interrupt(number, frame):
@@ -317,7 +323,7 @@ class _Graph:
     def __init__(self, targets: list[str], config: list[str], cores: int, gpu_share: int = 1):
         self.root, self.targets = paths.project_root(), ["--", *targets]
         # Its default, below the user's home, may belong to somebody else.
-        self.sources = paths.build_folder() / "cache" / "snakemake"
+        self.sources = paths.working_folder() / ".snakemake" / "sources"
         # The lock is `hold_lock`; that of Snakemake would outlive a kill.
         self.command = [
             *(sys.executable, "-m", "snakemake", "--snakefile", str(self.root / "Snakefile")),

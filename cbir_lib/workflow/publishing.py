@@ -22,17 +22,17 @@ def unpublished_runs(study: Study, profile: str) -> list[str]:
     """Return the runs of a profile that have no result with the same parameters in ``results/``."""
     published = {r.run: r.parameters for r in results.read_published(profile)}
     runs = study.runs(profile)
-    return [run.id for run in runs if published.get(run.id) != run.model_dump()]
+    return [run.id for run in runs if run.list_changes(published.get(run.id, {}))]
 
 
 def unpublished_effects(study: Study, profile: str) -> list[str]:
-    """Return the effects of a profile that are not in ``results/``."""
-    folder = paths.results_folder(profile)
-    return [
-        run.id
-        for run in study.effects(profile)
-        if not paths.effects_file(folder, run.name).is_file()
-    ]
+    """Return the effects of a profile that are not in ``results/`` with the same parameters."""
+    missing = []
+    for run in study.effects(profile):
+        file = effects.published_path(profile, run.name)
+        if not file.is_file() or run.list_changes(effects.read(file).parameters):
+            missing.append(run.id)
+    return missing
 
 
 def finished_networks(study: Study, profile: str, work: Path, runs: Sequence[str]) -> list[str]:
@@ -58,15 +58,22 @@ def publish(study: Study, profile: str) -> list[str]:
         When no run of the profile is finished.
     """
     work, target = paths.build_folder(profile), paths.results_folder(profile)
-    planned = {run.id: run.model_dump() for run in study.runs(profile)}
+    planned = {run.id: run for run in study.runs(profile)}
     finished = [name for name in planned if paths.result_file(work, name).is_file()]
     measured_here = results.read_all(work, finished) if finished else []
-    published = [result for result in measured_here if result.parameters == planned[result.run]]
-    others = [result.run for result in measured_here if result.parameters != planned[result.run]]
+    others = [r.run for r in measured_here if planned[r.run].list_changes(r.parameters)]
+    published = [result for result in measured_here if result.run not in others]
     if not published:
         what = f"no finished run in {work}" + (" has the profile's parameters" if others else "")
         raise CbirError(what, f"cbir study --profile {profile}")
-    measured = {path.name: effects.read(path) for path in sorted(work.glob("effects/*.json"))}
+    measured = {}
+    for run in study.effects(profile):
+        if (file := paths.effects_file(work, run.name)).is_file():
+            effect = effects.read(file)
+            if run.list_changes(effect.parameters):
+                others.append(run.id)
+            else:
+                measured[file.name] = effect
     own = study == read_study(paths.study_file())
     with replacing_folder(target) as new:
         if target.is_dir():

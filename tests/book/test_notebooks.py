@@ -11,6 +11,7 @@ import nbformat
 import papermill
 import pytest
 from jupyter_client.connect import LocalPortCache
+from papermill.exceptions import PapermillExecutionError
 
 from cbir_lib import paths
 from cbir_lib.book import notebooks
@@ -18,6 +19,7 @@ from cbir_lib.book.notebooks import NotebookFailedError, execute, quiet_kernel
 from cbir_lib.book.parameters import generate_parameters, generate_run, list_examples, rewrite
 from cbir_lib.errors import CbirError
 from cbir_lib.study import results
+from cbir_lib.study.config import DescriptorRun
 from cbir_lib.workflow import graph
 from tests.study.test_results import WRITTEN
 
@@ -146,7 +148,7 @@ def test_a_mistake_of_the_user_is_two_lines_in_place_of_a_traceback(tmp_path):
 
 
 CELLS = [
-    ("asked = word", "setup"),
+    ("asked, run = word, None", "setup"),
     ("print('measured'); measured = asked", "measure"),
     ("raise RuntimeError('a book made from published results measures nothing')", "measure"),
     ("print(result.run, result.retrieval.queries)", "show"),
@@ -232,6 +234,26 @@ def test_a_published_result_is_read_instead_of_measuring(tmp_path, stored):
     assert shown[1:] == [f"```python\n{code}\n```" for code, tag in CELLS if tag == "measure"]
     reading = [cell for cell in cells if "results.read" in cell.source]
     assert len(reading) == 1 and "remove-cell" in reading[0].metadata.tags
+
+
+def test_a_page_of_a_published_result_refuses_other_parameters(tmp_path, stored):
+    """As of papermill with ``-p``, in whatever folder: the result is none of theirs."""
+    file, line = stored
+    made = DescriptorRun(dataset="phantom", sample_seed=0, size=64, descriptor="hog")
+    results.write(file, results.Result(**WRITTEN | {"parameters": made.model_dump()}))
+    run = "from cbir_lib.study.config import DescriptorRun\nrun = DescriptorRun("
+    run += "dataset='phantom', sample_seed=0, size=size, descriptor='hog')"
+    cells = [(run, "setup"), *CELLS[1:]]
+    source, page = (
+        written(tmp_path / "run.md", *cells, parameters="size = 64"),
+        tmp_path / "p.ipynb",
+    )
+    execute(source, page, {}, log=tmp_path / "log.ipynb", result=file)
+    again = tmp_path / "again.ipynb"
+    papermill.execute_notebook(page, again, {"size": 64}, cwd=tmp_path, progress_bar=False)
+    assert line in again.read_text()
+    with pytest.raises(PapermillExecutionError, match="was measured with other values of size"):
+        papermill.execute_notebook(page, again, {"size": 32}, cwd=tmp_path, progress_bar=False)
 
 
 def test_what_was_measured_is_shown_again_with_its_outputs(tmp_path, stored):

@@ -1,8 +1,13 @@
 """A small built book as one PDF: each page of it, in order, with the right page numbers."""
 
+import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from pypdf import PdfReader
@@ -71,6 +76,7 @@ def test_links_and_pictures_point_into_the_one_document(work):
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
 def test_the_contents_name_the_pages_on_which_chapters_begin(work):
+    before = sorted((work / "html").rglob("*"))
     count = pdf.print_book(work / "html", work / "_toc.yml", work / "book.pdf")
     texts = [page.extract_text() for page in PdfReader(work / "book.pdf").pages]
     assert len(texts) == count > 6
@@ -81,7 +87,7 @@ def test_the_contents_name_the_pages_on_which_chapters_begin(work):
         assert f"{title} {first}" in contents
     whole = "".join(texts)
     assert "Folded text." in whole and "Not listed" not in whole
-    assert not list((work / "html").glob("tmp*"))
+    assert sorted((work / "html").rglob("*")) == before
 
 
 def test_what_is_missing_is_said_in_two_lines(work, monkeypatch):
@@ -109,4 +115,35 @@ def test_a_chromium_that_fails_is_said_in_two_lines(work, monkeypatch, script, w
     monkeypatch.setattr(pdf, "TIMEOUT_S", 0.5)
     with pytest.raises(CbirError, match=what):
         pdf.print_book(work / "html", work / "_toc.yml", work / "book.pdf")
-    assert not (work / "book.pdf").exists() and not list((work / "html").glob("tmp*"))
+    assert not (work / "book.pdf").exists()
+
+
+def test_a_print_that_is_stopped_leaves_nothing(tmp_path, work):
+    build = tmp_path / "build"
+    whole = build / "quick-published"
+    whole.mkdir(parents=True)
+    shutil.move(work / "html", whole)
+    (whole / "site").mkdir()
+    shutil.move(work / "_toc.yml", whole / "site")
+    chromium = tmp_path / "bin" / "chromium"
+    chromium.parent.mkdir()
+    chromium.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/started\nexec sleep 600")
+    chromium.chmod(0o755)
+    before = sorted(whole.rglob("*"))
+    path = os.pathsep.join([str(chromium.parent), os.environ["PATH"]])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cbir_lib.cli", "job", "pdf"],
+        env=os.environ | {"CBIR_BUILD": str(build), "PATH": path},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(1200):
+        if (tmp_path / "started").is_file() and (tmp_path / "started").read_text():
+            break
+        time.sleep(0.1)
+    process.terminate()
+    err = process.communicate(timeout=120)[1]
+    assert process.returncode == 2
+    assert err.splitlines()[0].startswith("error: interrupted") and len(err.splitlines()) == 2
+    assert not psutil.pid_exists(int((tmp_path / "started").read_text()))
+    assert sorted(whole.rglob("*")) == before

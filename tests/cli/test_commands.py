@@ -28,12 +28,12 @@ from cbir_lib.images.decoding import read_image
 from cbir_lib.images.preprocessing import Preprocessing
 from cbir_lib.networks.modules import TrainedNetwork, build_network, read_network, save_network
 from cbir_lib.retrieval.index import Index
-from cbir_lib.study import results
+from cbir_lib.study import effects, results
 from cbir_lib.study.config import read_study
 from cbir_lib.study.gallery import RunGallery
 from cbir_lib.workflow import conductor, publishing
 from tests.fixtures import heed_ctrl_c, pack, write_mednist
-from tests.study.test_results import changed
+from tests.study.test_results import WRITTEN, changed
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "build/quick/runs/mednist-grey-histogram"
@@ -641,6 +641,61 @@ def test_missing_are_the_runs_without_a_published_result_of_equal_parameters(
     ]
     assert cbir("study", "--missing")[0] == 0
     assert conducted[-1]["runs"] == [*published.runs["quick"]]  # nothing of it is published
+
+
+def test_effects_of_other_parameters_are_missing_and_not_published(cbir, published, conducted):
+    study = yaml.safe_load((published.root / "study.yml").read_text())
+    levels = {"rotation": [0.0, 90.0]}
+    plan = {"descriptors": ["hog"], "queries": 3, "levels": levels}
+    study["grid"]["effects"] = {"robustness": plan}
+    (published.root / "study.yml").write_text(yaml.safe_dump(study, sort_keys=False))
+    for name in published.runs["full"]:
+        published.put("full", name)
+        published.put("full", name, place="results")
+    [run] = read_study(published.root / "study.yml").effects("full")
+    # Of networks that were finished then, one was the best.
+    measured = run.model_dump() | {"networks": run.networks[:1], "network": run.networks[0]}
+    file = effects.published_path("full", "robustness")
+
+    def put(file, **parameters):
+        circumstances = WRITTEN["circumstances"]
+        made = {"name": "robustness", "parameters": measured | parameters, "data": []}
+        effects.write(file, effects.Effects(**made, effects=[], circumstances=circumstances))
+        return file.read_bytes()
+
+    own = put(file)
+    assert cbir("study", "--profile", "full", "--missing")[1].endswith(
+        "has all runs of the profile\n"
+    )
+    assert conducted == []
+    here = paths.effects_file(published.root / "build" / "full", "robustness")
+    put(here, plan=plan | {"queries": 4})
+    out = cbir("publish", "--profile", "full")[1]
+    assert "not published, of other parameters; run the study again: effects-robustness" in out
+    assert file.read_bytes() == own
+    shutil.copyfile(here, file)
+    assert cbir("study", "--profile", "full", "--missing")[0] == 0
+    assert conducted[-1]["runs"] == ["effects-robustness"]
+    file.write_text('{"format": 1')
+    outcome = cbir("study", "--profile", "full", "--missing")
+    assert_two_lines(outcome, "robustness.json is not a result file", "restore it, or remove it")
+
+
+def test_a_book_of_published_results_needs_them_with_the_studys_parameters(cbir, published):
+    for name in published.runs["quick"]:
+        published.put("quick", name, place="results", **({"size": 48} if "hog" in name else {}))
+    outcome = cbir("study", "--published")
+    assert_two_lines(
+        outcome, "lacks, with the parameters of the study, phantom-hog", "train them: cbir study"
+    )
+
+
+@pytest.mark.parametrize("place", ["", "results", "models/inside"])
+def test_a_study_does_not_fill_the_projects_own_folders(cbir, published, monkeypatch, place):
+    monkeypatch.setenv("CBIR_BUILD", str(published.root / place))
+    outcome = cbir("study", "--published")
+    assert_two_lines(outcome, "is a place of the project's own files", "name another folder")
+    assert not (published.root / place / "study.lock").exists()
 
 
 def test_missing_and_run_exclude_each_other(cbir):

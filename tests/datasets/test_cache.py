@@ -93,6 +93,19 @@ def test_one_that_is_being_written_is_not_removed(root):
     assert (new / cache.RECORDS).exists()
 
 
+@pytest.mark.parametrize("link", [False, True])
+def test_none_lies_inside_the_set_where_it_would_be_a_class(root, monkeypatch, tmp_path, link):
+    place = root / "cache"
+    if link:
+        place = tmp_path / "elsewhere"
+        place.symlink_to(root)
+    monkeypatch.setenv("CBIR_CACHE", str(place))
+    first, second = load(root), load(root)
+    assert first[1] and second[1]
+    assert_same_set(first[0], second[0])
+    assert sorted(inside.name for inside in root.iterdir()) == ["foot", "hand"]
+
+
 def test_folders_of_others_beside_the_caches_are_left(root):
     """As where CBIR_CACHE names a folder in which somebody keeps data sets, too."""
     place = Path(os.environ["CBIR_CACHE"])

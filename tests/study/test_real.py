@@ -213,8 +213,16 @@ def test_what_is_measured_anew_replaces_what_was_and_the_rest_stays():
     of_three = [effect.model_copy(update={"seeds": 3}) for effect in merged.effects]
     more = merged.model_copy(update={"effects": of_three})
     assert real.list_missing(more, {"Network A": [plain, plain]}) == []
+
+
+def test_to_measurements_of_another_search_nothing_is_added(films, small_gallery, tmp_path):
+    effects.write(tmp_path / "films.json", real.measure(PLAN, films, {}, {}))
+    before = effects.read(tmp_path / "films.json")
+    real.check_same(before, PLAN, films)
     with pytest.raises(CbirError, match="of other parameters"):
-        real.merge(before, before.model_copy(update={"parameters": {"queries": 7}}))
+        real.check_same(before, PLAN.model_copy(update={"queries": 7}), films)
+    with pytest.raises(CbirError, match="of other data"):
+        real.check_same(before, PLAN, films.take(np.arange(1, len(films.labels))))
 
 
 def test_the_rule_chooses_by_one_half_and_by_what_is_lost_on_simulated_images():

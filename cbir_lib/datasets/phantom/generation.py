@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import re
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -180,7 +181,11 @@ def _draw_parts(todo: list, workers: int, *how) -> Iterator[int]:
 
 
 def _end_with_parent() -> None:
-    """Let this process end when the one that started it is killed, and not wait for ever."""
+    """Let this process end when the one that started it is killed, and not wait for ever.
+
+    And at Ctrl-C without a word: the one that started it says what happened.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def watch() -> None:
         multiprocessing.parent_process().join()
