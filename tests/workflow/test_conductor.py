@@ -239,7 +239,9 @@ def test_publishing_needs_every_result(finished):
     published = finished.root / "results" / "tiny"
     shutil.rmtree(published, ignore_errors=True)
     _, err = finished.study("--published", code=2)
-    assert err.splitlines()[0].startswith("error: results/tiny/ lacks mednist-G-s0")
+    assert err.splitlines()[0].startswith(
+        "error: results/tiny/ lacks, with the parameters of the study, mednist-G-s0,"
+    )
     assert len(err.splitlines()) == 2
 
 
