@@ -4,7 +4,8 @@ Repeats runs of a profile with the libraries told to leave out instructions that
 as a stand-in for other processors, and keeps the differences to the run as the study makes it in
 ``results/verification/spread.json``. A run that this machine's study has made is taken from there.
 Finished reruns are kept: started again, it goes on. Differences that were measured elsewhere stay,
-if profile, processor and versions are the same. The cheapest runs come first.
+if profile and versions are the same, whichever two processors they lie between: a re-execution may
+be on either. The cheapest runs come first.
 
 The networks of profile quick take half an hour on two cores under each of the circumstances:
 ``python benchmarks/spread.py --kind networks``.
@@ -161,7 +162,7 @@ def spread_elsewhere(profile: str, earlier: tolerances.Spread) -> tolerances.Spr
 
 def merge(earlier: tolerances.Spread | None, spread: tolerances.Spread) -> tolerances.Spread:
     """Return a spread with the earlier reruns that were not repeated, if they may be compared."""
-    basis = ("profile", "processor", "versions")
+    basis = ("profile", "versions")
     if not earlier or any(getattr(earlier, key) != getattr(spread, key) for key in basis):
         return spread
     repeated = {(rerun.run, rerun.circumstances) for rerun in spread.reruns}
