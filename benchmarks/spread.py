@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cbir_lib import paths
+from cbir_lib.errors import CbirError
 from cbir_lib.reproduction import gaps, tolerances
 from cbir_lib.study import results
 from cbir_lib.study.config import CombinationRun, NetworkRun, read_study
@@ -225,4 +226,7 @@ def keep(measured: tolerances.Spread) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except CbirError as error:
+        sys.exit(str(error))
